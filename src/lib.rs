@@ -1,0 +1,27 @@
+//! Runs AI crew jobs, declared as `CrewJob` resources, on Celery workers.
+//!
+//! Layers, lowest first; imports point down only (`tests/it/architecture.rs` holds that):
+//!
+//! | layer | module | what lives there |
+//! |---|---|---|
+//! | 0 | [`core`] | decisions as pure functions: `decide`, `scale`, and the plan they return |
+//! | 0 | [`wire`] | the Celery wire: bytes to values and back, no sockets |
+//! | 1 | `api` | the `CrewJob` and `CrewWorkerPool` resources |
+//! | 2 | `store` | Redis by intent: enqueue, requeue, withdraw, snapshot, outcome |
+//! | 2 | `runtime` | clock, configuration, telemetry, metrics, admin server, shutdown |
+//! | 3 | `operator` | Kubernetes in, Kubernetes out: observe, decide, act |
+//! | 3 | `cli` | the command line |
+
+pub mod core;
+pub mod wire;
+
+#[cfg(feature = "full")]
+pub mod api;
+#[cfg(feature = "full")]
+pub mod cli;
+#[cfg(feature = "full")]
+pub mod operator;
+#[cfg(feature = "full")]
+pub mod runtime;
+#[cfg(feature = "full")]
+pub mod store;

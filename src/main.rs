@@ -1,0 +1,2 @@
+//! The `crewjob` binary.
+fn main() {}

@@ -1,0 +1,1 @@
+//! One test binary; the file name states the level.
