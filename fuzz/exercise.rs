@@ -1,0 +1,152 @@
+//! What must hold for any bytes, shared by the fuzz target and the ordinary tests.
+
+#![allow(clippy::unwrap_used, reason = "whatever does not hold must be seen")]
+
+use crewjob::wire::envelope::peek;
+use crewjob::wire::pidbox::{self, Reply, Request, TaskInfo, WorkerConf, WorkerStats};
+use crewjob::wire::result::{raw_field, state_of_prefix};
+use crewjob::wire::{
+    Envelope, Event, Headers, Limits, Message, Number, Object, Properties, RawJson, ResultDocument, Signature, Unacked,
+    Value, python, time,
+};
+
+/// How many decoders [`decoder`] knows.
+pub const DECODERS: u8 = 11;
+
+/// Small enough to be reached by a fuzzer.
+const LIMITS: Limits = Limits { bytes: 1 << 16, depth: 40, values: 10_000 };
+
+/// Hands `bytes` to a decoder. Panics when something does not hold.
+pub fn decoder(number: u8, bytes: &[u8]) {
+    match number % DECODERS {
+        0 => value(bytes),
+        1 => envelope(bytes),
+        2 => unacked(bytes),
+        3 => result(bytes),
+        4 => events(bytes),
+        5 => request(bytes),
+        6 => reply(bytes),
+        7 => text(bytes),
+        // The same again without having to guess base64.
+        8 => wrapped(bytes, envelope),
+        9 => wrapped(bytes, events),
+        _ => {
+            wrapped(bytes, request);
+            wrapped(bytes, reply);
+        }
+    }
+}
+
+fn wrapped(body: &[u8], exercise: fn(&[u8])) {
+    if let Ok(body) = std::str::from_utf8(body) {
+        let headers = Object::new().with("task", "t").with("id", "i");
+        exercise(&Envelope::new(headers, body, Properties::default()).encode());
+    }
+}
+
+fn value(bytes: &[u8]) {
+    let parsed = Value::parse_within(bytes, &LIMITS);
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        // Only depth and length tell them apart.
+        assert!(RawJson::new(text).is_ok() || parsed.is_err());
+    }
+    let Ok(value) = parsed else { return };
+    assert!(value.depth() <= LIMITS.depth);
+    assert_eq!(Value::parse_within(value.to_json().as_bytes(), &LIMITS.bytes(usize::MAX)).as_ref(), Ok(&value));
+    let _ = (value.contains_reserved_type_object(), value.has_exact_json_numbers());
+    assert!(python::repr(&value).chars().count() <= python::MAX_CHARS + 3);
+    assert!(python::safe_repr(&value).chars().count() <= 2 * python::MAX_CHARS);
+    answers(&value);
+    let _ = Event::from_value(value.clone());
+    let _ = Signature::decode(&value).map(|signature| {
+        assert_eq!(Signature::decode(&signature.to_value()), Ok(signature));
+    });
+    if let Value::Object(fields) = value {
+        let _ = Headers::from_object(fields).map(|headers| {
+            assert_eq!(Headers::from_object(headers.to_object()).unwrap().to_object(), headers.to_object());
+        });
+    }
+}
+
+fn answers(value: &Value) {
+    let _ = (TaskInfo::list(value), TaskInfo::query(value), pidbox::error_of(value));
+    let _ = (WorkerStats::decode(value), WorkerConf::decode(value));
+}
+
+fn envelope(bytes: &[u8]) {
+    let seen = peek(bytes);
+    let Ok(envelope) = Envelope::decode_within(bytes, &LIMITS) else { return };
+    assert_eq!(Envelope::decode(&envelope.encode()).as_ref(), Ok(&envelope));
+
+    let seen = seen.unwrap();
+    let header = |key| envelope.headers.get(key).and_then(Value::as_str);
+    assert_eq!(seen.task_id.as_deref(), header("id"));
+    assert_eq!(seen.task_name.as_deref(), header("task"));
+    assert_eq!(seen.eta.as_deref(), header("eta"));
+    assert_eq!(seen.delivery_tag.as_deref(), Some(&*envelope.properties.delivery_tag));
+    assert_eq!(seen.priority, envelope.properties.priority);
+    assert_eq!(seen.exchange, envelope.properties.delivery_info.exchange);
+    assert_eq!(seen.routing_key, envelope.properties.delivery_info.routing_key);
+
+    let _ = envelope.body_bytes();
+    if let Ok(message) = Message::decode_within(&envelope, &LIMITS) {
+        let _ = (message.headers.eta_at(), message.headers.expires_at());
+        let again = message.to_envelope(envelope.properties.clone());
+        assert_eq!(Message::decode(&again).unwrap().body(), message.body());
+    }
+    let back = envelope.redelivered();
+    assert!(peek(&back.encode()).unwrap().redelivered);
+}
+
+fn unacked(bytes: &[u8]) {
+    let seen = peek(bytes);
+    let Ok(entry) = Unacked::decode_within(bytes, &LIMITS) else { return };
+    assert_eq!(Unacked::decode(&entry.encode()).as_ref(), Ok(&entry));
+    let seen = seen.unwrap();
+    assert_eq!((&*seen.exchange, &*seen.routing_key), (entry.exchange.as_str(), entry.routing_key.as_str()));
+}
+
+fn result(bytes: &[u8]) {
+    let _ = state_of_prefix(bytes);
+    let Ok(document) = ResultDocument::decode_within(bytes, &LIMITS) else { return };
+    assert_eq!(ResultDocument::decode(&document.encode()).as_ref(), Ok(&document));
+    assert_eq!(raw_field(bytes, "result").unwrap_or("null"), document.result.as_str());
+    let _ = (document.done_at(), document.is_full_form());
+    if let Some(exception) = document.exception() {
+        assert!(exception.message().chars().count() <= python::MAX_CHARS + 32);
+    }
+}
+
+fn events(bytes: &[u8]) {
+    for event in Event::decode_within(bytes, &LIMITS).unwrap_or_default() {
+        assert_eq!(Event::from_value(event.to_value()).as_ref(), Ok(&event));
+        assert_eq!(Event::decode(&event.envelope("t").encode()), Ok(vec![event]));
+    }
+}
+
+fn request(bytes: &[u8]) {
+    if let Ok(request) = Request::decode_within(bytes, &LIMITS) {
+        assert_eq!(Request::decode(&request.envelope(1, None, "t").encode()).as_ref(), Ok(&request));
+    }
+}
+
+fn reply(bytes: &[u8]) {
+    if let Ok(reply) = Reply::decode_within(bytes, &LIMITS) {
+        assert_eq!(Reply::decode(&reply.envelope("o", 1, "t").encode()).as_ref(), Ok(&reply));
+        reply.nodes.iter().for_each(|(_, answer)| answers(answer));
+    }
+}
+
+fn text(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Some(at) = time::parse(text) {
+        let written = time::format(at);
+        assert!(time::parse(&written).is_none_or(|again| time::format(again) == written));
+    }
+    if let Some(number) = Number::parse(text) {
+        assert_eq!(Number::parse(&number.to_string()).as_ref(), Some(&number));
+        assert!(!number.to_python().is_empty());
+        let _ = (number.is_exact(), number.truncated());
+    }
+    assert!(python::str(&Value::from(text)).chars().count() <= python::MAX_CHARS + 3);
+}

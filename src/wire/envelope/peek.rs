@@ -1,0 +1,136 @@
+use std::borrow::Cow;
+
+use crate::wire::json::{Error, Limits, Number, Scanner};
+use crate::wire::priority;
+
+/// What an audit needs to know of a message, read without decoding its body.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Peek<'a> {
+    /// `headers.id`.
+    pub task_id: Option<Cow<'a, str>>,
+    /// `headers.task`.
+    pub task_name: Option<Cow<'a, str>>,
+    /// `headers.eta`, as text; see [`time::parse`](crate::wire::time::parse).
+    pub eta: Option<Cow<'a, str>>,
+    /// `headers.retries`.
+    pub retries: Option<i64>,
+    /// `properties.delivery_tag`.
+    pub delivery_tag: Option<Cow<'a, str>>,
+    /// The exchange: of an `unacked` entry the one through which it goes back.
+    pub exchange: Cow<'a, str>,
+    /// The routing key, likewise.
+    pub routing_key: Cow<'a, str>,
+    /// `properties.priority` as kombu reads it; none means 0.
+    pub priority: Option<i64>,
+    /// Whether it has been put back before.
+    pub redelivered: bool,
+}
+
+/// Looks at an element of a queue's list or at a value of the `unacked` hash; nothing if it is neither.
+///
+/// Any length is accepted: time is linear, and memory is what the few fields take.
+pub fn peek(bytes: &[u8]) -> Option<Peek<'_>> {
+    let mut scanner = Scanner::new(bytes, &Limits::default().bytes(usize::MAX)).ok()?;
+    let mut seen = Peek::default();
+    let read =
+        if scanner.next().ok()? == b'[' { unacked(&mut scanner, &mut seen) } else { envelope(&mut scanner, &mut seen) };
+    read.and_then(|()| scanner.end()).ok()?;
+    Some(seen)
+}
+
+fn unacked<'a>(scanner: &mut Scanner<'a>, seen: &mut Peek<'a>) -> Result<(), Error> {
+    scanner.array(|scanner, index| {
+        match index {
+            0 => envelope(scanner, seen)?,
+            1 => seen.exchange = scanner.string()?,
+            2 => seen.routing_key = scanner.string()?,
+            _ => scanner.expect(b']', "']'")?,
+        }
+        Ok(())
+    })
+}
+
+fn envelope<'a>(scanner: &mut Scanner<'a>, seen: &mut Peek<'a>) -> Result<(), Error> {
+    scanner.object(|scanner, key| match &*key {
+        "headers" => headers(scanner, seen),
+        "properties" => properties(scanner, seen),
+        _ => scanner.skip().map(|_| ()),
+    })
+}
+
+fn headers<'a>(scanner: &mut Scanner<'a>, seen: &mut Peek<'a>) -> Result<(), Error> {
+    // A key that occurs twice counts only the last time.
+    (seen.task_id, seen.task_name, seen.eta, seen.retries, seen.redelivered) = Default::default();
+    if scanner.next()? != b'{' {
+        return scanner.skip().map(|_| ());
+    }
+    scanner.object(|scanner, key| {
+        match &*key {
+            "id" => seen.task_id = text(scanner)?,
+            "task" => seen.task_name = text(scanner)?,
+            "eta" => seen.eta = text(scanner)?,
+            "retries" => seen.retries = integer(scanner)?,
+            "redelivered" => seen.redelivered = scanner.skip()? == "true",
+            _ => {
+                scanner.skip()?;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn properties<'a>(scanner: &mut Scanner<'a>, seen: &mut Peek<'a>) -> Result<(), Error> {
+    (seen.delivery_tag, seen.priority, seen.exchange, seen.routing_key) = Default::default();
+    scanner.object(|scanner, key| {
+        match &*key {
+            "delivery_tag" => seen.delivery_tag = text(scanner)?,
+            "priority" => seen.priority = integer(scanner)?,
+            "delivery_info" => delivery_info(scanner, seen)?,
+            _ => {
+                scanner.skip()?;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn delivery_info<'a>(scanner: &mut Scanner<'a>, seen: &mut Peek<'a>) -> Result<(), Error> {
+    (seen.exchange, seen.routing_key) = Default::default();
+    if scanner.next()? != b'{' {
+        return scanner.skip().map(|_| ());
+    }
+    scanner.object(|scanner, key| {
+        match &*key {
+            "exchange" => seen.exchange = text(scanner)?.unwrap_or_default(),
+            "routing_key" => seen.routing_key = text(scanner)?.unwrap_or_default(),
+            _ => {
+                scanner.skip()?;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn text<'a>(scanner: &mut Scanner<'a>) -> Result<Option<Cow<'a, str>>, Error> {
+    let text = text_only(scanner)?;
+    if text.is_none() {
+        scanner.skip()?;
+    }
+    Ok(text)
+}
+
+/// A string, or nothing taken.
+fn text_only<'a>(scanner: &mut Scanner<'a>) -> Result<Option<Cow<'a, str>>, Error> {
+    if scanner.next()? == b'"' { scanner.string().map(Some) } else { Ok(None) }
+}
+
+fn integer(scanner: &mut Scanner<'_>) -> Result<Option<i64>, Error> {
+    if let Some(text) = text_only(scanner)? {
+        return Ok(priority::read_text(&text));
+    }
+    Ok(match scanner.skip()? {
+        "true" => Some(1),
+        "false" => Some(0),
+        number => Number::parse(number).as_ref().and_then(Number::truncated),
+    })
+}

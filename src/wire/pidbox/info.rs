@@ -1,0 +1,123 @@
+//! The answers that are worth a type.
+
+use crate::wire::json::{Number, Object, Value};
+
+/// A task as workers describe it in answers to `active`, `reserved` and `query_task`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskInfo {
+    /// The task id.
+    pub id: String,
+    /// The registered name.
+    pub name: Option<String>,
+    /// The node name of the worker.
+    pub hostname: Option<String>,
+    /// When it was started, in seconds since the epoch.
+    pub time_start: Option<Number>,
+    /// Whether its message has been acknowledged: then nothing in Redis brings it back.
+    pub acknowledged: Option<bool>,
+    /// The process it runs in.
+    pub worker_pid: Option<i64>,
+    /// The routing key it came with.
+    pub routing_key: Option<String>,
+    /// Whether its message had been put back before.
+    pub redelivered: Option<bool>,
+    /// Everything that was said.
+    pub fields: Object,
+}
+
+impl TaskInfo {
+    /// Reads one description.
+    pub fn decode(value: &Value) -> Option<Self> {
+        let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+        let delivery = |key: &str| value.get("delivery_info").and_then(|info| info.get(key));
+        Some(Self {
+            id: text("id")?,
+            name: text("name"),
+            hostname: text("hostname"),
+            time_start: value.get("time_start").and_then(Value::as_number).cloned(),
+            acknowledged: value.get("acknowledged").and_then(Value::as_bool),
+            worker_pid: value.get("worker_pid").and_then(Value::as_i64),
+            routing_key: delivery("routing_key").and_then(Value::as_str).map(str::to_owned),
+            redelivered: delivery("redelivered").and_then(Value::as_bool),
+            fields: value.as_object()?.clone(),
+        })
+    }
+
+    /// Reads an answer to `active`, `reserved` or `scheduled`. What is no description is left out.
+    pub fn list(answer: &Value) -> Vec<Self> {
+        let elements = answer.as_array().unwrap_or_default();
+        elements.iter().filter_map(|element| Self::decode(element.get("request").unwrap_or(element))).collect()
+    }
+
+    /// Reads an answer to `query_task`: `{id: [state, description]}`, state being `active`, `reserved`, `scheduled` or
+    /// `ready`.
+    pub fn query(answer: &Value) -> Vec<(String, Self)> {
+        let found = answer.as_object().into_iter().flat_map(Object::iter);
+        let pair = |value: &Value| match value.as_array()? {
+            [state, info] => Some((state.as_str()?.to_owned(), Self::decode(info)?)),
+            _ => None,
+        };
+        found.filter_map(|(_, value)| pair(value)).collect()
+    }
+}
+
+/// What an answer to `stats` says about how a worker takes and runs tasks.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WorkerStats {
+    /// The main process.
+    pub pid: Option<i64>,
+    /// Messages it holds at most at this moment; 0 is unlimited. Every message that waits for its time raises it by one.
+    pub prefetch_count: Option<i64>,
+    /// Tasks it runs at once.
+    pub max_concurrency: Option<i64>,
+    /// The pool, `celery.concurrency.prefork:TaskPool` for example.
+    pub implementation: Option<String>,
+    /// The processes of the pool.
+    pub processes: Vec<i64>,
+}
+
+impl WorkerStats {
+    /// Reads an answer.
+    pub fn decode(answer: &Value) -> Self {
+        let pool = |key: &str| answer.get("pool").and_then(|pool| pool.get(key));
+        let processes = pool("processes").and_then(Value::as_array).unwrap_or_default();
+        Self {
+            pid: answer.get("pid").and_then(Value::as_i64),
+            prefetch_count: answer.get("prefetch_count").and_then(Value::as_i64),
+            max_concurrency: pool("max-concurrency").and_then(Value::as_i64),
+            implementation: pool("implementation").and_then(Value::as_str).map(str::to_owned),
+            processes: processes.iter().filter_map(Value::as_i64).collect(),
+        }
+    }
+}
+
+/// The settings in an answer to `conf` that decide what happens to a task. Nothing means Celery's default.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WorkerConf {
+    /// Messages taken per process of the pool, 4 by default. `--prefetch-multiplier` on the command line does not show
+    /// here, but in [`WorkerStats::prefetch_count`].
+    pub prefetch_multiplier: Option<i64>,
+    /// Whether messages are acknowledged after the run, not before it; false by default.
+    pub acks_late: Option<bool>,
+    /// Whether task events are sent; false by default.
+    pub send_task_events: Option<bool>,
+    /// Seconds until an unacknowledged message is taken for lost, 3600 by default.
+    pub visibility_timeout: Option<i64>,
+}
+
+impl WorkerConf {
+    /// Reads an answer.
+    pub fn decode(answer: &Value) -> Self {
+        let flag = |key: &str| answer.get(key).and_then(Value::as_bool);
+        let transport = answer.get("broker_transport_options");
+        Self {
+            prefetch_multiplier: answer.get("worker_prefetch_multiplier").and_then(Value::as_i64),
+            acks_late: flag("task_acks_late"),
+            send_task_events: flag("worker_send_task_events"),
+            visibility_timeout: transport
+                .and_then(|options| options.get("visibility_timeout"))
+                .and_then(Value::as_number)
+                .and_then(Number::truncated),
+        }
+    }
+}
