@@ -1,1 +1,17 @@
-//! The core layer.
+//! Decisions as pure functions: no async, no clock, no randomness, no Redis, no Kubernetes.
+//!
+//! [`decide`](decide::decide) turns a [`Job`](job::Job) and what was [`Observed`](observed::Observed) of it into a
+//! [`Plan`](plan::Plan); [`scale`](scale::scale) turns a pool's load into replicas. Everything else here is a value
+//! that one of them takes or returns.
+
+pub mod check;
+pub mod decide;
+pub mod job;
+pub mod observed;
+pub mod plan;
+pub mod policy;
+pub mod scale;
+pub mod status;
+
+#[cfg(test)]
+mod sim;

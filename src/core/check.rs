@@ -1,0 +1,269 @@
+//! The plan linter: what must hold of every plan, whatever the job and whatever was seen.
+//!
+//! Nothing here runs in production. The tests of `decide` call it on every plan, the simulation on every decision.
+
+use std::fmt;
+
+use jiff::Timestamp;
+
+use super::decide::decide;
+use super::job::Job;
+use super::observed::{Ending, Observed, Pool, Task};
+use super::plan::{Effect, Next, Plan, Publication};
+use super::status::{Attempt, Kept, Phase, Status, TaskError, Why};
+
+/// A rule that a plan breaks, as a sentence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Finding(pub &'static str);
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// The rules that `plan`, decided at `now` for `job` and what was `seen` of it, breaks; none when all is well.
+pub fn check(job: &Job, seen: &Observed, now: Timestamp, plan: &Plan) -> Vec<Finding> {
+    let case = Case { job, seen, now, plan, was: &job.status, is: &plan.status };
+    RULES.iter().filter(|(_, holds)| !holds(&case)).map(|(rule, _)| Finding(rule)).collect()
+}
+
+struct Case<'a> {
+    job: &'a Job,
+    seen: &'a Observed,
+    now: Timestamp,
+    plan: &'a Plan,
+    was: &'a Status,
+    is: &'a Status,
+}
+
+type Rule = (&'static str, fn(&Case) -> bool);
+
+const RULES: &[Rule] = &[
+    // === the end ===
+    ("a terminal phase never changes", |c| !c.was.phase.is_terminal() || c.is.phase == c.was.phase),
+    ("finished_at is set exactly when the phase is terminal, and once", |c| {
+        c.is.finished_at.is_some() == c.is.phase.is_terminal()
+            && (c.was.finished_at.is_none() || c.is.finished_at == c.was.finished_at)
+    }),
+    ("a result is there exactly when the phase is Succeeded, and never changes", |c| {
+        c.is.result.is_some() == (c.is.phase == Phase::Succeeded)
+            && (c.was.result.is_none() || c.is.result == c.was.result)
+    }),
+    ("a result is kept where its size allows, by the effect that puts it there", is_result_kept),
+    ("an end is never looked at again, anything else always", |c| {
+        (c.plan.next == Next::Never) == c.is.phase.is_terminal()
+    }),
+    ("an attempt that is over is forgotten, one that is not is not", is_forgotten_when_over),
+    ("a Failed job says so in a Warning", |c| {
+        c.is.phase != Phase::Failed || c.was.phase == Phase::Failed || c.plan.notices.iter().any(|n| n.warning)
+    }),
+    // === what is published ===
+    ("at most one message is published", |c| c.publications().count() <= 1),
+    ("only the attempt in hand is published, under a generation that was never used", is_publication_of_hand),
+    ("nothing is published when the job ends", |c| !c.is.phase.is_terminal() || c.publications().count() == 0),
+    ("nothing is published while cancel or suspend is declared", |c| {
+        !(c.job.spec.cancel || c.job.spec.suspend) || c.publications().count() == 0
+    }),
+    ("no attempt runs something else than the first one did", |c| {
+        c.was.spec_hash.is_none_or(|pinned| pinned == c.job.spec.hash) || c.publications().count() == 0
+    }),
+    ("every message but the first asks for a live read", |c| {
+        c.publications().all(|m| m.again == (m.id.number > 1 || m.id.generation > 0))
+    }),
+    ("a message is withdrawn or revoked only when that was asked for or the job is over", |c| {
+        c.plan.effects.iter().all(|effect| match effect {
+            Effect::Withdraw(_) => c.job.spec.cancel || c.job.spec.suspend || c.was.phase.is_terminal(),
+            Effect::Revoke(_) => c.job.spec.cancel,
+            Effect::Enqueue(_)
+            | Effect::Requeue { .. }
+            | Effect::Move { .. }
+            | Effect::StoreResult(_)
+            | Effect::ExtendResult { .. }
+            | Effect::Forget(_) => true,
+        })
+    }),
+    ("without a readable Redis, or on stale evidence, nothing is decided", is_blind_plan_empty),
+    ("evidence of an older generation than the recorded one ends nothing", |c| {
+        c.was.phase.is_terminal() || !c.is.phase.is_terminal() || !is_behind(c)
+    }),
+    ("deciding twice on the same observation publishes once", is_repeatable),
+    ("a plan without effects settles: deciding again changes nothing", is_settled),
+    // === the record ===
+    ("runs and worker losses are never taken back", |c| {
+        c.is.attempts >= c.was.attempts && c.is.worker_losses >= c.was.worker_losses
+    }),
+    ("attempts and generations only go up", |c| match (c.was.attempt, c.is.attempt) {
+        (Some(was), Some(is)) => (is.number, is.generation) >= (was.number, was.generation),
+        (Some(was), None) => c.is.attempts >= was.number,
+        (None, Some(is)) => is.number > c.was.attempts,
+        (None, None) => true,
+    }),
+    ("Retrying is the phase exactly when retry_at is set, with no attempt under way", |c| {
+        c.is.retry_at.is_some() == (c.is.phase == Phase::Retrying)
+            && (c.is.phase != Phase::Retrying || (c.is.attempt.is_none() && c.is.attempts > 0))
+    }),
+    ("what is Queued or Running has an attempt, what is Running has begun", |c| match c.is.phase {
+        Phase::Queued => c.is.attempt.is_some(),
+        Phase::Running => c.is.attempts > 0 && c.is.attempt.is_some_and(|attempt| attempt.started_at.is_some()),
+        Phase::Pending | Phase::Retrying | Phase::Succeeded | Phase::Failed | Phase::Cancelled => true,
+    }),
+    ("the pinned spec never changes, and is pinned when an attempt is recorded", |c| {
+        (c.was.spec_hash.is_none() || c.is.spec_hash == c.was.spec_hash)
+            && (c.is.attempt.is_none() || c.is.spec_hash.is_some())
+    }),
+    ("first times stay", |c| {
+        (c.was.queued_at.is_none() || c.is.queued_at == c.was.queued_at)
+            && (c.was.started_at.is_none() || c.is.started_at == c.was.started_at)
+    }),
+    ("the history is bounded and only grows at its end", |c| {
+        let kept = c.was.history.iter().rev().zip(c.is.history.iter().rev().skip(1)).all(|(was, is)| was == is);
+        c.is.history.len() <= Status::HISTORY && (c.is.history == c.was.history || kept)
+    }),
+    ("texts are bounded", |c| {
+        let history = c.is.history.iter().filter_map(|past| past.error.as_ref());
+        c.is.error.as_deref().into_iter().chain(history).all(|error| {
+            error.kind.len() <= 128
+                && error.message.len() <= TaskError::MESSAGE
+                && error.traceback.as_ref().is_none_or(|text| text.len() <= TaskError::TRACEBACK)
+        })
+    }),
+    ("looking again at once is for plans that change something", |c| {
+        !matches!(c.plan.next, Next::At(at) if at <= c.now) || c.is != c.was
+    }),
+    ("a hold is recorded only for what is on no worker", |c| {
+        !matches!(c.is.why, Why::Held(_)) || matches!(c.is.phase, Phase::Pending | Phase::Retrying)
+    }),
+];
+
+impl<'a> Case<'a> {
+    fn publications(&self) -> impl Iterator<Item = &'a Publication> {
+        publications(self.plan)
+    }
+
+    /// The job once this plan is recorded.
+    fn recorded(&self) -> Job {
+        Job { status: self.is.clone(), ..self.job.clone() }
+    }
+}
+
+fn is_result_kept(c: &Case) -> bool {
+    let mut acts = c.plan.effects.iter().filter_map(|effect| match effect {
+        Effect::StoreResult(text) => Some((Kept::ConfigMap, Some(text))),
+        Effect::ExtendResult { ttl, .. } => {
+            let until = c.now.checked_add(*ttl).unwrap_or(Timestamp::MAX);
+            Some((Kept::Redis { until }, None))
+        }
+        Effect::Enqueue(_)
+        | Effect::Requeue { .. }
+        | Effect::Withdraw(_)
+        | Effect::Move { .. }
+        | Effect::Revoke(_)
+        | Effect::Forget(_) => None,
+    });
+    let act = acts.next();
+    let is_new = c.was.result.is_none();
+    match (&c.is.result, act) {
+        (Some(result), Some((kept, text))) => {
+            is_new && result.kept == kept && text.is_none_or(|text| *text == result.text)
+        }
+        (Some(result), None) => !is_new || result.kept == Kept::Inline,
+        (None, act) => act.is_none(),
+    }
+}
+
+fn is_forgotten_when_over(c: &Case) -> bool {
+    let hand = c.job.attempt_in_hand();
+    let over = c.is.phase.is_terminal() || c.is.attempt.is_none() && c.is.attempts >= hand.number;
+    let forgets: Vec<&Effect> = c.plan.afterwards.iter().collect();
+    let early = c.plan.effects.iter().any(|effect| matches!(effect, Effect::Forget(_)));
+    !early && if over { forgets == [&Effect::Forget(hand.task)] } else { forgets.is_empty() }
+}
+
+fn is_publication_of_hand(c: &Case) -> bool {
+    let hand = c.job.attempt_in_hand();
+    c.plan.effects.iter().all(|effect| match effect {
+        Effect::Enqueue(message) => message.id == hand && hand.generation == 0 && c.was.attempt.is_none(),
+        Effect::Requeue { in_place_of, message, .. } => {
+            let attempt = c.is.attempt.map(|Attempt { number, generation, .. }| (number, generation));
+            message.id.task == hand.task
+                && message.id.number == hand.number
+                && message.id.generation > hand.generation
+                && in_place_of.generation().is_none_or(|given_up| message.id.generation > given_up)
+                && attempt == Some((hand.number, message.id.generation))
+                && c.is.phase == Phase::Queued
+        }
+        Effect::Withdraw(_)
+        | Effect::Move { .. }
+        | Effect::Revoke(_)
+        | Effect::StoreResult(_)
+        | Effect::ExtendResult { .. }
+        | Effect::Forget(_) => true,
+    })
+}
+
+/// Redis that nobody could read says nothing. What may be recorded then is why a job waits that was never published.
+fn is_blind_plan_empty(c: &Case) -> bool {
+    let stale = c.seen.of != c.job.attempt_in_hand().task || c.seen.task == Task::Unread;
+    let begun = c.was.attempt.is_some() || c.was.attempts > 0;
+    let same =
+        Status { observed_generation: c.was.observed_generation, spec_changed: c.was.spec_changed, ..c.is.clone() }
+            == *c.was;
+    let idle = c.plan.effects.is_empty();
+    match &c.seen.pool {
+        Pool::Ready(_) => !stale || idle && same,
+        Pool::Missing { .. } => idle && (same || !begun),
+        Pool::Unusable(_) => idle && (same || !begun && c.is.phase == Phase::Pending),
+    }
+}
+
+/// Whether what was seen speaks of an older generation than what is recorded; a result speaks for the whole attempt.
+fn is_behind(c: &Case) -> bool {
+    let seen = match &c.seen.task {
+        Task::Unread => None,
+        Task::Absent(search) => search.marker,
+        Task::Queued { generation } | Task::Withdrawn { generation } => Some(*generation),
+        Task::Held(held) => Some(held.generation),
+        Task::Ended(ended) => ended.marker.filter(|_| matches!(ended.how, Ending::ChildLost(_))),
+    };
+    matches!(c.seen.pool, Pool::Ready(_))
+        && c.was.attempt.is_some_and(|was| seen.is_some_and(|seen| seen < was.generation))
+}
+
+/// A second publication must be one that the scripts refuse: the same message, or one in place of the same thing.
+fn is_repeatable(c: &Case) -> bool {
+    let publishes = |plan: &Plan| plan.effects.iter().find(|effect| is_publication(effect)).cloned();
+    let Some(first) = publishes(c.plan) else { return true };
+    match (first, publishes(&decide(&c.recorded(), c.seen, c.now))) {
+        (_, None) => true,
+        (Effect::Enqueue(first), Some(Effect::Enqueue(second))) => first.id == second.id,
+        (Effect::Requeue { in_place_of, .. }, Some(Effect::Requeue { in_place_of: second, .. })) => {
+            in_place_of == second
+        }
+        (_, Some(_)) => false,
+    }
+}
+
+fn is_settled(c: &Case) -> bool {
+    !c.plan.effects.is_empty() || decide(&c.recorded(), c.seen, c.now).status == *c.is
+}
+
+fn is_publication(effect: &Effect) -> bool {
+    publication(effect).is_some()
+}
+
+fn publication(effect: &Effect) -> Option<&Publication> {
+    match effect {
+        Effect::Enqueue(message) | Effect::Requeue { message, .. } => Some(message),
+        Effect::Withdraw(_)
+        | Effect::Move { .. }
+        | Effect::Revoke(_)
+        | Effect::StoreResult(_)
+        | Effect::ExtendResult { .. }
+        | Effect::Forget(_) => None,
+    }
+}
+
+fn publications(plan: &Plan) -> impl Iterator<Item = &Publication> {
+    plan.effects.iter().chain(&plan.afterwards).filter_map(publication)
+}

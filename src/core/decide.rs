@@ -1,0 +1,402 @@
+//! The whole life of a job on one screen: `(job, what was seen, now)` gives a plan.
+//!
+//! Nothing here waits, fails or asks: "not yet" is a plan too. What a crash between an effect and the status costs is
+//! nothing, because ids are derived and every effect is compare-and-set on the marker's generation.
+
+mod lost;
+mod outcome;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::job::{AttemptId, Job};
+use super::observed::{Ended, Ending, Held, Holding, Liveness, Observed, Pool, PoolFacts, Search, Task};
+use super::plan::{Effect, InPlaceOf, Next, Notice, Plan, Publication};
+use super::policy::{Overrides, Policy};
+use super::status::{Attempt, GaveUp, Hold, Phase, PoolProblemKind, Status, TaskError, Why};
+
+/// A job that leaves the queue sooner is never recorded as `Queued`: that would cost an API write.
+pub const QUEUED_AFTER: Duration = Duration::from_millis(300);
+/// A run that ends sooner is never recorded as `Running`.
+pub const RUNNING_AFTER: Duration = Duration::from_secs(1);
+/// Progress is recorded at most this often.
+pub const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+/// A worker may take this long, after the hard limit, to store the failure.
+pub const HARD_LIMIT_MARGIN: Duration = Duration::from_mins(1);
+/// How often a worker is told again to stop a task.
+pub const REVOKE_AGAIN: Duration = Duration::from_secs(10);
+
+/// What to do about a job.
+pub fn decide(job: &Job, seen: &Observed, now: Timestamp) -> Plan {
+    static NO_DEFAULTS: LazyLock<Overrides> = LazyLock::new(Overrides::default);
+    let defaults = if let Pool::Ready(pool) = &seen.pool { &pool.defaults } else { &NO_DEFAULTS };
+    let policy = Policy::resolve(job.spec.overrides.as_deref(), defaults);
+    let case = Case { job, seen, now, id: job.attempt_in_hand(), policy };
+    if job.status.phase.is_terminal() {
+        return case.over();
+    }
+    match &seen.pool {
+        Pool::Missing { .. } if job.spec.cancel && !case.is_begun() => case.cancelled(case.status()),
+        Pool::Missing { existing } => {
+            case.hold(Hold::PoolNotFound { pool: job.spec.pool.clone(), existing: existing.clone() })
+        }
+        Pool::Unusable(problem) => {
+            case.hold(Hold::PoolNotReady { pool: job.spec.pool.clone(), problem: problem.clone() })
+        }
+        Pool::Ready(_) if seen.of != case.id.task => case.nothing(),
+        Pool::Ready(pool) => {
+            let case = InPool { case, pool };
+            match &seen.task {
+                Task::Unread => case.nothing(),
+                Task::Queued { generation } => case.queued(*generation),
+                Task::Withdrawn { generation } => case.withdrawn(*generation),
+                Task::Held(held) => case.held(held),
+                Task::Absent(search) => case.absent(search),
+                Task::Ended(ended) => case.ended(ended),
+            }
+        }
+    }
+}
+
+/// One call of `decide`.
+struct Case<'a> {
+    job: &'a Job,
+    seen: &'a Observed,
+    now: Timestamp,
+    id: AttemptId,
+    policy: Policy,
+}
+
+/// One call of `decide` for a job whose pool works.
+struct InPool<'a> {
+    case: Case<'a>,
+    pool: &'a Arc<PoolFacts>,
+}
+
+impl<'a> std::ops::Deref for InPool<'a> {
+    type Target = Case<'a>;
+
+    fn deref(&self) -> &Case<'a> {
+        &self.case
+    }
+}
+
+impl Case<'_> {
+    /// Whether something of this job has been published, as far as the status tells.
+    fn is_begun(&self) -> bool {
+        self.job.status.attempt.is_some() || self.job.status.attempts > 0
+    }
+
+    /// Whether an attempt now would run something else than the first one did.
+    fn is_changed(&self) -> bool {
+        self.job.status.spec_hash.is_some_and(|pinned| pinned != self.job.spec.hash)
+    }
+
+    /// A copy of the recorded status, to be changed.
+    fn status(&self) -> Status {
+        let mut status = self.job.status.clone();
+        status.observed_generation = self.job.spec.generation;
+        status.spec_changed = self.is_changed().then(|| status.spec_changed.unwrap_or(self.now));
+        status
+    }
+
+    /// Record what is recorded already, unless the spec has changed since, and look again as late as is sound.
+    fn nothing(&self) -> Plan {
+        let next = self.job.status.retry_at.filter(|at| *at > self.now).map_or(Next::OnHint, Next::At);
+        let status = if self.is_begun() { self.status() } else { self.job.status.clone() };
+        Plan::record(status, next)
+    }
+
+    /// The end is recorded: what is left of the attempt goes, and a result that comes now is late.
+    fn over(&self) -> Plan {
+        let mut plan = Plan::record(self.status(), Next::Never).then(Effect::Forget(self.id.task));
+        if !matches!(self.seen.pool, Pool::Ready(_)) || self.seen.of != self.id.task {
+            return plan;
+        }
+        match &self.seen.task {
+            Task::Queued { generation } => {
+                plan.first(Effect::Withdraw(AttemptId { generation: *generation, ..self.id }))
+            }
+            Task::Ended(Ended { how: Ending::Succeeded(_), .. }) => {
+                let late = plan.status.phase != Phase::Succeeded;
+                plan.status.late_result = plan.status.late_result.or(late.then_some(self.now));
+                plan
+            }
+            Task::Ended(_) | Task::Unread | Task::Absent(_) | Task::Withdrawn { .. } | Task::Held(_) => plan,
+        }
+    }
+
+    /// Not on its way, or not to be followed now, and why. A job that is under way keeps its phase.
+    fn hold(&self, hold: Hold) -> Plan {
+        let connecting =
+            matches!(&hold, Hold::PoolNotReady { problem, .. } if problem.kind == PoolProblemKind::Connecting);
+        if self.is_begun() || connecting { self.nothing() } else { self.held_back(hold) }
+    }
+
+    /// Kept from being published, and why.
+    fn held_back(&self, hold: Hold) -> Plan {
+        let phase = if self.job.status.retry_at.is_some() { Phase::Retrying } else { Phase::Pending };
+        let suspended = hold == Hold::Suspended;
+        let plan = Plan::record(Status { phase, why: Why::Held(hold), progress: None, ..self.status() }, Next::OnHint);
+        if suspended { plan } else { plan.warned() }
+    }
+
+    /// The end of the job.
+    fn finish(&self, phase: Phase, why: Why, so_far: Status) -> Plan {
+        let status = Status {
+            phase,
+            why,
+            finished_at: Some(self.now),
+            expires_at: self.policy.ttl.and_then(|ttl| self.now.checked_add(ttl).ok()),
+            retry_at: None,
+            progress: None,
+            ..so_far
+        };
+        Plan::record(status, Next::Never).then(Effect::Forget(self.id.task))
+    }
+
+    fn cancelled(&self, so_far: Status) -> Plan {
+        self.finish(Phase::Cancelled, Why::Cancelled, so_far)
+    }
+
+    fn give_up(&self, why: GaveUp, error: Option<TaskError>, so_far: Status) -> Plan {
+        let error = error.map(Box::new).or_else(|| so_far.error.clone());
+        self.finish(Phase::Failed, Why::GaveUp(why), Status { error, ..so_far }).warned()
+    }
+}
+
+impl InPool<'_> {
+    /// The attempt as it is recorded, if this generation of it is. An older one is seen when Redis came back from a
+    /// snapshot; what is recorded stays, so that no generation is used twice.
+    fn recorded(&self, generation: u32) -> Option<Attempt> {
+        self.job.status.attempt.filter(|attempt| attempt.generation >= generation)
+    }
+
+    /// The status with this attempt under way.
+    fn under_way(&self, generation: u32) -> Status {
+        let status = self.status();
+        let enqueued_at = self.seen.enqueued_at.unwrap_or(self.now);
+        let fresh = Attempt { number: self.id.number, generation, enqueued_at, started_at: None };
+        Status {
+            attempt: Some(self.recorded(generation).unwrap_or(fresh)),
+            queued_at: status.queued_at.or(Some(enqueued_at)),
+            queue: Some(self.queue().clone()),
+            spec_hash: status.spec_hash.or(Some(self.job.spec.hash)),
+            retry_at: None,
+            ..status
+        }
+    }
+
+    fn queue(&self) -> &Arc<str> {
+        static NONE: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from(""));
+        let declared = self.job.spec.queue.as_ref();
+        self.job.status.queue.as_ref().or(declared).or(self.pool.queues.first()).unwrap_or(&NONE)
+    }
+
+    fn publication(&self, id: AttemptId) -> Publication {
+        Publication {
+            id,
+            queue: self.queue().clone(),
+            priority: self.job.spec.priority,
+            limits: (self.policy.hard, self.policy.soft),
+            again: id.number > 1 || id.generation > 0,
+        }
+    }
+
+    /// In a queue list: recorded when it stays there.
+    fn queued(&self, generation: u32) -> Plan {
+        if self.job.spec.cancel || self.job.spec.suspend {
+            let again = Next::At(later(self.now, QUEUED_AFTER));
+            let withdraw = Effect::Withdraw(AttemptId { generation, ..self.id });
+            return Plan { next: again, ..self.nothing() }.first(withdraw);
+        }
+        self.waiting(generation)
+    }
+
+    /// Waiting for a worker to begin.
+    fn waiting(&self, generation: u32) -> Plan {
+        let phase = self.job.status.phase;
+        if phase == Phase::Queued && self.recorded(generation).is_some() {
+            return self.nothing();
+        }
+        // Published by an operator that did not live to record it: long enough ago.
+        let visible_at = self.seen.enqueued_at.map_or(self.now, |at| later(at, QUEUED_AFTER));
+        if phase != Phase::Running && self.now < visible_at {
+            return Plan { next: Next::At(visible_at), ..self.nothing() };
+        }
+        let status = Status { phase: Phase::Queued, why: Why::Enqueued, progress: None, ..self.under_way(generation) };
+        Plan::record(status, Next::OnHint)
+    }
+
+    /// Taken off the queue by us.
+    fn withdrawn(&self, generation: u32) -> Plan {
+        if generation < self.id.generation {
+            return self.behind(InPlaceOf::Nowhere(generation));
+        }
+        if self.job.spec.cancel {
+            return self.cancelled(self.status());
+        }
+        if self.job.spec.suspend {
+            let status =
+                Status { phase: Phase::Pending, why: Why::Held(Hold::Suspended), ..self.under_way(generation) };
+            return Plan::record(status, Next::OnHint);
+        }
+        self.republish(InPlaceOf::Nowhere(generation), Why::Enqueued, self.under_way(generation), false)
+    }
+
+    /// In flight.
+    fn held(&self, held: &Held) -> Plan {
+        match &held.by {
+            Holding::By(_, Liveness::Dead) | Holding::Nobody => {
+                self.worker_lost(held, InPlaceOf::InFlight(held.generation), None)
+            }
+            Holding::By(_, Liveness::Alive | Liveness::Unreachable) | Holding::Unattributed => {
+                self.stopping(self.running(held))
+            }
+        }
+    }
+
+    /// The plan, with the workers told to stop the task when the job is cancelled.
+    fn stopping(&self, plan: Plan) -> Plan {
+        if !self.job.spec.cancel {
+            return plan;
+        }
+        Plan { next: Next::At(later(self.now, REVOKE_AGAIN)), ..plan }.first(Effect::Revoke(self.id.task))
+    }
+
+    /// With a living worker: recorded when it stays there.
+    fn running(&self, held: &Held) -> Plan {
+        let Some(started_at) = held.started_at else {
+            // To people a message that is only reserved is still queued, unless its run is known from elsewhere.
+            let known = self.job.status.phase == Phase::Running && self.recorded(held.generation).is_some();
+            return if known { self.nothing() } else { self.waiting(held.generation) };
+        };
+        let visible_at = later(started_at, RUNNING_AFTER);
+        if self.job.status.phase != Phase::Running && self.now < visible_at {
+            return Plan { next: Next::At(visible_at), ..self.nothing() };
+        }
+        let mut status = self.under_way(held.generation);
+        if let Some(attempt) = &mut status.attempt {
+            attempt.started_at = attempt.started_at.or(Some(started_at));
+        }
+        status.attempts = status.attempts.max(self.id.number + held.celery_retries);
+        status.started_at = status.started_at.or(Some(started_at));
+        if let Holding::By(holder, _) = &held.by {
+            status.worker = Some(Box::new(holder.clone()));
+        }
+        let next = match (&held.progress, &status.progress) {
+            (Some(new), Some(old)) if new.at == old.at => Next::OnHint,
+            (Some(new), Some(old)) if self.now < later(old.at, PROGRESS_EVERY) && new.percent != Some(100) => {
+                Next::At(later(old.at, PROGRESS_EVERY))
+            }
+            (Some(new), _) => {
+                status.progress = Some(Box::new(new.clone()));
+                Next::OnHint
+            }
+            (None, _) => Next::OnHint,
+        };
+        Plan::record(Status { phase: Phase::Running, why: Why::Started, ..status }, next)
+    }
+
+    /// Nowhere to be seen: either never published, or lost.
+    fn absent(&self, search: &Search) -> Plan {
+        let (spec, status) = (&self.job.spec, &self.job.status);
+        if status.attempt.is_some() || search.marker.is_some() || self.seen.enqueued_at.is_some() {
+            return self.missing(search);
+        }
+        if spec.cancel {
+            return self.cancelled(self.status());
+        }
+        if let Some(reason) = spec.invalid.as_ref().filter(|_| !self.is_changed()) {
+            return self.give_up(GaveUp::InvalidSpec, Some(TaskError::new("InvalidSpec", reason, None)), self.status());
+        }
+        if let Some(hold) = self.refusal() {
+            return self.held_back(hold);
+        }
+        if let Some(retry_at) = status.retry_at.filter(|at| *at > self.now) {
+            return Plan::record(Status { why: Why::RetryScheduled, ..self.status() }, Next::At(retry_at));
+        }
+        if self.is_changed() {
+            return self.give_up(GaveUp::SpecChanged, None, self.status());
+        }
+        Plan { next: Next::At(later(self.now, QUEUED_AFTER)), ..self.nothing() }
+            .first(Effect::Enqueue(self.publication(self.id)))
+    }
+
+    /// Why the next message may not be published.
+    fn refusal(&self) -> Option<Hold> {
+        let (spec, pool) = (&self.job.spec, self.pool);
+        if spec.suspend {
+            return Some(Hold::Suspended);
+        }
+        if !pool.queues.contains(self.queue()) {
+            return Some(Hold::QueueNotInPool { queue: self.queue().clone(), queues: pool.queues.clone() });
+        }
+        if !pool.allowed_tasks.contains(&spec.task) || spec.task.starts_with("celery.") {
+            return Some(Hold::TaskNotAllowed { task: spec.task.clone(), allowed: pool.allowed_tasks.clone() });
+        }
+        None
+    }
+
+    /// Publish again under a higher generation, if the job may be published at all.
+    fn republish(&self, in_place_of: InPlaceOf, why: Why, so_far: Status, clear_result: bool) -> Plan {
+        if self.job.spec.cancel {
+            return self.cancelled(so_far);
+        }
+        if let Some(hold) = self.refusal() {
+            return self.held_back(hold);
+        }
+        if self.is_changed() {
+            return self.give_up(GaveUp::SpecChanged, None, so_far);
+        }
+        let given_up = in_place_of.generation().unwrap_or(0).max(self.id.generation);
+        let id = AttemptId { generation: given_up, ..self.id }.republished();
+        let attempt = Attempt { number: id.number, generation: id.generation, enqueued_at: self.now, started_at: None };
+        let status = Status {
+            phase: Phase::Queued,
+            why,
+            attempt: Some(attempt),
+            queued_at: so_far.queued_at.or(Some(self.now)),
+            queue: Some(self.queue().clone()),
+            spec_hash: so_far.spec_hash.or(Some(self.job.spec.hash)),
+            retry_at: None,
+            worker: None,
+            progress: None,
+            ..so_far
+        };
+        let message = self.publication(id);
+        Plan::record(status, Next::OnHint).first(Effect::Requeue { in_place_of, message, clear_result })
+    }
+}
+
+impl Plan {
+    fn record(status: Status, next: Next) -> Self {
+        Self { effects: Vec::new(), status, afterwards: Vec::new(), notices: Vec::new(), next }
+    }
+
+    fn first(mut self, effect: Effect) -> Self {
+        self.effects.insert(0, effect);
+        self
+    }
+
+    fn then(mut self, effect: Effect) -> Self {
+        self.afterwards.push(effect);
+        self
+    }
+
+    /// Said aloud as a Warning.
+    fn warned(mut self) -> Self {
+        let reason = self.status.why.reason().into();
+        self.notices.push(Notice { warning: true, reason, message: self.status.message().into() });
+        self
+    }
+}
+
+/// `at` plus a span; the end of time when that is past it.
+fn later(at: Timestamp, span: Duration) -> Timestamp {
+    at.checked_add(span).unwrap_or(Timestamp::MAX)
+}

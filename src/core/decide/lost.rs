@@ -1,0 +1,154 @@
+//! What follows when a worker died or a message vanished.
+
+use super::super::observed::{Held, Holding, Liveness, Search};
+use super::super::plan::{InPlaceOf, Next, Plan};
+use super::super::policy::OnUnknown;
+use super::super::status::{AttemptOutcome, GaveUp, PastAttempt, Phase, Status, TaskError, Why};
+use super::{HARD_LIMIT_MARGIN, InPool, later};
+
+/// Messages of one attempt that may vanish from an intact Redis before the job is given up.
+pub const MAX_MESSAGE_LOSSES: u32 = 2;
+/// Full audits in a row after which a message counts as vanished.
+pub const AUDITS: u32 = 2;
+
+impl InPool<'_> {
+    /// It was published, and it is neither in a queue nor in flight, and has no result.
+    pub(super) fn missing(&self, search: &Search) -> Plan {
+        let emptied = search.marker.is_none();
+        let in_place_of = search.marker.map_or(InPlaceOf::Nothing, InPlaceOf::Nowhere);
+        let current = search.marker.unwrap_or(self.id.generation);
+        if current < self.id.generation {
+            let is_missing = search.denied && search.audits >= AUDITS;
+            return if is_missing { self.behind(in_place_of) } else { self.stopping(self.nothing()) };
+        }
+        if let Some(held) = search.seen.as_ref().filter(|held| held.generation == current) {
+            match &held.by {
+                Holding::By(_, Liveness::Dead) | Holding::Nobody if search.blind => {
+                    return self.ended_unseen(Some(held));
+                }
+                Holding::By(_, Liveness::Dead) | Holding::Nobody => return self.worker_lost(held, in_place_of, None),
+                Holding::By(_, Liveness::Alive | Liveness::Unreachable)
+                    if held.started_at.is_some() || !search.denied =>
+                {
+                    return self.acknowledged_early(held);
+                }
+                Holding::By(..) | Holding::Unattributed => {}
+            }
+        }
+        if !search.denied {
+            return self.stopping(self.nothing());
+        }
+        if !emptied && search.audits < AUDITS {
+            return self.nothing();
+        }
+        if search.blind {
+            return self.ended_unseen(None);
+        }
+        let mut status = self.status();
+        if self.job.spec.cancel {
+            return self.cancelled(status);
+        }
+        status.message_losses += u32::from(!emptied);
+        status.remember(self.past(AttemptOutcome::MessageLost, None, None));
+        if status.message_losses > MAX_MESSAGE_LOSSES {
+            return self.give_up(GaveUp::MessageLost, None, status);
+        }
+        self.republished_for(Why::MessageLost, in_place_of, status, false)
+    }
+
+    /// The worker that held the message died, or the child process that ran it.
+    pub(super) fn worker_lost(&self, held: &Held, in_place_of: InPlaceOf, child: Option<TaskError>) -> Plan {
+        if in_place_of.generation().is_some_and(|generation| generation < self.id.generation) {
+            return self.behind(in_place_of);
+        }
+        let mut status = self.status();
+        status.worker_losses += 1;
+        if held.started_at.is_some() || child.is_some() {
+            status.attempts = status.attempts.max(self.id.number + held.celery_retries);
+            status.started_at = status.started_at.or(held.started_at);
+        }
+        let clear_result = child.is_some();
+        status.remember(self.past(AttemptOutcome::WorkerLost, Some(held), child.clone()));
+        if self.job.spec.cancel {
+            return self.cancelled(status);
+        }
+        if status.worker_losses > self.policy.max_worker_losses {
+            return self.give_up(GaveUp::WorkerLost, child, status);
+        }
+        self.republished_for(Why::WorkerLost, in_place_of, status, clear_result)
+    }
+
+    /// What was seen is of an older generation than what is recorded: it was read before the status was, or Redis came
+    /// back from a snapshot. The script knows which; the status could not be taken back, so nothing is ended.
+    pub(super) fn behind(&self, in_place_of: InPlaceOf) -> Plan {
+        if self.job.spec.cancel || self.is_changed() {
+            return self.stopping(self.nothing());
+        }
+        self.republished_for(Why::MessageLost, in_place_of, self.status(), true)
+    }
+
+    /// Published again because of a loss, which people should hear of.
+    fn republished_for(&self, why: Why, in_place_of: InPlaceOf, so_far: Status, clear_result: bool) -> Plan {
+        let plan = self.republish(in_place_of, why, so_far, clear_result);
+        if plan.status.phase == Phase::Queued { plan.warned() } else { plan }
+    }
+
+    /// Its message is gone and its worker lives: it acknowledged before it ran, and runs still.
+    fn acknowledged_early(&self, held: &Held) -> Plan {
+        let recorded = self.job.status.attempt.map(|attempt| attempt.started_at.unwrap_or(attempt.enqueued_at));
+        let since = held.started_at.or(recorded).or(self.seen.enqueued_at).unwrap_or(self.now);
+        let overdue = later(later(since, self.policy.hard), HARD_LIMIT_MARGIN);
+        if self.now < overdue {
+            let plan = self.running(held);
+            let next = match plan.next {
+                Next::At(at) => Next::At(at.min(overdue)),
+                Next::OnHint | Next::Never => Next::At(overdue),
+            };
+            return self.stopping(Plan { next, ..plan });
+        }
+        let error = TaskError::new("NoResult", "the message was acknowledged and no result was stored", None);
+        let mut status = self.status();
+        status.attempts = status.attempts.max(self.id.number + held.celery_retries);
+        status.remember(self.past(AttemptOutcome::Unknown, Some(held), Some(error.clone())));
+        self.unknown(GaveUp::NoResult, held.celery_retries, error, status)
+    }
+
+    /// It may have ended while nobody watched, and its result may have expired.
+    fn ended_unseen(&self, held: Option<&Held>) -> Plan {
+        let error = TaskError::new("ResultExpired", "it may have ended while no operator was there to see it", None);
+        let mut status = self.status();
+        status.attempts = status.attempts.max(self.id.number);
+        status.remember(self.past(AttemptOutcome::Unknown, held, Some(error.clone())));
+        self.unknown(GaveUp::ResultExpired, 0, error, status)
+    }
+
+    /// The outcome cannot be known any more.
+    fn unknown(&self, why: GaveUp, celery_retries: u32, error: TaskError, so_far: Status) -> Plan {
+        if self.job.spec.cancel {
+            return self.cancelled(so_far);
+        }
+        match self.policy.on_unknown {
+            OnUnknown::Fail => self.give_up(why, Some(error), so_far),
+            OnUnknown::Retry => self.retry_or_give_up(celery_retries, error, so_far),
+        }
+    }
+
+    /// The attempt in hand, as history.
+    pub(super) fn past(&self, outcome: AttemptOutcome, held: Option<&Held>, error: Option<TaskError>) -> PastAttempt {
+        let recorded = self.job.status.attempt;
+        let node = held.and_then(|held| match &held.by {
+            Holding::By(holder, _) => Some(holder.node.clone()),
+            Holding::Unattributed | Holding::Nobody => None,
+        });
+        PastAttempt {
+            number: self.id.number,
+            task: self.id.task,
+            outcome,
+            worker: node.or_else(|| self.job.status.worker.as_ref().map(|holder| holder.node.clone())),
+            enqueued_at: recorded.map(|attempt| attempt.enqueued_at).or(self.seen.enqueued_at),
+            started_at: held.and_then(|held| held.started_at).or(recorded.and_then(|attempt| attempt.started_at)),
+            finished_at: self.now,
+            error,
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! What follows from a result document.
+
+use std::sync::Arc;
+
+use super::super::job::TaskId;
+use super::super::observed::{Ended, Ending, Held, Holding, Liveness};
+use super::super::plan::{Effect, InPlaceOf, Next, Plan};
+use super::super::status::{AttemptOutcome, GaveUp, Kept, Phase, Status, StoredResult, TaskError, Why};
+use super::{InPool, later};
+
+impl InPool<'_> {
+    /// A result document says how the run ended.
+    pub(super) fn ended(&self, ended: &Ended) -> Plan {
+        match &ended.how {
+            Ending::Succeeded(text) => self.succeeded(ended, text),
+            Ending::Failed(error) => {
+                let status = self.run_over(ended, AttemptOutcome::Failed, Some(error.clone()));
+                self.retry_or_give_up(ended.celery_retries, error.clone(), status)
+            }
+            Ending::ChildLost(error) => {
+                let in_place_of = ended.marker.map_or(InPlaceOf::Nothing, InPlaceOf::Ended);
+                self.worker_lost(&self.as_held(ended), in_place_of, Some(error.clone()))
+            }
+            Ending::Revoked => {
+                let status = self.run_over(ended, AttemptOutcome::Revoked, None);
+                if self.job.spec.cancel { self.cancelled(status) } else { self.give_up(GaveUp::Revoked, None, status) }
+            }
+            Ending::Unreadable(why) => {
+                let error = TaskError::new("ResultUnreadable", why, None);
+                let status = self.run_over(ended, AttemptOutcome::Unknown, Some(error.clone()));
+                self.give_up(GaveUp::NoResult, Some(error), status)
+            }
+        }
+    }
+
+    fn succeeded(&self, ended: &Ended, text: &Arc<str>) -> Plan {
+        let why = if self.job.spec.cancel { Why::FinishedBeforeCancel } else { Why::Succeeded };
+        let keep = self.pool.keep_large_results.max(self.pool.result_expires);
+        let (kept, effect) = if text.len() <= StoredResult::INLINE {
+            (Kept::Inline, None)
+        } else if text.len() <= StoredResult::CONFIG_MAP {
+            (Kept::ConfigMap, Some(Effect::StoreResult(text.clone())))
+        } else {
+            (Kept::Redis { until: later(self.now, keep) }, Some(Effect::ExtendResult { task: self.id.task, ttl: keep }))
+        };
+        let status = Status {
+            result: Some(Box::new(StoredResult { text: text.clone(), kept })),
+            error: None,
+            ..self.run_over(ended, AttemptOutcome::Succeeded, None)
+        };
+        let mut plan = self.finish(Phase::Succeeded, why, status);
+        plan.effects.extend(effect);
+        plan
+    }
+
+    /// Another attempt if the policy allows one, after its backoff.
+    pub(super) fn retry_or_give_up(&self, celery_retries: u32, error: TaskError, so_far: Status) -> Plan {
+        let runs = self.id.number + celery_retries;
+        let attempts = so_far.attempts.max(runs);
+        if self.job.spec.cancel {
+            return self.cancelled(Status { attempts, error: Some(Box::new(error)), ..so_far });
+        }
+        if self.policy.non_retryable.contains(&error.kind) {
+            return self.give_up(GaveUp::NonRetryableError, Some(error), Status { attempts, ..so_far });
+        }
+        if runs > self.policy.max_retries {
+            return self.give_up(GaveUp::RetriesExhausted, Some(error), Status { attempts, ..so_far });
+        }
+        let next = TaskId::derive(self.job.uid, attempts + 1);
+        let retry_at = later(self.now, self.policy.backoff.delay(runs - 1, next));
+        let status = Status {
+            phase: Phase::Retrying,
+            why: Why::RetryScheduled,
+            attempt: None,
+            attempts,
+            retry_at: Some(retry_at),
+            message_losses: 0,
+            worker: None, // the next attempt's message is not with the worker of this one
+            error: Some(Box::new(error)),
+            progress: None,
+            ..so_far
+        };
+        Plan::record(status, Next::At(retry_at)).then(Effect::Forget(self.id.task))
+    }
+
+    /// The status with this run over and in the history.
+    fn run_over(&self, ended: &Ended, outcome: AttemptOutcome, error: Option<TaskError>) -> Status {
+        let mut status = self.under_way(self.generation(ended));
+        let started_at = ended.started_at.or(status.attempt.and_then(|attempt| attempt.started_at));
+        if let Some(attempt) = &mut status.attempt {
+            attempt.started_at = started_at;
+        }
+        status.attempts = status.attempts.max(self.id.number + ended.celery_retries);
+        status.started_at = status.started_at.or(started_at);
+        if let Some(worker) = &ended.worker {
+            status.worker = Some(Box::new(worker.clone()));
+        }
+        status.remember(self.past(outcome, Some(&self.as_held(ended)), error));
+        status
+    }
+
+    /// Generation of the run: what the marker says, never less than what is recorded.
+    fn generation(&self, ended: &Ended) -> u32 {
+        ended.marker.unwrap_or(0).max(self.id.generation)
+    }
+
+    /// Who had it, as far as its result document tells.
+    fn as_held(&self, ended: &Ended) -> Held {
+        Held {
+            generation: self.generation(ended),
+            started_at: ended.started_at,
+            by: match &ended.worker {
+                Some(worker) => Holding::By(worker.clone(), Liveness::Alive),
+                None => Holding::Unattributed,
+            },
+            celery_retries: ended.celery_retries,
+            progress: None,
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! The evidence table of the design, one sentence per test.
+
+mod ends;
+mod holds;
+mod losses;
+mod property;
+mod retries;
+mod stops;
+mod visibility;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use expect_test::Expect;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::super::check::check as lint;
+use super::super::job::{Job, ObjectKey, Priority, Spec, SpecHash};
+use super::super::observed::{Ended, Ending, Held, Holding, Liveness, Observed, Pool, PoolFacts, Search, Task};
+use super::super::plan::{Effect, Plan};
+use super::super::policy::Overrides;
+use super::super::status::{Attempt, Container, Holder, Phase, Status, TaskError, Why};
+use super::decide;
+
+/// So many milliseconds after the job was created.
+fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millisecond(1_767_225_600_000 + millis).unwrap()
+}
+
+/// A job, what is seen of it, and when.
+#[derive(Debug, Clone)]
+struct Scene {
+    job: Job,
+    seen: Observed,
+    now: Timestamp,
+}
+
+/// A job that was created a moment ago, with a pool that works.
+fn scene() -> Scene {
+    let job = Job {
+        key: ObjectKey::new("team", "intro"),
+        uid: Uuid::from_u128(7),
+        created_at: at(0),
+        spec: Spec {
+            generation: 1,
+            pool: "default".into(),
+            queue: None,
+            task: "backend.tasks.run_crew_task".into(),
+            priority: Priority::default(),
+            overrides: None,
+            suspend: false,
+            cancel: false,
+            hash: SpecHash([1; 16]),
+            invalid: None,
+        },
+        status: Status::default(),
+    };
+    let seen = Observed {
+        pool: Pool::Ready(Arc::new(pool())),
+        of: job.attempt_in_hand().task,
+        enqueued_at: None,
+        task: never_sent(),
+    };
+    Scene { job, seen, now: at(0) }
+}
+
+fn pool() -> PoolFacts {
+    PoolFacts {
+        queues: vec!["crew_jobs".into(), "default".into()],
+        allowed_tasks: vec!["backend.tasks.run_crew_task".into(), "backend.tasks.health_check".into()],
+        defaults: Overrides { backoff_initial: Some(Duration::ZERO), ..Overrides::default() },
+        result_expires: Duration::from_hours(1),
+        keep_large_results: Duration::from_hours(168),
+    }
+}
+
+impl Scene {
+    fn at(mut self, millis: i64) -> Self {
+        self.now = at(millis);
+        self
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Job)) -> Self {
+        change(&mut self.job);
+        self.seen.of = self.job.attempt_in_hand().task;
+        self
+    }
+
+    fn policy(self, change: impl FnOnce(&mut Overrides)) -> Self {
+        self.with(|job| change(job.spec.overrides.get_or_insert_default()))
+    }
+
+    fn cancel(self) -> Self {
+        self.with(|job| job.spec.cancel = true)
+    }
+
+    fn suspend(self) -> Self {
+        self.with(|job| job.spec.suspend = true)
+    }
+
+    /// The payload is not what the first attempt ran.
+    fn changed(self) -> Self {
+        self.with(|job| job.spec.hash = SpecHash([2; 16]))
+    }
+
+    fn pool(mut self, pool: Pool) -> Self {
+        self.seen.pool = pool;
+        self
+    }
+
+    fn sees(mut self, task: Task) -> Self {
+        self.seen.task = task;
+        self
+    }
+
+    /// Published by this operator so many milliseconds after the job was created.
+    fn enqueued(mut self, millis: i64) -> Self {
+        self.seen.enqueued_at = Some(at(millis));
+        self
+    }
+
+    /// Recorded as `Queued`: attempt 1 was published at once.
+    fn queued(self) -> Self {
+        self.with(|job| {
+            job.status.observed_generation = 1;
+            job.status.phase = Phase::Queued;
+            job.status.why = Why::Enqueued;
+            job.status.attempt = Some(Attempt { number: 1, generation: 0, enqueued_at: at(0), started_at: None });
+            job.status.queued_at = Some(at(0));
+            job.status.queue = Some("crew_jobs".into());
+            job.status.spec_hash = Some(SpecHash([1; 16]));
+        })
+    }
+
+    /// Recorded as `Running` since a second after the job was created.
+    fn running(self) -> Self {
+        self.queued().with(|job| {
+            job.status.phase = Phase::Running;
+            job.status.why = Why::Started;
+            job.status.attempts = 1;
+            job.status.worker = Some(Box::new(worker("a")));
+            job.status.started_at = Some(at(1_000));
+            job.status.attempt.as_mut().unwrap().started_at = Some(at(1_000));
+        })
+    }
+
+    /// Recorded as `Retrying` after run `attempts`, due a minute after the job was created.
+    fn retrying(self, attempts: u32) -> Self {
+        self.running().with(|job| {
+            job.status.phase = Phase::Retrying;
+            job.status.why = Why::RetryScheduled;
+            job.status.attempts = attempts;
+            job.status.attempt = None;
+            job.status.worker = None;
+            job.status.retry_at = Some(at(60_000));
+            job.status.error = Some(Box::new(error("ValueError")));
+        })
+    }
+
+    #[track_caller]
+    fn plan(&self) -> Plan {
+        let plan = decide(&self.job, &self.seen, self.now);
+        assert_eq!(lint(&self.job, &self.seen, self.now, &plan), [], "{plan}");
+        plan
+    }
+
+    /// The same job once the plan is recorded, whatever is seen next.
+    #[track_caller]
+    fn recorded(self) -> Self {
+        let status = self.plan().status;
+        self.with(|job| job.status = status)
+    }
+}
+
+/// The plan in words.
+#[expect(clippy::needless_pass_by_value, reason = "a test reads as `check(scene, expect)`")]
+#[track_caller]
+fn check(scene: Scene, plan: Expect) {
+    plan.assert_eq(&scene.plan().to_string());
+}
+
+/// The sentence that people read.
+#[expect(clippy::needless_pass_by_value, reason = "a test reads as `check(scene, expect)`")]
+#[track_caller]
+fn check_message(scene: Scene, message: Expect) {
+    message.assert_eq(&scene.plan().status.message());
+}
+
+fn never_sent() -> Task {
+    Task::Absent(Search { marker: None, audits: 0, denied: false, seen: None, blind: false })
+}
+
+/// Its marker is there, its message is not, and so many audits have looked for it.
+fn vanished(audits: u32) -> Search {
+    Search { marker: Some(0), audits, denied: true, seen: None, blind: false }
+}
+
+/// Redis was emptied, and nobody has the message.
+fn emptied() -> Search {
+    Search { marker: None, ..vanished(0) }
+}
+
+fn queued() -> Task {
+    Task::Queued { generation: 0 }
+}
+
+fn worker(pod: &str) -> Holder {
+    let container = Container {
+        pod: pod.into(),
+        pod_uid: format!("uid-{pod}").into(),
+        id: format!("containerd://{pod}").into(),
+        started_at: at(-60_000),
+    };
+    Holder { node: format!("crew@{pod}").into(), container: Some(container) }
+}
+
+fn held(started: Option<i64>, by: Holding) -> Held {
+    Held { generation: 0, started_at: started.map(at), by, celery_retries: 0, progress: None }
+}
+
+/// With worker a, begun so many milliseconds after the job was created.
+fn runs(started: i64, liveness: Liveness) -> Held {
+    held(Some(started), Holding::By(worker("a"), liveness))
+}
+
+fn ended(how: Ending) -> Ended {
+    Ended {
+        marker: Some(0),
+        how,
+        worker: Some(worker("a")),
+        celery_retries: 0,
+        started_at: Some(at(1_000)),
+        finished_at: None,
+    }
+}
+
+fn succeeded(text: &str) -> Task {
+    Task::Ended(ended(Ending::Succeeded(text.into())))
+}
+
+fn failed(kind: &str) -> Task {
+    Task::Ended(ended(Ending::Failed(error(kind))))
+}
+
+fn child_lost() -> Ended {
+    ended(Ending::ChildLost(TaskError::new("WorkerLostError", "signal 9 (SIGKILL)", None)))
+}
+
+fn error(kind: &str) -> TaskError {
+    TaskError::new(kind, "no luck", None)
+}
+
+fn publishes(plan: &Plan) -> bool {
+    plan.effects.iter().any(|effect| matches!(effect, Effect::Enqueue(_) | Effect::Requeue { .. }))
+}

@@ -1,0 +1,119 @@
+//! What follows from a result document.
+
+use expect_test::expect;
+
+use super::*;
+use crate::core::status::{AttemptOutcome, Kept, StoredResult};
+
+#[test]
+fn a_small_result_is_kept_in_the_status() {
+    let scene = scene().running().sees(succeeded(r#"{"status": "completed"}"#)).at(60_000);
+    check(scene.clone(), expect!["Succeeded (Succeeded), attempts 1; then forget"]);
+    assert_eq!(scene.plan().status.result.unwrap().kept, Kept::Inline);
+}
+
+#[test]
+fn a_result_over_4_kib_goes_to_a_config_map_before_it_is_recorded() {
+    let text = |bytes: usize| succeeded(&"x".repeat(bytes));
+    check(
+        scene().running().sees(text(StoredResult::INLINE)),
+        expect!["Succeeded (Succeeded), attempts 1; then forget"],
+    );
+    check(
+        scene().running().sees(text(StoredResult::INLINE + 1)),
+        expect!["store 4097 bytes in a ConfigMap; Succeeded (Succeeded), attempts 1; then forget"],
+    );
+    check(
+        scene().running().sees(text(StoredResult::CONFIG_MAP)),
+        expect!["store 1032192 bytes in a ConfigMap; Succeeded (Succeeded), attempts 1; then forget"],
+    );
+}
+
+#[test]
+fn a_result_that_kubernetes_cannot_hold_stays_in_redis_and_says_until_when() {
+    let scene = scene().running().sees(succeeded(&"x".repeat(StoredResult::CONFIG_MAP + 1))).at(0);
+    check(
+        scene.clone(),
+        expect!["keep the result in Redis for 604800 s; Succeeded (Succeeded), attempts 1; then forget"],
+    );
+    assert_eq!(scene.plan().status.result.unwrap().kept, Kept::Redis { until: at(7 * 24 * 3_600_000) });
+}
+
+#[test]
+fn the_run_is_in_the_history_with_its_worker_and_times() {
+    let status = scene().running().sees(succeeded("1")).at(60_000).plan().status;
+    let past = &status.history[0];
+    assert_eq!((past.number, past.outcome, past.worker.as_deref()), (1, AttemptOutcome::Succeeded, Some("crew@a")));
+    assert_eq!((past.started_at, past.finished_at), (Some(at(1_000)), at(60_000)));
+    assert_eq!(status.started_at, Some(at(1_000)));
+}
+
+#[test]
+fn a_job_that_was_never_seen_on_its_way_is_recorded_whole() {
+    let status = scene().enqueued(10).sees(succeeded("1")).at(90).plan().status;
+    assert_eq!(status.attempts, 1);
+    assert_eq!(status.queued_at, Some(at(10)));
+    assert_eq!(status.attempt.map(|attempt| (attempt.number, attempt.generation)), Some((1, 0)));
+}
+
+#[test]
+fn a_result_that_nobody_can_read_fails_the_job_and_is_not_run_again() {
+    let how = Ending::Unreadable("status \"MAYBE\" is not one of Celery's".into());
+    let scene = scene().running().sees(Task::Ended(ended(how))).at(60_000);
+    check(scene.clone(), expect!["Failed (NoResult), attempts 1; then forget; warn NoResult"]);
+    check_message(
+        scene,
+        expect![[r#"the worker gave no usable result: ResultUnreadable: status "MAYBE" is not one of Celery's"#]],
+    );
+}
+
+#[test]
+fn a_task_that_somebody_else_revoked_fails_the_job() {
+    check(
+        scene().running().sees(Task::Ended(ended(Ending::Revoked))).at(60_000),
+        expect!["Failed (Revoked), attempts 1; then forget; warn Revoked"],
+    );
+}
+
+#[test]
+fn a_finished_job_expires_only_if_it_asks_to() {
+    let scene = scene().running().sees(succeeded("1")).at(1_000);
+    assert_eq!(scene.plan().status.expires_at, None);
+    let with_ttl = scene.policy(|policy| policy.ttl = Some(Duration::from_mins(1)));
+    assert_eq!(with_ttl.plan().status.expires_at, Some(at(61_000)));
+}
+
+#[test]
+fn every_kind_of_end_expires() {
+    let with_ttl = || scene().policy(|policy| policy.ttl = Some(Duration::from_mins(1)));
+    let ends = [
+        with_ttl().cancel(),
+        with_ttl().with(|job| job.spec.invalid = Some("too deep".into())),
+        with_ttl().queued().cancel().sees(Task::Withdrawn { generation: 0 }),
+        with_ttl().running().sees(Task::Ended(ended(Ending::Revoked))),
+    ];
+    for end in ends {
+        assert_eq!(end.plan().status.expires_at, Some(at(60_000)));
+    }
+}
+
+#[test]
+fn what_has_ended_stays_and_is_forgotten_again() {
+    let over = scene().running().sees(succeeded("1")).at(9_000).recorded().cancel();
+    check(over.clone().sees(failed("ValueError")), expect!["Succeeded (Succeeded), attempts 1; then forget"]);
+    assert_eq!(over.plan().status.finished_at, Some(at(9_000)));
+    check(over.sees(Task::Unread), expect!["Succeeded (Succeeded), attempts 1; then forget"]);
+}
+
+#[test]
+fn a_copy_of_a_finished_job_that_is_still_queued_is_taken_off() {
+    let over = scene().running().sees(succeeded("1")).at(9_000).recorded();
+    check(over.sees(queued()), expect!["withdraw attempt 1#0; Succeeded (Succeeded), attempts 1; then forget"]);
+}
+
+#[test]
+fn a_result_that_comes_after_the_end_is_noted_and_changes_nothing_else() {
+    let over = scene().running().cancel().sees(Task::Ended(ended(Ending::Revoked))).at(9_000).recorded();
+    let late = over.clone().sees(succeeded("1")).plan().status;
+    assert_eq!(late, Status { late_result: Some(at(9_000)), ..over.job.status });
+}

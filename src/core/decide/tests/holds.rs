@@ -1,0 +1,151 @@
+//! Why a job waits before it is ever published, in words that say what to mend.
+
+use expect_test::expect;
+
+use super::*;
+use crate::core::status::{PoolProblem, PoolProblemKind};
+
+fn unusable(kind: PoolProblemKind) -> Pool {
+    Pool::Unusable(PoolProblem {
+        kind,
+        detail: "Redis at redis:6379 refused the password; mend Secret \"redis\"".into(),
+    })
+}
+
+fn missing(existing: &[&str]) -> Pool {
+    Pool::Missing { existing: existing.iter().map(|name| Arc::from(*name)).collect() }
+}
+
+#[test]
+fn a_missing_pool_names_the_pools_there_are() {
+    let scene = scene().pool(missing(&["gpu", "small"]));
+    check(scene.clone(), expect!["Pending (PoolNotFound), attempts 0; warn PoolNotFound; wait for a hint"]);
+    check_message(
+        scene,
+        expect![[r#"CrewWorkerPool "default" does not exist in this namespace; there are: gpu, small"#]],
+    );
+    check_message(
+        super::scene().pool(missing(&[])),
+        expect![[
+            r#"CrewWorkerPool "default" does not exist and this namespace has no pool; create one, or name it in spec.poolRef.name of a new job"#
+        ]],
+    );
+}
+
+#[test]
+fn a_queue_that_is_not_the_pools_names_the_pools_queues() {
+    let scene = scene().with(|job| job.spec.queue = Some("fast".into()));
+    check(scene.clone(), expect!["Pending (QueueNotInPool), attempts 0; warn QueueNotInPool; wait for a hint"]);
+    check_message(scene, expect![[r#"spec.queue "fast" is not one of the pool's queues: crew_jobs, default"#]]);
+}
+
+#[test]
+fn a_task_that_the_pool_does_not_allow_names_those_it_does() {
+    let scene = scene().with(|job| job.spec.task = "os.system".into());
+    check(scene.clone(), expect!["Pending (TaskNotAllowed), attempts 0; warn TaskNotAllowed; wait for a hint"]);
+    check_message(
+        scene,
+        expect![[
+            r#"spec.task "os.system" is not one of the pool's allowedTasks: backend.tasks.run_crew_task, backend.tasks.health_check"#
+        ]],
+    );
+}
+
+#[test]
+fn celerys_own_tasks_are_refused_even_if_the_pool_lists_them() {
+    let pool = PoolFacts { allowed_tasks: vec!["celery.chord_unlock".into()], ..pool() };
+    let scene = scene().pool(Pool::Ready(Arc::new(pool))).with(|job| job.spec.task = "celery.chord_unlock".into());
+    check(scene, expect!["Pending (TaskNotAllowed), attempts 0; warn TaskNotAllowed; wait for a hint"]);
+}
+
+#[test]
+fn a_pool_that_cannot_be_used_says_why() {
+    let scene = scene().pool(unusable(PoolProblemKind::BrokerAuthenticationFailed));
+    check(
+        scene.clone(),
+        expect!["Pending (BrokerAuthenticationFailed), attempts 0; warn BrokerAuthenticationFailed; wait for a hint"],
+    );
+    check_message(
+        scene,
+        expect![[r#"CrewWorkerPool "default": Redis at redis:6379 refused the password; mend Secret "redis""#]],
+    );
+}
+
+#[test]
+fn an_operator_that_only_just_started_says_nothing_yet() {
+    check(
+        scene().pool(unusable(PoolProblemKind::Connecting)),
+        expect!["Pending (Pending), attempts 0; wait for a hint"],
+    );
+}
+
+#[test]
+fn a_hold_is_warned_of_once_and_left_as_soon_as_it_is_mended() {
+    let scene = scene().pool(missing(&[])).recorded();
+    assert_eq!(scene.plan().status, scene.job.status, "nothing more to write");
+    check(
+        scene.pool(Pool::Ready(Arc::new(pool()))),
+        expect![
+            "enqueue attempt 1#0 on crew_jobs at priority 5; Pending (PoolNotFound), attempts 0; look again at 2026-01-01T00:00:00.3Z"
+        ],
+    );
+}
+
+#[test]
+fn a_suspended_job_is_not_published() {
+    check(scene().suspend(), expect!["Pending (Suspended), attempts 0; wait for a hint"]);
+}
+
+#[test]
+fn while_redis_is_down_nothing_is_decided_about_a_job_that_was_published() {
+    let down = unusable(PoolProblemKind::BrokerUnreachable);
+    check(
+        scene().queued().cancel().pool(down.clone()).at(9_000_000),
+        expect!["Queued (Enqueued), attempts 0; wait for a hint"],
+    );
+    check(scene().running().suspend().pool(missing(&[])), expect!["Running (Running), attempts 1; wait for a hint"]);
+    check(
+        scene().retrying(1).pool(down.clone()).at(9_000_000),
+        expect!["Retrying (RetryScheduled), attempts 1; wait for a hint"],
+    );
+    check(
+        scene().cancel().pool(down),
+        expect!["Pending (BrokerUnreachable), attempts 0; warn BrokerUnreachable; wait for a hint"],
+    );
+}
+
+#[test]
+fn a_job_that_was_never_published_is_cancelled_without_its_pool() {
+    check(scene().cancel().pool(missing(&[])), expect!["Cancelled (Cancelled), attempts 0; then forget"]);
+}
+
+#[test]
+fn inputs_that_no_worker_could_take_fail_at_once_with_the_reason() {
+    let invalid =
+        |job: &mut Job| job.spec.invalid = Some("spec.inputs is 70000 bytes; at most 65536 are allowed".into());
+    check(scene().with(invalid), expect!["Failed (InvalidSpec), attempts 0; then forget; warn InvalidSpec"]);
+    check_message(scene().with(invalid), expect!["InvalidSpec: spec.inputs is 70000 bytes; at most 65536 are allowed"]);
+    // What is on a worker already ran with the inputs that it was published with.
+    check(
+        scene().with(invalid).enqueued(0).sees(Task::Held(runs(100, Liveness::Alive))).at(200),
+        expect!["Pending (Pending), attempts 0; look again at 2026-01-01T00:00:01.1Z"],
+    );
+    check(
+        scene().with(invalid).pool(missing(&["gpu"])),
+        expect!["Pending (PoolNotFound), attempts 0; warn PoolNotFound; wait for a hint"],
+    );
+}
+
+#[test]
+fn the_jobs_queue_and_priority_go_into_the_message() {
+    let scene = scene().with(|job| {
+        job.spec.queue = Some("default".into());
+        job.spec.priority = Priority::clamped(8);
+    });
+    check(
+        scene,
+        expect![
+            "enqueue attempt 1#0 on default at priority 8; Pending (Pending), attempts 0; look again at 2026-01-01T00:00:00.3Z"
+        ],
+    );
+}

@@ -1,0 +1,272 @@
+//! Dead workers, vanished messages, emptied Redis.
+
+use expect_test::expect;
+
+use super::*;
+use crate::core::policy::OnUnknown;
+
+fn dead() -> Held {
+    runs(1_000, Liveness::Dead)
+}
+
+#[test]
+fn the_message_of_a_dead_worker_is_published_at_once_under_a_new_generation() {
+    let scene = scene().running().sees(Task::Held(dead())).at(9_000);
+    check(
+        scene.clone(),
+        expect![
+            "requeue in place of #0 in flight: attempt 1#1 on crew_jobs at priority 5; Queued (WorkerLost), attempts 1; warn WorkerLost; wait for a hint"
+        ],
+    );
+    check_message(scene.clone(), expect!["the worker died and the message was published again"]);
+    let status = scene.plan().status;
+    assert_eq!((status.worker_losses, status.worker, status.attempt.unwrap().started_at), (1, None, None));
+}
+
+#[test]
+fn a_message_in_flight_that_every_worker_denies_lost_its_worker() {
+    check(
+        scene().queued().sees(Task::Held(held(None, Holding::Nobody))).at(9_000),
+        expect![
+            "requeue in place of #0 in flight: attempt 1#1 on crew_jobs at priority 5; Queued (WorkerLost), attempts 0; warn WorkerLost; wait for a hint"
+        ],
+    );
+}
+
+#[test]
+fn a_message_in_flight_that_nobody_speaks_of_is_waited_for() {
+    check(
+        scene().queued().sees(Task::Held(held(None, Holding::Unattributed))).at(9_000_000),
+        expect!["Queued (Enqueued), attempts 0; wait for a hint"],
+    );
+}
+
+#[test]
+fn a_fourth_dead_worker_is_one_too_many() {
+    let lost = |worker_losses| scene().running().with(|job| job.status.worker_losses = worker_losses);
+    check(
+        lost(2).sees(Task::Held(dead())).at(9_000),
+        expect![
+            "requeue in place of #0 in flight: attempt 1#1 on crew_jobs at priority 5; Queued (WorkerLost), attempts 1; warn WorkerLost; wait for a hint"
+        ],
+    );
+    check(
+        lost(3).sees(Task::Held(dead())).at(9_000),
+        expect!["Failed (WorkerLost), attempts 1; then forget; warn WorkerLost"],
+    );
+    check_message(lost(3).sees(Task::Held(dead())).at(9_000), expect!["4 workers died under the job"]);
+}
+
+#[test]
+fn a_child_process_that_died_counts_as_a_dead_worker_and_its_document_goes() {
+    check(
+        scene().running().sees(Task::Ended(child_lost())).at(9_000),
+        expect![
+            "clear the result, requeue in place of #0 ended: attempt 1#1 on crew_jobs at priority 5; Queued (WorkerLost), attempts 1; warn WorkerLost; wait for a hint"
+        ],
+    );
+    let once_more = Ended { marker: Some(1), ..child_lost() };
+    check(
+        scene().running().sees(Task::Ended(once_more)).at(9_000),
+        expect![
+            "clear the result, requeue in place of #1 ended: attempt 1#2 on crew_jobs at priority 5; Queued (WorkerLost), attempts 1; warn WorkerLost; wait for a hint"
+        ],
+    );
+    let emptied = Ended { marker: None, ..child_lost() };
+    check(
+        scene().running().sees(Task::Ended(emptied)).at(9_000),
+        expect![
+            "clear the result, requeue in place of nothing: attempt 1#1 on crew_jobs at priority 5; Queued (WorkerLost), attempts 1; warn WorkerLost; wait for a hint"
+        ],
+    );
+}
+
+#[test]
+fn a_vanished_message_is_lost_only_after_two_audits_and_when_everybody_denies_it() {
+    let scene = || scene().queued().at(9_000);
+    check(scene().sees(Task::Absent(vanished(1))), expect!["Queued (Enqueued), attempts 0; wait for a hint"]);
+    check(
+        scene().sees(Task::Absent(Search { denied: false, ..vanished(9) })),
+        expect!["Queued (Enqueued), attempts 0; wait for a hint"],
+    );
+    check(
+        scene().sees(Task::Absent(vanished(2))),
+        expect![
+            "requeue in place of #0 nowhere: attempt 1#1 on crew_jobs at priority 5; Queued (MessageLost), attempts 0; warn MessageLost; wait for a hint"
+        ],
+    );
+}
+
+#[test]
+fn a_third_vanished_message_is_one_too_many() {
+    let lost = |message_losses| scene().queued().with(|job| job.status.message_losses = message_losses).at(9_000);
+    check(
+        lost(1).sees(Task::Absent(vanished(2))),
+        expect![
+            "requeue in place of #0 nowhere: attempt 1#1 on crew_jobs at priority 5; Queued (MessageLost), attempts 0; warn MessageLost; wait for a hint"
+        ],
+    );
+    check(
+        lost(2).sees(Task::Absent(vanished(2))),
+        expect!["Failed (MessageLost), attempts 0; then forget; warn MessageLost"],
+    );
+}
+
+#[test]
+fn an_emptied_redis_costs_no_audit_when_nobody_has_the_message() {
+    check(
+        scene().queued().sees(Task::Absent(emptied())).at(9_000),
+        expect![
+            "requeue in place of nothing: attempt 1#1 on crew_jobs at priority 5; Queued (MessageLost), attempts 0; warn MessageLost; wait for a hint"
+        ],
+    );
+    let unrecorded = scene().enqueued(0).sees(Task::Absent(emptied())).at(100);
+    check(
+        unrecorded,
+        expect![
+            "requeue in place of nothing: attempt 1#1 on crew_jobs at priority 5; Queued (MessageLost), attempts 0; warn MessageLost; wait for a hint"
+        ],
+    );
+    let asked_too_soon = Search { denied: false, ..emptied() };
+    check(
+        scene().queued().sees(Task::Absent(asked_too_soon)).at(9_000),
+        expect!["Queued (Enqueued), attempts 0; wait for a hint"],
+    );
+}
+
+#[test]
+fn an_emptied_redis_is_not_a_lost_message_of_the_budget() {
+    let scene = scene().queued().with(|job| job.status.message_losses = 2);
+    assert_eq!(scene.sees(Task::Absent(emptied())).plan().status.message_losses, 2);
+}
+
+#[test]
+fn a_worker_that_lives_through_an_emptied_redis_runs_on() {
+    let lives = Search { seen: Some(runs(1_000, Liveness::Alive)), denied: false, ..emptied() };
+    check(
+        scene().running().sees(Task::Absent(lives)).at(60_000),
+        expect!["Running (Running), attempts 1; look again at 2026-01-01T01:01:01Z"],
+    );
+    let died = Search { seen: Some(dead()), ..emptied() };
+    check(
+        scene().running().sees(Task::Absent(died)).at(60_000),
+        expect![
+            "requeue in place of nothing: attempt 1#1 on crew_jobs at priority 5; Queued (WorkerLost), attempts 1; warn WorkerLost; wait for a hint"
+        ],
+    );
+}
+
+#[test]
+fn a_worker_that_acknowledged_early_is_waited_for_until_the_hard_limit_and_a_minute() {
+    let early = Search { seen: Some(runs(1_000, Liveness::Alive)), ..vanished(9) };
+    let scene = scene().running().sees(Task::Absent(early));
+    check(scene.clone().at(3_660_999), expect!["Running (Running), attempts 1; look again at 2026-01-01T01:01:01Z"]);
+    check(scene.clone().at(3_661_000), expect!["Failed (NoResult), attempts 1; then forget; warn NoResult"]);
+    check_message(
+        scene.clone().at(3_661_000),
+        expect!["the worker gave no usable result: NoResult: the message was acknowledged and no result was stored"],
+    );
+    check(
+        scene.policy(|policy| policy.on_unknown = Some(OnUnknown::Retry)).at(3_661_000),
+        expect!["Retrying (RetryScheduled), attempts 1; then forget; look again at 2026-01-01T01:01:01Z"],
+    );
+}
+
+#[test]
+fn a_worker_that_never_said_when_it_began_is_not_waited_for_without_end() {
+    let silent =
+        Search { seen: Some(held(None, Holding::By(worker("a"), Liveness::Alive))), denied: false, ..vanished(9) };
+    check(
+        scene().queued().sees(Task::Absent(silent)).at(3_660_000),
+        expect!["Failed (NoResult), attempts 1; then forget; warn NoResult"],
+    );
+}
+
+#[test]
+fn a_message_that_was_reserved_and_is_denied_now_was_lost() {
+    let reserved = Search { seen: Some(held(None, Holding::By(worker("a"), Liveness::Alive))), ..vanished(2) };
+    check(
+        scene().queued().sees(Task::Absent(reserved.clone())).at(9_000),
+        expect![
+            "requeue in place of #0 nowhere: attempt 1#1 on crew_jobs at priority 5; Queued (MessageLost), attempts 0; warn MessageLost; wait for a hint"
+        ],
+    );
+    check(
+        scene().queued().sees(Task::Absent(Search { denied: false, ..reserved })).at(9_000),
+        expect!["Queued (Enqueued), attempts 0; look again at 2026-01-01T01:01:00Z"],
+    );
+}
+
+#[test]
+fn who_held_an_earlier_generation_says_nothing_about_this_one() {
+    let search = Search { marker: Some(1), seen: Some(dead()), ..vanished(1) };
+    check(
+        scene().queued().sees(Task::Absent(search)).at(9_000),
+        expect!["Queued (Enqueued), attempts 0; wait for a hint"],
+    );
+}
+
+#[test]
+fn what_may_have_ended_while_nobody_watched_is_never_run_again_silently() {
+    let unseen = Search { blind: true, ..vanished(2) };
+    let scene = scene().running().sees(Task::Absent(unseen)).at(9_000_000);
+    check(scene.clone(), expect!["Failed (ResultExpired), attempts 1; then forget; warn ResultExpired"]);
+    check_message(scene.clone(), expect!["the result expired in Redis before it could be read"]);
+    check(
+        scene.policy(|policy| policy.on_unknown = Some(OnUnknown::Retry)),
+        expect!["Retrying (RetryScheduled), attempts 1; then forget; look again at 2026-01-01T02:30:00Z"],
+    );
+}
+
+/// Recorded as published for the fourth time.
+fn fourth() -> Scene {
+    scene().queued().with(|job| job.status.attempt.as_mut().unwrap().generation = 3).at(9_000)
+}
+
+#[test]
+fn a_redis_that_came_back_from_an_old_snapshot_gets_a_generation_that_was_never_used() {
+    check(
+        fourth().sees(Task::Absent(vanished(2))),
+        expect![
+            "clear the result, requeue in place of #0 nowhere: attempt 1#4 on crew_jobs at priority 5; Queued (MessageLost), attempts 0; warn MessageLost; wait for a hint"
+        ],
+    );
+    check(
+        fourth().sees(Task::Held(dead())),
+        expect![
+            "clear the result, requeue in place of #0 in flight: attempt 1#4 on crew_jobs at priority 5; Queued (MessageLost), attempts 0; warn MessageLost; wait for a hint"
+        ],
+    );
+}
+
+#[test]
+fn what_was_read_before_the_status_was_written_ends_nothing() {
+    let worn_out = || {
+        fourth().with(|job| {
+            job.status.worker_losses = 3;
+            job.status.message_losses = 2;
+        })
+    };
+    for task in [
+        Task::Held(dead()),
+        Task::Ended(child_lost()),
+        Task::Withdrawn { generation: 0 },
+        Task::Absent(vanished(2)),
+        Task::Absent(Search { blind: true, ..vanished(2) }),
+        Task::Absent(Search { seen: Some(dead()), ..vanished(2) }),
+    ] {
+        for scene in [worn_out(), worn_out().cancel(), worn_out().changed(), worn_out().suspend()] {
+            let plan = scene.sees(task.clone()).plan();
+            assert!(!plan.status.phase.is_terminal(), "{plan}");
+            assert_eq!((plan.status.worker_losses, plan.status.message_losses), (3, 2), "{plan}");
+        }
+    }
+}
+
+#[test]
+fn a_lost_message_waits_while_its_queue_is_not_the_pools() {
+    let pool = PoolFacts { queues: vec!["other".into()], ..pool() };
+    let scene = scene().running().pool(Pool::Ready(Arc::new(pool))).sees(Task::Held(dead())).at(9_000);
+    check(scene.clone(), expect!["Pending (QueueNotInPool), attempts 1; warn QueueNotInPool; wait for a hint"]);
+    check_message(scene, expect![[r#"spec.queue "crew_jobs" is not one of the pool's queues: other"#]]);
+}

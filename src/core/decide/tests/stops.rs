@@ -1,0 +1,169 @@
+//! Cancel and suspend are desired state: they hold whatever happens next.
+
+use expect_test::expect;
+
+use super::*;
+
+#[test]
+fn a_job_that_was_never_published_is_cancelled_at_once() {
+    check(scene().cancel(), expect!["Cancelled (Cancelled), attempts 0; then forget"]);
+    check(scene().retrying(1).cancel(), expect!["Cancelled (Cancelled), attempts 1; then forget"]);
+}
+
+#[test]
+fn a_queued_job_is_withdrawn_first_and_cancelled_when_that_is_seen() {
+    check(
+        scene().queued().cancel().sees(queued()),
+        expect!["withdraw attempt 1#0; Queued (Enqueued), attempts 0; look again at 2026-01-01T00:00:00.3Z"],
+    );
+    check(
+        scene().queued().cancel().sees(Task::Withdrawn { generation: 0 }),
+        expect!["Cancelled (Cancelled), attempts 0; then forget"],
+    );
+    check(
+        scene().enqueued(0).cancel().sees(queued()).at(100),
+        expect!["withdraw attempt 1#0; Pending (Pending), attempts 0; look again at 2026-01-01T00:00:00.4Z"],
+    );
+}
+
+#[test]
+fn a_running_job_is_revoked_again_and_again_until_its_worker_says_so() {
+    let scene = scene().running().cancel().at(9_000);
+    check(
+        scene.clone().sees(Task::Held(runs(1_000, Liveness::Alive))),
+        expect!["revoke; Running (Running), attempts 1; look again at 2026-01-01T00:00:19Z"],
+    );
+    check(
+        scene.clone().sees(Task::Held(runs(1_000, Liveness::Unreachable))),
+        expect!["revoke; Running (Running), attempts 1; look again at 2026-01-01T00:00:19Z"],
+    );
+    check(scene.sees(Task::Ended(ended(Ending::Revoked))), expect!["Cancelled (Cancelled), attempts 1; then forget"]);
+}
+
+#[test]
+fn a_worker_that_acknowledged_early_is_told_to_stop_too() {
+    let early = Search { seen: Some(runs(1_000, Liveness::Alive)), ..vanished(9) };
+    check(
+        scene().running().cancel().sees(Task::Absent(early)).at(9_000),
+        expect!["revoke; Running (Running), attempts 1; look again at 2026-01-01T00:00:19Z"],
+    );
+    let unknown = Search { denied: false, ..vanished(9) };
+    check(
+        scene().queued().cancel().sees(Task::Absent(unknown)).at(9_000),
+        expect!["revoke; Queued (Enqueued), attempts 0; look again at 2026-01-01T00:00:19Z"],
+    );
+}
+
+#[test]
+fn a_result_that_wins_the_race_is_a_success() {
+    check(
+        scene().running().cancel().sees(succeeded("1")),
+        expect!["Succeeded (FinishedBeforeCancel), attempts 1; then forget"],
+    );
+}
+
+#[test]
+fn a_failure_that_wins_the_race_is_not_retried() {
+    check(
+        scene().running().cancel().sees(failed("ValueError")),
+        expect!["Cancelled (Cancelled), attempts 1; then forget"],
+    );
+}
+
+#[test]
+fn a_cancelled_job_is_not_published_again_whatever_is_lost() {
+    let scene = || scene().running().cancel().at(9_000);
+    for task in [
+        Task::Held(runs(1_000, Liveness::Dead)),
+        Task::Held(held(None, Holding::Nobody)),
+        Task::Ended(child_lost()),
+        Task::Absent(vanished(2)),
+        Task::Absent(emptied()),
+        Task::Absent(Search { seen: Some(runs(1_000, Liveness::Dead)), ..emptied() }),
+        Task::Absent(Search { blind: true, ..vanished(2) }),
+    ] {
+        let plan = scene().sees(task).plan();
+        assert_eq!((plan.status.phase, publishes(&plan)), (Phase::Cancelled, false), "{plan}");
+    }
+}
+
+#[test]
+fn a_suspended_job_is_withdrawn_and_waits() {
+    let scene = scene().queued().suspend();
+    check(
+        scene.clone().sees(queued()),
+        expect!["withdraw attempt 1#0; Queued (Enqueued), attempts 0; look again at 2026-01-01T00:00:00.3Z"],
+    );
+    check(
+        scene.clone().sees(Task::Withdrawn { generation: 0 }),
+        expect!["Pending (Suspended), attempts 0; wait for a hint"],
+    );
+}
+
+#[test]
+fn a_resumed_job_is_published_under_the_next_generation() {
+    let suspended = scene().queued().suspend().sees(Task::Withdrawn { generation: 0 }).recorded();
+    let resumed = suspended.with(|job| job.spec.suspend = false).at(99_000);
+    check(
+        resumed.clone(),
+        expect![
+            "requeue in place of #0 nowhere: attempt 1#1 on crew_jobs at priority 5; Queued (Enqueued), attempts 0; wait for a hint"
+        ],
+    );
+    assert_eq!(resumed.plan().status.attempt.unwrap().enqueued_at, at(99_000));
+}
+
+#[test]
+fn a_resumed_job_whose_redis_was_emptied_meanwhile_is_published_too() {
+    let suspended = scene().queued().suspend().sees(Task::Withdrawn { generation: 0 }).recorded();
+    check(suspended.clone().sees(Task::Absent(emptied())), expect!["Pending (Suspended), attempts 0; wait for a hint"]);
+    check(
+        suspended.with(|job| job.spec.suspend = false).sees(Task::Absent(emptied())),
+        expect![
+            "requeue in place of nothing: attempt 1#1 on crew_jobs at priority 5; Queued (MessageLost), attempts 0; warn MessageLost; wait for a hint"
+        ],
+    );
+}
+
+#[test]
+fn suspend_does_nothing_once_a_worker_has_the_job() {
+    check(
+        scene().running().suspend().sees(Task::Held(runs(1_000, Liveness::Alive))).at(9_000),
+        expect!["Running (Running), attempts 1; wait for a hint"],
+    );
+    check(
+        scene().running().suspend().sees(succeeded("1")).at(9_000),
+        expect!["Succeeded (Succeeded), attempts 1; then forget"],
+    );
+}
+
+#[test]
+fn a_suspended_job_is_not_published_again_whatever_is_lost_until_it_is_resumed() {
+    for task in [
+        Task::Held(runs(1_000, Liveness::Dead)),
+        Task::Held(held(None, Holding::Nobody)),
+        Task::Ended(child_lost()),
+        Task::Absent(vanished(2)),
+        Task::Absent(emptied()),
+    ] {
+        let suspended = scene().running().suspend().at(9_000).sees(task);
+        let plan = suspended.plan();
+        assert_eq!((plan.status.phase, publishes(&plan)), (Phase::Pending, false), "{plan}");
+        let resumed = suspended.recorded().with(|job| job.spec.suspend = false);
+        assert!(publishes(&resumed.plan()));
+    }
+}
+
+#[test]
+fn a_suspended_retry_waits_and_then_says_again_what_it_waits_for() {
+    let suspended = scene().retrying(1).suspend().at(2_000).recorded();
+    check(suspended.clone(), expect!["Retrying (Suspended), attempts 1; wait for a hint"]);
+    let resumed = suspended.with(|job| job.spec.suspend = false);
+    check(resumed.clone(), expect!["Retrying (RetryScheduled), attempts 1; look again at 2026-01-01T00:01:00Z"]);
+    check(
+        resumed.at(60_000),
+        expect![
+            "enqueue attempt 2#0 on crew_jobs at priority 5; Retrying (Suspended), attempts 1; look again at 2026-01-01T00:01:00.3Z"
+        ],
+    );
+}

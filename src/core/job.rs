@@ -1,0 +1,236 @@
+//! A job as the operator holds it: what was declared and what was last recorded, a few hundred bytes.
+
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::policy::Overrides;
+use super::status::Status;
+
+/// Namespace and name of a Kubernetes object.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectKey {
+    /// Namespace of the object.
+    pub namespace: Arc<str>,
+    /// Name of the object, unique in its namespace.
+    pub name: Arc<str>,
+}
+
+impl ObjectKey {
+    /// The key of the object `name` in `namespace`.
+    pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// The Celery task id of one attempt of one job.
+///
+/// It is derived from the job's UID and the attempt's number, so that repeating an enqueue after a crash, or from a
+/// second operator, cannot make a second task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskId(Uuid);
+
+impl TaskId {
+    /// The id of attempt `number` (counted from 1) of the job with this UID: a version 5 UUID of the number in the job's own
+    /// namespace.
+    pub fn derive(job: Uuid, number: u32) -> Self {
+        Self(Uuid::new_v5(&job, number.to_string().as_bytes()))
+    }
+
+    /// Reads a Celery task id; `None` when it is not one that [`TaskId::derive`] could have made.
+    pub fn parse(text: &str) -> Option<Self> {
+        Uuid::try_parse(text).ok().filter(|id| id.get_version_num() == 5).map(Self)
+    }
+
+    /// Delivery tag of this task's message in the given generation.
+    ///
+    /// Generation 0 uses the task id itself. A republished message gets another tag, so that a late ack of a worker
+    /// that was presumed dead cannot remove the entry of the new holder.
+    pub fn delivery_tag(self, generation: u32) -> String {
+        if generation == 0 { self.to_string() } else { format!("{self}#{generation}") }
+    }
+
+    /// Evenly spread bits that belong to this id, the same at every call.
+    pub fn spread(self) -> u64 {
+        self.0.as_u64_pair().1 << 2 // the two highest bits are the UUID's variant
+    }
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+/// Urgency of a job, 0 to 10, 10 most urgent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Priority(u8);
+
+impl Priority {
+    /// The priority with this value, drawn into 0 to 10.
+    pub fn clamped(value: i32) -> Self {
+        Self(u8::try_from(value.clamp(0, 10)).unwrap_or(0))
+    }
+
+    /// The declared value, 0 to 10.
+    pub fn get(self) -> u8 {
+        self.0
+    }
+
+    /// The value that goes into a Celery message: on Redis 0 is served first and 9 last, the other way round.
+    pub fn celery(self) -> u8 {
+        (10 - self.0).min(9)
+    }
+}
+
+impl Default for Priority {
+    fn default() -> Self {
+        Self(5)
+    }
+}
+
+/// Digest of everything an attempt runs: task, arguments, topic and inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SpecHash(pub [u8; 16]);
+
+impl SpecHash {
+    /// Reads what [`SpecHash`]'s `Display` wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        u128::from_str_radix(text, 16).ok().filter(|_| text.len() == 32).map(|bits| Self(bits.to_be_bytes()))
+    }
+}
+
+impl fmt::Display for SpecHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+/// What was declared, without the payload: topic, inputs and arguments are read when an attempt is enqueued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spec {
+    /// `metadata.generation` that these values are from.
+    pub generation: i64,
+    /// Name of the pool that serves the job, in the job's namespace.
+    pub pool: Arc<str>,
+    /// Queue to use; `None` means the pool's first.
+    pub queue: Option<Arc<str>>,
+    /// Celery task name.
+    pub task: Arc<str>,
+    /// Urgency.
+    pub priority: Priority,
+    /// Policies that the job sets itself; the pool's and the built-in ones fill the rest.
+    pub overrides: Option<Box<Overrides>>,
+    /// Do not enqueue until this is false again.
+    pub suspend: bool,
+    /// Stop the job for good.
+    pub cancel: bool,
+    /// Digest of what an attempt runs.
+    pub hash: SpecHash,
+    /// Why no worker could ever take the job, where the API server cannot tell: inputs too large or too deep.
+    pub invalid: Option<Box<str>>,
+}
+
+/// One CrewJob that has not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Namespace and name.
+    pub key: ObjectKey,
+    /// UID; a job deleted and created again under the same name is another job.
+    pub uid: Uuid,
+    /// When the object was created.
+    pub created_at: Timestamp,
+    /// What was declared.
+    pub spec: Spec,
+    /// What was last recorded.
+    pub status: Status,
+}
+
+impl Job {
+    /// The attempt that is under way or, when none is, the one to begin next.
+    ///
+    /// Attempts are numbered by runs, Celery-side retries included: after a task that Celery retried twice by itself
+    /// (runs 1 to 3) the next attempt is number 4, and its message says `retries: 3`.
+    pub fn attempt_in_hand(&self) -> AttemptId {
+        let (number, generation) = match &self.status.attempt {
+            Some(attempt) => (attempt.number, attempt.generation),
+            None => (self.status.attempts + 1, 0),
+        };
+        AttemptId { number, task: TaskId::derive(self.uid, number), generation }
+    }
+}
+
+/// Which attempt, and which delivery of its message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AttemptId {
+    /// Number of the attempt's first run, counted from 1.
+    pub number: u32,
+    /// Its Celery task id.
+    pub task: TaskId,
+    /// How often its message has been published again.
+    pub generation: u32,
+}
+
+impl AttemptId {
+    /// Delivery tag of this delivery.
+    pub fn tag(&self) -> String {
+        self.task.delivery_tag(self.generation)
+    }
+
+    /// The same attempt, published once more.
+    #[must_use]
+    pub fn republished(self) -> Self {
+        Self { generation: self.generation + 1, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UID: Uuid = Uuid::from_u128(0x0f8f_ad5b_d9cb_469f_a165_7086_7728_950e);
+
+    #[test]
+    fn task_ids_are_pinned_because_a_change_would_enqueue_every_live_job_twice() {
+        assert_eq!(TaskId::derive(UID, 1).to_string(), "091dfe84-58d4-5447-bd38-a4f9f6b63490");
+        assert_eq!(TaskId::derive(UID, 2).to_string(), "1946e2ca-686f-54fa-8413-383aade21ed2");
+    }
+
+    #[test]
+    fn a_republished_message_gets_its_own_delivery_tag() {
+        let id = TaskId::derive(UID, 1);
+        assert_eq!(id.delivery_tag(0), id.to_string());
+        assert_eq!(id.delivery_tag(2), format!("{id}#2"));
+    }
+
+    #[test]
+    fn ids_of_foreign_celery_messages_are_not_ours() {
+        assert_eq!(TaskId::parse("45495316-63b8-4c6d-8998-bcb32881f3e8"), None);
+        assert_eq!(TaskId::parse("fixed-id"), None);
+        let id = TaskId::derive(UID, 1);
+        assert_eq!(TaskId::parse(&id.to_string()), Some(id));
+    }
+
+    #[test]
+    fn ten_is_most_urgent_although_celery_serves_zero_first() {
+        let celery: Vec<u8> = (0..=10).map(|p| Priority::clamped(p).celery()).collect();
+        assert_eq!(celery, [9, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]);
+        assert_eq!(Priority::clamped(99).get(), 10);
+        assert_eq!(Priority::clamped(-1).get(), 0);
+    }
+
+    #[test]
+    fn a_spec_hash_is_read_back_as_written() {
+        let hash = SpecHash([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255]);
+        assert_eq!(SpecHash::parse(&hash.to_string()), Some(hash));
+        assert_eq!(SpecHash::parse("short"), None);
+    }
+}

@@ -1,0 +1,159 @@
+//! What was seen of a job: evidence as enums, no handles.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::job::TaskId;
+use super::policy::Overrides;
+use super::status::{Holder, PoolProblem, Progress, TaskError};
+
+/// Everything `decide` may know besides the job itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observed {
+    /// The pool that the job names.
+    pub pool: Pool,
+    /// Which attempt was looked for. Evidence about another one than the one in hand is stale and decides nothing.
+    pub of: TaskId,
+    /// When the first message of the attempt in hand was published, where that is known.
+    pub enqueued_at: Option<Timestamp>,
+    /// The attempt in hand, as its pool's Redis and workers show it.
+    pub task: Task,
+}
+
+/// A pool as the job sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pool {
+    /// There is none of that name.
+    Missing {
+        /// The pools of the namespace, sorted.
+        existing: Vec<Arc<str>>,
+    },
+    /// It exists and cannot be used now. Nothing is decided about tasks that are on its Redis.
+    Unusable(PoolProblem),
+    /// It works.
+    Ready(Arc<PoolFacts>),
+}
+
+/// What a working pool says about its jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolFacts {
+    /// Its queues, first is the default.
+    pub queues: Vec<Arc<str>>,
+    /// Task names that it runs.
+    pub allowed_tasks: Vec<Arc<str>>,
+    /// Policies for jobs that set none.
+    pub defaults: Overrides,
+    /// How long Redis keeps a result unless told otherwise.
+    pub result_expires: Duration,
+    /// How long the operator asks Redis to keep a result that is too large for Kubernetes.
+    pub keep_large_results: Duration,
+}
+
+/// The attempt in hand, as Redis and the workers show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Task {
+    /// Redis has not been read for this attempt since the operator took over or reconnected.
+    Unread,
+    /// Neither in a queue nor in flight, and without a result.
+    Absent(Search),
+    /// Its message waits in a queue list.
+    Queued {
+        /// Generation of the message.
+        generation: u32,
+    },
+    /// The operator has taken its message off the queue.
+    Withdrawn {
+        /// Generation of the message.
+        generation: u32,
+    },
+    /// A worker has taken its message and not acknowledged it.
+    Held(Held),
+    /// A result document says how the run ended.
+    Ended(Ended),
+}
+
+/// How thoroughly a missing message was looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Search {
+    /// Generation in the marker of this attempt; `None` when it was never enqueued or Redis was emptied.
+    pub marker: Option<u32>,
+    /// Full audits in a row that did not find it, counted for the generation in the marker.
+    pub audits: u32,
+    /// Whether every worker that could hold it has denied it since the last audit, or there is none.
+    pub denied: bool,
+    /// A worker that was seen with it, and whether that worker lives.
+    pub seen: Option<Held>,
+    /// Whether nobody watched for longer than results are kept, so that it may have ended unseen.
+    pub blind: bool,
+}
+
+/// A message with a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Generation of the message.
+    pub generation: u32,
+    /// When the run began; `None` while it is reserved only, or unknown.
+    pub started_at: Option<Timestamp>,
+    /// Who holds it.
+    pub by: Holding,
+    /// Retries that Celery itself has made under this task id.
+    pub celery_retries: u32,
+    /// What the run says of itself.
+    pub progress: Option<Progress>,
+}
+
+/// Who holds a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holding {
+    /// Nobody has said so yet.
+    Unattributed,
+    /// Every worker that could have it has denied it or is dead.
+    Nobody,
+    /// A worker, inside or outside the cluster.
+    By(Holder, Liveness),
+}
+
+/// Whether a worker lives. Silence is not death: only Kubernetes declares a worker dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Liveness {
+    /// Its container runs, or it is outside the cluster and nobody can tell.
+    Alive,
+    /// Its container has terminated, its Pod object is gone, or its Node is gone or out of service.
+    Dead,
+    /// Its Node is not ready: it may still run.
+    Unreachable,
+}
+
+/// How a run ended, by its result document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Generation in the marker of this attempt; `None` when Redis was emptied since.
+    pub marker: Option<u32>,
+    /// Which way.
+    pub how: Ending,
+    /// Celery node that wrote it.
+    pub worker: Option<Holder>,
+    /// Retries that Celery itself had made under this task id.
+    pub celery_retries: u32,
+    /// When the run began, where known.
+    pub started_at: Option<Timestamp>,
+    /// When the document says it ended.
+    pub finished_at: Option<Timestamp>,
+}
+
+/// Which way a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// `SUCCESS`, with the result's JSON text, verbatim.
+    Succeeded(Arc<str>),
+    /// `FAILURE`.
+    Failed(TaskError),
+    /// `FAILURE` with `WorkerLostError`: the worker lives, its child process died.
+    ChildLost(TaskError),
+    /// `REVOKED` by the worker that had it; the short form that other workers write is not evidence.
+    Revoked,
+    /// A document that nobody can read.
+    Unreadable(Arc<str>),
+}

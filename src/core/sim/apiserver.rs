@@ -1,0 +1,84 @@
+//! The API server: jobs with resource versions, the rules that the CRD's CEL holds, and the Lease.
+
+use super::super::job::{Job, Spec};
+use super::super::status::Status;
+
+/// One stored object.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    pub version: u64,
+    pub job: Job,
+    /// Writes of the status.
+    pub writes: u32,
+}
+
+/// Who may act, and how often that has changed hands.
+#[derive(Debug, Clone, Default)]
+pub struct Lease {
+    pub holder: Option<usize>,
+    pub transitions: u64,
+    pub renewed_at: i64,
+    /// When a leader last completed an audit: having led since proves nothing.
+    pub audited_at: i64,
+}
+
+#[derive(Debug)]
+pub enum Refused {
+    /// Somebody wrote in between.
+    Conflict,
+    /// A CEL rule says no.
+    Invalid(&'static str),
+}
+
+#[derive(Debug, Default)]
+pub struct ApiServer {
+    pub jobs: Vec<Stored>,
+    pub lease: Lease,
+    versions: u64,
+}
+
+impl ApiServer {
+    fn next_version(&mut self) -> u64 {
+        self.versions += 1;
+        self.versions
+    }
+
+    pub fn create(&mut self, job: Job) -> usize {
+        let version = self.next_version();
+        self.jobs.push(Stored { version, job, writes: 0 });
+        self.jobs.len() - 1
+    }
+
+    /// A person edits the spec.
+    pub fn edit(&mut self, job: usize, change: impl FnOnce(&mut Spec)) {
+        let version = self.next_version();
+        let stored = &mut self.jobs[job];
+        change(&mut stored.job.spec);
+        stored.job.spec.generation += 1;
+        stored.version = version;
+    }
+
+    /// A merge patch on `/status` that carries the resource version.
+    pub fn patch_status(&mut self, job: usize, version: u64, status: Status) -> Result<u64, Refused> {
+        let next = self.versions + 1;
+        let stored = &mut self.jobs[job];
+        if stored.version != version {
+            return Err(Refused::Conflict);
+        }
+        let old = &stored.job.status;
+        if old.phase.is_terminal() && old.phase != status.phase {
+            return Err(Refused::Invalid("a terminal phase never changes"));
+        }
+        if status.attempts < old.attempts {
+            return Err(Refused::Invalid("attempts never decreases"));
+        }
+        if old.result.is_some() && old.result != status.result {
+            return Err(Refused::Invalid("result is set once"));
+        }
+        stored.job.status = status;
+        stored.version = next;
+        stored.writes += 1;
+        self.versions = next;
+        Ok(next)
+    }
+}

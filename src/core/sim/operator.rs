@@ -1,0 +1,245 @@
+//! Two operators as the real one works: a Lease between them, hints that get lost, one pass per job at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::job::{Job, TaskId};
+use super::broker::Message;
+use super::observe::Notes;
+use super::pass::Pass;
+use super::world::{Event, World};
+use super::{millis, say};
+
+const LEASE: i64 = 10_000;
+const TICK: i64 = 2_000;
+
+/// One of the two processes.
+#[derive(Debug, Default)]
+pub struct Operator {
+    /// How often it was started; what was meant for an earlier life is dropped.
+    pub life: u32,
+    pub up: bool,
+    boots_at: i64,
+    pub paused_until: i64,
+    /// The fencing epoch, while it believes that it leads.
+    pub epoch: Option<u64>,
+    /// Unfinished jobs as its watch and its own writes have them.
+    pub cache: BTreeMap<usize, (u64, Job)>,
+    pub notes: BTreeMap<usize, Notes>,
+    /// When it last read Redis, or a leader before it completed an audit.
+    pub read_at: i64,
+    pub passes: BTreeMap<usize, Pass>,
+    /// Jobs that a hint came for during their pass.
+    pub again: BTreeSet<usize>,
+}
+
+/// What an operator does next.
+#[derive(Debug, Clone)]
+pub enum Order {
+    /// Renews the Lease, or tries to get it.
+    Tick,
+    /// Begins an audit.
+    Audit,
+    /// Ends an audit.
+    Inspect,
+    /// Begins a pass over a job.
+    Look { job: usize },
+    /// Goes on with a pass.
+    Step { job: usize },
+    /// The watch says what the job is.
+    Watch { job: usize, version: u64, is: Box<Job> },
+    /// A worker's event.
+    Hear(Heard),
+}
+
+/// What a worker's event says.
+#[derive(Debug, Clone)]
+pub struct Heard {
+    job: usize,
+    task: TaskId,
+    pod: usize,
+    sent_at: i64,
+    began_at: Option<i64>,
+}
+
+impl World {
+    /// Something for an operator to do, unless that life of it is over.
+    pub fn operate(&mut self, operator: usize, life: u32, order: Order) {
+        let it = &self.operators[operator];
+        if it.life != life || !it.up {
+            return;
+        }
+        if it.paused_until > self.now {
+            let wait = it.paused_until - self.now;
+            return self.at(wait, Event::Operate { operator, life, order });
+        }
+        match order {
+            Order::Tick => self.tick(operator),
+            Order::Step { job } => self.proceed(operator, job),
+            _ if it.epoch.is_none() => {}
+            Order::Audit => self.audit(operator),
+            Order::Inspect => self.inspect(operator),
+            Order::Look { job } => self.look(operator, job),
+            Order::Watch { job, version, is } => self.watched(operator, job, version, *is),
+            Order::Hear(heard) => self.heard(operator, &heard),
+        }
+    }
+
+    /// Orders an operator to do something so many milliseconds from now.
+    pub fn order(&mut self, operator: usize, millis: i64, order: Order) {
+        let life = self.operators[operator].life;
+        self.at(millis, Event::Operate { operator, life, order });
+    }
+
+    /// The same, at some time from `low` to `high` milliseconds from now.
+    pub fn order_after(&mut self, operator: usize, low: i64, high: i64, order: Order) {
+        let millis = self.rng.between(low, high);
+        self.order(operator, millis, order);
+    }
+
+    // === life and the Lease ===
+
+    pub fn boot(&mut self, operator: usize) {
+        let it = &mut self.operators[operator];
+        if it.up || self.now < it.boots_at {
+            return;
+        }
+        it.up = true;
+        self.tick(operator);
+    }
+
+    pub fn crash(&mut self, operator: usize, away: i64) {
+        say!(self, "operator {operator} dies");
+        let boots_at = self.operators[operator].boots_at.max(self.now + away);
+        let life = self.operators[operator].life + 1;
+        self.operators[operator] = Operator { life, boots_at, ..Operator::default() };
+        self.at(boots_at - self.now, Event::Boot { operator });
+    }
+
+    fn tick(&mut self, operator: usize) {
+        self.order(operator, TICK, Order::Tick);
+        let lease = &mut self.api.lease;
+        if let Some(epoch) = self.operators[operator].epoch {
+            if lease.transitions == epoch {
+                lease.renewed_at = self.now;
+            } else {
+                self.step_down(operator);
+            }
+        } else if lease.holder.is_none() || lease.holder == Some(operator) || lease.renewed_at + LEASE < self.now {
+            let read_at = lease.audited_at;
+            lease.holder = Some(operator);
+            lease.transitions += 1;
+            lease.renewed_at = self.now;
+            let epoch = lease.transitions;
+            self.lead(operator, epoch, read_at);
+        }
+    }
+
+    fn lead(&mut self, operator: usize, epoch: u64, read_at: i64) {
+        say!(self, "operator {operator} leads, epoch {epoch}");
+        // The fence goes up before anything is read: what the last leader does from now on is refused, not overlooked.
+        self.broker.admit(epoch);
+        let unfinished = self.api.jobs.iter().enumerate().filter(|(_, stored)| !stored.job.status.phase.is_terminal());
+        let cache = unfinished.map(|(number, stored)| (number, (stored.version, stored.job.clone()))).collect();
+        let it = &mut self.operators[operator];
+        it.epoch = Some(epoch);
+        it.read_at = read_at;
+        it.cache = cache;
+        self.look_at_all(operator, 1, 100);
+        self.order(operator, 200, Order::Audit);
+    }
+
+    pub fn step_down(&mut self, operator: usize) {
+        say!(self, "operator {operator} does not lead any more");
+        let it = &mut self.operators[operator];
+        // A process that lost its Lease exits; what it was about to do dies with it.
+        *it = Operator { life: it.life + 1, up: true, ..Operator::default() };
+        self.order(operator, TICK, Order::Tick);
+    }
+
+    // === hints ===
+
+    fn leaders(&self) -> impl Iterator<Item = usize> + use<> {
+        let leads: Vec<bool> = self.operators.iter().map(|it| it.epoch.is_some()).collect();
+        leads.into_iter().enumerate().filter(|(_, leads)| *leads).map(|(operator, _)| operator)
+    }
+
+    fn is_lost(&mut self) -> bool {
+        let chance = if self.chaos.deafness { 400 } else { 30 };
+        self.rng.per_mille(chance)
+    }
+
+    /// A result message on Redis.
+    pub fn hint(&mut self, job: usize) {
+        for operator in self.leaders() {
+            if !self.is_lost() {
+                self.order_after(operator, 1, 30, Order::Look { job });
+            }
+        }
+    }
+
+    /// A task event of a worker.
+    pub fn announce(&mut self, pod: usize, message: Message, began_at: Option<i64>) {
+        if self.pods[pod].silent {
+            return;
+        }
+        let sent_at = self.now;
+        for operator in self.leaders() {
+            if !self.is_lost() {
+                let heard = Heard { job: message.job, task: message.id.task, pod, sent_at, began_at };
+                self.order_after(operator, 1, 20, Order::Hear(heard));
+            }
+        }
+    }
+
+    /// The watch on Pods.
+    pub fn wake_operators(&mut self) {
+        for operator in self.leaders() {
+            self.look_at_all(operator, 10, if self.chaos.deafness { 3_000 } else { 200 });
+        }
+    }
+
+    /// The watch on jobs.
+    pub fn tell_watchers(&mut self, job: usize) {
+        let latest = if self.chaos.deafness { 4_000 } else { 50 };
+        for operator in self.leaders() {
+            let stored = &self.api.jobs[job];
+            let (version, is) = (stored.version, Box::new(stored.job.clone()));
+            self.order_after(operator, 1, latest, Order::Watch { job, version, is });
+        }
+    }
+
+    pub fn look_at_all(&mut self, operator: usize, earliest: i64, latest: i64) {
+        let jobs: Vec<usize> = self.operators[operator].cache.keys().copied().collect();
+        for job in jobs {
+            self.order_after(operator, earliest, latest, Order::Look { job });
+        }
+    }
+
+    fn watched(&mut self, operator: usize, job: usize, version: u64, is: Job) {
+        let it = &mut self.operators[operator];
+        if it.cache.get(&job).is_none_or(|(known, _)| *known >= version) {
+            return; // older than our own last write, or ended
+        }
+        if is.status.phase.is_terminal() {
+            it.cache.remove(&job);
+            it.notes.remove(&job);
+        } else {
+            if it.cache.get(&job).is_some_and(|(_, known)| known.status != is.status) {
+                it.notes.entry(job).or_default().read_again();
+            }
+            it.cache.insert(job, (version, is));
+            self.look(operator, job);
+        }
+    }
+
+    fn heard(&mut self, operator: usize, heard: &Heard) {
+        let it = &mut self.operators[operator];
+        let Some((_, job)) = it.cache.get(&heard.job) else { return };
+        let published_at = job.status.attempt.map(|attempt| millis(attempt.enqueued_at));
+        if job.attempt_in_hand().task != heard.task || published_at.is_some_and(|at| heard.sent_at < at) {
+            return; // about an earlier attempt, or an earlier delivery
+        }
+        it.notes.entry(heard.job).or_default().of(heard.task).see(heard.pod, heard.sent_at, self.now, heard.began_at);
+        self.look(operator, heard.job);
+    }
+}

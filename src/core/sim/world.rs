@@ -1,0 +1,312 @@
+//! Everything there is, the clock, and what happens next.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::super::job::{Job, ObjectKey, Priority, Spec, SpecHash, TaskId};
+use super::super::observed::PoolFacts;
+use super::super::policy::{OnUnknown, Overrides};
+use super::super::status::Status;
+use super::apiserver::ApiServer;
+use super::broker::{Broker, Message, RESULT_EXPIRES};
+use super::chaos::{CHAOS_ENDS, Chaos};
+use super::operator::{Operator, Order};
+use super::rng::Rng;
+use super::story::Story;
+use super::worker::{Outcome, Pod, Run};
+use super::{at, say};
+
+/// A world that has not come to rest by then is stuck.
+const STUCK: i64 = 1_200_000;
+/// How long a world goes on after its last job has ended.
+const COOL_DOWN: i64 = 200_000;
+
+/// What is to happen at some time.
+#[derive(Debug, Clone)]
+pub enum Event {
+    // Workers.
+    AddPod,
+    Poll {
+        pod: usize,
+    },
+    Enter {
+        pod: usize,
+        container: u32,
+    },
+    Finish {
+        pod: usize,
+        container: u32,
+        run: usize,
+    },
+    Ack {
+        pod: usize,
+        container: u32,
+        run: usize,
+    },
+    Restart {
+        pod: usize,
+        container: u32,
+    },
+    Sweep,
+    // Operators.
+    Boot {
+        operator: usize,
+    },
+    /// Dropped when that life of the operator is over.
+    Operate {
+        operator: usize,
+        life: u32,
+        order: Order,
+    },
+    // Faults.
+    Kill,
+    Delete,
+    Drain,
+    Blip,
+    Flush,
+    RedisGoes,
+    RedisComes,
+    Blackout,
+    Person,
+    Resume {
+        job: usize,
+    },
+}
+
+/// How a job's runs go.
+#[derive(Debug, Clone)]
+pub struct Script {
+    outcomes: Vec<Outcome>,
+    lasts: i64,
+    result: Arc<str>,
+    begun: usize,
+}
+
+/// The world.
+pub struct World {
+    pub now: i64,
+    pub rng: Rng,
+    pub chaos: Chaos,
+    pub api: ApiServer,
+    pub broker: Broker,
+    pub pods: Vec<Pod>,
+    pub operators: Vec<Operator>,
+    pub runs: Vec<Run>,
+    pub story: Story,
+    /// Promises that were broken on the way.
+    pub broken: Vec<String>,
+    /// What happened how often, to know that the worlds are as bad as they are meant to be.
+    pub tally: BTreeMap<&'static str, u32>,
+    pub facts: Arc<PoolFacts>,
+    /// Whether everything has ended and the world cools down.
+    pub at_rest: bool,
+    scripts: Vec<Script>,
+    tasks: BTreeMap<TaskId, String>,
+    events: BTreeMap<(i64, u64), Event>,
+    sequence: u64,
+}
+
+static RESULTS: LazyLock<[Arc<str>; 2]> = LazyLock::new(|| [Arc::from("1"), "x".repeat(5_000).into()]);
+
+impl World {
+    /// A world that has lived until everything was over, or until it was plain that it never will be.
+    pub fn lived(seed: u64, told: bool) -> Self {
+        let mut world = Self::seeded(seed, told);
+        let mut quiet_at = None;
+        while let Some(((now, _), event)) = world.events.pop_first() {
+            world.now = now;
+            world.broker.now = now;
+            if quiet_at.is_none() && now > CHAOS_ENDS && world.is_everything_over() {
+                say!(world, "every job has ended");
+                world.at_rest = true;
+                quiet_at = Some(now);
+            }
+            if quiet_at.is_some_and(|at| now > at + COOL_DOWN) || now > STUCK {
+                break;
+            }
+            world.happen(event);
+        }
+        world
+    }
+
+    fn seeded(seed: u64, told: bool) -> Self {
+        let mut rng = Rng::seeded(seed);
+        let chaos = Chaos::seeded(&mut rng);
+        let facts = PoolFacts {
+            queues: vec!["crew_jobs".into()],
+            allowed_tasks: vec!["run".into()],
+            defaults: Overrides {
+                backoff_max: Some(Duration::from_secs(10)),
+                hard: Some(Duration::from_mins(1)),
+                ..Overrides::default()
+            },
+            result_expires: Duration::from_millis(RESULT_EXPIRES.unsigned_abs()),
+            keep_large_results: Duration::from_hours(1),
+        };
+        let mut world = Self {
+            now: 0,
+            rng,
+            chaos,
+            api: ApiServer::default(),
+            broker: Broker::default(),
+            pods: Vec::new(),
+            operators: vec![Operator::default(), Operator::default()],
+            runs: Vec::new(),
+            story: Story::new(told),
+            broken: Vec::new(),
+            tally: BTreeMap::new(),
+            facts: Arc::new(facts),
+            at_rest: false,
+            scripts: Vec::new(),
+            tasks: BTreeMap::new(),
+            events: BTreeMap::new(),
+            sequence: 0,
+        };
+        say!(world, "seed {seed}: {:?}", world.chaos);
+        world.people_and_things();
+        world.plan_faults();
+        world
+    }
+
+    fn people_and_things(&mut self) {
+        for operator in 0..self.operators.len() {
+            self.after(0, 2_000, Event::Boot { operator });
+        }
+        let late = self.rng.per_mille(200);
+        for _ in 0..self.rng.between(1, 4) {
+            let latest = if late { 20_000 } else { 100 };
+            self.after(0, latest, Event::AddPod);
+        }
+        self.at(100_000, Event::Sweep);
+        for _ in 0..self.rng.between(1, 5) {
+            self.create_job();
+        }
+    }
+
+    fn create_job(&mut self) {
+        let number = self.api.jobs.len();
+        let rng = &mut self.rng;
+        let mut outcomes = Vec::new();
+        for _ in 0..6 {
+            outcomes.push(match rng.between(0, 100) {
+                0..70 => Outcome::Succeeds,
+                70..85 => Outcome::Fails,
+                85..88 => Outcome::FailsForGood,
+                88..94 => Outcome::KillsChild,
+                _ => Outcome::KillsContainer,
+            });
+        }
+        let lasts = rng.one_of(&[20, 200, 900, 3_000, 8_000, 20_000, 50_000]);
+        let policy = Overrides {
+            max_retries: Some(u32::try_from(rng.between(0, 4)).unwrap()),
+            max_worker_losses: Some(u32::try_from(rng.between(1, 4)).unwrap()),
+            non_retryable: Some(Arc::new(["Fatal".into()])),
+            on_unknown: Some(if rng.per_mille(500) { OnUnknown::Fail } else { OnUnknown::Retry }),
+            ..Overrides::default()
+        };
+        let job = Job {
+            key: ObjectKey::new("team", format!("job-{number}")),
+            uid: Uuid::from_u128(u128::from(rng.between(1, i64::MAX).unsigned_abs())),
+            created_at: at(self.now),
+            spec: Spec {
+                generation: 1,
+                pool: "default".into(),
+                queue: None,
+                task: "run".into(),
+                priority: Priority::default(),
+                overrides: Some(Box::new(policy)),
+                suspend: false,
+                cancel: false,
+                hash: SpecHash([0; 16]),
+                invalid: None,
+            },
+            status: Status::default(),
+        };
+        if self.story.is_told() {
+            for attempt in 1..12 {
+                self.tasks.insert(TaskId::derive(job.uid, attempt), format!("{}/{attempt}", job.key.name));
+            }
+        }
+        let result = RESULTS[self.rng.index(RESULTS.len())].clone();
+        say!(self, "{} is created: runs {lasts} ms, {outcomes:?}, {:?}", job.key.name, job.spec.overrides);
+        self.scripts.push(Script { outcomes, lasts, result, begun: 0 });
+        self.api.create(job);
+    }
+
+    // === time ===
+
+    /// So many milliseconds from now.
+    pub fn at(&mut self, millis: i64, event: Event) {
+        self.sequence += 1;
+        self.events.insert((self.now + millis, self.sequence), event);
+    }
+
+    /// At some time from `low` to `high` milliseconds from now.
+    pub fn after(&mut self, low: i64, high: i64, event: Event) {
+        let millis = self.rng.between(low, high);
+        self.at(millis, event);
+    }
+
+    pub fn count(&mut self, what: &'static str) {
+        *self.tally.entry(what).or_default() += 1;
+    }
+
+    fn is_everything_over(&self) -> bool {
+        self.api.jobs.iter().all(|stored| stored.job.status.phase.is_terminal())
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::AddPod => self.add_pod(),
+            Event::Poll { pod } => self.poll(pod),
+            Event::Enter { pod, container } => self.enter(pod, container),
+            Event::Finish { pod, container, run } => self.finish(pod, container, run),
+            Event::Ack { pod, container, run } => self.ack(pod, container, run),
+            Event::Restart { pod, container } => self.restart(pod, container),
+            Event::Sweep => self.sweep(),
+            Event::Boot { operator } => self.boot(operator),
+            Event::Operate { operator, life, order } => self.operate(operator, life, order),
+            Event::Kill => self.with_some_pod(Self::kill_by_hand),
+            Event::Delete => self.with_some_pod(Self::delete_pod),
+            Event::Drain => self.with_some_pod(Self::drain),
+            Event::Blip => self.with_some_pod(Self::blip),
+            Event::Flush => self.flush(),
+            Event::RedisGoes => self.redis_goes(),
+            Event::RedisComes => self.redis_comes(),
+            Event::Blackout => self.blackout(),
+            Event::Person => self.person(),
+            Event::Resume { job } => self.edit(job, "resumed", |spec| spec.suspend = false),
+        }
+    }
+
+    // === what workers ask of the world ===
+
+    pub fn begin_run(&mut self, message: Message) -> usize {
+        let script = &mut self.scripts[message.job];
+        let outcome = script.outcomes.get(script.begun).copied().unwrap_or(Outcome::Succeeds);
+        script.begun += 1;
+        self.judge_run(message);
+        let run = Run { job: message.job, tag: message.tag(), over: false, outcome, succeeded: false, acked: false };
+        self.runs.push(run);
+        self.runs.len() - 1
+    }
+
+    pub fn duration_of(&self, job: usize) -> i64 {
+        self.scripts[job].lasts
+    }
+
+    pub fn result_of(&self, job: usize) -> Arc<str> {
+        self.scripts[job].result.clone()
+    }
+
+    pub fn name_of(&self, message: Message) -> String {
+        format!("{}#{}", self.task_name(message.id.task), message.id.generation)
+    }
+
+    pub fn task_name(&self, task: TaskId) -> &str {
+        self.tasks.get(&task).map_or("?", String::as_str)
+    }
+}
