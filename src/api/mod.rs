@@ -1,1 +1,52 @@
-//! The api layer.
+//! The resources: `CrewJob`, one run of a crew, and `CrewWorkerPool`, the workers that run it.
+//!
+//! What the API server refuses is said here, in the schema and its rules, and tested against a real one in
+//! `tests/it/apiserver.rs`. The doc comments of fields are what `kubectl explain` prints.
+
+mod condition;
+mod convert;
+mod duration;
+mod free_form;
+mod guard;
+mod job;
+mod job_result;
+mod job_status;
+mod payload;
+mod pool;
+mod pool_status;
+mod render;
+mod schema;
+mod text;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+
+pub use condition::{ConditionType, Reason, Verdict, find_condition, holds, set_condition};
+pub use convert::Incomplete;
+pub use duration::{Duration, ParseDurationError};
+pub use guard::Guard;
+pub use job::{
+    Backoff, CrewJob, CrewJobSpec, DEFAULT_POOL, DEFAULT_PRIORITY, DEFAULT_TASK, OnUnknown, PoolRef, RetryPolicy,
+    Timeouts,
+};
+pub use job_result::JobResult;
+pub use job_status::{
+    ATTEMPT_HISTORY_LIMIT, Attempt, CrewJobStatus, JobError, Outcome, Phase, Progress, UNFINISHED, Worker,
+};
+pub use pool::{
+    Celery, CrewWorkerPool, CrewWorkerPoolSpec, DeploymentRef, JobDefaults, OnWorkerUnreachable, Queue,
+    REDIS_SECRET_LABEL, Redis,
+};
+pub use pool_status::{BandStatus, CrewWorkerPoolStatus, QueueStatus, Replicas};
+pub use render::{expiry_bucket, merge_patch, result_config_map_name, status_patch};
+
+/// The definitions of both resources, as they are installed.
+pub fn crds() -> [CustomResourceDefinition; 2] {
+    [schema::polish(CrewJob::crd()), schema::polish(CrewWorkerPool::crd())]
+}
+
+/// Whether the API server serves a definition.
+pub fn is_established(definition: &CustomResourceDefinition) -> bool {
+    let conditions = definition.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    conditions.iter().any(|condition| condition.type_ == "Established" && condition.status == "True")
+}

@@ -1,0 +1,235 @@
+//! The conditions of both resources: their types, and the closed list of their reasons.
+
+use std::fmt;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::text::head;
+
+/// How much of a message is kept.
+pub(super) const MESSAGE_BYTES: usize = 384;
+
+/// Which aspect of a CrewJob or CrewWorkerPool a condition is about.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConditionType {
+    /// CrewJob: the job succeeded, as in a Kubernetes Job. `kubectl wait --for=condition=Complete` waits for it.
+    Complete,
+    /// CrewJob: the job failed for good or was cancelled, as in a Kubernetes Job.
+    Failed,
+    /// CrewJob: the job is not finished; Flux and Argo CD wait while it is true.
+    Reconciling,
+    /// CrewJob: true together with `Failed`; tells Flux and Argo CD that waiting is of no use.
+    Stalled,
+    /// CrewJob: inputs or arguments were changed after the first attempt was enqueued, so no further one is.
+    SpecChanged,
+    /// CrewJob: a running attempt cannot be cancelled, because its worker does not take orders.
+    CancelUnsupported,
+    /// CrewJob: a result arrived after the job had reached another end.
+    LateResult,
+    /// CrewWorkerPool: jobs can be enqueued. A pool with no workers and no load is ready.
+    Ready,
+    /// CrewWorkerPool: Redis answers and accepts the credentials.
+    BrokerReachable,
+    /// CrewWorkerPool: a worker's configuration endangers jobs; the message says which setting and how to mend it.
+    WorkersMisconfigured,
+    /// CrewWorkerPool: the Pods' grace period is shorter than the longest task, so workers are not taken away.
+    GracePeriodTooShort,
+    /// CrewWorkerPool: somebody else sets the Deployment's replicas too, so the operator has stopped.
+    ReplicasContested,
+}
+
+/// Why a condition is what it is. The list is closed and stable: programs may rely on it.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The CrewWorkerPool that `spec.poolRef` names does not exist. The message lists those that do.
+    PoolNotFound,
+    /// The operator has not looked at the pool yet.
+    Connecting,
+    /// The pool's spec is one that cannot be used.
+    PoolInvalid,
+    /// `spec.queue` is none of the pool's queues.
+    QueueNotInPool,
+    /// `spec.task` is none of the pool's allowed tasks.
+    TaskNotAllowed,
+    /// The Secret with the Redis URL does not exist.
+    SecretNotFound,
+    /// The Secret lacks the label `crewjob.dev/redis: "true"`, without which the operator does not read it.
+    SecretNotLabelled,
+    /// The Secret lacks `REDIS_URL`, or its content is not a usable URL or certificate.
+    SecretInvalid,
+    /// Redis does not answer.
+    BrokerUnreachable,
+    /// Redis refuses the user or the password.
+    BrokerAuthenticationFailed,
+    /// Redis refuses to work as needed: it is read-only, out of memory, or forbids a command.
+    BrokerRefused,
+    /// The operator has no rights in the pool's namespace. The message says how to grant them.
+    NamespaceNotGranted,
+    /// The spec is one that cannot be run, for a reason that the API server cannot check: inputs too large or too deep,
+    /// or contradicting timeouts. The message names the field.
+    InvalidSpec,
+    /// `spec.suspend` is true.
+    Suspended,
+    /// The job waits on its queue for a worker.
+    Enqueued,
+    /// A worker runs the job.
+    Running,
+    /// A run failed; the next attempt waits for its backoff.
+    RetryScheduled,
+    /// The task returned a result.
+    Succeeded,
+    /// The job was to be cancelled, but its result was there first.
+    FinishedBeforeCancel,
+    /// The last run that the retry policy allows failed.
+    RetriesExhausted,
+    /// The run failed with an exception that the retry policy calls not worth a repetition.
+    NonRetryableError,
+    /// The worker that held the job died. The same attempt is on its queue again, or the job failed because more workers
+    /// died than the retry policy allows.
+    WorkerLost,
+    /// The job's message vanished from Redis. The same attempt is on its queue again, or the job failed because it
+    /// vanished more often than can be an accident.
+    MessageLost,
+    /// The run ended without leaving a result.
+    NoResult,
+    /// The result expired before the operator could read it.
+    ResultExpired,
+    /// The result is there but cannot be read as the outcome of a Celery task.
+    ResultUnreadable,
+    /// The job took longer than `spec.timeouts.total`.
+    DeadlineExceeded,
+    /// No worker took the job within `spec.timeouts.queue`.
+    QueueTimeout,
+    /// The job was cancelled.
+    Cancelled,
+    /// Somebody revoked the task without asking for the job to be cancelled, for instance with `celery control revoke`.
+    Revoked,
+    /// Inputs or arguments are not those that the first attempt was enqueued with.
+    SpecChanged,
+    /// The worker does not take orders, or sharing its Pod with other tasks forbids ending it.
+    WorkerDeaf,
+    /// A result arrived after the job had reached another end.
+    LateResult,
+    /// All is as it should be.
+    AsExpected,
+    /// Not known yet.
+    Unknown,
+    /// The Deployment that `spec.deploymentRef` names does not exist.
+    DeploymentNotFound,
+    /// A worker takes more tasks than it runs (`worker_prefetch_multiplier` is not 1).
+    PrefetchTooHigh,
+    /// A worker acknowledges tasks before it has run them (`task_acks_late` is off), so a dead worker's task is lost.
+    AcknowledgesEarly,
+    /// A worker sends no events (`worker_send_task_events` is off), so its tasks are seen late.
+    EventsDisabled,
+    /// A worker's `visibility_timeout` is not that of the pool.
+    VisibilityTimeoutDiffers,
+    /// `terminationGracePeriodSeconds` is shorter than the hard time limit plus a minute.
+    GracePeriodTooShort,
+    /// A `HorizontalPodAutoscaler` or another field manager sets the Deployment's replicas too.
+    ReplicasContested,
+}
+
+impl Reason {
+    /// The reason of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        serde_json::from_value(name.into()).ok()
+    }
+}
+
+// Unit variants: the derived `Debug` is the name.
+impl fmt::Display for ConditionType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What a condition says, before it is told apart from what it said until now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The aspect of the state.
+    pub type_: ConditionType,
+    /// Whether it holds; none where that is not known.
+    pub holds: Option<bool>,
+    /// Why, for programs.
+    pub reason: Reason,
+    /// Why, for people: what is wrong and what to do about it.
+    pub message: String,
+}
+
+/// Replaces the condition of the verdict's type, or adds it. The time of transition is kept unless the status changed;
+/// a long message loses its end.
+pub fn set_condition(conditions: &mut Vec<Condition>, verdict: Verdict, generation: Option<i64>, now: Time) {
+    let type_ = verdict.type_.to_string();
+    let status = match verdict.holds {
+        Some(true) => "True",
+        Some(false) => "False",
+        None => "Unknown",
+    };
+    let mut message = verdict.message;
+    message.truncate(head(&message, MESSAGE_BYTES).len());
+    let known = conditions.iter().position(|condition| condition.type_ == type_);
+    let since = known.map(|i| &conditions[i]).filter(|c| c.status == status).map(|c| c.last_transition_time.clone());
+    let condition = Condition {
+        type_,
+        status: status.to_owned(),
+        reason: verdict.reason.to_string(),
+        message,
+        observed_generation: generation,
+        last_transition_time: since.unwrap_or(now),
+    };
+    match known {
+        Some(i) => conditions[i] = condition,
+        None => conditions.push(condition),
+    }
+}
+
+/// The condition of a type, where there is one.
+pub fn find_condition(conditions: &[Condition], type_: ConditionType) -> Option<&Condition> {
+    conditions.iter().find(|condition| condition.type_ == type_.to_string())
+}
+
+/// Whether a condition of this type holds.
+pub fn holds(conditions: &[Condition], type_: ConditionType) -> bool {
+    find_condition(conditions, type_).is_some_and(|condition| condition.status == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Time {
+        Time(k8s_openapi::jiff::Timestamp::from_second(second).unwrap())
+    }
+
+    fn failed(holds: bool, reason: Reason) -> Verdict {
+        Verdict { type_: ConditionType::Failed, holds: Some(holds), reason, message: String::new() }
+    }
+
+    #[test]
+    fn the_time_of_transition_moves_only_with_the_status() {
+        let mut conditions = Vec::new();
+        set_condition(&mut conditions, failed(false, Reason::Enqueued), Some(1), at(1));
+        set_condition(&mut conditions, failed(false, Reason::Running), Some(1), at(2));
+        assert_eq!((conditions[0].reason.as_str(), &conditions[0].last_transition_time), ("Running", &at(1)));
+
+        set_condition(&mut conditions, failed(true, Reason::WorkerLost), Some(2), at(3));
+        assert_eq!(conditions.len(), 1);
+        assert_eq!((conditions[0].observed_generation, &conditions[0].last_transition_time), (Some(2), &at(3)));
+        assert!(holds(&conditions, ConditionType::Failed) && !holds(&conditions, ConditionType::Complete));
+    }
+
+    #[test]
+    fn names_are_those_of_the_variants() {
+        assert_eq!(ConditionType::LateResult.to_string(), "LateResult");
+        assert_eq!(Reason::BrokerAuthenticationFailed.to_string(), "BrokerAuthenticationFailed");
+    }
+}

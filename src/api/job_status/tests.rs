@@ -1,0 +1,104 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::api::{ConditionType, Reason, Verdict, set_condition};
+
+#[track_caller]
+fn read(status: &str) -> CrewJobStatus {
+    serde_saphyr::from_str(status).unwrap()
+}
+
+#[test]
+fn a_status_without_anything_in_it_is_that_of_a_new_job() {
+    assert_eq!(read("{}"), CrewJobStatus::default());
+    assert_eq!(CrewJobStatus::default().phase, Phase::Pending);
+    assert_eq!(serde_json::to_value(CrewJobStatus::default()).unwrap(), json!({ "phase": "Pending", "attempts": 0 }));
+}
+
+#[test]
+fn fields_of_another_version_are_passed_over_and_missing_ones_filled_in() {
+    let status = read(
+        "{ phase: Running, shards: 7, worker: { podName: w-1, zone: a }, result: {}, error: {}, attemptHistory: [{}], progress: {} }",
+    );
+    assert_eq!(status.phase, Phase::Running);
+    assert_eq!(status.worker.unwrap().pod_name.as_deref(), Some("w-1"));
+    assert_eq!(status.attempt_history, [Attempt::default()]);
+}
+
+#[test]
+fn what_is_written_reads_back() {
+    let status = worst("ä\"\n<\0", 5);
+    let written = serde_json::to_value(&status).unwrap();
+    assert_eq!(serde_json::from_value::<CrewJobStatus>(written).unwrap(), status);
+}
+
+/// A status with everything in it but a result, every text being `text` many times over.
+fn worst(text: &str, attempts: usize) -> CrewJobStatus {
+    let long = text.repeat(2_000 / text.len().max(1));
+    let now = || Some(Time(k8s_openapi::jiff::Timestamp::from_second(1_795_000_000).unwrap()));
+    let id = || Some("0b7d1a3e-6f4e-5c1b-9d35-1f2d3c4b5a69".to_owned());
+    let node = format!("crew@{}", "a".repeat(63));
+    let attempt = Attempt {
+        number: 1_000,
+        task_id: id(),
+        outcome: Some(Outcome::ResultExpired),
+        worker: Some(node.clone()),
+        enqueued_at: now(),
+        started_at: now(),
+        finished_at: now(),
+        ..Attempt::default()
+    }
+    .because(Some(&long), &long);
+    let mut conditions = Vec::new();
+    for (type_, message) in [
+        (ConditionType::Failed, long.as_str()),
+        (ConditionType::Complete, ""),
+        (ConditionType::Stalled, ""),
+        (ConditionType::Reconciling, ""),
+    ] {
+        let verdict = Verdict {
+            type_,
+            holds: Some(true),
+            reason: Reason::BrokerAuthenticationFailed,
+            message: message.to_owned(),
+        };
+        set_condition(&mut conditions, verdict, Some(1_000), now().unwrap());
+    }
+    CrewJobStatus {
+        phase: Phase::Succeeded,
+        observed_generation: Some(1_000),
+        spec_hash: Some("0".repeat(64)),
+        task_id: id(),
+        attempts: 1_000,
+        delivery_generation: 1_000,
+        worker_losses: 1_000,
+        message_losses: 1_000,
+        queue: Some("q".repeat(64)),
+        queued_at: now(),
+        started_at: now(),
+        finished_at: now(),
+        next_retry_at: now(),
+        expiry_bucket: Some("2026-11-22T15".to_owned()),
+        worker: Some(Worker {
+            name: node,
+            pod_name: Some("a".repeat(63)),
+            pod_uid: id(),
+            container_id: Some(format!("containerd://{}", "0".repeat(64))),
+            started_at: now(),
+        }),
+        progress: Some(Progress::new(Some(1_000), Some(&long))),
+        result: None,
+        error: Some(JobError::new(&long, &long, Some(&long))),
+        attempt_history: vec![attempt; attempts],
+        conditions,
+    }
+}
+
+proptest! {
+    #[test]
+    fn without_its_result_a_status_takes_at_most_6_kib(text in any::<String>()) {
+        let size = serde_json::to_string(&worst(&text, ATTEMPT_HISTORY_LIMIT)).unwrap().len();
+        prop_assert!(size <= 6 << 10, "{size} bytes");
+    }
+}

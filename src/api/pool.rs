@@ -1,0 +1,361 @@
+//! A pool of workers and the Redis they share: `CrewWorkerPool`.
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{CrewWorkerPoolStatus, Duration, RetryPolicy, Timeouts, schema};
+
+/// The label that a Secret must have for the operator to read it.
+pub const REDIS_SECRET_LABEL: &str = "crewjob.dev/redis";
+
+/// Where the workers are, what they may run, and how many of them there are to be.
+#[derive(CustomResource, JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[expect(clippy::duplicated_attributes, reason = "columns may have the same type and priority")]
+#[kube(
+    group = "crewjob.dev",
+    version = "v1alpha1",
+    kind = "CrewWorkerPool",
+    plural = "crewworkerpools",
+    shortname = "crewpool",
+    category = "crew",
+    namespaced,
+    status = "CrewWorkerPoolStatus",
+    derive = "PartialEq",
+    doc = "The Celery workers of one Redis: which queues and tasks they serve, the Deployment that the operator scales \
+           with the load, and the defaults of the jobs that run there. Whoever may edit a pool decides what may run.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "Whether jobs can be enqueued"
+    ),
+    printcolumn(
+        name = "Depth",
+        type_ = "integer",
+        json_path = ".status.depth",
+        description = "Messages that wait for a worker"
+    ),
+    printcolumn(
+        name = "In flight",
+        type_ = "integer",
+        json_path = ".status.inFlight",
+        description = "Messages that a worker holds"
+    ),
+    printcolumn(
+        name = "Replicas",
+        type_ = "integer",
+        json_path = ".status.replicas.ready",
+        description = "Workers that are ready"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Desired",
+        type_ = "integer",
+        json_path = ".status.replicas.desired",
+        description = "Workers that the load asks for",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Busy",
+        type_ = "integer",
+        json_path = ".status.replicas.busy",
+        description = "Workers that run a task",
+        priority = 1
+    ),
+    printcolumn(name = "Deployment", type_ = "string", json_path = ".spec.deploymentRef.name", priority = 1),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        priority = 1
+    )
+)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "self.maxReplicas >= self.minReplicas",
+    "message": "maxReplicas must be at least minReplicas",
+    "fieldPath": ".maxReplicas",
+}]))]
+pub struct CrewWorkerPoolSpec {
+    /// The Redis that the operator and the workers share.
+    pub redis: Redis,
+
+    /// What both sides must agree on; the same as in the workers' Celery configuration.
+    #[serde(default)]
+    pub celery: Celery,
+
+    /// The queues that the workers consume; a job without a queue goes to the first. 1 to 16, each name once. Default:
+    /// `crew_jobs` with the routing key `crew.jobs`, and `default`.
+    #[serde(default = "default_queues")]
+    #[schemars(
+        length(min = 1, max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub queues: Vec<Queue>,
+
+    /// The Celery tasks that jobs of this pool may name. At most 64 names of 1 to 128 letters, digits and `. _ : -`;
+    /// Celery's own tasks (`celery.`) are always refused. Default: the four tasks of the reference application,
+    /// `backend.tasks.run_crew_task`, `backend.tasks.health_check`, `backend.tasks.cleanup_old_results` and
+    /// `backend.celery_app.error_handler`.
+    #[serde(default = "default_tasks")]
+    #[schemars(
+        length(max = 64),
+        inner(regex(pattern = schema::KEY), length(max = 128)),
+        extend("x-kubernetes-list-type" = "set", "x-kubernetes-validations" = none_of_celerys_own())
+    )]
+    pub allowed_tasks: Vec<String>,
+
+    /// The Deployment that the workers run in. It is yours: the operator only scales it. Default: none, and then nothing
+    /// is scaled and the workers are started by other means.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment_ref: Option<DeploymentRef>,
+
+    /// How many tasks one worker Pod runs at once, as in `celery worker --concurrency`. 1 to 1000. Default 1.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub concurrency: i32,
+
+    /// The fewest workers. 0 to 10000. Default 0: no load, no workers.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 10_000))]
+    pub min_replicas: i32,
+
+    /// The most workers; at least `minReplicas`. 0 to 10000. Default 10.
+    #[serde(default = "default_max_replicas")]
+    #[schemars(range(min = 0, max = 10_000))]
+    pub max_replicas: i32,
+
+    /// How many tasks, queued or running, there are to be for each worker: the pool has
+    /// `ceil(tasks / targetPerWorker)` workers within its bounds. 1 to 1000. Default: `concurrency`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub target_per_worker: Option<i32>,
+
+    /// How long the load must be lower before workers are taken away. A duration such as `1m`, at most 24h. Default
+    /// `1m`. More workers are added at once.
+    #[serde(default = "default_scale_down_delay")]
+    #[schemars(extend("x-kubernetes-validations" = schema::between("0s", "24h")))]
+    pub scale_down_delay: Duration,
+
+    /// What to do about a task whose worker's node no longer answers. `Wait` until the node is back or gone, because the
+    /// task may well be running on; `Restart` runs it again elsewhere, perhaps twice. Default `Wait`.
+    #[serde(default)]
+    pub on_worker_unreachable: OnWorkerUnreachable,
+
+    /// What applies to the jobs of this pool that do not say it themselves.
+    #[serde(default, skip_serializing_if = "JobDefaults::is_empty")]
+    pub job_defaults: JobDefaults,
+}
+
+impl CrewWorkerPoolSpec {
+    /// A pool on the Redis of a Secret, with every default.
+    pub fn on(secret_name: impl Into<String>) -> Self {
+        Self {
+            redis: Redis { secret_name: secret_name.into(), result_retention: default_result_retention() },
+            celery: Celery::default(),
+            queues: default_queues(),
+            allowed_tasks: default_tasks(),
+            deployment_ref: None,
+            concurrency: one(),
+            min_replicas: 0,
+            max_replicas: default_max_replicas(),
+            target_per_worker: None,
+            scale_down_delay: default_scale_down_delay(),
+            on_worker_unreachable: OnWorkerUnreachable::default(),
+            job_defaults: JobDefaults::default(),
+        }
+    }
+
+    /// The tasks there are to be for each worker.
+    pub fn target_per_worker(&self) -> i32 {
+        self.target_per_worker.unwrap_or(self.concurrency).max(1)
+    }
+}
+
+/// The Redis of a pool.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Redis {
+    /// A Secret in the same namespace with the label `crewjob.dev/redis: "true"`. Its key `REDIS_URL` has the URL
+    /// (`redis://` or, with TLS, `rediss://`; user and password within it); `RESULT_BACKEND_URL` has that of the results
+    /// where it is another one; `REDIS_CA` has the certificates to trust, in PEM.
+    ///
+    /// There is no field for a URL: its host and its password always come from the same hands.
+    #[schemars(length(min = 1, max = 253))]
+    pub secret_name: String,
+
+    /// How long Redis keeps a result that is too large for Kubernetes (over 1008 KiB). A duration, 1h to 8784h. Default
+    /// `168h`, a week.
+    #[serde(default = "default_result_retention")]
+    #[schemars(extend("x-kubernetes-validations" = schema::between("1h", "8784h")))]
+    pub result_retention: Duration,
+}
+
+/// What the operator and the workers must agree on. The defaults are those of the reference configuration.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Celery {
+    /// `priority_steps` of the broker transport: where the bands of priorities begin, in Celery's counting (0 is served
+    /// first). 1 to 10 ascending numbers from 0 to 9, the first being 0. Default `[0, 3, 6, 9]`.
+    #[schemars(
+        length(min = 1, max = 10),
+        inner(range(min = 0, max = 9)),
+        extend("x-kubernetes-list-type" = "atomic", "x-kubernetes-validations" = ascending_from_zero())
+    )]
+    pub priority_steps: Vec<i32>,
+
+    /// `sep` of the broker transport: what stands between the name of a queue and its priority. 1 to 16 letters, digits,
+    /// `. _ : -` or the bytes 06 and 16. Default: the two bytes 06 16.
+    #[schemars(regex(pattern = r"^[\x06\x16A-Za-z0-9._:-]{1,16}$"), length(max = 16))]
+    pub separator: String,
+
+    /// `global_keyprefix` of the broker transport and the result backend: put before every key. 1 to 128 letters, digits
+    /// and `. _ : -`. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = schema::KEY), length(max = 128))]
+    pub global_key_prefix: Option<String>,
+
+    /// `visibility_timeout` of the broker transport: after this time Redis clients hand a task that was not acknowledged
+    /// to another worker. At least 10m, at most 8784h. Default `1h`. The operator keeps running tasks from being handed
+    /// on, however long they run.
+    #[schemars(extend("x-kubernetes-validations" = schema::between("10m", "8784h")))]
+    pub visibility_timeout: Duration,
+
+    /// `unacked_key` of the broker transport: the hash of the tasks that workers hold. `unacked_index_key` and
+    /// `unacked_mutex_key` are to be the same name with `_index` and `_mutex`. 1 to 128 letters, digits and `. _ : -`.
+    /// Default `unacked`.
+    #[schemars(regex(pattern = schema::KEY), length(max = 128))]
+    pub unacked_key: String,
+
+    /// `result_expires`: how long Redis keeps a result, and so how long the operator may be away without missing one.
+    /// 1m to 8784h. Default `1h`.
+    #[schemars(extend("x-kubernetes-validations" = schema::between("1m", "8784h")))]
+    pub result_expires: Duration,
+}
+
+impl Default for Celery {
+    fn default() -> Self {
+        Self {
+            priority_steps: vec![0, 3, 6, 9],
+            separator: "\u{6}\u{16}".to_owned(),
+            global_key_prefix: None,
+            visibility_timeout: Duration::from_hours(1),
+            unacked_key: "unacked".to_owned(),
+            result_expires: Duration::from_hours(1),
+        }
+    }
+}
+
+/// One Celery queue.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Queue {
+    /// The name of the queue. 1 to 128 letters, digits and `. _ : -`.
+    #[schemars(regex(pattern = schema::KEY), length(max = 128))]
+    pub name: String,
+
+    /// The routing key that leads to the queue. 1 to 128 letters, digits and `. _ : -`. Default: the name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = schema::KEY), length(max = 128))]
+    pub routing_key: Option<String>,
+}
+
+impl Queue {
+    /// The routing key that leads to the queue.
+    pub fn routing_key(&self) -> &str {
+        self.routing_key.as_deref().unwrap_or(&self.name)
+    }
+}
+
+/// Names the Deployment of the workers, in the pool's namespace.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct DeploymentRef {
+    /// The name of a Deployment in the same namespace.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// What to do about a task whose worker's node no longer answers.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnWorkerUnreachable {
+    /// Wait until the node is back or gone.
+    #[default]
+    Wait,
+    /// Run the task again elsewhere.
+    Restart,
+}
+
+/// What applies to the jobs of a pool that do not say it themselves.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct JobDefaults {
+    /// How long a job is kept after it finished; then it is deleted, with its result. A duration such as `24h` (a week
+    /// is `168h`), at most 8784h. Default: none, jobs are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = schema::between("0s", "8784h")))]
+    pub ttl_after_finished: Option<Duration>,
+
+    /// What to do when a run fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_policy: Option<RetryPolicy>,
+
+    /// How long things may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<Timeouts>,
+}
+
+impl JobDefaults {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+fn none_of_celerys_own() -> Value {
+    json!([{
+        "rule": "self.all(task, !task.startsWith('celery.'))",
+        "message": "must not name Celery's own tasks (celery.*)",
+    }])
+}
+
+fn ascending_from_zero() -> Value {
+    json!([{
+        "rule": "self[0] == 0 && self.isSorted() && self.all(a, self.exists_one(b, a == b))",
+        "message": "must be ascending numbers, the first being 0",
+    }])
+}
+
+fn default_queues() -> Vec<Queue> {
+    vec![
+        Queue { name: "crew_jobs".to_owned(), routing_key: Some("crew.jobs".to_owned()) },
+        Queue { name: "default".to_owned(), routing_key: None },
+    ]
+}
+
+fn default_tasks() -> Vec<String> {
+    [
+        super::DEFAULT_TASK,
+        "backend.tasks.health_check",
+        "backend.tasks.cleanup_old_results",
+        "backend.celery_app.error_handler",
+    ]
+    .map(str::to_owned)
+    .to_vec()
+}
+
+const fn one() -> i32 {
+    1
+}
+
+const fn default_max_replicas() -> i32 {
+    10
+}
+
+const fn default_scale_down_delay() -> Duration {
+    Duration::from_mins(1)
+}
+
+const fn default_result_retention() -> Duration {
+    Duration::from_hours(168)
+}

@@ -1,0 +1,115 @@
+//! What the operator reports of a pool: the status of a `CrewWorkerPool`.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::schema;
+
+/// The load of a pool and the state of its workers. Written by the operator.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct CrewWorkerPoolStatus {
+    /// The `metadata.generation` that this status was derived from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub observed_generation: Option<i64>,
+
+    /// Messages that wait for a worker, in all queues; those of other producers count too.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub depth: i64,
+
+    /// Messages that a worker holds.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub in_flight: i64,
+
+    /// When the job that waits longest was put on its queue; none when no job waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::time")]
+    pub oldest_queued_at: Option<Time>,
+
+    /// The load of each queue.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub queues: Vec<QueueStatus>,
+
+    /// How many workers there are and are to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<Replicas>,
+
+    /// The `run_id` of the Redis that was last seen; another one means that Redis was restarted or replaced, and every
+    /// job is checked against it.
+    #[serde(default, rename = "redisRunID", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub redis_run_id: Option<String>,
+
+    /// The state in aspects: `Ready`, `BrokerReachable`, `WorkersMisconfigured`, `GracePeriodTooShort`,
+    /// `ReplicasContested`. A pool with no workers and no load is ready.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+}
+
+/// The load of one queue.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueStatus {
+    /// The name of the queue.
+    #[schemars(length(max = 128))]
+    pub name: String,
+
+    /// Messages that wait in this queue.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub depth: i64,
+
+    /// Messages of this queue that a worker holds.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub in_flight: i64,
+
+    /// Messages that wait in each band of priorities, the most urgent first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "atomic"))]
+    pub bands: Vec<BandStatus>,
+}
+
+/// The load of one band of priorities.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct BandStatus {
+    /// Where the band begins, in Celery's counting: 0 is the most urgent.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 9))]
+    pub step: i32,
+
+    /// Messages that wait in this band.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub depth: i64,
+}
+
+/// How many workers there are and are to be.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Replicas {
+    /// Workers that the load asks for.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub desired: i32,
+
+    /// Workers that are ready.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub ready: i32,
+
+    /// Workers that run a task.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub busy: i32,
+}
