@@ -1,1 +1,98 @@
-//! The store layer.
+//! Redis by intent: what the operator wants done, not which commands do it.
+//!
+//! Every change of a job's message is one Lua script that compares the marker's generation, carries the leader's
+//! [`Epoch`] and changes marker, queue and in-flight entry together. So a crash between two steps, two operators and a
+//! paused old leader cannot publish an attempt twice.
+//!
+//! Redis types stop here.
+
+mod audit;
+mod control;
+mod error;
+mod link;
+mod marker;
+mod names;
+mod notice;
+mod results;
+mod settings;
+mod snapshot;
+mod subscribe;
+mod sweep;
+mod transition;
+mod upkeep;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use audit::{Audit, Place, Poison};
+pub use control::{Node, NodeSettings, RunningTask};
+pub use error::{ConnectError, Error};
+pub use marker::{Marker, MarkerId, MarkerState};
+pub use notice::{Notice, Stage, TaskEvent, WorkerEvent, WorkerState};
+pub use results::Document;
+pub use settings::{Keys, Queue, Secret, Settings};
+pub use snapshot::{Incarnation, QueueLoad, Snapshot};
+pub use sweep::Swept;
+pub use transition::{Enqueued, Epoch, Message, Moved, Requeued, Withdrawn};
+
+use crate::core::job::Priority;
+use link::Link;
+use names::Names;
+
+/// The Redis of one pool: its broker and its result backend. Cloning is cheap and shares the connections.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    /// Short commands that jobs wait for.
+    broker: Link,
+    /// Long scans, on a connection of their own so that no enqueue waits behind their answers.
+    scans: Link,
+    /// The result backend; shares the broker's connection when it is the same database.
+    results: Link,
+    same_database: bool,
+    names: Names,
+    round_trips: Arc<AtomicU64>,
+    /// Remote control calls made so far; makes their addresses differ.
+    calls: AtomicU64,
+}
+
+impl Store {
+    /// Connects to a pool's Redis and checks that it lets us in.
+    ///
+    /// Afterwards lost connections are made again by themselves, with a bounded backoff during which calls fail at once.
+    pub async fn connect(settings: &Settings) -> Result<Self, ConnectError> {
+        let round_trips = Arc::new(AtomicU64::new(0));
+        let address = settings.broker()?;
+        let names = Names::new(settings, address.database())?;
+        let broker = Link::new(&address, settings, &round_trips);
+        let (results, same_database) = match settings.results()? {
+            Some(other) if !other.same_database(&address) => (Link::new(&other, settings, &round_trips), false),
+            Some(_) | None => (broker.clone(), true),
+        };
+        broker.check().await?;
+        if !same_database {
+            results.check().await?;
+        }
+        let scans = Link::new(&address, settings, &round_trips);
+        Ok(Self(Arc::new(Inner {
+            broker,
+            scans,
+            results,
+            same_database,
+            names,
+            round_trips,
+            calls: AtomicU64::new(0),
+        })))
+    }
+
+    /// Lowest Celery priority of the band in which messages of this priority wait.
+    pub fn band(&self, priority: Priority) -> u8 {
+        self.0.names.band(priority)
+    }
+
+    /// Round trips to Redis that were awaited so far, over all connections.
+    pub fn round_trips(&self) -> u64 {
+        self.0.round_trips.load(Ordering::Relaxed)
+    }
+}

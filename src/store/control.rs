@@ -1,0 +1,203 @@
+//! Remote control: asking workers to do or to say something.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep};
+
+use super::notice::moment;
+use super::{Error, Store};
+use crate::core::job::TaskId;
+use crate::wire::keys::PIDBOX_REPLY;
+use crate::wire::pidbox::{Reply, Request, ReturnAddress, TaskInfo, WorkerConf, WorkerStats, error_of};
+use crate::wire::{Object, Value};
+
+/// How long workers are given to answer, as in Celery.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a worker says about its tasks.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Node {
+    /// Node name.
+    pub name: Arc<str>,
+    /// Those of our tasks that run.
+    pub active: Vec<RunningTask>,
+    /// Those of our tasks that it has taken and that do not run yet.
+    pub reserved: Vec<RunningTask>,
+}
+
+/// A task that a worker has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunningTask {
+    /// Which task.
+    pub task: TaskId,
+    /// When the run began.
+    pub started_at: Option<Timestamp>,
+    /// Its message is acknowledged already: nothing on Redis brings it back.
+    pub acknowledged: bool,
+}
+
+/// How a worker is set up, as far as it matters to the operator. `None` is what it does not say.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NodeSettings {
+    /// Node name.
+    pub name: Arc<str>,
+    /// Tasks that run at once.
+    pub concurrency: Option<i64>,
+    /// Messages taken at once, as it is now; one more for each that waits for its time.
+    pub prefetch_count: Option<i64>,
+    /// Messages taken at once per task that can run, as configured.
+    pub prefetch_multiplier: Option<i64>,
+    /// Whether messages are acknowledged after the run.
+    pub acks_late: Option<bool>,
+    /// Whether events are sent.
+    pub sends_events: Option<bool>,
+    /// Seconds after which messages are given to somebody else, where it is not kombu's default of 3600.
+    pub visibility_timeout: Option<i64>,
+    /// Main process.
+    pub pid: Option<i64>,
+}
+
+impl Store {
+    /// Tells workers to drop these tasks, and with a signal to kill those that run. Says how many workers listen.
+    pub async fn revoke(
+        &self,
+        tasks: &[TaskId],
+        signal: Option<&str>,
+        nodes: Option<&[Arc<str>]>,
+    ) -> Result<u64, Error> {
+        let mut listening = 0;
+        for tasks in tasks.chunks(1000) {
+            let mut request = Request::revoke(tasks.iter().map(TaskId::to_string).collect(), signal);
+            if let Some(nodes) = nodes {
+                request = request.to(nodes.iter().map(ToString::to_string).collect());
+            }
+            let mut publish = redis::cmd("PUBLISH");
+            publish.arg(self.0.names.broker.pidbox_channel());
+            publish.arg(request.envelope(0, None, tasks[0].to_string()).encode());
+            listening = self.0.broker.query("revoking tasks", &publish).await?;
+        }
+        Ok(listening)
+    }
+
+    /// Asks all workers which of our tasks they have. Workers that shut down do not answer, although they may still run
+    /// tasks.
+    pub async fn nodes(&self) -> Result<Vec<Node>, Error> {
+        let (active, reserved) = tokio::try_join!(self.inspect(Request::active()), self.inspect(Request::reserved()))?;
+        let mut nodes: HashMap<Arc<str>, Node> = HashMap::new();
+        for (name, answer) in active {
+            nodes.entry(name).or_default().active = tasks(&answer);
+        }
+        for (name, answer) in reserved {
+            // Silence about what runs is not the same as running nothing.
+            if let Some(node) = nodes.get_mut(&name) {
+                node.reserved = tasks(&answer);
+            }
+        }
+        Ok(nodes.into_iter().map(|(name, node)| Node { name, ..node }).collect())
+    }
+
+    /// Asks all workers how they are set up.
+    pub async fn node_settings(&self) -> Result<Vec<NodeSettings>, Error> {
+        let (conf, stats) = tokio::try_join!(self.inspect(Request::conf(true)), self.inspect(Request::stats()))?;
+        let mut stats: HashMap<_, _> = stats.into_iter().collect();
+        let described = conf.into_iter().map(|(name, conf)| {
+            let stats = stats.remove(&name).map(|answer| WorkerStats::decode(&answer)).unwrap_or_default();
+            let conf = WorkerConf::decode(&conf);
+            NodeSettings {
+                name,
+                concurrency: stats.max_concurrency,
+                prefetch_count: stats.prefetch_count,
+                prefetch_multiplier: conf.prefetch_multiplier,
+                acks_late: conf.acks_late,
+                sends_events: conf.send_task_events,
+                visibility_timeout: conf.visibility_timeout,
+                pid: stats.pid,
+            }
+        });
+        Ok(described.collect())
+    }
+
+    /// Asks workers something and waits until all that listen have answered, at most for a second.
+    pub async fn inspect(&self, request: Request) -> Result<Vec<(Arc<str>, Value)>, Error> {
+        const ACT: &str = "asking the workers";
+        let store = self.clone();
+        // In a task of its own: a caller that gives up must not leave the address and late replies behind.
+        let call = tokio::spawn(async move {
+            let ticket = store.ticket(ACT).await?;
+            let address = ReturnAddress { oid: ticket.clone(), ticket };
+            let answers = store.converse(ACT, request, &address).await;
+            store.hang_up(ACT, &address).await?;
+            answers
+        });
+        call.await.map_err(|error| Error::unexpected(ACT, error.to_string()))?
+    }
+
+    /// A name that no other call has.
+    async fn ticket(&self, act: &'static str) -> Result<String, Error> {
+        let (seconds, micros): (u64, u64) = self.0.scans.query(act, &redis::cmd("TIME")).await?;
+        let call = self.0.calls.fetch_add(1, Ordering::Relaxed);
+        Ok(format!("crewjob-{seconds}-{micros:06}-{call}"))
+    }
+
+    async fn converse(
+        &self,
+        act: &'static str,
+        request: Request,
+        address: &ReturnAddress,
+    ) -> Result<Vec<(Arc<str>, Value)>, Error> {
+        let keys = &self.0.names.broker;
+        let request = request.replying_to(address.clone()).envelope(0, None, address.ticket.clone());
+        let mut ask = redis::pipe();
+        ask.sadd(keys.binding(PIDBOX_REPLY), address.binding_member(keys)).ignore();
+        ask.sadd(keys.binding_permanent(PIDBOX_REPLY), address.binding_member(keys)).ignore();
+        ask.publish(keys.pidbox_channel(), request.encode());
+        let (listening,): (usize,) = self.0.scans.pipe(act, &ask).await?;
+
+        let mut take = redis::cmd("RPOP");
+        take.arg(keys.reply_list(&address.oid)).arg(100);
+        let mut answers = Vec::new();
+        let patience = Instant::now() + PATIENCE;
+        let mut pause = Duration::from_millis(5);
+        while answers.len() < listening && Instant::now() < patience {
+            sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(50));
+            let replies: Option<Vec<Vec<u8>>> = self.0.scans.query(act, &take).await?;
+            let replies = replies.unwrap_or_default().into_iter().filter_map(|reply| Reply::decode(&reply).ok());
+            for reply in replies.filter(|reply| reply.ticket.as_ref() == Some(&address.ticket)) {
+                answers.extend(said(reply.nodes));
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Tells workers that nobody waits any more.
+    async fn hang_up(&self, act: &'static str, address: &ReturnAddress) -> Result<(), Error> {
+        let keys = &self.0.names.broker;
+        let mut pipe = redis::pipe();
+        pipe.srem(keys.binding(PIDBOX_REPLY), address.binding_member(keys)).ignore();
+        pipe.srem(keys.binding_permanent(PIDBOX_REPLY), address.binding_member(keys)).ignore();
+        pipe.del(keys.reply_lists(&address.oid)).ignore();
+        self.0.scans.pipe(act, &pipe).await
+    }
+}
+
+/// The answers of workers that could answer.
+fn said(nodes: Object) -> impl Iterator<Item = (Arc<str>, Value)> {
+    nodes.into_iter().filter(|(_, answer)| error_of(answer).is_none()).map(|(node, answer)| (node.into(), answer))
+}
+
+/// Those of our tasks that an answer names.
+fn tasks(answer: &Value) -> Vec<RunningTask> {
+    let described = TaskInfo::list(answer).into_iter().filter_map(|info| {
+        Some(RunningTask {
+            task: TaskId::parse(&info.id)?,
+            started_at: info.time_start.and_then(|seconds| moment(seconds.as_f64())),
+            acknowledged: info.acknowledged.unwrap_or(false),
+        })
+    });
+    described.collect()
+}

@@ -1,0 +1,99 @@
+//! What can go wrong with Redis, without its types and without its passwords.
+
+use redis::{ErrorKind, ServerErrorKind};
+
+/// Why a pool's Redis cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectError {
+    /// Nobody answers, or not as Redis does.
+    #[error("connecting to Redis at {address}: {detail}")]
+    Unreachable {
+        /// Scheme, host and port.
+        address: String,
+        /// What was seen, and what to do about it.
+        detail: String,
+    },
+    /// The server refused the user name or the password.
+    #[error("Redis at {address} refused the user name or the password")]
+    AuthenticationFailed {
+        /// Scheme, host and port.
+        address: String,
+    },
+    /// A URL or certificate that nobody can use.
+    #[error("{field} is not usable: {detail}")]
+    Invalid {
+        /// Key of the Secret.
+        field: &'static str,
+        /// What is wrong with it.
+        detail: String,
+    },
+}
+
+/// Why something could not be done on Redis.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Redis cannot be reached or did not answer in time.
+    #[error("{act}: Redis is not reachable: {detail}")]
+    Unavailable {
+        /// What was tried.
+        act: &'static str,
+        /// What was seen.
+        detail: String,
+    },
+    /// The server refused the user name or the password.
+    #[error("{act}: Redis refused the user name or the password")]
+    AuthenticationFailed {
+        /// What was tried.
+        act: &'static str,
+    },
+    /// Redis understood and said no: a missing permission, no memory, a read-only replica.
+    #[error("{act}: Redis refused: {detail}")]
+    Refused {
+        /// What was tried.
+        act: &'static str,
+        /// What Redis said.
+        detail: String,
+    },
+    /// Another operator leads since.
+    #[error("{act}: another operator leads since epoch {current}")]
+    Fenced {
+        /// What was tried.
+        act: &'static str,
+        /// The newer leader's epoch.
+        current: u64,
+    },
+    /// Redis answered with something else than what was asked for.
+    #[error("{act}: Redis holds or answered something unexpected: {detail}")]
+    Unexpected {
+        /// What was tried.
+        act: &'static str,
+        /// What was seen.
+        detail: String,
+    },
+}
+
+impl Error {
+    pub(super) fn of(act: &'static str, error: &redis::RedisError) -> Self {
+        let (kind, detail) = (error.kind(), error.to_string());
+        if kind == ErrorKind::AuthenticationFailed || matches!(error.code(), Some("NOAUTH" | "WRONGPASS")) {
+            Self::AuthenticationFailed { act }
+        } else if kind == ErrorKind::Io || BUSY.contains(&kind) {
+            Self::Unavailable { act, detail }
+        } else if error.code().is_some() {
+            Self::Refused { act, detail }
+        } else {
+            Self::Unexpected { act, detail }
+        }
+    }
+
+    pub(super) fn unexpected(act: &'static str, detail: impl Into<String>) -> Self {
+        Self::Unexpected { act, detail: detail.into() }
+    }
+}
+
+/// Answers of a server that will work again by itself.
+const BUSY: [ErrorKind; 3] = [
+    ErrorKind::Server(ServerErrorKind::BusyLoading),
+    ErrorKind::Server(ServerErrorKind::MasterDown),
+    ErrorKind::Server(ServerErrorKind::TryAgain),
+];

@@ -1,0 +1,263 @@
+//! One connection to one Redis database that is made again when it is lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, FromRedisValue, RedisError, ScriptInvocation};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::error::{ConnectError, Error};
+use super::settings::{Secret, Settings};
+
+/// A script of this folder.
+macro_rules! script {
+    ($file:literal) => {
+        std::sync::LazyLock::new(|| redis::Script::new(include_str!($file)))
+    };
+}
+
+/// A script of this folder that runs under the fence.
+macro_rules! fenced {
+    ($file:literal) => {
+        std::sync::LazyLock::new(|| redis::Script::new(concat!(include_str!("lua/prelude.lua"), include_str!($file))))
+    };
+}
+
+pub(super) use {fenced, script};
+
+/// Longest pause between two attempts to connect.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// A Redis database: where, and how to get in.
+#[derive(Clone)]
+pub(super) struct Address {
+    client: Client,
+    field: &'static str,
+}
+
+impl Address {
+    pub fn parse(field: &'static str, url: &Secret, ca: Option<&str>) -> Result<Self, ConnectError> {
+        let invalid = |detail: String| ConnectError::Invalid { field, detail };
+        let url = url.reveal().trim();
+        if !url.starts_with("redis://") && !url.starts_with("rediss://") {
+            return Err(invalid("it must begin with redis:// or rediss://".into()));
+        }
+        // The error's own text may quote the URL, so only its kind is passed on.
+        let plain = Client::open(url).map_err(|error| {
+            let reason = error.detail().filter(|detail| !url.contains(detail));
+            invalid(reason.unwrap_or("expected redis[s]://[user:password@]host[:port][/database]").into())
+        })?;
+        let client = match ca {
+            Some(ca) if url.starts_with("rediss://") => {
+                let detail = "it holds no PEM certificate that can be used";
+                let unusable = || ConnectError::Invalid { field: "REDIS_CA", detail: detail.into() };
+                if !ca.contains("-----BEGIN CERTIFICATE-----") {
+                    return Err(unusable());
+                }
+                let root_cert = Some(ca.as_bytes().to_vec());
+                let certificates = redis::TlsCertificates { client_tls: None, root_cert };
+                Client::build_with_tls(url, certificates).map_err(|_| unusable())?
+            }
+            Some(_) | None => plain,
+        };
+        let info = client.get_connection_info().clone();
+        let named = info.redis_settings().clone().set_lib_name("crewjob", env!("CARGO_PKG_VERSION"));
+        let client = Client::open(info.set_redis_settings(named)).map_err(|_| invalid("not a Redis URL".into()))?;
+        Ok(Self { client, field })
+    }
+
+    pub fn database(&self) -> i64 {
+        self.client.get_connection_info().redis_settings().db()
+    }
+
+    pub fn same_database(&self, other: &Self) -> bool {
+        self.name() == other.name() && self.database() == other.database()
+    }
+
+    fn name(&self) -> String {
+        // "host:port"
+        let addr = self.client.get_connection_info().addr();
+        if self.tls() { format!("rediss://{addr}") } else { format!("redis://{addr}") }
+    }
+
+    fn tls(&self) -> bool {
+        matches!(self.client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. })
+    }
+}
+
+/// A connection that is made when first used, and again after it was lost.
+#[derive(Clone)]
+pub(super) struct Link(Arc<Shared>);
+
+struct Shared {
+    address: Address,
+    config: AsyncConnectionConfig,
+    state: Mutex<State>,
+    round_trips: Arc<AtomicU64>,
+}
+
+enum State {
+    Up { connection: MultiplexedConnection, serial: u64 },
+    Down { failures: u32, pause: Option<(Instant, RedisError)>, serial: u64 },
+}
+
+impl Link {
+    pub fn new(address: &Address, settings: &Settings, round_trips: &Arc<AtomicU64>) -> Self {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(settings.connect_timeout))
+            .set_response_timeout(Some(settings.response_timeout));
+        let state = Mutex::new(State::Down { failures: 0, pause: None, serial: 0 });
+        Self(Arc::new(Shared { address: address.clone(), config, state, round_trips: round_trips.clone() }))
+    }
+
+    /// Connects and asks what answers.
+    pub async fn check(&self) -> Result<(), ConnectError> {
+        let address = self.0.address.name();
+        let asked: Result<String, _> = match self.connection().await {
+            Ok((mut connection, _)) => redis::cmd("INFO").arg("server").query_async(&mut connection).await,
+            Err(error) => Err(error),
+        };
+        match asked {
+            Ok(info) => match too_old(&info) {
+                Some(detail) => Err(ConnectError::Unreachable { address, detail }),
+                None => Ok(()),
+            },
+            Err(error) if matches!(Error::of("", &error), Error::AuthenticationFailed { .. }) => {
+                Err(ConnectError::AuthenticationFailed { address })
+            }
+            Err(error) => Err(ConnectError::Unreachable { address, detail: explain(&self.0.address, &error) }),
+        }
+    }
+
+    pub async fn query<T: FromRedisValue>(&self, act: &'static str, command: &redis::Cmd) -> Result<T, Error> {
+        self.run(act, |mut connection| async move { command.query_async(&mut connection).await }).await
+    }
+
+    pub async fn pipe<T: FromRedisValue>(&self, act: &'static str, pipe: &redis::Pipeline) -> Result<T, Error> {
+        self.run(act, |mut connection| async move { pipe.query_async(&mut connection).await }).await
+    }
+
+    pub async fn script<T>(&self, act: &'static str, script: &ScriptInvocation<'_>) -> Result<T, Error>
+    where
+        T: FromRedisValue,
+    {
+        self.run(act, |mut connection| async move { script.invoke_async(&mut connection).await }).await
+    }
+
+    /// A connection of its own that listens to these channel patterns and hands what comes to `push`.
+    pub async fn listener(
+        &self,
+        act: &'static str,
+        push: impl redis::aio::AsyncPushSender,
+        patterns: &[String],
+    ) -> Result<MultiplexedConnection, Error> {
+        let address = &self.0.address.client.get_connection_info();
+        let protocol = address.redis_settings().clone().set_protocol(redis::ProtocolVersion::RESP3);
+        let client = Client::open((*address).clone().set_redis_settings(protocol));
+        let config = self.0.config.clone().set_push_sender(push);
+        let subscribe = async {
+            let mut connection = client?.get_multiplexed_async_connection_with_config(&config).await?;
+            connection.psubscribe(patterns).await?;
+            Ok(connection)
+        };
+        subscribe.await.map_err(|error| Error::of(act, &error))
+    }
+
+    /// Runs `ask`, and once more when the connection turns out to have been lost: everything asked here may be repeated.
+    async fn run<T, F>(&self, act: &'static str, ask: impl Fn(MultiplexedConnection) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, RedisError>>,
+    {
+        let mut retried = false;
+        loop {
+            let (connection, serial) = self.connection().await.map_err(|error| Error::of(act, &error))?;
+            self.0.round_trips.fetch_add(1, Ordering::Relaxed);
+            let error = match ask(connection).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            if error.is_timeout() || error.is_unrecoverable_error() {
+                self.discard(serial).await;
+            }
+            if retried || !error.is_connection_dropped() {
+                return Err(Error::of(act, &error));
+            }
+            retried = true;
+        }
+    }
+
+    async fn connection(&self) -> Result<(MultiplexedConnection, u64), RedisError> {
+        let mut state = self.0.state.lock().await;
+        let (failures, serial) = match &*state {
+            State::Up { connection, serial } => return Ok((connection.clone(), *serial)),
+            State::Down { pause: Some((until, error)), .. } if *until > Instant::now() => return Err(error.clone()),
+            State::Down { failures, serial, .. } => (*failures, *serial),
+        };
+        match self.0.address.client.get_multiplexed_async_connection_with_config(&self.0.config).await {
+            Ok(connection) => {
+                *state = State::Up { connection: connection.clone(), serial };
+                Ok((connection, serial))
+            }
+            Err(error) => {
+                let pause = Duration::from_millis(100 << failures.min(6)).min(LONGEST_PAUSE);
+                let pause = Some((Instant::now() + pause, error.clone()));
+                *state = State::Down { failures: failures + 1, pause, serial };
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives up the connection with this number, unless somebody has made a new one since.
+    async fn discard(&self, lost: u64) {
+        let mut state = self.0.state.lock().await;
+        if matches!(&*state, State::Up { serial, .. } if *serial == lost) {
+            *state = State::Down { failures: 0, pause: None, serial: lost + 1 };
+        }
+    }
+}
+
+/// Why a server of this version cannot be used. The scripts need commands of Redis 6.2.
+fn too_old(info: &str) -> Option<String> {
+    let version = info.lines().find_map(|line| line.trim().strip_prefix("redis_version:"))?;
+    let mut parts = version.split('.').map_while(|part| part.parse::<u32>().ok());
+    let (major, minor) = (parts.next()?, parts.next().unwrap_or(0));
+    ((major, minor) < (6, 2)).then(|| format!("the server is Redis {version}; 6.2 or newer is needed"))
+}
+
+/// What a failed attempt to connect means to the person who wrote the URL.
+fn explain(address: &Address, error: &RedisError) -> String {
+    let field = address.field;
+    let seen = error.to_string();
+    let tls = address.tls();
+    if tls && seen.contains("InvalidContentType") {
+        return format!("the server does not speak TLS; use redis:// in {field}");
+    }
+    // A Redis without TLS waits for the rest of what it takes for a command.
+    if tls && error.is_timeout() {
+        return format!("{seen}; if the server does not speak TLS, use redis:// in {field}");
+    }
+    if tls && seen.contains("certificate") {
+        return format!("{seen}; give the certificate authority as REDIS_CA");
+    }
+    if !tls && !error.is_timeout() && (error.is_connection_dropped() || error.kind() == redis::ErrorKind::Parse) {
+        return format!("{seen}; if the server speaks TLS, use rediss:// in {field}");
+    }
+    seen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::too_old;
+
+    #[test]
+    fn servers_without_the_needed_commands_are_refused() {
+        let told = too_old("# Server\r\nredis_version:6.0.16\r\n");
+        assert_eq!(told.as_deref(), Some("the server is Redis 6.0.16; 6.2 or newer is needed"));
+        for fine in ["redis_version:6.2.0\r\n", "redis_version:7.0.15\r\n", "redis_version:unknown\r\n", ""] {
+            assert_eq!(too_old(fine), None, "{fine:?}");
+        }
+    }
+}

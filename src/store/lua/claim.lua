@@ -1,0 +1,1 @@
+return fenced() or {'claimed', {}}

@@ -1,0 +1,70 @@
+-- Runs before every transition. KEYS[1] is the fence, ARGV[1] the caller's epoch.
+
+-- The newer epoch that fences the caller off, or nil. A fence that is missing is made: `born` tells an emptied Redis
+-- from the one that was there before.
+local function fenced()
+  local held = redis.call('HGET', KEYS[1], 'epoch')
+  if not held then
+    local now = redis.call('TIME')
+    redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'born', now[1] .. string.format('%06d', now[2]))
+  elseif tonumber(ARGV[1]) < tonumber(held) then
+    return {'fenced', {held}}
+  elseif tonumber(ARGV[1]) > tonumber(held) then
+    redis.call('HSET', KEYS[1], 'epoch', ARGV[1])
+  end
+  return nil
+end
+
+local function marker(key)
+  return redis.call('HMGET', key, 'uid', 'name', 'attempt', 'gen', 'tag', 'queue', 'priority', 'state', 'at')
+end
+
+-- The status of a result document, '' when there is none, '?' when nobody can tell.
+local function status(key)
+  local head = redis.call('GETRANGE', key, 0, 255)
+  if head == '' then return '' end
+  local found = string.match(head, '^%s*{%s*"status"%s*:%s*"([^"]*)"')
+  if found then return found end
+  local ok, document = pcall(cjson.decode, redis.call('GET', key))
+  return ok and type(document) == 'table' and document.status or '?'
+end
+
+-- Remembers or forgets the bytes of the message that the marker belongs to. They have a key of their own because a
+-- value of this size would cost the hash its compact form.
+local function keep(key, message, limit)
+  if #message <= tonumber(limit) then
+    redis.call('SET', key .. ':message', message)
+  else
+    redis.call('DEL', key .. ':message')
+  end
+end
+
+-- Whether a REVOKED was written by the worker that had the task: the revoke command of others leaves
+-- neither `children` nor `worker`.
+local function revoked_by_its_worker(key)
+  local ok, document = pcall(cjson.decode, redis.call('GET', key))
+  local function lacks(field) return document[field] == nil or document[field] == cjson.null end
+  return not (ok and lacks('children') and lacks('worker'))
+end
+
+-- Removes what a lost run has left as its result: a failure only when told to, an end never. Whether nothing is left.
+-- A STARTED of a dead worker would be read as the holder of the next delivery.
+local function clear(key, failures)
+  local state = status(key)
+  if state == 'SUCCESS' or state == '?' or (state == 'FAILURE' and failures ~= '1') then return false end
+  if state == 'REVOKED' and revoked_by_its_worker(key) then return false end
+  redis.call('DEL', key)
+  return true
+end
+
+-- Publishes ARGV[2] on KEYS[3] and writes the marker KEYS[2] from ARGV[3] to ARGV[10].
+local function publish()
+  local now = redis.call('TIME')
+  redis.call('HSETNX', KEYS[2], 'at', now[1] .. string.format('%03d', math.floor(now[2] / 1000)))
+  redis.call('HSET', KEYS[2], 'uid', ARGV[4], 'name', ARGV[5], 'attempt', ARGV[6], 'gen', ARGV[7], 'tag', ARGV[8],
+    'queue', ARGV[9], 'priority', ARGV[10], 'state', 'queued', 'list', KEYS[3])
+  keep(KEYS[2], ARGV[2], ARGV[3])
+  redis.call('LPUSH', KEYS[3], ARGV[2])
+  return {'published', {}}
+end
+

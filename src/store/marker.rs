@@ -1,0 +1,142 @@
+//! The marker: what Redis remembers of an attempt from its first message until its end is recorded.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, LazyLock};
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{Error, Store};
+use crate::core::job::{Priority, TaskId};
+
+const ACT: &str = "reading markers";
+
+/// Fields of the hash that make a [`Marker`], in the order in which scripts return them.
+pub(super) const FIELDS: [&str; 9] = ["uid", "name", "attempt", "gen", "tag", "queue", "priority", "state", "at"];
+
+static FORGET: LazyLock<redis::Script> = LazyLock::new(|| redis::Script::new(include_str!("lua/forget.lua")));
+
+/// Which marker.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct MarkerId {
+    /// Namespace of the job.
+    pub namespace: Arc<str>,
+    /// The attempt's task id.
+    pub task: TaskId,
+}
+
+impl MarkerId {
+    /// The marker of this task of a job in `namespace`.
+    pub fn new(namespace: impl Into<Arc<str>>, task: TaskId) -> Self {
+        Self { namespace: namespace.into(), task }
+    }
+}
+
+/// What Redis remembers of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Marker {
+    /// UID of the job.
+    pub uid: Uuid,
+    /// Name of the job.
+    pub name: Arc<str>,
+    /// Number of the attempt's first run.
+    pub attempt: u32,
+    /// How often the message has been published again.
+    pub generation: u32,
+    /// Delivery tag of the message.
+    pub tag: Arc<str>,
+    /// Queue it was published on.
+    pub queue: Arc<str>,
+    /// The job's priority at that time.
+    pub priority: Priority,
+    /// Whether the message was taken back.
+    pub state: MarkerState,
+    /// When the attempt was first published, by the clock of Redis.
+    pub at: Timestamp,
+}
+
+/// What became of a published message, as far as we did it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MarkerState {
+    /// Published; a worker may have taken it since.
+    Queued,
+    /// Taken back before any worker had it.
+    Withdrawn,
+}
+
+impl Marker {
+    /// Reads the values of [`FIELDS`]; `None` when there is no marker.
+    pub(super) fn read(act: &'static str, values: &[Option<String>]) -> Result<Option<Self>, Error> {
+        if values.iter().all(Option::is_none) {
+            return Ok(None);
+        }
+        Self::parse(values).map(Some).ok_or_else(|| Error::unexpected(act, "a marker that this version did not write"))
+    }
+
+    fn parse(values: &[Option<String>]) -> Option<Self> {
+        let fields: HashMap<_, _> = FIELDS.iter().zip(values).collect();
+        let text = |name: &&str| fields.get(name).and_then(|value| value.as_deref());
+        Some(Self {
+            uid: text(&"uid")?.parse().ok()?,
+            name: text(&"name")?.into(),
+            attempt: text(&"attempt")?.parse().ok()?,
+            generation: text(&"gen")?.parse().ok()?,
+            tag: text(&"tag")?.into(),
+            queue: text(&"queue")?.into(),
+            priority: Priority::clamped(text(&"priority")?.parse().ok()?),
+            state: if text(&"state")? == "withdrawn" { MarkerState::Withdrawn } else { MarkerState::Queued },
+            at: Timestamp::from_millisecond(text(&"at")?.parse().ok()?).ok()?,
+        })
+    }
+}
+
+impl Store {
+    /// The markers with these ids, `None` where there is none.
+    pub async fn markers(&self, ids: &[MarkerId]) -> Result<Vec<Option<Marker>>, Error> {
+        let mut markers = Vec::with_capacity(ids.len());
+        for chunk in ids.chunks(500) {
+            let mut pipe = redis::pipe();
+            for id in chunk {
+                pipe.cmd("HMGET").arg(self.0.names.marker(id)).arg(&FIELDS);
+            }
+            let rows: Vec<Vec<Option<String>>> = self.0.broker.pipe(ACT, &pipe).await?;
+            for row in rows {
+                markers.push(Marker::read(ACT, &row)?);
+            }
+        }
+        Ok(markers)
+    }
+
+    /// Deletes markers of attempts that are over and recorded, and what is left of their messages in flight.
+    pub async fn forget(&self, ids: &[MarkerId]) -> Result<(), Error> {
+        let names = &self.0.names;
+        for chunk in ids.chunks(500) {
+            let mut call = FORGET.key(names.broker.unacked());
+            call.key(names.broker.unacked_index());
+            for id in chunk {
+                let marker = names.marker(id);
+                let message = format!("{marker}:message");
+                call.key(marker).key(message);
+            }
+            self.0.broker.script::<i64>("deleting markers", &call).await?;
+        }
+        Ok(())
+    }
+
+    /// All markers of this cluster, to find those whose jobs are gone. Goes through every key of the database.
+    pub async fn scan_markers(&self) -> Result<Vec<MarkerId>, Error> {
+        let names = &self.0.names;
+        let mut ids = HashSet::new();
+        let mut cursor = 0_u64;
+        loop {
+            let mut command = redis::cmd("SCAN");
+            command.arg(cursor).arg("MATCH").arg(names.markers()).arg("COUNT").arg(1000).arg("TYPE").arg("hash");
+            let (next, keys): (u64, Vec<String>) = self.0.scans.query("looking for markers", &command).await?;
+            ids.extend(keys.iter().filter_map(|key| names.marker_of(key)));
+            if next == 0 {
+                return Ok(ids.into_iter().collect());
+            }
+            cursor = next;
+        }
+    }
+}

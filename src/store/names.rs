@@ -1,0 +1,66 @@
+//! Names of keys and channels: Celery's, and ours beside them.
+
+use super::error::ConnectError;
+use super::marker::MarkerId;
+use super::settings::{Keys, Settings};
+use crate::core::job::{Priority, TaskId};
+use crate::wire::{Bands, BrokerKeys, ResultKeys};
+
+/// All names that one pool uses.
+pub(super) struct Names {
+    /// Celery's on the broker.
+    pub broker: BrokerKeys,
+    /// Celery's on the result backend.
+    pub results: ResultKeys,
+    /// Where the leader's epoch stands.
+    pub fence: String,
+    markers: String,
+}
+
+impl Names {
+    pub fn new(settings: &Settings, database: i64) -> Result<Self, ConnectError> {
+        let Keys { separator, priority_steps, global_prefix, unacked, unacked_index, result_prefix } = &settings.keys;
+        let invalid = |field, detail: String| ConnectError::Invalid { field, detail };
+        let bands = Bands::new(priority_steps.clone(), separator)
+            .map_err(|error| invalid("prioritySteps", error.to_string()))?;
+        let broker = BrokerKeys {
+            prefix: global_prefix.clone(),
+            database,
+            bands,
+            unacked: unacked.clone(),
+            unacked_index: unacked_index.clone(),
+            ..BrokerKeys::default()
+        };
+        // The braces keep a cluster's keys together should Redis ever be sharded.
+        let markers = format!("crewjob:{{{}}}:", settings.cluster_uid);
+        let fence = format!("{markers}epoch:{}", settings.lease);
+        Ok(Self { broker, results: ResultKeys::new(result_prefix), fence, markers })
+    }
+
+    pub fn band(&self, priority: Priority) -> u8 {
+        self.broker.bands.step(Some(priority.celery().into()))
+    }
+
+    pub fn list(&self, queue: &str, priority: Priority) -> String {
+        self.broker.queue(queue, Some(priority.celery().into()))
+    }
+
+    pub fn marker(&self, id: &MarkerId) -> String {
+        format!("{}{}:{}", self.markers, id.namespace, id.task)
+    }
+
+    /// Pattern of all marker keys.
+    pub fn markers(&self) -> String {
+        format!("{}*", self.markers)
+    }
+
+    /// The marker that has this key.
+    pub fn marker_of(&self, key: &str) -> Option<MarkerId> {
+        let (namespace, task) = key.strip_prefix(&self.markers)?.split_once(':')?;
+        Some(MarkerId::new(namespace, TaskId::parse(task)?))
+    }
+
+    pub fn result(&self, task: TaskId) -> String {
+        self.results.result(&task.to_string())
+    }
+}
