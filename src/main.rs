@@ -1,2 +1,8 @@
 //! The `crewjob` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    crewjob::cli::run().await
+}

@@ -1,1 +1,50 @@
-//! The cli layer.
+//! The command line: what was typed becomes a call of a subcommand's `run`.
+
+mod apply;
+mod args;
+pub mod crds;
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::operator;
+use crate::runtime::telemetry::{self, chain};
+use args::{Cli, Command, Crds};
+
+/// What was asked for was not done.
+const FAILED: u8 = 1;
+
+/// Runs what was typed. The exit code is 0 when it was done, 1 when it was not, 2 when it was not understood.
+pub async fn run() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Operator(config) => operate(*config).await,
+        Command::Crds(Crds::Print) => print(),
+        Command::Crds(Crds::Apply { file, field_manager }) => {
+            apply::apply(file.as_deref(), &field_manager).await.map_err(|error| chain(&error))
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "crewjob: {error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+async fn operate(config: operator::Config) -> Result<(), String> {
+    telemetry::init(config.log_format, &config.log)
+        .map_err(|error| format!("--log {:?} is not a filter: {error}", config.log))?;
+    operator::run(config).await.map_err(|error| chain(&error))
+}
+
+fn print() -> Result<(), String> {
+    let mut text = Vec::new();
+    let printed = crds::print(&mut text).and_then(|()| io::stdout().write_all(&text));
+    match printed {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(format!("printing: {error}")),
+        Ok(()) | Err(_) => Ok(()), // a reader that has seen enough, such as `head`
+    }
+}

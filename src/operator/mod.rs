@@ -1,1 +1,36 @@
-//! The operator layer.
+//! Kubernetes in, Kubernetes out: observe, decide, act.
+//!
+//! | file | what |
+//! |---|---|
+//! | `run` | start, lead, start over |
+//! | `lease` | who leads, and the fencing epoch |
+//! | `watch`, `jobs`, `queue` | unfinished jobs as stubs, and which to look at |
+//! | `pools`, `pool` | the pools, and serving one: connect, listen, read levels, scale |
+//! | `listen`, `levels`, `evidence` | hints, the levels behind them, and what documents say |
+//! | `load`, `report` | load to replicas, and the pool's status |
+//! | `workers` | Pods and Deployments: who holds, who is dead |
+//! | `reconcile`, `observe`, `act`, `publish` | one job, one look |
+
+mod act;
+mod config;
+mod context;
+mod error;
+mod evidence;
+mod jobs;
+mod lease;
+mod levels;
+mod listen;
+mod load;
+mod observe;
+mod pool;
+mod pools;
+mod publish;
+mod queue;
+mod reconcile;
+mod report;
+mod run;
+mod watch;
+mod workers;
+
+pub use config::Config;
+pub use run::{StartError, run};

@@ -1,0 +1,14 @@
+FROM rust:1.95-bookworm AS build
+WORKDIR /source
+COPY . .
+# Linked statically, glibc included: the final image holds nothing else.
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/source/target \
+    RUSTFLAGS="-C target-feature=+crt-static" \
+    cargo install --locked --path . --target "$(rustc --print host-tuple)" --root /out
+
+FROM scratch
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=build /out/bin/crewjob /crewjob
+USER 65532:65532
+ENTRYPOINT ["/crewjob"]

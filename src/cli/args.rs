@@ -1,0 +1,47 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::operator;
+
+/// Runs AI crew jobs, declared as CrewJob resources, on Celery workers.
+#[derive(Debug, Parser)]
+#[command(name = "crewjob", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the operator: follow CrewJobs, put them on Redis, scale workers, write results back.
+    ///
+    /// It uses the Pod's service account or the current kubeconfig context. Several replicas may run: one leads.
+    Operator(Box<operator::Config>),
+
+    /// Print or install the custom resource definitions.
+    #[command(subcommand)]
+    Crds(Crds),
+}
+
+/// What to do with the definitions.
+#[derive(Debug, Subcommand)]
+pub enum Crds {
+    /// Print them as YAML, ready for `kubectl apply --server-side -f -`.
+    Print,
+
+    /// Apply them to the cluster, server-side, and wait until they are established.
+    Apply {
+        /// A YAML file, a directory of them, or - for standard input. Default: the ones built in.
+        #[arg(long, value_name = "PATH")]
+        file: Option<PathBuf>,
+
+        /// Field manager that owns what is applied; fields of another one are taken over.
+        #[arg(long, value_name = "NAME", default_value = "crewjob")]
+        field_manager: String,
+    },
+}

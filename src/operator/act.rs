@@ -1,0 +1,381 @@
+//! Carrying out a plan: the effects in order, then at most one status patch, then what must wait for it.
+//!
+//! Dying at any await is safe: ids are derived, effects are compare-and-set, and the status says only what is so. An
+//! effect that is refused drops the rest of the plan: somebody knows more, so the job is observed again.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::runtime::events::{Event, EventType};
+use kube::{Resource, ResourceExt};
+
+use super::context::Context;
+use super::error::Error;
+use super::jobs::Entry;
+use super::publish;
+use crate::api::{CrewJob, JobResult, result_config_map_name, status_patch};
+use crate::core::job::{Job, ObjectKey};
+use crate::core::observed::{Search, Task};
+use crate::core::plan::{Effect, InPlaceOf, Next, Notice, Plan, Publication};
+use crate::core::status::Status;
+use crate::runtime::clock;
+use crate::runtime::metrics::{EndLabels, WriteOutcome, Written};
+use crate::store::{self, Enqueued, MarkerId, MarkerState, Message, Moved, Requeued, Store, Withdrawn};
+
+/// Signal for the child process of a revoked task.
+pub const TERMINATE: &str = "SIGTERM";
+
+/// Whether the rest of the plan still holds.
+enum Step {
+    /// It does.
+    Done,
+    /// Something else was found: observe again.
+    Refused,
+}
+
+/// Carries out a plan for the job as it was observed.
+pub async fn act(ctx: &Context, entry: Entry, plan: Plan) -> Result<Next, Error> {
+    let key = entry.job.key.clone();
+    for effect in &plan.effects {
+        if matches!(perform(ctx, &entry, effect).await?, Step::Refused) {
+            ctx.jobs.queue.now(key);
+            return Ok(Next::OnHint);
+        }
+    }
+    let terminal = plan.status.phase.is_terminal();
+    ctx.jobs.lock().update(&key, |entry| entry.closing = terminal);
+    match status_patch(&entry.job, &plan.status, &entry.version) {
+        Some(patch) => {
+            if matches!(write_status(ctx, &entry, &plan.status, &patch).await?, Step::Refused) {
+                return Ok(Next::OnHint);
+            }
+            announce(ctx, &entry.job, plan.notices);
+        }
+        None if plan.status != entry.job.status => {
+            ctx.jobs.lock().update(&key, |entry| entry.job.status = plan.status.clone());
+        }
+        None => {}
+    }
+    if terminal {
+        finish(ctx, &entry.job, &plan.status);
+    }
+    for effect in &plan.afterwards {
+        perform(ctx, &entry, effect).await?;
+    }
+    Ok(plan.next)
+}
+
+async fn perform(ctx: &Context, entry: &Entry, effect: &Effect) -> Result<Step, Error> {
+    let job = &entry.job;
+    match effect {
+        Effect::Enqueue(publication) => enqueue(ctx, entry, publication).await,
+        Effect::Requeue { in_place_of, message, clear_result } => {
+            requeue(ctx, entry, *in_place_of, message, *clear_result).await
+        }
+        Effect::Withdraw(id) => {
+            let marker = MarkerId::new(job.key.namespace.clone(), id.task);
+            let (store, epoch) = (connection(ctx, job)?, ctx.epoch());
+            match fenced(ctx, job, store.withdraw(epoch, &marker, id.generation).await).await? {
+                Withdrawn::Removed => learn(ctx, job, Task::Withdrawn { generation: id.generation }),
+                Withdrawn::NotQueued => read_again(ctx, job),
+            }
+            Ok(Step::Refused) // what was found decides what comes next
+        }
+        Effect::Move { id, priority } => {
+            let marker = MarkerId::new(job.key.namespace.clone(), id.task);
+            let (store, epoch) = (connection(ctx, job)?, ctx.epoch());
+            let queue = job.status.queue.clone().or_else(|| job.spec.queue.clone()).unwrap_or_default();
+            match fenced(ctx, job, store.move_band(epoch, &marker, id.generation, &queue, *priority).await).await? {
+                Moved::Moved | Moved::NotQueued => Ok(Step::Done),
+            }
+        }
+        Effect::Revoke(task) => {
+            connection(ctx, job)?
+                .revoke(&[*task], Some(TERMINATE), None)
+                .await
+                .map_err(|source| store_error(job, source))?;
+            Ok(Step::Done)
+        }
+        Effect::StoreResult(text) => store_result(ctx, job, text).await.map(|()| Step::Done),
+        Effect::ExtendResult { task, ttl } => {
+            connection(ctx, job)?.extend_result(*task, *ttl).await.map_err(|source| store_error(job, source))?;
+            Ok(Step::Done)
+        }
+        Effect::Forget(task) => {
+            ctx.pools.forget(job, *task);
+            Ok(Step::Done)
+        }
+    }
+}
+
+async fn enqueue(ctx: &Context, entry: &Entry, publication: &Publication) -> Result<Step, Error> {
+    let job = &entry.job;
+    let store = connection(ctx, job)?;
+    let Some(message) = message(ctx, entry, publication).await? else { return Ok(Step::Refused) };
+    // A fast worker speaks before Redis answers us: what it says must come second.
+    learn(ctx, job, Task::Queued { generation: publication.id.generation });
+    let epoch = ctx.epoch();
+    let enqueued = match fenced(ctx, job, store.enqueue(epoch, &message).await).await {
+        Ok(enqueued) => enqueued,
+        Err(error) => {
+            read_again(ctx, job);
+            return Err(error);
+        }
+    };
+    match enqueued {
+        Enqueued::Published => {
+            let now = clock::now();
+            ctx.jobs.lock().update(&job.key, |entry| {
+                entry.enqueued_at = Some(now);
+                entry.fresh = None;
+            });
+            ctx.metrics.enqueued.inc();
+            if publication.id.number == 1 {
+                let waited = now.duration_since(job.created_at).as_secs_f64().max(0.0);
+                ctx.metrics.enqueue_seconds.observe(waited);
+            }
+            ctx.pools.published(&job.key.namespace, &job.spec.pool);
+            Ok(Step::Done)
+        }
+        Enqueued::Already(marker) => {
+            let task = match marker.state {
+                MarkerState::Queued => Task::Queued { generation: marker.generation },
+                MarkerState::Withdrawn => Task::Withdrawn { generation: marker.generation },
+            };
+            learn(ctx, job, task);
+            ctx.jobs.lock().update(&job.key, |entry| entry.enqueued_at = Some(marker.at));
+            ctx.pools.published(&job.key.namespace, &job.spec.pool);
+            read_again(ctx, job);
+            Ok(Step::Refused)
+        }
+        Enqueued::HasResult => {
+            read_again(ctx, job);
+            Ok(Step::Refused)
+        }
+    }
+}
+
+async fn requeue(
+    ctx: &Context,
+    entry: &Entry,
+    in_place_of: InPlaceOf,
+    publication: &Publication,
+    clear_result: bool,
+) -> Result<Step, Error> {
+    let job = &entry.job;
+    let store = connection(ctx, job)?;
+    let Some(message) = message(ctx, entry, publication).await? else { return Ok(Step::Refused) };
+    learn(ctx, job, Task::Queued { generation: publication.id.generation });
+    let epoch = ctx.epoch();
+    match fenced(ctx, job, store.requeue(epoch, in_place_of, &message, clear_result).await).await {
+        Ok(Requeued::Published) => {
+            ctx.metrics.enqueued.inc();
+            ctx.metrics.requeued.inc();
+            ctx.pools.published(&job.key.namespace, &job.spec.pool);
+            Ok(Step::Done)
+        }
+        // An earlier call got through, and we died or lost the answer before the status was written.
+        Ok(Requeued::Superseded(marker)) if marker.generation == publication.id.generation => Ok(Step::Done),
+        Ok(Requeued::Superseded(_) | Requeued::Ended | Requeued::Changed) => {
+            read_again(ctx, job);
+            Ok(Step::Refused)
+        }
+        Err(error) => {
+            read_again(ctx, job);
+            Err(error)
+        }
+    }
+}
+
+/// The message to publish; `None` when the job is not any more what was decided on.
+async fn message(ctx: &Context, entry: &Entry, publication: &Publication) -> Result<Option<Message>, Error> {
+    let job = &entry.job;
+    let object = match entry.fresh.clone().filter(|_| !publication.again) {
+        Some(fresh) => fresh,
+        None => match read(ctx, &job.key).await? {
+            Some(live) if same(&live, entry) => Arc::new(live),
+            Some(live) => {
+                ctx.jobs_apply(live);
+                return Ok(None);
+            }
+            None => {
+                super::watch::gone(ctx, &job.key, job.uid);
+                return Ok(None);
+            }
+        },
+    };
+    Ok(Some(publish::message(job, &object, publication)))
+}
+
+/// Whether a live object is the one that was decided on.
+fn same(live: &CrewJob, entry: &Entry) -> bool {
+    live.metadata.resource_version.as_deref() == Some(&*entry.version)
+}
+
+async fn read(ctx: &Context, key: &ObjectKey) -> Result<Option<CrewJob>, Error> {
+    let api: Api<CrewJob> = Api::namespaced(ctx.client.clone(), &key.namespace);
+    api.get_opt(&key.name).await.map_err(|source| Error::Read { job: key.clone(), source: Box::new(source) })
+}
+
+async fn write_status(ctx: &Context, entry: &Entry, status: &Status, patch: &serde_json::Value) -> Result<Step, Error> {
+    let key = &entry.job.key;
+    let api: Api<CrewJob> = Api::namespaced(ctx.client.clone(), &key.namespace);
+    match api.patch_status(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await {
+        Ok(written) => {
+            ctx.metrics.wrote(Written::JobStatus, WriteOutcome::Done);
+            let version = written.metadata.resource_version.unwrap_or_default();
+            ctx.jobs.lock().update(key, |entry| {
+                entry.version = version.into();
+                entry.job.status = status.clone();
+            });
+            Ok(Step::Done)
+        }
+        Err(kube::Error::Api(error)) if error.code == 409 || error.code == 404 => {
+            ctx.metrics.wrote(Written::JobStatus, WriteOutcome::Conflict);
+            ctx.jobs.lock().update(key, |entry| entry.closing = false);
+            match read(ctx, key).await? {
+                Some(live) => ctx.jobs_apply(live),
+                None => super::watch::gone(ctx, key, entry.job.uid),
+            }
+            Ok(Step::Refused)
+        }
+        Err(source) => {
+            ctx.metrics.wrote(Written::JobStatus, WriteOutcome::Failed);
+            ctx.jobs.lock().update(key, |entry| entry.closing = false);
+            Err(Error::WriteStatus { job: key.clone(), source: Box::new(source) })
+        }
+    }
+}
+
+/// The end is recorded: nothing of the job is kept.
+fn finish(ctx: &Context, job: &Job, status: &Status) {
+    let labels = EndLabels { phase: format!("{:?}", status.phase), reason: status.why.reason().to_owned() };
+    ctx.metrics.jobs_finished.get_or_create(&labels).inc();
+    let live = {
+        let mut table = ctx.jobs.lock();
+        table.remove(&job.key);
+        table.len()
+    };
+    ctx.metrics.jobs_live.set(i64::try_from(live).unwrap_or(i64::MAX));
+    tracing::info!(
+        job = %job.key, phase = ?status.phase, reason = status.why.reason(), attempts = status.attempts, "job finished"
+    );
+}
+
+async fn store_result(ctx: &Context, job: &Job, text: &Arc<str>) -> Result<(), Error> {
+    let name = result_config_map_name(&job.key.name, job.attempt_in_hand().task);
+    let api: Api<ConfigMap> = Api::namespaced(ctx.client.clone(), &job.key.namespace);
+    let keep = |source| Error::KeepResult { job: job.key.clone(), source: Box::new(source) };
+    let owner = OwnerReference { controller: Some(true), ..owner(job) };
+    let config_map = ConfigMap {
+        metadata: ObjectMeta {
+            name: Some(name.clone()),
+            namespace: Some(job.key.namespace.to_string()),
+            owner_references: Some(vec![owner]),
+            labels: Some([("app.kubernetes.io/managed-by".to_owned(), "crewjob-operator".to_owned())].into()),
+            ..ObjectMeta::default()
+        },
+        data: Some([(JobResult::CONFIG_MAP_KEY.to_owned(), text.to_string())].into()),
+        immutable: Some(true),
+        ..ConfigMap::default()
+    };
+    match api.create(&PostParams::default(), &config_map).await {
+        Ok(_) => {
+            ctx.metrics.wrote(Written::ConfigMap, WriteOutcome::Done);
+            Ok(())
+        }
+        Err(kube::Error::Api(error)) if error.code == 409 => {
+            let existing = api.get(&name).await.map_err(keep)?;
+            let ours = existing.owner_references().iter().any(|owner| owner.uid == job.uid.to_string());
+            if ours { Ok(()) } else { Err(Error::ConfigMapTaken { job: job.key.clone(), config_map: name }) }
+        }
+        Err(source) => {
+            ctx.metrics.wrote(Written::ConfigMap, WriteOutcome::Failed);
+            Err(keep(source))
+        }
+    }
+}
+
+fn owner(job: &Job) -> OwnerReference {
+    OwnerReference {
+        api_version: CrewJob::api_version(&()).into_owned(),
+        kind: CrewJob::kind(&()).into_owned(),
+        name: job.key.name.to_string(),
+        uid: job.uid.to_string(),
+        ..OwnerReference::default()
+    }
+}
+
+/// Events are for people: one that cannot be written is logged, and the job goes on.
+fn announce(ctx: &Context, job: &Job, notices: Vec<Notice>) {
+    for Notice { warning, reason, message } in notices {
+        let (recorder, metrics, key) = (ctx.recorder.clone(), ctx.metrics.clone(), job.key.clone());
+        let object = k8s_openapi::api::core::v1::ObjectReference {
+            api_version: Some(CrewJob::api_version(&()).into_owned()),
+            kind: Some(CrewJob::kind(&()).into_owned()),
+            name: Some(job.key.name.to_string()),
+            namespace: Some(job.key.namespace.to_string()),
+            uid: Some(job.uid.to_string()),
+            ..Default::default()
+        };
+        let event = Event {
+            type_: if warning { EventType::Warning } else { EventType::Normal },
+            reason: reason.to_string(),
+            note: Some(message.to_string()),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
+        tokio::spawn(async move {
+            match recorder.publish(&event, &object).await {
+                Ok(()) => metrics.wrote(Written::Event, WriteOutcome::Done),
+                Err(error) => {
+                    metrics.wrote(Written::Event, WriteOutcome::Failed);
+                    tracing::warn!(job = %key, %error, "event could not be written");
+                }
+            }
+        });
+    }
+}
+
+fn learn(ctx: &Context, job: &Job, task: Task) {
+    let mut table = ctx.jobs.lock();
+    if table.get(&job.key).is_some_and(|entry| entry.job.uid == job.uid) {
+        table.set_task(&job.key, task);
+    }
+}
+
+/// Redis knows better: read its levels for this job before anything else is decided.
+fn read_again(ctx: &Context, job: &Job) {
+    learn(ctx, job, Task::Unread);
+    ctx.pools.read_levels(&job.key.namespace, &job.spec.pool);
+}
+
+fn connection(ctx: &Context, job: &Job) -> Result<Store, Error> {
+    ctx.pools
+        .store(&job.key.namespace, &job.spec.pool)
+        .ok_or_else(|| Error::NotConnected { job: job.key.clone(), pool: job.spec.pool.clone() })
+}
+
+fn store_error(job: &Job, source: store::Error) -> Error {
+    Error::Store { job: job.key.clone(), source }
+}
+
+/// Passes a store's answer on. A refusal because of the epoch means that another operator led since, or that our Lease
+/// began anew: then the epoch is raised above, as long as the Lease is ours.
+async fn fenced<T>(ctx: &Context, job: &Job, answer: Result<T, store::Error>) -> Result<T, Error> {
+    if let Err(store::Error::Fenced { current, .. }) = &answer {
+        match ctx.claim.raise(&ctx.leadership, *current).await {
+            Ok(true) => tracing::info!(above = current, "fencing epoch raised above an earlier Lease's"),
+            Ok(false) => ctx.leadership.lost.cancel(),
+            Err(error) => tracing::warn!(%error, "raising the fencing epoch failed"),
+        }
+    }
+    answer.map_err(|source| store_error(job, source))
+}
+
+/// What is known of an attempt that nothing was published of.
+pub fn unsent() -> Task {
+    Task::Absent(Search { marker: None, audits: 0, denied: false, seen: None, blind: false })
+}

@@ -1,0 +1,60 @@
+//! What the operator is told on its command line and in its environment.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use clap::Args;
+
+use crate::runtime::telemetry::LogFormat;
+
+/// Options of `crewjob operator`.
+#[derive(Debug, Clone, Args)]
+pub struct Config {
+    /// Address of /livez, /readyz and /metrics.
+    #[arg(long, env = "CREWJOB_ADMIN_ADDRESS", default_value = "0.0.0.0:8080")]
+    pub admin_address: SocketAddr,
+
+    /// How a log line looks.
+    #[arg(long, env = "CREWJOB_LOG_FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
+
+    /// What is logged: a level, or directives such as `info,crewjob::store=debug`.
+    #[arg(long = "log", env = "CREWJOB_LOG", default_value = "info", value_name = "FILTER")]
+    pub log: String,
+
+    /// Namespace of the Lease that replicas compete for; usually the operator's own.
+    #[arg(long, env = "CREWJOB_LEASE_NAMESPACE")]
+    pub lease_namespace: Option<String>,
+
+    /// Name of that Lease.
+    #[arg(long, env = "CREWJOB_LEASE_NAME", default_value = "crewjob-operator")]
+    pub lease_name: String,
+
+    /// Namespaces in which the operator may read Pods, Deployments and labelled Secrets, comma-separated.
+    /// Default: the Lease's. Pools elsewhere say in their conditions how to grant theirs.
+    #[arg(long, env = "CREWJOB_POOL_NAMESPACES", value_delimiter = ',')]
+    pub pool_namespaces: Vec<String>,
+
+    /// Name of the Pod this process runs in.
+    #[arg(long, env = "POD_NAME", hide = true)]
+    pub pod_name: Option<String>,
+
+    /// Namespace of the Pod this process runs in.
+    #[arg(long, env = "POD_NAMESPACE", hide = true)]
+    pub pod_namespace: Option<String>,
+}
+
+impl Config {
+    /// Namespace of the Lease: the one asked for, else the Pod's, else that of the kubeconfig's context.
+    pub fn lease_namespace(&self, client: &kube::Client) -> String {
+        let asked = self.lease_namespace.clone().or_else(|| self.pod_namespace.clone());
+        asked.unwrap_or_else(|| client.default_namespace().to_owned())
+    }
+
+    /// The namespaces of pools.
+    pub fn pool_namespaces(&self, lease_namespace: &str) -> Vec<Arc<str>> {
+        let named: Vec<Arc<str>> =
+            self.pool_namespaces.iter().filter(|name| !name.is_empty()).map(|name| name.trim().into()).collect();
+        if named.is_empty() { vec![lease_namespace.into()] } else { named }
+    }
+}

@@ -1,0 +1,46 @@
+//! What every part of a leading operator shares.
+
+use std::sync::Arc;
+
+use kube::Client;
+use kube::runtime::events::Recorder;
+
+use super::jobs::Jobs;
+use super::lease::{Claim, Leadership};
+use super::pools::Pools;
+use super::workers::Workers;
+use crate::runtime::metrics::Metrics;
+use crate::store::Epoch;
+
+/// Shared by everything that runs while this replica leads; dropped with the leadership.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// What `/metrics` shows.
+    pub metrics: Metrics,
+    /// Writes Kubernetes Events.
+    pub recorder: Recorder,
+    /// The claim on the Lease.
+    pub claim: Claim,
+    /// The leadership that this context belongs to.
+    pub leadership: Leadership,
+    /// UID of the `kube-system` namespace: the cluster's identity on Redis.
+    pub cluster_uid: Arc<str>,
+    /// `namespace/name` of the Lease.
+    pub lease: Arc<str>,
+    /// Namespaces that the operator may look into.
+    pub pool_namespaces: Vec<Arc<str>>,
+    /// The unfinished jobs.
+    pub jobs: Jobs,
+    /// The pools.
+    pub pools: Pools,
+    /// Pods and Deployments of workers.
+    pub workers: Workers,
+}
+
+impl Context {
+    /// The epoch that every script on Redis carries.
+    pub fn epoch(&self) -> Epoch {
+        Epoch(self.leadership.epoch())
+    }
+}

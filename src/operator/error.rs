@@ -1,0 +1,59 @@
+//! Why the operator could not do its own work. "Not yet" is never an error.
+
+use std::sync::Arc;
+
+use crate::core::job::ObjectKey;
+use crate::store;
+
+/// Why a job could not be brought forward now; it is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The object could not be read.
+    #[error("reading CrewJob {job}")]
+    Read {
+        /// Which.
+        job: ObjectKey,
+        /// Why.
+        source: Box<kube::Error>,
+    },
+    /// Its status could not be written.
+    #[error("writing the status of CrewJob {job}")]
+    WriteStatus {
+        /// Which.
+        job: ObjectKey,
+        /// Why.
+        source: Box<kube::Error>,
+    },
+    /// Its result could not be kept.
+    #[error("keeping the result of CrewJob {job}")]
+    KeepResult {
+        /// Which.
+        job: ObjectKey,
+        /// Why.
+        source: Box<kube::Error>,
+    },
+    /// The ConfigMap that its result belongs in is somebody else's.
+    #[error("keeping the result of CrewJob {job}: ConfigMap {config_map} exists and belongs to somebody else")]
+    ConfigMapTaken {
+        /// Which job.
+        job: ObjectKey,
+        /// Which ConfigMap.
+        config_map: String,
+    },
+    /// Redis.
+    #[error("CrewJob {job}")]
+    Store {
+        /// Which job.
+        job: ObjectKey,
+        /// What, and why not.
+        source: store::Error,
+    },
+    /// The pool's connection went away in the meantime.
+    #[error("CrewJob {job}: its pool {pool} is not connected")]
+    NotConnected {
+        /// Which job.
+        job: ObjectKey,
+        /// Which pool.
+        pool: Arc<str>,
+    },
+}

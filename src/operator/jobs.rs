@@ -1,0 +1,211 @@
+//! The unfinished jobs: stubs of what was declared and recorded, and what was seen of each.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+
+use super::act::unsent;
+use super::queue::WorkQueue;
+use crate::api::CrewJob;
+use crate::core::job::{Job, ObjectKey, TaskId};
+use crate::core::observed::Task;
+
+/// Whole objects that are kept until their first enqueue, so that a new job is not read a second time.
+const FRESH: usize = 512;
+
+/// The unfinished jobs, and the queue of those to look at.
+#[derive(Default)]
+pub struct Jobs {
+    table: Mutex<Table>,
+    /// Jobs to look at.
+    pub queue: WorkQueue<ObjectKey>,
+}
+
+/// One unfinished job.
+#[derive(Clone)]
+pub struct Entry {
+    /// What was declared and what was last recorded.
+    pub job: Job,
+    /// `metadata.resourceVersion` of that.
+    pub version: Arc<str>,
+    /// What was last seen of the attempt in hand.
+    pub task: Task,
+    /// When the attempt in hand was first published.
+    pub enqueued_at: Option<Timestamp>,
+    /// Changes with every change of `task`: a slow reading of levels does not overwrite what came later.
+    pub turn: u64,
+    /// Its end is being written: the watch will say that it is gone, and that is no news.
+    pub closing: bool,
+    /// Failures of the operator itself in a row.
+    pub stumbles: u32,
+    /// The object as it was created, until its first enqueue.
+    pub fresh: Option<Arc<CrewJob>>,
+}
+
+/// The jobs by name and by the task of the attempt in hand.
+#[derive(Default)]
+pub struct Table {
+    by_key: HashMap<ObjectKey, Entry>,
+    by_task: HashMap<TaskId, ObjectKey>,
+    fresh: usize,
+    turns: u64,
+}
+
+/// What became of an object that a watch delivered.
+#[derive(Debug)]
+pub enum Applied {
+    /// It is news.
+    Changed,
+    /// It is older than what is known.
+    Stale,
+    /// It took the place of a deleted job of the same name.
+    Replaced(Box<Entry>),
+}
+
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Entry").field("job", &self.job.key).field("task", &self.task).finish_non_exhaustive()
+    }
+}
+
+impl Jobs {
+    /// The table. Never held across an await.
+    pub fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what was seen of a task, and looks at its job.
+    pub fn see(&self, task: TaskId, change: impl FnOnce(&Entry) -> Option<Task>) {
+        let mut table = self.lock();
+        let Some(key) = table.by_task.get(&task).cloned() else { return };
+        let changed = table.by_key.get(&key).and_then(change);
+        if let Some(seen) = changed {
+            table.set_task(&key, seen);
+            drop(table);
+            self.queue.now(key);
+        }
+    }
+
+    /// Looks at every job that `of` selects.
+    pub fn look_at(&self, of: impl Fn(&Entry) -> bool) {
+        let keys: Vec<ObjectKey> = {
+            let table = self.lock();
+            table.by_key.values().filter(|entry| of(entry)).map(|entry| entry.job.key.clone()).collect()
+        };
+        for key in keys {
+            self.queue.now(key);
+        }
+    }
+}
+
+impl Table {
+    /// Number of unfinished jobs.
+    pub fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// The job of that name.
+    pub fn get(&self, key: &ObjectKey) -> Option<&Entry> {
+        self.by_key.get(key)
+    }
+
+    /// All jobs.
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.by_key.values()
+    }
+
+    /// Takes an object from a watch or a GET. A job that is met for the first time after the first list, and that no
+    /// status says was enqueued, is known not to be on Redis; all others are unread.
+    pub fn apply(&mut self, job: Job, version: Arc<str>, object: CrewJob, listing: bool) -> Applied {
+        let key = job.key.clone();
+        if let Some(known) = self.by_key.get_mut(&key) {
+            if known.job.uid == job.uid {
+                if !is_newer(&version, &known.version) {
+                    return Applied::Stale;
+                }
+                let before = known.job.attempt_in_hand();
+                known.job = job;
+                known.version = version;
+                if known.fresh.take().is_some() {
+                    self.fresh -= 1;
+                }
+                let after = known.job.attempt_in_hand();
+                if before.task != after.task {
+                    self.by_task.remove(&before.task);
+                    self.by_task.insert(after.task, key.clone());
+                    self.set_task(&key, Task::Unread);
+                }
+                return Applied::Changed;
+            }
+            let old = self.remove(&key).map(Box::new);
+            self.insert(job, version, object, listing);
+            return old.map_or(Applied::Changed, Applied::Replaced);
+        }
+        self.insert(job, version, object, listing);
+        Applied::Changed
+    }
+
+    fn insert(&mut self, job: Job, version: Arc<str>, object: CrewJob, listing: bool) {
+        let new = !listing && job.status.attempt.is_none() && job.status.attempts == 0;
+        let task = if new { unsent() } else { Task::Unread };
+        let fresh = (new && self.fresh < FRESH).then(|| Arc::new(object));
+        self.fresh += usize::from(fresh.is_some());
+        self.turns += 1;
+        let key = job.key.clone();
+        self.by_task.insert(job.attempt_in_hand().task, key.clone());
+        self.by_key.insert(
+            key,
+            Entry { job, version, task, enqueued_at: None, turn: self.turns, closing: false, stumbles: 0, fresh },
+        );
+    }
+
+    /// Notes what was seen of the attempt in hand.
+    pub fn set_task(&mut self, key: &ObjectKey, task: Task) {
+        self.turns += 1;
+        let turn = self.turns;
+        if let Some(entry) = self.by_key.get_mut(key) {
+            entry.task = task;
+            entry.turn = turn;
+        }
+    }
+
+    /// Changes an entry in place. The attempt in hand may change with it; then nothing is known of the new one but that
+    /// we have not published it.
+    pub fn update(&mut self, key: &ObjectKey, change: impl FnOnce(&mut Entry)) {
+        let Some(entry) = self.by_key.get_mut(key) else { return };
+        let before = entry.job.attempt_in_hand().task;
+        let had_fresh = entry.fresh.is_some();
+        change(entry);
+        self.fresh -= usize::from(had_fresh && entry.fresh.is_none());
+        let after = entry.job.attempt_in_hand().task;
+        if before != after {
+            entry.enqueued_at = None;
+            self.by_task.remove(&before);
+            self.by_task.insert(after, key.clone());
+            self.set_task(key, unsent());
+        }
+    }
+
+    /// Drops a job that is over or gone.
+    pub fn remove(&mut self, key: &ObjectKey) -> Option<Entry> {
+        let entry = self.by_key.remove(key)?;
+        self.fresh -= usize::from(entry.fresh.is_some());
+        self.by_task.remove(&entry.job.attempt_in_hand().task);
+        Some(entry)
+    }
+
+    /// The jobs that a list did not contain.
+    pub fn missing_from(&self, listed: &HashSet<ObjectKey>) -> Vec<ObjectKey> {
+        self.by_key.keys().filter(|key| !listed.contains(*key)).cloned().collect()
+    }
+}
+
+/// Resource versions of one kind are comparable as numbers since Kubernetes 1.35, and always were in practice; one that
+/// is no number is taken as news.
+fn is_newer(version: &str, than: &str) -> bool {
+    match (version.parse::<u64>(), than.parse::<u64>()) {
+        (Ok(version), Ok(than)) => version > than,
+        _ => version != than,
+    }
+}

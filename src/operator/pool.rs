@@ -1,0 +1,211 @@
+//! Serving one pool: connect, listen, read levels, scale, and say in the pool's status how it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret as KubeSecret;
+use kube::{Api, ResourceExt};
+
+use super::context::Context;
+use super::pools::{Handle, look_at_jobs};
+use super::report::Reporter;
+use super::{levels, listen, load};
+use crate::api::{CrewWorkerPoolStatus, REDIS_SECRET_LABEL};
+use crate::core::status::{PoolProblem, PoolProblemKind};
+use crate::runtime::metrics::PoolLabels;
+use crate::store::{ConnectError, Error, Keys, Secret, Settings, Store};
+
+/// Shortest and longest wait between two tries to connect.
+const RECONNECT: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+
+/// Serves a pool until it is stopped.
+pub async fn serve(ctx: Arc<Context>, pool: Arc<Handle>, status: CrewWorkerPoolStatus) {
+    let mut reporter = Reporter::new(ctx.clone(), pool.clone(), status);
+    let stop = pool.stop.clone();
+    let lost = ctx.leadership.lost.clone();
+    let serving = async {
+        let mut wait = RECONNECT.0;
+        loop {
+            match connect(&ctx, &pool).await {
+                Ok(store) => {
+                    wait = RECONNECT.0;
+                    connected(&ctx, &pool, &store);
+                    let problem = follow(&ctx, &pool, &store, &mut reporter).await;
+                    trouble(&ctx, &pool, problem);
+                }
+                Err(problem) => trouble(&ctx, &pool, problem),
+            }
+            reporter.report(None).await;
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(RECONNECT.1);
+        }
+    };
+    tokio::select! { () = serving => {}, () = stop.cancelled() => {}, () = lost.cancelled() => {} }
+}
+
+/// Everything that goes on while Redis lets us in; ends with what is wrong when it does not any more.
+async fn follow(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, reporter: &mut Reporter) -> PoolProblem {
+    tokio::select! {
+        problem = load::run(ctx, pool, store, reporter) => problem,
+        () = listen::run(ctx, pool, store) => unreachable_problem("the subscription ended"),
+        () = levels::run(ctx, pool, store) => unreachable_problem("reading levels ended"),
+        () = forget(pool, store) => unreachable_problem("forgetting markers ended"),
+    }
+}
+
+/// Deletes markers of attempts that are over, many at a time.
+async fn forget(pool: &Handle, store: &Store) {
+    loop {
+        pool.over.notified().await;
+        tokio::time::sleep(Duration::from_millis(20)).await; // so that a burst of ends is one round trip
+        let markers = pool.take_over();
+        if let Err(error) = store.forget(&markers).await {
+            tracing::warn!(pool = %pool.key, %error, "markers of finished attempts could not be deleted");
+        }
+    }
+}
+
+fn connected(ctx: &Context, pool: &Handle, store: &Store) {
+    if pool.set(None, Some(store.clone())) {
+        tracing::info!(pool = %pool.key, "pool connected");
+        look_at_jobs(ctx, &pool.key);
+    }
+    ctx.metrics.broker_up.get_or_create(&labels(pool)).set(1);
+    pool.audit.notify_one();
+}
+
+fn trouble(ctx: &Context, pool: &Handle, problem: PoolProblem) {
+    ctx.metrics.broker_up.get_or_create(&labels(pool)).set(0);
+    let (reason, detail) = (problem.kind.reason(), problem.detail.clone());
+    if pool.set(Some(problem), None) {
+        tracing::warn!(pool = %pool.key, reason, %detail, "pool cannot be used");
+        look_at_jobs(ctx, &pool.key);
+    }
+}
+
+/// Labels of a pool's metrics.
+pub fn labels(pool: &Handle) -> PoolLabels {
+    PoolLabels { namespace: pool.key.namespace.to_string(), pool: pool.key.name.to_string() }
+}
+
+fn problem(kind: PoolProblemKind, detail: impl Into<Arc<str>>) -> PoolProblem {
+    PoolProblem { kind, detail: detail.into() }
+}
+
+fn unreachable_problem(detail: &str) -> PoolProblem {
+    problem(PoolProblemKind::BrokerUnreachable, format!("Redis is not reachable: {detail}"))
+}
+
+/// What a failed act on Redis says about the pool; `None` when it says nothing.
+pub fn problem_of(error: &Error) -> Option<PoolProblem> {
+    match error {
+        Error::Unavailable { .. } => Some(problem(PoolProblemKind::BrokerUnreachable, error.to_string())),
+        Error::AuthenticationFailed { .. } => Some(problem(
+            PoolProblemKind::BrokerAuthenticationFailed,
+            "Redis refused the user name or the password; mend REDIS_URL in the pool's Secret",
+        )),
+        Error::Refused { .. } => Some(problem(PoolProblemKind::BrokerRefused, error.to_string())),
+        Error::Fenced { .. } | Error::Unexpected { .. } => None,
+    }
+}
+
+async fn connect(ctx: &Context, pool: &Handle) -> Result<Store, PoolProblem> {
+    let settings = settings(ctx, pool).await?;
+    let store = Store::connect(&settings).await.map_err(|error| match &error {
+        ConnectError::Unreachable { .. } => problem(PoolProblemKind::BrokerUnreachable, error.to_string()),
+        ConnectError::AuthenticationFailed { .. } => problem(
+            PoolProblemKind::BrokerAuthenticationFailed,
+            format!("{error}; mend REDIS_URL in Secret {:?}", pool.spec.redis.secret_name),
+        ),
+        ConnectError::Invalid { .. } => {
+            problem(PoolProblemKind::SecretInvalid, format!("Secret {:?}: {error}", pool.spec.redis.secret_name))
+        }
+    })?;
+    let prepared = async {
+        store.claim(ctx.epoch()).await?;
+        store.declare(&pool.queues()).await
+    };
+    match prepared.await {
+        Ok(()) => Ok(store),
+        Err(Error::Fenced { current, .. }) => {
+            if !matches!(ctx.claim.raise(&ctx.leadership, current).await, Ok(true)) {
+                ctx.leadership.lost.cancel();
+            }
+            Err(problem(PoolProblemKind::Connecting, "taking over from an earlier operator"))
+        }
+        Err(error) => Err(problem_of(&error).unwrap_or_else(|| unreachable_problem(&error.to_string()))),
+    }
+}
+
+/// Reads the pool's Secret. It must carry the label: else a pool's author could send any Secret anywhere.
+async fn settings(ctx: &Context, pool: &Handle) -> Result<Settings, PoolProblem> {
+    let (namespace, name) = (&pool.key.namespace, &pool.spec.redis.secret_name);
+    if !ctx.pool_namespaces.contains(namespace) {
+        let granted = ctx.pool_namespaces.join(",");
+        return Err(problem(
+            PoolProblemKind::NamespaceNotGranted,
+            format!(
+                "the operator has no rights in namespace {namespace:?}; add it to the chart's value poolNamespaces: \
+                 helm upgrade … --reuse-values --set poolNamespaces='{{{granted},{namespace}}}'"
+            ),
+        ));
+    }
+    let api: Api<KubeSecret> = Api::namespaced(ctx.client.clone(), namespace);
+    let secret = match api.get_opt(name).await {
+        Ok(Some(secret)) => secret,
+        Ok(None) => {
+            return Err(problem(
+                PoolProblemKind::SecretNotFound,
+                format!(
+                    "Secret {name:?} does not exist; create it with the key REDIS_URL and the label {REDIS_SECRET_LABEL}=true"
+                ),
+            ));
+        }
+        Err(kube::Error::Api(error)) if error.code == 403 => {
+            return Err(problem(
+                PoolProblemKind::NamespaceNotGranted,
+                format!(
+                    "the operator may not read Secret {name:?}; add namespace {namespace:?} to the chart's value poolNamespaces"
+                ),
+            ));
+        }
+        Err(error) => {
+            return Err(problem(PoolProblemKind::Connecting, format!("Secret {name:?} cannot be read: {error}")));
+        }
+    };
+    if secret.labels().get(REDIS_SECRET_LABEL).map(String::as_str) != Some("true") {
+        return Err(problem(
+            PoolProblemKind::SecretNotLabelled,
+            format!(
+                "Secret {name:?} lacks the label {REDIS_SECRET_LABEL}=true; set it with: kubectl label secret {name} -n {namespace} {REDIS_SECRET_LABEL}=true"
+            ),
+        ));
+    }
+    let value = |key: &str| -> Result<Option<String>, PoolProblem> {
+        let Some(bytes) = secret.data.as_ref().and_then(|data| data.get(key)) else { return Ok(None) };
+        match String::from_utf8(bytes.0.clone()) {
+            Ok(text) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
+            Err(_) => Err(problem(PoolProblemKind::SecretInvalid, format!("key {key} of Secret {name:?} is not text"))),
+        }
+    };
+    let Some(url) = value("REDIS_URL")? else {
+        return Err(problem(PoolProblemKind::SecretInvalid, format!("Secret {name:?} has no key REDIS_URL")));
+    };
+    let mut settings = Settings::new(Secret::new(url), ctx.cluster_uid.clone(), ctx.lease.clone());
+    settings.result_url = value("RESULT_BACKEND_URL")?.map(Secret::new);
+    settings.ca = value("REDIS_CA")?;
+    settings.keys = keys(pool);
+    Ok(settings)
+}
+
+fn keys(pool: &Handle) -> Keys {
+    let celery = &pool.spec.celery;
+    let mut keys = Keys::default();
+    keys.separator.clone_from(&celery.separator);
+    keys.priority_steps = celery.priority_steps.iter().filter_map(|step| u8::try_from(*step).ok()).collect();
+    keys.global_prefix = celery.global_key_prefix.clone().unwrap_or_default();
+    keys.result_prefix.clone_from(&keys.global_prefix);
+    keys.unacked.clone_from(&celery.unacked_key);
+    keys.unacked_index = format!("{}_index", celery.unacked_key);
+    keys
+}

@@ -1,0 +1,251 @@
+//! The pools there are, and how their jobs see them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::api::Guard;
+use futures::StreamExt;
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Api, ResourceExt};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::context::Context;
+use super::jobs::Entry;
+use super::pool;
+use crate::api::{CrewWorkerPool, CrewWorkerPoolSpec};
+use crate::core::job::{Job, ObjectKey, TaskId};
+use crate::core::observed::{Pool, PoolFacts};
+use crate::core::status::{PoolProblem, PoolProblemKind};
+use crate::store::{MarkerId, Queue, Store};
+
+/// All pools by name.
+#[derive(Default)]
+pub struct Pools(RwLock<HashMap<ObjectKey, Arc<Handle>>>);
+
+/// A pool that is being served, as others reach it.
+pub struct Handle {
+    /// Namespace and name.
+    pub key: ObjectKey,
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.generation` of the spec.
+    pub generation: i64,
+    /// What was declared.
+    pub spec: CrewWorkerPoolSpec,
+    /// What its jobs may know.
+    pub facts: Arc<PoolFacts>,
+    /// Asks for a look at the load.
+    pub load: Notify,
+    /// Asks for a reading of the levels of unread jobs.
+    pub levels: Notify,
+    /// Asks for a full audit.
+    pub audit: Notify,
+    /// Asks for [`Handle::take_over`].
+    pub over: Notify,
+    /// Ends everything that serves this pool.
+    pub stop: CancellationToken,
+    state: RwLock<State>,
+    finished: Mutex<Vec<MarkerId>>,
+}
+
+struct State {
+    problem: Option<PoolProblem>,
+    store: Option<Store>,
+}
+
+impl Handle {
+    fn new(key: ObjectKey, pool: &CrewWorkerPool) -> Self {
+        let spec = pool.spec.clone();
+        let facts = PoolFacts {
+            queues: spec.queues.iter().map(|queue| queue.name.as_str().into()).collect(),
+            allowed_tasks: spec.allowed_tasks.iter().map(|task| task.as_str().into()).collect(),
+            defaults: spec.job_defaults.to_core(),
+            result_expires: spec.celery.result_expires.to_std(),
+            keep_large_results: spec.redis.result_retention.to_std(),
+        };
+        let problem = PoolProblem { kind: PoolProblemKind::Connecting, detail: "not connected yet".into() };
+        Self {
+            key,
+            uid: pool.uid().unwrap_or_default(),
+            generation: pool.metadata.generation.unwrap_or(0),
+            spec,
+            facts: Arc::new(facts),
+            load: Notify::new(),
+            levels: Notify::new(),
+            audit: Notify::new(),
+            over: Notify::new(),
+            stop: CancellationToken::new(),
+            state: RwLock::new(State { problem: Some(problem), store: None }),
+            finished: Mutex::default(),
+        }
+    }
+
+    /// The pool's queues as Redis names them.
+    pub fn queues(&self) -> Vec<Queue> {
+        self.spec.queues.iter().map(|queue| Queue::new(queue.name.as_str(), queue.routing_key())).collect()
+    }
+
+    /// Whether a job is this pool's.
+    pub fn owns(&self, entry: &Entry) -> bool {
+        entry.job.spec.pool == self.key.name && entry.job.key.namespace == self.key.namespace
+    }
+
+    /// What keeps it from working.
+    pub fn problem(&self) -> Option<PoolProblem> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).problem.clone()
+    }
+
+    /// Its Redis, when it was reached.
+    pub fn store(&self) -> Option<Store> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.store.clone().filter(|_| state.problem.is_none())
+    }
+
+    /// Says that the pool works, or what keeps it from working. Whether that is news.
+    pub fn set(&self, problem: Option<PoolProblem>, store: Option<Store>) -> bool {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let news = state.problem != problem;
+        state.problem = problem;
+        if store.is_some() {
+            state.store = store;
+        }
+        news
+    }
+
+    /// The markers to delete since the last call.
+    pub fn take_over(&self) -> Vec<MarkerId> {
+        std::mem::take(&mut self.finished.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn view(&self) -> Pool {
+        self.problem().map_or_else(|| Pool::Ready(self.facts.clone()), Pool::Unusable)
+    }
+}
+
+impl Pools {
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<ObjectKey, Arc<Handle>>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<ObjectKey, Arc<Handle>>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, namespace: &Arc<str>, name: &Arc<str>) -> Option<Arc<Handle>> {
+        self.read().get(&ObjectKey { namespace: namespace.clone(), name: name.clone() }).cloned()
+    }
+
+    /// The pool as the jobs of its namespace see it.
+    pub fn view(&self, namespace: &Arc<str>, name: &Arc<str>) -> Pool {
+        if let Some(pool) = self.get(namespace, name) {
+            return pool.view();
+        }
+        let mut existing: Vec<Arc<str>> =
+            self.read().keys().filter(|key| key.namespace == *namespace).map(|key| key.name.clone()).collect();
+        existing.sort();
+        Pool::Missing { existing }
+    }
+
+    /// The pool's Redis, when it works.
+    pub fn store(&self, namespace: &Arc<str>, name: &Arc<str>) -> Option<Store> {
+        self.get(namespace, name).and_then(|pool| pool.store())
+    }
+
+    /// Something was published: workers may be needed now.
+    pub fn published(&self, namespace: &Arc<str>, name: &Arc<str>) {
+        if let Some(pool) = self.get(namespace, name) {
+            pool.load.notify_one();
+        }
+    }
+
+    /// Some job of the pool is unread.
+    pub fn read_levels(&self, namespace: &Arc<str>, name: &Arc<str>) {
+        if let Some(pool) = self.get(namespace, name) {
+            pool.levels.notify_one();
+        }
+    }
+
+    /// Pods or Deployments of a namespace have changed.
+    pub fn refresh_namespace(&self, namespace: &str) {
+        for pool in self.read().values().filter(|pool| &*pool.key.namespace == namespace) {
+            pool.load.notify_one();
+        }
+    }
+
+    /// An attempt is over and recorded: its marker goes, soon and together with others.
+    pub fn forget(&self, job: &Job, task: TaskId) {
+        if let Some(pool) = self.get(&job.key.namespace, &job.spec.pool) {
+            let marker = MarkerId::new(job.key.namespace.clone(), task);
+            pool.finished.lock().unwrap_or_else(PoisonError::into_inner).push(marker);
+            pool.over.notify_one();
+        }
+    }
+}
+
+/// Follows the pools, for ever, and keeps one server running for each.
+pub async fn watch_pools(ctx: Arc<Context>, listed: CancellationToken) {
+    let api: Api<Guard<CrewWorkerPool>> = Api::all(ctx.client.clone());
+    let mut events = watch(api, watcher::Config::default()).default_backoff().boxed();
+    let mut listing = Vec::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => listing.clear(),
+            Ok(Event::InitApply(pool)) => listing.extend(apply(&ctx, pool)),
+            Ok(Event::Apply(pool)) => {
+                apply(&ctx, pool);
+            }
+            Ok(Event::InitDone) => {
+                let gone: Vec<ObjectKey> =
+                    ctx.pools.read().keys().filter(|key| !listing.contains(key)).cloned().collect();
+                for key in gone {
+                    remove(&ctx, &key);
+                }
+                listed.cancel();
+            }
+            Ok(Event::Delete(pool)) => {
+                remove(&ctx, &ObjectKey::new(pool.namespace().unwrap_or_default(), pool.name_any()));
+            }
+            Err(error) => tracing::warn!(%error, "watching pools failed; trying again"),
+        }
+    }
+}
+
+fn apply(ctx: &Arc<Context>, pool: Guard<CrewWorkerPool>) -> Option<ObjectKey> {
+    let key = ObjectKey::new(pool.namespace()?, pool.name_any());
+    let pool = match pool.0 {
+        Ok(pool) => pool,
+        Err(error) => {
+            tracing::error!(pool = %key, %error, "a CrewWorkerPool of another schema is left alone");
+            return Some(key);
+        }
+    };
+    let known = ctx.pools.read().get(&key).cloned();
+    let same = |known: &Arc<Handle>| Some(&known.uid) == pool.uid().as_ref() && known.spec == pool.spec;
+    if known.as_ref().is_some_and(same) {
+        return Some(key);
+    }
+    let handle = Arc::new(Handle::new(key.clone(), &pool));
+    if let Some(old) = ctx.pools.write().insert(key.clone(), handle.clone()) {
+        old.stop.cancel();
+    }
+    tokio::spawn(pool::serve(ctx.clone(), handle, pool.status.unwrap_or_default()));
+    look_at_jobs(ctx, &key);
+    Some(key)
+}
+
+fn remove(ctx: &Context, key: &ObjectKey) {
+    if let Some(old) = ctx.pools.write().remove(key) {
+        old.stop.cancel();
+    }
+    look_at_jobs(ctx, key);
+}
+
+/// Looks at every job of a pool; at those of the namespace whose pool is missing too, since they list what there is.
+pub fn look_at_jobs(ctx: &Context, pool: &ObjectKey) {
+    ctx.jobs.look_at(|entry| {
+        entry.job.key.namespace == pool.namespace
+            && (entry.job.spec.pool == pool.name || entry.job.status.attempt.is_none())
+    });
+}

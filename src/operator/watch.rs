@@ -1,0 +1,157 @@
+//! The watch on unfinished CrewJobs.
+//!
+//! An object that leaves the selector arrives as deleted, with its old content: when we wrote its end that is no news,
+//! otherwise it is read live.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::api::Guard;
+use futures::StreamExt;
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Api, ResourceExt};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::context::Context;
+use super::jobs::{Applied, Entry};
+use crate::api::{CrewJob, UNFINISHED};
+use crate::core::job::ObjectKey;
+use crate::core::observed::Task;
+use crate::store::{MarkerId, Withdrawn};
+
+use super::act::TERMINATE;
+
+/// Follows the unfinished jobs, for ever. `listed` is cancelled when all are known.
+pub async fn watch_jobs(ctx: Arc<Context>, listed: CancellationToken) {
+    let api: Api<Guard<CrewJob>> = Api::all(ctx.client.clone());
+    let mut events = watch(api, watcher::Config::default().fields(UNFINISHED)).default_backoff().boxed();
+    let mut listing: HashSet<ObjectKey> = HashSet::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => listing.clear(),
+            Ok(Event::InitApply(object)) => {
+                let first = !listed.is_cancelled();
+                listing.extend(apply(&ctx, object, first));
+            }
+            Ok(Event::Apply(object)) => {
+                apply(&ctx, object, false);
+            }
+            Ok(Event::InitDone) => {
+                let missing = ctx.jobs.lock().missing_from(&std::mem::take(&mut listing));
+                for key in missing {
+                    tokio::spawn(look_live(ctx.clone(), key));
+                }
+                listed.cancel();
+                tracing::info!(jobs = ctx.jobs.lock().len(), "unfinished jobs listed");
+            }
+            Ok(Event::Delete(object)) => {
+                let key = ObjectKey::new(object.namespace().unwrap_or_default(), object.name_any());
+                if ctx.jobs.lock().get(&key).is_some_and(|entry| !entry.closing) {
+                    tokio::spawn(look_live(ctx.clone(), key));
+                }
+            }
+            Err(error) => tracing::warn!(%error, "watching jobs failed; trying again"),
+        }
+    }
+}
+
+fn apply(ctx: &Arc<Context>, object: Guard<CrewJob>, listing: bool) -> Option<ObjectKey> {
+    let key = ObjectKey::new(object.namespace()?, object.name_any());
+    match object.0 {
+        Ok(job) => ctx.apply(job, listing),
+        Err(error) => tracing::error!(job = %key, %error, "a CrewJob of another schema is left alone"),
+    }
+    Some(key)
+}
+
+impl Context {
+    /// Takes a live object.
+    pub fn jobs_apply(&self, object: CrewJob) {
+        self.apply(object, false);
+    }
+
+    fn apply(&self, object: CrewJob, listing: bool) {
+        let version: Arc<str> = object.metadata.resource_version.as_deref().unwrap_or_default().into();
+        let job = match object.to_job() {
+            Ok(job) => job,
+            Err(error) => return tracing::error!(%error, "an incomplete CrewJob is left alone"),
+        };
+        if job.status.phase.is_terminal() {
+            let over = self.jobs.lock().remove(&job.key);
+            if let Some(entry) = over {
+                self.pools.forget(&entry.job, entry.job.attempt_in_hand().task);
+            }
+            return;
+        }
+        let key = job.key.clone();
+        let (namespace, pool) = (key.namespace.clone(), job.spec.pool.clone());
+        let (applied, live) = {
+            let mut table = self.jobs.lock();
+            (table.apply(job, version, object, listing), table.len())
+        };
+        self.metrics.jobs_live.set(i64::try_from(live).unwrap_or(i64::MAX));
+        match applied {
+            Applied::Stale => return,
+            Applied::Changed => {}
+            Applied::Replaced(old) => self.abandon(*old),
+        }
+        if self.jobs.lock().get(&key).is_some_and(|entry| entry.task == Task::Unread) {
+            self.pools.read_levels(&namespace, &pool);
+        }
+        self.jobs.queue.now(key);
+    }
+
+    /// A job that was deleted before its end: no worker shall begin it, and one that runs it is told to stop.
+    fn abandon(&self, entry: Entry) {
+        let job = entry.job;
+        let Some(store) = self.pools.store(&job.key.namespace, &job.spec.pool) else { return };
+        if job.status.attempt.is_none() && !matches!(entry.task, Task::Queued { .. } | Task::Held(_) | Task::Ended(_)) {
+            return;
+        }
+        let (id, epoch) = (job.attempt_in_hand(), self.epoch());
+        tokio::spawn(async move {
+            let marker = MarkerId::new(job.key.namespace.clone(), id.task);
+            let withdrawn = store.withdraw(epoch, &marker, id.generation).await;
+            let revoked = match withdrawn {
+                Ok(Withdrawn::Removed) => Ok(()),
+                Ok(Withdrawn::NotQueued) => store.revoke(&[id.task], Some(TERMINATE), None).await.map(|_| ()),
+                Err(error) => Err(error),
+            };
+            let forgotten = match revoked {
+                Ok(()) => store.forget(&[marker]).await,
+                Err(error) => Err(error),
+            };
+            match forgotten {
+                Ok(()) => tracing::info!(job = %job.key, "deleted job taken off Redis"),
+                Err(error) => tracing::warn!(job = %job.key, %error, "deleted job could not be taken off Redis"),
+            }
+        });
+    }
+}
+
+async fn look_live(ctx: Arc<Context>, key: ObjectKey) {
+    let Some(uid) = ctx.jobs.lock().get(&key).map(|entry| entry.job.uid) else { return };
+    let api: Api<CrewJob> = Api::namespaced(ctx.client.clone(), &key.namespace);
+    match api.get_opt(&key.name).await {
+        Ok(Some(live)) => ctx.jobs_apply(live),
+        Ok(None) => gone(&ctx, &key, uid),
+        Err(error) => {
+            tracing::warn!(job = %key, %error, "a job that left the watch could not be read; trying again");
+            ctx.jobs.queue.now(key);
+        }
+    }
+}
+
+/// The job does not exist any more.
+pub fn gone(ctx: &Context, key: &ObjectKey, uid: Uuid) {
+    let removed = {
+        let mut table = ctx.jobs.lock();
+        if table.get(key).is_some_and(|entry| entry.job.uid == uid) { table.remove(key) } else { None }
+    };
+    if let Some(entry) = removed {
+        ctx.abandon(entry);
+    }
+    ctx.jobs.queue.forget(key);
+}

@@ -1,0 +1,322 @@
+//! Pods and Deployments of workers: who holds a task, who is dead, what may be scaled.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use kube::api::{Patch, PatchParams};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Api, Resource, ResourceExt};
+
+use super::context::Context;
+use crate::core::job::ObjectKey;
+use crate::core::observed::{Held, Holding, Liveness};
+use crate::core::status::{Container, Holder};
+use crate::runtime::metrics::{WriteOutcome, Written};
+
+/// The `ReplicaSet` controller removes Pods of the lowest cost first; a Pod without one costs 0.
+const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+/// Cost of a Pod that holds a task.
+const BUSY_COST: &str = "1";
+
+/// What the operator says it owns of a Deployment.
+pub const FIELD_MANAGER: &str = "crewjob-operator";
+
+/// Pods and Deployments in the pools' namespaces.
+#[derive(Default)]
+pub struct Workers(RwLock<Known>);
+
+/// What is known of them.
+#[derive(Default)]
+pub struct Known {
+    pods: HashMap<ObjectKey, PodView>,
+    deployments: HashMap<ObjectKey, DeploymentView>,
+    /// Namespaces whose Pods have been listed: only there does absence mean anything.
+    listed: Vec<Arc<str>>,
+}
+
+/// A Pod, as far as it matters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own that Kubernetes tells")]
+pub struct PodView {
+    uid: Arc<str>,
+    labels: BTreeMap<String, String>,
+    /// The container that runs the worker, when it has started.
+    container: Option<Container>,
+    running: bool,
+    ready: bool,
+    over: bool,
+    /// Whether its deletion cost says that it is busy.
+    marked_busy: bool,
+}
+
+/// A Deployment, as far as it matters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeploymentView {
+    /// `spec.replicas`.
+    pub replicas: u32,
+    /// `terminationGracePeriodSeconds` of its Pods.
+    pub grace_period: Duration,
+    /// Whether a rollout is under way.
+    pub rolling_out: bool,
+    /// Labels that its Pods have.
+    selector: BTreeMap<String, String>,
+}
+
+impl Workers {
+    fn read(&self) -> RwLockReadGuard<'_, Known> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, change: impl FnOnce(&mut Known)) {
+        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The worker behind a Celery node name: `crew@pod-name` is the Pod of that name.
+    pub fn holder(&self, namespace: &Arc<str>, node: &Arc<str>) -> Holder {
+        let pod = node.rsplit_once('@').map_or(&**node, |(_, host)| host);
+        let key = ObjectKey::new(namespace.clone(), pod);
+        let container = self.read().pods.get(&key).filter(|pod| pod.running).and_then(|pod| pod.container.clone());
+        Holder { node: node.clone(), container }
+    }
+
+    /// The same evidence, with what Kubernetes says of its holder now.
+    pub fn judged(&self, namespace: &Arc<str>, held: &Held) -> Held {
+        let by = match &held.by {
+            nobody @ (Holding::Unattributed | Holding::Nobody) => nobody.clone(),
+            Holding::By(holder, _) => {
+                // A Pod may have been unknown when its worker first spoke.
+                let holder =
+                    if holder.container.is_none() { self.holder(namespace, &holder.node) } else { holder.clone() };
+                let liveness = self.liveness(namespace, &holder, held.started_at);
+                Holding::By(holder, liveness)
+            }
+        };
+        Held { by, ..held.clone() }
+    }
+
+    fn liveness(&self, namespace: &Arc<str>, holder: &Holder, started_at: Option<Timestamp>) -> Liveness {
+        let Some(container) = &holder.container else { return Liveness::Alive };
+        let known = self.read();
+        if !known.listed.contains(namespace) {
+            return Liveness::Alive;
+        }
+        // A container that started after the run began is not the one that began it. Kubernetes counts whole seconds.
+        let too_young = started_at.is_some_and(|began| began.as_second() < container.started_at.as_second());
+        match known.pods.get(&ObjectKey::new(namespace.clone(), container.pod.clone())) {
+            None => Liveness::Dead,
+            Some(pod) if pod.uid != container.pod_uid || pod.over || too_young => Liveness::Dead,
+            Some(pod) => match &pod.container {
+                Some(now) if now.id == container.id && pod.running => Liveness::Alive,
+                Some(_) => Liveness::Dead,
+                None => Liveness::Alive,
+            },
+        }
+    }
+
+    /// The Deployment of that name.
+    pub fn deployment(&self, key: &ObjectKey) -> Option<DeploymentView> {
+        self.read().deployments.get(key).cloned()
+    }
+
+    /// Names of the Deployment's Pods that could run a worker, and how many are ready.
+    pub fn pods_of(&self, deployment: &ObjectKey) -> (Vec<Arc<str>>, u32) {
+        let known = self.read();
+        let Some(selector) = known.deployments.get(deployment).map(|view| &view.selector) else {
+            return (Vec::new(), 0);
+        };
+        let matching = known.pods.iter().filter(|(key, pod)| {
+            key.namespace == deployment.namespace
+                && !pod.over
+                && selector.iter().all(|(label, value)| pod.labels.get(label) == Some(value))
+        });
+        matching.fold((Vec::new(), 0), |(mut names, ready), (key, pod)| {
+            if pod.container.is_some() {
+                names.push(key.name.clone());
+            }
+            (names, ready + u32::from(pod.ready))
+        })
+    }
+
+    /// The Deployment's Pods whose deletion cost does not say what they do, and whether they are busy.
+    fn mismarked(&self, deployment: &ObjectKey, busy: &HashSet<Arc<str>>) -> Vec<(Arc<str>, bool)> {
+        let (names, _) = self.pods_of(deployment);
+        let known = self.read();
+        let marked = |name: &Arc<str>| {
+            let key = ObjectKey::new(deployment.namespace.clone(), name.clone());
+            known.pods.get(&key).is_some_and(|pod| pod.marked_busy)
+        };
+        names
+            .into_iter()
+            .map(|name| (name.clone(), busy.contains(&name)))
+            .filter(|(name, busy)| marked(name) != *busy)
+            .collect()
+    }
+
+    /// Whether the Pods of a namespace have been listed.
+    pub fn is_listed(&self, namespace: &str) -> bool {
+        self.read().listed.iter().any(|listed| &**listed == namespace)
+    }
+}
+
+/// Marks busy Pods before some of a Deployment's Pods go, so that idle ones go first. Only a preference: whoever goes
+/// finishes its job within the grace period.
+pub async fn mark_busy(ctx: &Context, deployment: &ObjectKey, busy: &HashSet<Arc<str>>) {
+    let api: Api<Pod> = Api::namespaced(ctx.client.clone(), &deployment.namespace);
+    for (pod, is_busy) in ctx.workers.mismarked(deployment, busy) {
+        let cost = is_busy.then_some(BUSY_COST);
+        let patch = serde_json::json!({ "metadata": { "annotations": { DELETION_COST: cost } } });
+        let marked = api.patch_metadata(&pod, &PatchParams::default(), &Patch::Merge(&patch)).await;
+        ctx.metrics.wrote(Written::Pod, if marked.is_ok() { WriteOutcome::Done } else { WriteOutcome::Failed });
+        if let Err(error) = marked {
+            tracing::warn!(%pod, %error, "the deletion cost of a worker could not be written");
+        }
+    }
+}
+
+/// Follows the Pods of a namespace, for ever.
+pub async fn watch_pods(ctx: Arc<Context>, namespace: Arc<str>) {
+    let api: Api<Pod> = Api::namespaced(ctx.client.clone(), &namespace);
+    let mut events = watch(api, watcher::Config::default()).default_backoff().boxed();
+    let mut listing: HashMap<ObjectKey, PodView> = HashMap::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => listing.clear(),
+            Ok(Event::InitApply(pod)) => {
+                listing.extend(key_of(&pod).map(|key| (key, PodView::of(&pod))));
+            }
+            Ok(Event::InitDone) => {
+                let listed = std::mem::take(&mut listing);
+                ctx.workers.write(|known| {
+                    known.pods.retain(|key, _| key.namespace != namespace);
+                    known.pods.extend(listed);
+                    if !known.listed.contains(&namespace) {
+                        known.listed.push(namespace.clone());
+                    }
+                });
+                look_at_held(&ctx, &namespace);
+            }
+            Ok(Event::Apply(pod)) => {
+                let Some(key) = key_of(&pod) else { continue };
+                let view = PodView::of(&pod);
+                let mut changed = false;
+                ctx.workers.write(|known| changed = known.pods.insert(key, view.clone()).as_ref() != Some(&view));
+                if changed {
+                    look_at_held(&ctx, &namespace);
+                }
+            }
+            Ok(Event::Delete(pod)) => {
+                ctx.workers.write(|known| {
+                    if let Some(key) = key_of(&pod) {
+                        known.pods.remove(&key);
+                    }
+                });
+                look_at_held(&ctx, &namespace);
+            }
+            Err(error) => tracing::warn!(%error, %namespace, "watching pods failed; trying again"),
+        }
+    }
+}
+
+/// Follows the Deployments of a namespace, for ever.
+pub async fn watch_deployments(ctx: Arc<Context>, namespace: Arc<str>) {
+    let api: Api<Deployment> = Api::namespaced(ctx.client.clone(), &namespace);
+    let mut events = watch(api, watcher::Config::default()).default_backoff().boxed();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => ctx.workers.write(|known| known.deployments.retain(|key, _| key.namespace != namespace)),
+            Ok(Event::InitApply(deployment) | Event::Apply(deployment)) => {
+                let Some(key) = key_of(&deployment) else { continue };
+                ctx.workers.write(|known| {
+                    known.deployments.insert(key, DeploymentView::of(&deployment));
+                });
+                ctx.pools.refresh_namespace(&namespace);
+            }
+            Ok(Event::Delete(deployment)) => {
+                ctx.workers.write(|known| {
+                    if let Some(key) = key_of(&deployment) {
+                        known.deployments.remove(&key);
+                    }
+                });
+                ctx.pools.refresh_namespace(&namespace);
+            }
+            Ok(Event::InitDone) => ctx.pools.refresh_namespace(&namespace),
+            Err(error) => tracing::warn!(%error, %namespace, "watching deployments failed; trying again"),
+        }
+    }
+}
+
+/// A Pod changed: its tasks may have lost their holder.
+fn look_at_held(ctx: &Context, namespace: &Arc<str>) {
+    use crate::core::observed::Task;
+    ctx.jobs.look_at(|entry| {
+        let seen = match &entry.task {
+            Task::Held(held) => Some(held),
+            Task::Absent(search) => search.seen.as_ref(),
+            Task::Unread | Task::Queued { .. } | Task::Withdrawn { .. } | Task::Ended(_) => None,
+        };
+        entry.job.key.namespace == *namespace && seen.is_some_and(|held| matches!(held.by, Holding::By(..)))
+    });
+    ctx.pools.refresh_namespace(namespace);
+}
+
+fn key_of<K: Resource>(object: &K) -> Option<ObjectKey> {
+    Some(ObjectKey::new(object.namespace()?, object.name_any()))
+}
+
+impl PodView {
+    fn of(pod: &Pod) -> Self {
+        let status = pod.status.as_ref();
+        let statuses = status.and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
+        let worker = statuses.iter().find(|status| status.name == "worker").or(statuses.first());
+        let phase = status.and_then(|status| status.phase.as_deref());
+        Self {
+            uid: pod.uid().unwrap_or_default().into(),
+            labels: pod.labels().clone(),
+            container: worker.and_then(|status| container(pod, status)),
+            running: worker.is_some_and(|worker| worker.state.as_ref().is_some_and(|state| state.running.is_some())),
+            ready: worker.is_some_and(|worker| worker.ready),
+            over: matches!(phase, Some("Succeeded" | "Failed")),
+            marked_busy: pod.annotations().get(DELETION_COST).is_some_and(|cost| cost == BUSY_COST),
+        }
+    }
+}
+
+/// The current or last run of a container.
+fn container(pod: &Pod, status: &ContainerStatus) -> Option<Container> {
+    let state = status.state.as_ref()?;
+    let running = state.running.as_ref().and_then(|running| running.started_at.as_ref());
+    let started_at = running.or(state.terminated.as_ref().and_then(|over| over.started_at.as_ref()))?;
+    Some(Container {
+        pod: pod.name_any().into(),
+        pod_uid: pod.uid()?.into(),
+        id: status.container_id.as_deref()?.into(),
+        started_at: started_at.0,
+    })
+}
+
+impl DeploymentView {
+    fn of(deployment: &Deployment) -> Self {
+        let number = |n: Option<i32>| n.and_then(|n| u32::try_from(n).ok());
+        let spec = deployment.spec.as_ref();
+        let status = deployment.status.as_ref();
+        let replicas = number(spec.and_then(|spec| spec.replicas)).unwrap_or(1);
+        let grace = spec
+            .and_then(|spec| spec.template.spec.as_ref())
+            .and_then(|pod| pod.termination_grace_period_seconds)
+            .and_then(|seconds| u64::try_from(seconds).ok());
+        let updated = number(status.and_then(|status| status.updated_replicas)).unwrap_or(0);
+        let existing = number(status.and_then(|status| status.replicas)).unwrap_or(0);
+        Self {
+            replicas,
+            grace_period: Duration::from_secs(grace.unwrap_or(30)),
+            rolling_out: existing > updated,
+            selector: spec.and_then(|spec| spec.selector.match_labels.clone()).unwrap_or_default(),
+        }
+    }
+}
