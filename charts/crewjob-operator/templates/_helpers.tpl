@@ -1,0 +1,204 @@
+{{/*
+The stem of every name: the release's, without the suffix the operator itself gets, so that the releases "crewjob" and
+"crewjob-operator" both make "crewjob-operator", "crewjob-worker" and "crewjob-redis".
+*/}}
+{{- define "crewjob.base" -}}
+{{- default .Release.Name .Values.nameOverride | trimSuffix "-operator" | trunc 45 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "crewjob.operator.name" -}}
+{{- printf "%s-operator" (include "crewjob.base" .) -}}
+{{- end -}}
+
+{{- define "crewjob.worker.name" -}}
+{{- printf "%s-worker" (include "crewjob.base" .) -}}
+{{- end -}}
+
+{{- define "crewjob.redis.name" -}}
+{{- printf "%s-redis" (include "crewjob.base" .) -}}
+{{- end -}}
+
+{{- define "crewjob.crds.name" -}}
+{{- printf "%s-crds" (include "crewjob.base" .) -}}
+{{- end -}}
+
+{{- define "crewjob.operator.serviceAccountName" -}}
+{{- if .Values.operator.serviceAccount.create -}}
+{{- default (include "crewjob.operator.name" .) .Values.operator.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.operator.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "crewjob.pool.deploymentName" -}}
+{{- default (include "crewjob.worker.name" .) .Values.defaultPool.deploymentName -}}
+{{- end -}}
+
+{{- define "crewjob.pool.secretName" -}}
+{{- if .Values.redis.bundled.enabled -}}
+{{- include "crewjob.redis.name" . -}}
+{{- else -}}
+{{- .Values.redis.existingSecret -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "crewjob.pool.queueNames" -}}
+{{- $names := list -}}
+{{- range .Values.defaultPool.queues -}}
+{{- $names = append $names .name -}}
+{{- end -}}
+{{- join "," $names -}}
+{{- end -}}
+
+{{/* Labels of every object. Call with (dict "context" $ "component" "operator"). */}}
+{{- define "crewjob.labels" -}}
+{{ include "crewjob.selectorLabels" . }}
+app.kubernetes.io/part-of: crewjob
+app.kubernetes.io/version: {{ .context.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .context.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .context.Chart.Name .context.Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "crewjob.selectorLabels" -}}
+app.kubernetes.io/name: crewjob
+app.kubernetes.io/instance: {{ .context.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end -}}
+
+{{/* Labels of Pods: none that changes with the chart's version, or every upgrade would restart Redis and all workers. */}}
+{{- define "crewjob.podLabels" -}}
+{{ include "crewjob.selectorLabels" . }}
+app.kubernetes.io/part-of: crewjob
+{{- end -}}
+
+{{/* Image reference. Call with (dict "context" $ "image" .Values.operator.image). */}}
+{{- define "crewjob.image" -}}
+{{- if .image.digest -}}
+{{- printf "%s@%s" .image.repository .image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" .image.repository (default .context.Chart.AppVersion .image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "crewjob.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: {{ . }}
+runAsGroup: {{ . }}
+fsGroup: {{ . }}
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{- define "crewjob.containerSecurityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end -}}
+
+{{/* Call with (dict "context" $ "password" "..."). */}}
+{{- define "crewjob.redis.conf" -}}
+port 6379
+dir /data
+requirepass {{ .password }}
+appendonly yes
+appendfsync everysec
+save ""
+maxmemory {{ .context.Values.redis.bundled.maxmemory }}
+# A broker must not drop messages: when it is full, producers are told.
+maxmemory-policy noeviction
+{{- end -}}
+
+{{/* CRDs outlive a release, so an install may find some of an older chart, which Helm leaves as they are. */}}
+{{- define "crewjob.crds.hook" -}}
+{{- $hook := "pre-upgrade" -}}
+{{- if .Release.IsInstall -}}
+{{- range $path, $_ := .Files.Glob "crds/*.yaml" -}}
+{{- $wanted := $.Files.Get $path | fromYaml -}}
+{{- $found := lookup $wanted.apiVersion $wanted.kind "" $wanted.metadata.name -}}
+{{- if and $found (ne (toJson $found.spec.versions) (toJson $wanted.spec.versions)) -}}
+{{- $hook = "pre-install" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $hook -}}
+{{- end -}}
+
+{{/* Where a Pod may run. Call with the component's values. */}}
+{{- define "crewjob.scheduling" -}}
+{{- with .priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* Namespaces of pools, as JSON: the list given, and the release's own while the default pool lives there. */}}
+{{- define "crewjob.poolNamespaces" -}}
+{{- $namespaces := .Values.poolNamespaces -}}
+{{- if or .Values.defaultPool.enabled (empty $namespaces) -}}
+{{- $namespaces = prepend $namespaces .Release.Namespace -}}
+{{- end -}}
+{{- $namespaces | uniq | toJson -}}
+{{- end -}}
+
+{{/* A duration such as "1h30m" in whole seconds, rounded up. */}}
+{{- define "crewjob.seconds" -}}
+{{- $milliseconds := 0 -}}
+{{- range regexFindAll "[0-9]+(ms|s|m|h)" . -1 -}}
+{{- $unit := regexFind "[a-z]+" . -}}
+{{- $factor := get (dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000) $unit -}}
+{{- $milliseconds = add $milliseconds (mul (trimSuffix $unit . | int64) $factor) -}}
+{{- end -}}
+{{- div (add $milliseconds 999) 1000 -}}
+{{- end -}}
+
+{{/* A worker that is told to stop finishes its job: it may need the hard limit, and a minute to store the result. */}}
+{{- define "crewjob.worker.neededGracePeriod" -}}
+{{- add (include "crewjob.seconds" .Values.defaultPool.jobDefaults.timeouts.hard | int64) 60 -}}
+{{- end -}}
+
+{{- define "crewjob.worker.gracePeriod" -}}
+{{- $needed := include "crewjob.worker.neededGracePeriod" . | int64 -}}
+{{- $given := .Values.worker.terminationGracePeriodSeconds -}}
+{{- if kindIs "invalid" $given -}}
+{{- $needed -}}
+{{- else if lt (int64 $given) $needed -}}
+{{- fail (printf "worker.terminationGracePeriodSeconds is %d, but defaultPool.jobDefaults.timeouts.hard of %s needs at least %d: a shorter one kills running jobs on every rollout; remove it to have it computed" (int64 $given) .Values.defaultPool.jobDefaults.timeouts.hard $needed) -}}
+{{- else -}}
+{{- int64 $given -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What the schema cannot say, or says less clearly. */}}
+{{- define "crewjob.validate" -}}
+{{- $redis := .Values.redis -}}
+{{- $pool := .Values.defaultPool -}}
+{{- if and $redis.bundled.enabled $redis.existingSecret -}}
+{{- fail "redis.bundled.enabled and redis.existingSecret are both set: keep one. Remove redis.existingSecret to use the bundled Redis, or set redis.bundled.enabled=false to use yours" -}}
+{{- end -}}
+{{- if and $pool.enabled (not $redis.bundled.enabled) (not $redis.existingSecret) -}}
+{{- fail "the default pool needs a Redis: set redis.bundled.enabled=true to try it out with a Redis of its own, redis.existingSecret=NAME for a Secret with the key REDIS_URL and the label crewjob.dev/redis=true, or defaultPool.enabled=false to bring your own CrewWorkerPool" -}}
+{{- end -}}
+{{- if and $pool.enabled (gt (int $pool.minReplicas) (int $pool.maxReplicas)) -}}
+{{- fail (printf "defaultPool.minReplicas is %d, above defaultPool.maxReplicas, which is %d" (int $pool.minReplicas) (int $pool.maxReplicas)) -}}
+{{- end -}}
+{{- if and $pool.enabled (not .Values.worker.enabled) (not $pool.deploymentName) -}}
+{{- fail "worker.enabled=false leaves the default pool without workers: set defaultPool.deploymentName to the name of your worker Deployment" -}}
+{{- end -}}
+{{- with $pool.jobDefaults.timeouts -}}
+{{- if and .soft (ge (include "crewjob.seconds" .soft | int64) (include "crewjob.seconds" .hard | int64)) -}}
+{{- fail (printf "defaultPool.jobDefaults.timeouts.soft is %s: it must be shorter than defaultPool.jobDefaults.timeouts.hard, which is %s" .soft .hard) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}

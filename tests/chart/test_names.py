@@ -1,0 +1,80 @@
+"""How objects are called."""
+
+import pytest
+from chart import BUNDLED, SCENARIOS, find, names, render
+
+
+def stems(*sets, **where) -> list[str]:
+    kinds = ("Deployment/", "StatefulSet/")
+    return [name.split("/")[1] for name in names(render(BUNDLED, *sets, **where)) if name.startswith(kinds)]
+
+
+@pytest.mark.parametrize(
+    ("release", "sets", "stem"),
+    [
+        ("crewjob", [], "crewjob"),
+        ("crewjob-operator", [], "crewjob"),
+        ("team-a", [], "team-a"),
+        ("team-a", ["nameOverride=crew"], "crew"),
+    ],
+)
+def test_names_are_short_and_repeat_nothing(release, sets, stem):
+    assert stems(*sets, release=release) == [f"{stem}-operator", f"{stem}-worker", f"{stem}-redis"]
+
+
+def test_the_longest_release_name_makes_valid_names():
+    for name in names(render(BUNDLED, release="r" * 53)):
+        assert len(name.split("/")[1]) <= 63
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_no_object_is_there_twice(scenario):
+    keys = [
+        (item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"])
+        for item in render(scenario=scenario)
+    ]
+    assert len(keys) == len(set(keys))
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_every_object_says_what_it_belongs_to(scenario):
+    for item in render(scenario=scenario):
+        labels = item["metadata"]["labels"]
+        assert labels["app.kubernetes.io/name"] == "crewjob"
+        assert labels["app.kubernetes.io/instance"] == "crewjob"
+        assert labels["app.kubernetes.io/component"] in ("operator", "worker", "redis", "pool", "rbac", "crds")
+        assert labels["app.kubernetes.io/managed-by"] == "Helm"
+
+
+def test_the_default_pool_is_called_default_and_serves_both_queues():
+    pool = find(render(BUNDLED), "CrewWorkerPool", "default")
+    assert pool["apiVersion"] == "crewjob.dev/v1alpha1"
+    assert pool["metadata"]["namespace"] == "crewjob"
+    assert pool["spec"] == {
+        "redis": {"secretName": "crewjob-redis", "resultRetention": "168h"},
+        "deploymentRef": {"name": "crewjob-worker"},
+        "queues": [{"name": "crew_jobs", "routingKey": "crew.jobs"}, {"name": "default", "routingKey": "default"}],
+        "allowedTasks": [
+            "backend.tasks.run_crew_task",
+            "backend.tasks.health_check",
+            "backend.tasks.cleanup_old_results",
+            "backend.celery_app.error_handler",
+        ],
+        "concurrency": 1,
+        "minReplicas": 0,
+        "maxReplicas": 4,
+        "scaleDownDelay": "5m",
+        "onWorkerUnreachable": "Wait",
+        "jobDefaults": {"timeouts": {"hard": "60m"}},
+    }
+
+
+def test_without_the_default_pool_there_is_no_worker():
+    assert "CrewWorkerPool" not in str(names(render(scenario="operator-only")))
+    assert "worker" not in str(names(render(scenario="operator-only")))
+
+
+def test_a_pool_may_scale_a_deployment_that_is_not_the_charts():
+    objects = render(scenario="own-worker")
+    assert find(objects, "CrewWorkerPool", "default")["spec"]["deploymentRef"] == {"name": "crews"}
+    assert "Deployment/crewjob-worker" not in names(objects)
