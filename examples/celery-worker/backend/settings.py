@@ -1,0 +1,39 @@
+"""Settings from the environment, with the defaults of a local setup."""
+
+import os
+import ssl
+from pathlib import Path
+
+
+def seconds(name: str, default: int) -> int:
+    return whole_number(name, default, "a whole number of seconds")
+
+
+def whole_number(name: str, default: int | None, what: str = "a whole number") -> int | None:
+    text = os.environ.get(name)
+    if not text:
+        return default
+    if not text.isascii() or not text.isdigit():
+        raise ValueError(f"{name} must be {what}, not {text!r}")
+    return int(text)
+
+
+REDIS_URL = os.environ.get("REDIS_URL") or "redis://127.0.0.1:6379/0"
+RESULT_BACKEND_URL = os.environ.get("RESULT_BACKEND_URL") or REDIS_URL
+REDIS_CA_FILE = os.environ.get("REDIS_CA_FILE") or "/etc/crewjob/redis/ca.crt"
+
+VISIBILITY_TIMEOUT = seconds("VISIBILITY_TIMEOUT", 3600)
+CONCURRENCY = whole_number("CELERY_CONCURRENCY", None)
+
+RESULT_CACHE_TTL = seconds("RESULT_CACHE_TTL", 86_400)
+RESULT_RETENTION = seconds("RESULT_RETENTION", 86_400)
+
+
+def tls(url: str) -> dict | None:
+    """Returns the TLS options for a Redis URL, or None when it is not `rediss://`."""
+    if not url.startswith("rediss://"):
+        return None
+    options = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+    if Path(REDIS_CA_FILE).is_file():
+        options["ssl_ca_certs"] = REDIS_CA_FILE
+    return options

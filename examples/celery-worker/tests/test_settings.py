@@ -1,0 +1,45 @@
+"""Settings from the environment."""
+
+import ssl
+
+import pytest
+
+from backend import crew, settings
+
+
+def test_durations_are_whole_seconds(monkeypatch):
+    monkeypatch.setenv("VISIBILITY_TIMEOUT", "7200")
+    assert settings.seconds("VISIBILITY_TIMEOUT", 3600) == 7200
+    monkeypatch.setenv("VISIBILITY_TIMEOUT", "")
+    assert settings.seconds("VISIBILITY_TIMEOUT", 3600) == 3600
+    monkeypatch.setenv("VISIBILITY_TIMEOUT", "1h")
+    with pytest.raises(ValueError, match="VISIBILITY_TIMEOUT must be a whole number of seconds, not '1h'"):
+        settings.seconds("VISIBILITY_TIMEOUT", 3600)
+
+
+def test_tls_checks_the_certificate_with_the_given_authority(monkeypatch, tmp_path):
+    authority = tmp_path / "ca.crt"
+    monkeypatch.setattr(settings, "REDIS_CA_FILE", str(authority))
+    assert settings.tls("redis://host") is None
+    assert settings.tls("rediss://host") == {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+    authority.touch()
+    assert settings.tls("rediss://host")["ssl_ca_certs"] == str(authority)
+
+
+@pytest.mark.parametrize(
+    ("environment", "reason"),
+    [
+        ({}, "OPENAI_API_KEY and CREW_MODEL not set"),
+        ({"OPENAI_API_KEY": "k"}, "CREW_MODEL not set"),
+        ({"CREW_MODEL": "m"}, "OPENAI_API_KEY not set"),
+        ({"OPENAI_BASE_URL": "http://llm"}, "CREW_MODEL not set"),
+    ],
+)
+def test_without_a_model_the_crew_is_offline_and_says_why(monkeypatch, environment, reason):
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "CREW_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    chosen = crew.configured()
+    assert chosen.name == "offline"
+    assert crew.missing_settings() == reason.removesuffix(" not set").split(" and ")
