@@ -1,1 +1,11 @@
 //! One test binary; the file name states the level.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod api_reference;
+mod apiserver;
+mod architecture;
+mod control_plane;
+mod generated;
+mod golden_wire;
+mod redis;
+mod support;

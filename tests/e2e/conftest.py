@@ -1,0 +1,86 @@
+"""One cluster and one installation for all tests, which follow each other in the order of their files."""
+
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+import celery_side
+import crew
+import kube
+
+CHART = crew.PROJECT / "charts/crewjob-operator"
+FIGURES = pytest.StashKey[list[str]]()
+SETTINGS = {
+    "redis.bundled.enabled": "true",
+    "defaultPool.concurrency": "4",
+    "defaultPool.maxReplicas": "3",
+    "defaultPool.scaleDownDelay": "4s",
+}
+
+
+def settings() -> list[str]:
+    return [text for name, value in SETTINGS.items() for text in ("--set", f"{name}={value}")]
+
+
+def pytest_configure(config):
+    config.stash[FIGURES] = []
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if config.stash[FIGURES]:
+        terminalreporter.section("figures")
+        terminalreporter.write("\n".join(config.stash[FIGURES]) + "\n")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.when == "call" and report.failed:
+        report.sections.append(
+            ("CrewJobs and Pods", kube.run(["kubectl", "get", "crew,pods", "-A", "-o", "wide"]).stdout)
+        )
+        logs = ["kubectl", "-n", kube.NAMESPACE, "logs", f"deployment/{kube.OPERATOR}", "--all-pods", "--tail", "60"]
+        report.sections.append(("the operator's log", kube.run(logs).stdout))
+    return report
+
+
+@pytest.fixture
+def figure(request):
+    """Notes a line for the end of the run."""
+    return request.config.stash[FIGURES].append
+
+
+@pytest.fixture(scope="session", autouse=True)
+def installation(request):
+    """Installs the chart; says since when."""
+    kube.run(["helm", "-n", kube.NAMESPACE, "uninstall", kube.RELEASE, "--wait", "--ignore-not-found"])
+    kube.run(["kubectl", "-n", kube.NAMESPACE, "delete", "crewjobs,leases", "--all"])
+    since = datetime.now(UTC).isoformat()
+    began = time.monotonic()
+    kube.helm("install", kube.RELEASE, str(CHART), "--create-namespace", "--wait", "--timeout", "3m", *settings())
+    kube.until("the pool is ready", lambda: crew.ready("default"))
+    request.config.stash[FIGURES].append(f"installed and ready in {time.monotonic() - began:.1f} s")
+    return since
+
+
+@pytest.fixture(scope="session")
+def app(installation):
+    return celery_side.application()
+
+
+@pytest.fixture
+def executions(app):
+    counter = celery_side.Executions(app)
+    yield counter
+    counter.stop()
+
+
+@pytest.fixture
+def clean(installation):
+    """Leaves nothing of a test to the next one."""
+    yield
+    if kube.find("crewworkerpool", "default"):
+        crew.workers_at_most(int(SETTINGS["defaultPool.maxReplicas"]))
+    crew.remove_all()
+    kube.kubectl("delete", "crewworkerpools,secrets", "-l", "test=pools")

@@ -1,0 +1,102 @@
+"""kubectl and Helm, and waiting for what they show."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+NAMESPACE = "crewjob"
+RELEASE = "crewjob"
+OPERATOR = "crewjob-operator"
+WORKER = "crewjob-worker"
+
+T = TypeVar("T")
+
+
+def run(command: list[str], given: str | None = None) -> subprocess.CompletedProcess:
+    return subprocess.run(command, input=given, capture_output=True, text=True, timeout=240)
+
+
+def kubectl(*arguments: str, given: str | None = None) -> str:
+    done = run(["kubectl", "-n", NAMESPACE, *arguments], given)
+    assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr.strip()}"
+    return done.stdout
+
+
+def helm(*arguments: str) -> str:
+    done = run(["helm", "-n", NAMESPACE, *arguments])
+    assert done.returncode == 0, f"helm {' '.join(arguments)}: {done.stderr.strip()}"
+    return done.stdout
+
+
+def apply(*objects: dict) -> None:
+    kubectl("apply", "-f", "-", given=as_list(objects))
+
+
+def create(*objects: dict) -> None:
+    kubectl("create", "-f", "-", given=as_list(objects))
+
+
+def as_list(objects) -> str:
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
+
+
+def find(kind: str, name: str) -> dict | None:
+    text = kubectl("get", kind, name, "--ignore-not-found", "-o", "json")
+    return json.loads(text) if text else None
+
+
+def get(kind: str, name: str) -> dict:
+    return json.loads(kubectl("get", kind, name, "-o", "json"))
+
+
+def items(kind: str, selector: str = "") -> list[dict]:
+    return json.loads(kubectl("get", kind, "--selector", selector, "-o", "json"))["items"]
+
+
+def patch(kind: str, name: str, change: dict) -> None:
+    kubectl("patch", kind, name, "--type", "merge", "--patch", json.dumps(change))
+
+
+def warnings_about(kind: str, name: str) -> list[dict]:
+    """The Warning Events about this very object, not about earlier ones of its name."""
+    about = f"type=Warning,involvedObject.uid={get(kind, name)['metadata']['uid']}"
+    return json.loads(kubectl("get", "events", "--field-selector", about, "-o", "json"))["items"]
+
+
+def until(what: str, probe: Callable[[], T], seconds: float = 60, every: float = 0.2) -> T:
+    """Asks again and again until the answer is true, and returns it."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = probe()
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        time.sleep(every)
+
+
+class Watch:
+    """What a watch on one CrewJob shows of its phase."""
+
+    def __init__(self, name: str):
+        shown = ["-o", "jsonpath={.status.phase}{'\\n'}", "--field-selector", f"metadata.name={name}"]
+        command = ["kubectl", "-n", NAMESPACE, "get", "crewjobs", "--watch", *shown]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+    def phases_up_to(self, last: str) -> list[str]:
+        """The phases in order, without repetitions."""
+        phases: list[str] = []
+        for line in self.process.stdout:
+            if phases[-1:] != [line.strip()]:
+                phases.append(line.strip())
+            if phases[-1] == last:
+                return phases
+        raise AssertionError(f"the watch ended after {phases}")

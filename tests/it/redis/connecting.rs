@@ -1,0 +1,204 @@
+//! Getting in, being kept out, and losing the connection.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use crewjob::core::plan::InPlaceOf;
+use crewjob::store::{ConnectError, Enqueued, Error, Secret, Settings, Store};
+
+use super::*;
+use crate::support::redis::Setup;
+
+const PASSWORD: &str = "s3cret-p4ss";
+
+/// What a Redis user for the operator must be allowed to do. The documentation tells people to paste this.
+const ACL: &str = "~crewjob:* ~crew_jobs* ~default* ~unacked* ~celery-task-meta-* ~_kombu.binding.* \
+    ~_kombu.binding_permanent.* ~*.reply.celery.pidbox* \
+    resetchannels &celery-task-meta-* &/0.celeryev/* &/0.celery.pidbox \
+    -@all +ping +hello +select +time +info +evalsha +script|load +exists +get +getrange +strlen \
+    +del +pttl +pexpire +hget +hset +hsetnx +hdel +hexists +hlen +hmget +hvals +hscan +hrandfield +llen +lpush +lrange \
+    +lrem +lset +lpos +rpop +zadd +zrem +zmscore +sadd +srem +publish +psubscribe +multi +exec +scan +set";
+
+async fn refusal(settings: &Settings) -> ConnectError {
+    let refused = Store::connect(settings).await.err().expect("no connection");
+    let told = format!("{refused} {refused:?} {settings:?}");
+    assert!(!told.contains(PASSWORD) && !told.contains("hunter2"), "{told}");
+    refused
+}
+
+fn at(url: impl Into<String>) -> Settings {
+    let quickly = Duration::from_millis(500);
+    let settings = Settings::new(Secret::new(url), "cluster", "crewjob/crewjob-operator");
+    Settings { connect_timeout: quickly, response_timeout: quickly, ..settings }
+}
+
+#[tokio::test]
+async fn a_wrong_or_missing_password_is_told_from_an_absent_server() {
+    let server = Setup::default().config(&format!("requirepass {PASSWORD}")).start();
+    for url in [server.url(0), server.url_as("", "hunter2"), server.url_as("nobody", "hunter2")] {
+        let refused = refusal(&at(url)).await;
+        let address = format!("redis://127.0.0.1:{}", server.port());
+        assert_eq!(refused, ConnectError::AuthenticationFailed { address });
+    }
+    let store = Store::connect(&at(server.url_as("", PASSWORD))).await.unwrap();
+    assert_eq!(store.enqueue(FIRST, &message(1)).await, Ok(Enqueued::Published));
+}
+
+#[tokio::test]
+async fn the_documented_permissions_are_enough() {
+    use crewjob::store::Notice;
+    use futures::StreamExt;
+
+    let server = Setup::default()
+        .config(&format!("user operator on >{PASSWORD} {ACL}"))
+        .config("user default on nopass ~* &* +@all")
+        .start();
+    let store = Store::connect(&at(server.url_as("operator", PASSWORD))).await.unwrap();
+    let mut notices = Box::pin(store.subscribe());
+    assert_eq!(notices.next().await, Some(Notice::Connected));
+    let (message, id) = (message(1), message(1).marker());
+    store.claim(FIRST).await.unwrap();
+    store.declare(&queues()).await.unwrap();
+    store.enqueue(FIRST, &message).await.unwrap();
+    let lowest = crewjob::core::job::Priority::clamped(0);
+    store.move_band(FIRST, &id, 0, "crew_jobs", crewjob::core::job::Priority::clamped(6)).await.unwrap();
+    store.move_band(FIRST, &id, 0, "crew_jobs", lowest).await.unwrap();
+    take(&server, LOWEST, &message.id.tag());
+    assert_eq!(store.renew(&[message.id.tag()]).await, Ok(1));
+    store.audit(&queues()).await.unwrap();
+    store.requeue(FIRST, InPlaceOf::Ended(0), &again(&message, 1), true).await.unwrap();
+    server.run::<()>(&["SET", &result_key(message.id.task), "?"]);
+    store.requeue(FIRST, InPlaceOf::Nowhere(1), &again(&again(&message, 1), 1), true).await.unwrap();
+    store.outcomes(&[message.id.task]).await.unwrap();
+    server.run::<()>(&["EXPIRE", &result_key(message.id.task), "10"]);
+    store.extend_result(message.id.task, Duration::from_mins(1)).await.unwrap();
+    store.snapshot(&queues()).await.unwrap();
+    store.sweep_copies(FIRST, std::slice::from_ref(&id), &queues()).await.unwrap();
+    store.withdraw(FIRST, &id, 1).await.unwrap();
+    store.markers(std::slice::from_ref(&id)).await.unwrap();
+    store.scan_markers().await.unwrap();
+    store.forget(&[id]).await.unwrap();
+    store.revoke(&[message.id.task], Some("SIGTERM"), None).await.unwrap();
+    store.nodes().await.unwrap();
+    store.node_settings().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_missing_permission_is_named() {
+    let setup = Setup::default().config(&format!("user operator on >{PASSWORD} ~crewjob:* +@all -lpush"));
+    let server = setup.config("user default on nopass ~* &* +@all").start();
+    let store = Store::connect(&at(server.url_as("operator", PASSWORD))).await.unwrap();
+    let refused = store.enqueue(FIRST, &message(1)).await.unwrap_err();
+    assert!(
+        matches!(&refused, Error::Refused { detail, .. } if detail.to_lowercase().contains("permission")),
+        "{refused}"
+    );
+    // Nothing half done: the same call goes through once the permission is there.
+    server.run::<()>(&["ACL", "SETUSER", "operator", "allkeys", "+@all"]);
+    assert_eq!(store.enqueue(FIRST, &message(1)).await, Ok(Enqueued::Published));
+}
+
+#[tokio::test]
+async fn tls_is_spoken_with_the_given_authority_only() {
+    let server = Setup::default().tls().config(&format!("requirepass {PASSWORD}")).start();
+    let url = server.url_as("default", PASSWORD);
+    let trusting = Settings { ca: Some(server.ca()), ..at(&url) };
+    let store = Store::connect(&trusting).await.unwrap();
+    assert_eq!(store.enqueue(FIRST, &message(1)).await, Ok(Enqueued::Published));
+    let mut notices = Box::pin(store.subscribe());
+    assert_eq!(futures::StreamExt::next(&mut notices).await, Some(crewjob::store::Notice::Connected));
+
+    let unknown = refusal(&at(&url)).await.to_string();
+    assert!(unknown.contains("REDIS_CA"), "{unknown}");
+    let plain = refusal(&at(url.replace("rediss://", "redis://"))).await.to_string();
+    assert!(plain.contains("use rediss:// in REDIS_URL"), "{plain}");
+    let junk = Settings { ca: Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----".into()), ..at(&url) };
+    let junk = refusal(&junk).await;
+    assert!(matches!(junk, ConnectError::Invalid { field: "REDIS_CA", .. }), "{junk}");
+    let empty = refusal(&Settings { ca: Some("no PEM at all".into()), ..at(&url) }).await;
+    assert!(matches!(empty, ConnectError::Invalid { field: "REDIS_CA", .. }), "{empty}");
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_told_from_a_bad_certificate() {
+    let server = RedisServer::start();
+    let refused = refusal(&at(server.url(0).replace("redis://", "rediss://"))).await.to_string();
+    assert!(refused.contains("use redis:// in REDIS_URL"), "{refused}");
+}
+
+#[tokio::test]
+async fn urls_that_nobody_can_use_are_refused_without_quoting_them() {
+    for url in [
+        "",
+        "redis://",
+        "http://hunter2@redis",
+        "redis://:hunter2@host:notaport/0",
+        "redis://:hunter2@host/zero",
+        "redis://:hunter2@host:6379/0?protocol=hunter2",
+        "unix:///tmp/hunter2",
+        "redis://user:hunt%er2@[::1/0",
+    ] {
+        let refused = refusal(&at(url)).await;
+        assert!(matches!(refused, ConnectError::Invalid { field: "REDIS_URL", .. }), "{url}: {refused}");
+    }
+    let results = Settings { result_url: Some(Secret::new("amqp://hunter2")), ..at("redis://127.0.0.1") };
+    assert!(matches!(refusal(&results).await, ConnectError::Invalid { field: "RESULT_BACKEND_URL", .. }));
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_lies_or_is_absent_costs_no_more_than_the_timeout() {
+    let hanging = TcpListener::bind("127.0.0.1:0").unwrap();
+    let lying = TcpListener::bind("127.0.0.1:0").unwrap();
+    let absent = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (hangs, lies) = (hanging.local_addr().unwrap(), lying.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in lying.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 512]);
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    for (address, tls) in [(hangs, "redis"), (hangs, "rediss"), (lies, "redis"), (lies, "rediss"), (absent, "redis")] {
+        let begun = Instant::now();
+        let refused = refusal(&at(format!("{tls}://:hunter2@{address}/0"))).await;
+        assert!(matches!(refused, ConnectError::Unreachable { .. }), "{refused}");
+        assert!(begun.elapsed() < Duration::from_secs(2), "{tls}://{address}: {:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_lost_connection_is_made_again_without_the_caller_noticing() {
+    let mut server = RedisServer::start();
+    let store = Store::connect(&at(server.url(0))).await.unwrap();
+    store.enqueue(FIRST, &message(1)).await.unwrap();
+    server.run::<i64>(&["CLIENT", "KILL", "TYPE", "normal"]);
+    assert!(matches!(store.enqueue(FIRST, &message(1)).await, Ok(Enqueued::Already(_))));
+    server.stop();
+    for _ in 0..3 {
+        let begun = Instant::now();
+        let failed = store.snapshot(&queues()).await;
+        assert!(matches!(failed, Err(Error::Unavailable { .. })), "{failed:?}");
+        assert!(begun.elapsed() < Duration::from_millis(600));
+    }
+    server.start_again();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(store.enqueue(FIRST, &message(1)).await, Ok(Enqueued::Published));
+}
+
+#[tokio::test]
+async fn a_server_that_stops_answering_is_given_up_and_asked_again_later() {
+    let server = Setup::default().config("enable-debug-command yes").start();
+    let store = Store::connect(&at(server.url(0))).await.unwrap();
+    let mut blocker = server.connection();
+    let blocking = std::thread::spawn(move || ::redis::cmd("DEBUG").arg("SLEEP").arg("1.5").exec(&mut blocker));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let begun = Instant::now();
+    assert!(matches!(store.enqueue(FIRST, &message(1)).await, Err(Error::Unavailable { .. })));
+    assert!(begun.elapsed() < Duration::from_millis(1200), "{:?}", begun.elapsed());
+    blocking.join().unwrap().unwrap();
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    // The first call may have got through late; either way there is one message.
+    store.enqueue(FIRST, &message(1)).await.unwrap();
+    assert_eq!(server.list(HIGH).len(), 1);
+}

@@ -1,0 +1,131 @@
+//! Remote control, with a worker that answers as Celery does.
+
+use std::time::{Duration, Instant};
+
+use crewjob::store::RunningTask;
+use crewjob::wire::pidbox::{Reply, Request};
+use crewjob::wire::{BrokerKeys, Object, Value};
+
+use super::*;
+
+/// A worker that answers `rounds` requests with what `answer` says, or keeps silent.
+fn worker(
+    server: &RedisServer,
+    node: &str,
+    rounds: usize,
+    answer: Option<fn(&Request) -> Value>,
+) -> std::thread::JoinHandle<Vec<Request>> {
+    let (mut listener, mut connection, node) = (server.connection(), server.connection(), node.to_owned());
+    let ready = std::sync::Arc::new(std::sync::Barrier::new(2));
+    let listening = ready.clone();
+    let handle = std::thread::spawn(move || {
+        let mut channel = listener.as_pubsub();
+        channel.psubscribe("/0.celery.pidbox").expect("subscribed");
+        listening.wait();
+        let mut heard = Vec::new();
+        while heard.len() < rounds {
+            let request =
+                Request::decode(channel.get_message().expect("a request").get_payload_bytes()).expect("a request");
+            if let (Some(address), Some(answer)) = (&request.reply, answer) {
+                let bound: bool = ::redis::cmd("SISMEMBER")
+                    .arg("_kombu.binding.reply.celery.pidbox")
+                    .arg(address.binding_member(&BrokerKeys::default()))
+                    .query(&mut connection)
+                    .expect("bindings");
+                assert!(bound, "workers reply only to callers that are bound");
+                let nodes = Object::new().with(node.as_str(), answer(&request));
+                let reply =
+                    Reply { ticket: Some(address.ticket.clone()), nodes }.envelope(&address.oid, 0, "tag").encode();
+                let list = format!("{}.reply.celery.pidbox", address.oid);
+                ::redis::cmd("LPUSH").arg(list).arg(reply).exec(&mut connection).expect("a reply");
+            }
+            heard.push(request);
+        }
+        heard
+    });
+    ready.wait();
+    handle
+}
+
+fn described(job: u128) -> Value {
+    let text = format!(r#"{{"id": "{}", "time_start": 1795354775.5, "acknowledged": false}}"#, attempt(job).task);
+    Value::parse(text.as_bytes()).expect("JSON")
+}
+
+fn busy(request: &Request) -> Value {
+    let foreign = Value::parse(br#"{"id": "45495316-63b8-4c6d-8998-bcb32881f3e8"}"#).expect("JSON");
+    match request.method.as_str() {
+        "active" => Value::Array(vec![described(1), foreign]),
+        _ => Value::Array(vec![described(1), described(2)]),
+    }
+}
+
+fn broken(_: &Request) -> Value {
+    Value::from(Object::new().with("error", "KeyError('active')"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_say_which_of_our_tasks_they_have() {
+    let server = RedisServer::start();
+    let workers = [worker(&server, "crew@a", 2, Some(busy)), worker(&server, "crew@b", 2, Some(broken))];
+    let nodes = store(&server).await.nodes().await.unwrap();
+    let started_at = Some("2026-11-22T13:39:35.5Z".parse().unwrap());
+    let task = |job| RunningTask { task: attempt(job).task, started_at, acknowledged: false };
+    assert_eq!(nodes.len(), 1, "{nodes:?}");
+    assert_eq!(
+        (&*nodes[0].name, &nodes[0].active[..], &nodes[0].reserved[..]),
+        ("crew@a", &[task(1)][..], &[task(1), task(2)][..])
+    );
+    for worker in workers {
+        worker.join().expect("a worker");
+    }
+    let left: Vec<String> = server.run(&["KEYS", "*"]);
+    assert_eq!(left, Vec::<String>::new(), "callers leave nothing behind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_is_there_as_soon_as_all_have_answered_and_no_later_than_a_second() {
+    let server = RedisServer::start();
+    let store = store(&server).await;
+    let begun = Instant::now();
+    assert_eq!(store.inspect(Request::ping()).await, Ok(vec![]));
+    assert!(begun.elapsed() < Duration::from_millis(300), "nobody listens: {:?}", begun.elapsed());
+    let prompt = worker(&server, "crew@a", 2, Some(busy));
+    let begun = Instant::now();
+    assert_eq!(store.inspect(Request::active()).await.unwrap().len(), 1);
+    assert!(begun.elapsed() < Duration::from_millis(600), "{:?}", begun.elapsed());
+    let deaf = worker(&server, "crew@b", 1, None);
+    let begun = Instant::now();
+    assert_eq!(store.inspect(Request::active()).await.unwrap().len(), 1);
+    assert!(begun.elapsed() >= Duration::from_secs(1) && begun.elapsed() < Duration::from_secs(2));
+    drop((prompt.join(), deaf.join()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_gives_up_leaves_nothing_behind() {
+    let server = RedisServer::start();
+    let (store, deaf) = (store(&server).await, worker(&server, "crew@a", 1, None));
+    let call = tokio::time::timeout(Duration::from_millis(200), store.inspect(Request::ping()));
+    assert!(call.await.is_err());
+    deaf.join().unwrap();
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(server.run::<Vec<String>>(&["KEYS", "*"]), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_are_told_to_drop_or_to_kill() {
+    let server = RedisServer::start();
+    let (store, ears) = (store(&server).await, worker(&server, "crew@a", 2, None));
+    let tasks = [attempt(1).task, attempt(2).task];
+    assert_eq!(store.revoke(&tasks, None, None).await, Ok(1));
+    assert_eq!(store.revoke(&tasks[..1], Some("SIGTERM"), Some(&["crew@a".into()])).await, Ok(1));
+    let heard = ears.join().unwrap();
+    let said = |request: &Request, argument| request.arguments.get(argument).cloned();
+    let ids = Value::Array(tasks.iter().map(|task| Value::from(task.to_string())).collect());
+    assert_eq!((said(&heard[0], "task_id"), said(&heard[0], "terminate")), (Some(ids), Some(Value::Bool(false))));
+    assert_eq!(
+        (said(&heard[1], "terminate"), said(&heard[1], "signal")),
+        (Some(Value::Bool(true)), Some("SIGTERM".into()))
+    );
+    assert_eq!((&heard[1].destination, &heard[1].reply), (&Some(vec!["crew@a".to_owned()]), &None));
+}

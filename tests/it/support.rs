@@ -1,0 +1,3 @@
+//! What tests start.
+
+pub mod redis;
