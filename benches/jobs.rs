@@ -1,0 +1,62 @@
+//! CrewJobs by the hundred.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crewjob::api::CrewJob;
+use futures::{StreamExt, TryStreamExt, stream};
+use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use serde_json::{Value, json};
+
+use super::Result;
+
+/// Requests that are under way side by side.
+pub const CONCURRENCY: usize = 16;
+
+/// The spec of an ordinary job in a pool.
+pub fn spec(pool: &str) -> Value {
+    json!({
+        "topic": "Introduction to machine learning",
+        "inputs": { "level": "undergraduate", "pages": 12 },
+        "priority": 5,
+        "poolRef": { "name": pool },
+    })
+}
+
+/// A job of that name in pool `default`.
+pub fn job(name: &str) -> Result<CrewJob> {
+    Ok(CrewJob::new(name, serde_json::from_value(spec("default"))?))
+}
+
+/// Creates jobs `<prefix>-<number>` side by side; says how it goes every thousand.
+pub async fn create(
+    api: &Api<CrewJob>,
+    prefix: &str,
+    numbers: std::ops::Range<usize>,
+    say: impl Fn(usize),
+) -> Result<()> {
+    let created = AtomicUsize::new(0);
+    stream::iter(numbers)
+        .map(async |number| {
+            api.create(&PostParams::default(), &job(&format!("{prefix}-{number}"))?).await?;
+            let created = created.fetch_add(1, Ordering::Relaxed) + 1;
+            if created.is_multiple_of(1000) {
+                say(created);
+            }
+            Result::Ok(())
+        })
+        .buffer_unordered(CONCURRENCY)
+        .try_collect()
+        .await
+}
+
+/// How many jobs have this phase.
+pub async fn in_phase(api: &Api<CrewJob>, phase: &str) -> Result<usize> {
+    let listed = api.list_metadata(&ListParams::default().fields(&format!("status.phase={phase}"))).await?;
+    Ok(listed.items.len())
+}
+
+/// Deletes all jobs.
+pub async fn delete_all(api: &Api<CrewJob>) -> Result<()> {
+    api.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
+    Ok(())
+}
