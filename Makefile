@@ -1,0 +1,45 @@
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-down test lint generate golden fuzz bench images cluster-up cluster-down
+
+cluster := tests/cluster/cluster
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Run one CrewJob on a Kubernetes cluster made for it (CLUSTER=current: on yours)
+	@tests/cluster/demo
+
+demo-down: ## Remove what `make demo` made
+	@tests/cluster/demo down
+
+test: ## Run every test, the end-to-end ones on a real cluster included (SUITES="rust chart worker e2e")
+	@tests/run $(SUITES)
+
+lint: ## Check format, lints and the pure layers
+	cargo fmt --check
+	cargo check --lib --no-default-features
+	cargo clippy --all-targets --all-features -- -D warnings
+
+generate: ## Write what is generated: crds/, the chart's copy of them, docs/api.md
+	CREWJOB_GENERATE=1 cargo test --quiet --test it generated
+	cp crds/*.yaml charts/crewjob-operator/crds/
+
+golden: ## Record the golden messages from a real Celery again
+	python3 tests/golden/record.py
+
+fuzz: ## Feed the decoders hostile input for FUZZ_SECONDS (600); needs the nightly toolchain and cargo-fuzz
+	CREWJOB_FUZZ_CORPUS=fuzz/corpus/decoders cargo test --quiet --test it seed_of_the_fuzzer
+	cargo +nightly fuzz run -s none decoders fuzz/corpus/decoders -- -max_len=8192 -rss_limit_mb=512 -timeout=10 -max_total_time=$(or $(FUZZ_SECONDS),600) -print_final_stats=1
+
+bench: ## Measure; one JSON line per measure (BENCH_QUICK=1: in under a minute)
+	@$(cluster) prepare cargo python3
+	@cargo bench --quiet --bench crewjob
+
+images: ## Build the images of operator and worker from their Dockerfiles; print the archives
+	@$(cluster) images
+
+cluster-up: ## Bring up a one-machine Kubernetes cluster
+	@$(cluster) up
+
+cluster-down: ## Remove it
+	@$(cluster) down
