@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{self, Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
-use crewjob::core::job::{AttemptId, Priority, TaskId};
+use crewjob::core::job::{AttemptId, Priority, SpecHash, TaskId};
 use crewjob::store::{Enqueued, Epoch, Message, Secret, Settings, Store};
 use crewjob::wire::{Call, Object, TimeLimit, Value};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -89,6 +89,7 @@ fn message(round: usize, number: usize) -> Message {
         .with("crewjob_namespace", "bench")
         .with("crewjob_name", name.as_str());
     Message {
+        spec: SpecHash([0; 16]),
         uid,
         namespace: "bench".into(),
         name: name.into(),

@@ -48,6 +48,12 @@ pub struct CrewWorkerPoolStatus {
     #[schemars(length(max = 64))]
     pub redis_run_id: Option<String>,
 
+    /// When every unfinished job was last compared with Redis and what was found was acted on. An operator that finds it
+    /// longer ago than results are kept (`spec.celery.resultExpires`) cannot know what has ended since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::time")]
+    pub audited_at: Option<Time>,
+
     /// The state in aspects: `Ready`, `BrokerReachable`, `WorkersMisconfigured`, `GracePeriodTooShort`,
     /// `ReplicasContested`. A pool with no workers and no load is ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::job::{AttemptId, Job};
+use super::job::{AttemptId, Job, SpecHash};
 use super::observed::{Ended, Ending, Held, Holding, Liveness, Observed, Pool, PoolFacts, Search, Task};
 use super::plan::{Effect, InPlaceOf, Next, Notice, Plan, Publication};
 use super::policy::{Overrides, Policy};
@@ -91,15 +91,22 @@ impl Case<'_> {
         self.job.status.attempt.is_some() || self.job.status.attempts > 0
     }
 
+    /// What the first attempt ran: as recorded, else as it was published.
+    fn pinned(&self) -> Option<SpecHash> {
+        let published = self.seen.spec_hash.filter(|_| self.seen.of == self.id.task);
+        self.job.status.spec_hash.or(published)
+    }
+
     /// Whether an attempt now would run something else than the first one did.
     fn is_changed(&self) -> bool {
-        self.job.status.spec_hash.is_some_and(|pinned| pinned != self.job.spec.hash)
+        self.pinned().is_some_and(|pinned| pinned != self.job.spec.hash)
     }
 
     /// A copy of the recorded status, to be changed.
     fn status(&self) -> Status {
         let mut status = self.job.status.clone();
         status.observed_generation = self.job.spec.generation;
+        status.spec_hash = self.pinned();
         status.spec_changed = self.is_changed().then(|| status.spec_changed.unwrap_or(self.now));
         status
     }
@@ -203,6 +210,7 @@ impl InPool<'_> {
             queue: self.queue().clone(),
             priority: self.job.spec.priority,
             limits: (self.policy.hard, self.policy.soft),
+            spec_hash: self.job.spec.hash,
             again: id.number > 1 || id.generation > 0,
         }
     }

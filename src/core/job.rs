@@ -58,6 +58,13 @@ impl TaskId {
         if generation == 0 { self.to_string() } else { format!("{self}#{generation}") }
     }
 
+    /// Generation of the message with this delivery tag; `None` when it is not one of this task's.
+    pub fn generation_of(self, tag: &str) -> Option<u32> {
+        let (task, generation) = tag.split_once('#').unwrap_or((tag, "0"));
+        let is_ours = Self::parse(task) == Some(self);
+        generation.parse().ok().filter(|generation| is_ours && self.delivery_tag(*generation) == tag)
+    }
+
     /// Evenly spread bits that belong to this id, the same at every call.
     pub fn spread(self) -> u64 {
         self.0.as_u64_pair().1 << 2 // the two highest bits are the UUID's variant
@@ -209,6 +216,9 @@ mod tests {
         let id = TaskId::derive(UID, 1);
         assert_eq!(id.delivery_tag(0), id.to_string());
         assert_eq!(id.delivery_tag(2), format!("{id}#2"));
+        assert_eq!([0, 2].map(|generation| id.generation_of(&id.delivery_tag(generation))), [Some(0), Some(2)]);
+        let strange = [format!("{id}#0"), format!("{id}#x"), format!("{id}#"), TaskId::derive(UID, 2).to_string()];
+        assert_eq!(strange.map(|tag| id.generation_of(&tag)), [None; 4]);
     }
 
     #[test]

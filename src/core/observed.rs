@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::job::TaskId;
+use super::job::{SpecHash, TaskId};
 use super::policy::Overrides;
 use super::status::{Holder, PoolProblem, Progress, TaskError};
 
@@ -18,6 +18,8 @@ pub struct Observed {
     pub of: TaskId,
     /// When the first message of the attempt in hand was published, where that is known.
     pub enqueued_at: Option<Timestamp>,
+    /// Digest of what was published as the attempt in hand, where that is known: the spec may have changed since.
+    pub spec_hash: Option<SpecHash>,
     /// The attempt in hand, as its pool's Redis and workers show it.
     pub task: Task,
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::job::{AttemptId, Priority, TaskId};
+use super::job::{AttemptId, Priority, SpecHash, TaskId};
 use super::status::Status;
 
 /// One act on the outside world. It leaves nothing to choose and is safe to repeat.
@@ -94,6 +94,8 @@ pub struct Publication {
     pub priority: Priority,
     /// Hard and soft time limit.
     pub limits: (Duration, Duration),
+    /// Digest of the payload.
+    pub spec_hash: SpecHash,
     /// Not the job's first message: read the job live before publishing, and drop the plan when it is not as it was.
     pub again: bool,
 }
@@ -157,7 +159,7 @@ impl fmt::Display for Effect {
 
 impl fmt::Display for Publication {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { id, queue, priority, limits: _, again: _ } = self;
+        let Self { id, queue, priority, limits: _, spec_hash: _, again: _ } = self;
         write!(f, "attempt {}#{} on {queue} at priority {}", id.number, id.generation, priority.get())
     }
 }

@@ -16,13 +16,13 @@ use super::error::Error;
 use super::jobs::Entry;
 use super::publish;
 use crate::api::{CrewJob, JobResult, result_config_map_name, status_patch};
+use crate::core::evidence::Evidence;
 use crate::core::job::{Job, ObjectKey};
-use crate::core::observed::{Search, Task};
 use crate::core::plan::{Effect, InPlaceOf, Next, Notice, Plan, Publication};
 use crate::core::status::Status;
 use crate::runtime::clock;
 use crate::runtime::metrics::{EndLabels, WriteOutcome, Written};
-use crate::store::{self, Enqueued, MarkerId, MarkerState, Message, Moved, Requeued, Store, Withdrawn};
+use crate::store::{self, Enqueued, MarkerId, Message, Moved, Requeued, Store, Withdrawn};
 
 /// Signal for the child process of a revoked task.
 pub const TERMINATE: &str = "SIGTERM";
@@ -78,7 +78,7 @@ async fn perform(ctx: &Context, entry: &Entry, effect: &Effect) -> Result<Step, 
             let marker = MarkerId::new(job.key.namespace.clone(), id.task);
             let (store, epoch) = (connection(ctx, job)?, ctx.epoch());
             match fenced(ctx, job, store.withdraw(epoch, &marker, id.generation).await).await? {
-                Withdrawn::Removed => learn(ctx, job, Task::Withdrawn { generation: id.generation }),
+                Withdrawn::Removed => learn(ctx, job, |evidence| evidence.withdrawn(id.generation)),
                 Withdrawn::NotQueued => read_again(ctx, job),
             }
             Ok(Step::Refused) // what was found decides what comes next
@@ -114,8 +114,7 @@ async fn enqueue(ctx: &Context, entry: &Entry, publication: &Publication) -> Res
     let job = &entry.job;
     let store = connection(ctx, job)?;
     let Some(message) = message(ctx, entry, publication).await? else { return Ok(Step::Refused) };
-    // A fast worker speaks before Redis answers us: what it says must come second.
-    learn(ctx, job, Task::Queued { generation: publication.id.generation });
+    learn(ctx, job, |evidence| evidence.expect(publication.id, clock::now()));
     let epoch = ctx.epoch();
     let enqueued = match fenced(ctx, job, store.enqueue(epoch, &message).await).await {
         Ok(enqueued) => enqueued,
@@ -127,10 +126,8 @@ async fn enqueue(ctx: &Context, entry: &Entry, publication: &Publication) -> Res
     match enqueued {
         Enqueued::Published => {
             let now = clock::now();
-            ctx.jobs.lock().update(&job.key, |entry| {
-                entry.enqueued_at = Some(now);
-                entry.fresh = None;
-            });
+            learn(ctx, job, |evidence| evidence.published(now, publication.spec_hash));
+            ctx.jobs.lock().update(&job.key, |entry| entry.fresh = None);
             ctx.metrics.enqueued.inc();
             if publication.id.number == 1 {
                 let waited = now.duration_since(job.created_at).as_secs_f64().max(0.0);
@@ -139,13 +136,7 @@ async fn enqueue(ctx: &Context, entry: &Entry, publication: &Publication) -> Res
             ctx.pools.published(&job.key.namespace, &job.spec.pool);
             Ok(Step::Done)
         }
-        Enqueued::Already(marker) => {
-            let task = match marker.state {
-                MarkerState::Queued => Task::Queued { generation: marker.generation },
-                MarkerState::Withdrawn => Task::Withdrawn { generation: marker.generation },
-            };
-            learn(ctx, job, task);
-            ctx.jobs.lock().update(&job.key, |entry| entry.enqueued_at = Some(marker.at));
+        Enqueued::Already(_) => {
             ctx.pools.published(&job.key.namespace, &job.spec.pool);
             read_again(ctx, job);
             Ok(Step::Refused)
@@ -167,10 +158,11 @@ async fn requeue(
     let job = &entry.job;
     let store = connection(ctx, job)?;
     let Some(message) = message(ctx, entry, publication).await? else { return Ok(Step::Refused) };
-    learn(ctx, job, Task::Queued { generation: publication.id.generation });
+    learn(ctx, job, |evidence| evidence.expect(publication.id, clock::now()));
     let epoch = ctx.epoch();
     match fenced(ctx, job, store.requeue(epoch, in_place_of, &message, clear_result).await).await {
         Ok(Requeued::Published) => {
+            learn(ctx, job, |evidence| evidence.published(clock::now(), publication.spec_hash));
             ctx.metrics.enqueued.inc();
             ctx.metrics.requeued.inc();
             ctx.pools.published(&job.key.namespace, &job.spec.pool);
@@ -339,16 +331,21 @@ fn announce(ctx: &Context, job: &Job, notices: Vec<Notice>) {
     }
 }
 
-fn learn(ctx: &Context, job: &Job, task: Task) {
+fn learn(ctx: &Context, job: &Job, what: impl FnOnce(&mut Evidence)) {
     let mut table = ctx.jobs.lock();
     if table.get(&job.key).is_some_and(|entry| entry.job.uid == job.uid) {
-        table.set_task(&job.key, task);
+        let of = job.attempt_in_hand().task;
+        table.note(&job.key, |now, evidence| {
+            if now.attempt_in_hand().task == of {
+                what(evidence.about(of));
+            }
+        });
     }
 }
 
 /// Redis knows better: read its levels for this job before anything else is decided.
 fn read_again(ctx: &Context, job: &Job) {
-    learn(ctx, job, Task::Unread);
+    learn(ctx, job, Evidence::unread);
     ctx.pools.read_levels(&job.key.namespace, &job.spec.pool);
 }
 
@@ -373,9 +370,4 @@ async fn fenced<T>(ctx: &Context, job: &Job, answer: Result<T, store::Error>) ->
         }
     }
     answer.map_err(|source| store_error(job, source))
-}
-
-/// What is known of an attempt that nothing was published of.
-pub fn unsent() -> Task {
-    Task::Absent(Search { marker: None, audits: 0, denied: false, seen: None, blind: false })
 }

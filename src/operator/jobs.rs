@@ -3,13 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use jiff::Timestamp;
-
-use super::act::unsent;
 use super::queue::WorkQueue;
 use crate::api::CrewJob;
+use crate::core::evidence::Evidence;
 use crate::core::job::{Job, ObjectKey, TaskId};
-use crate::core::observed::Task;
 
 /// Whole objects that are kept until their first enqueue, so that a new job is not read a second time.
 const FRESH: usize = 512;
@@ -29,11 +26,9 @@ pub struct Entry {
     pub job: Job,
     /// `metadata.resourceVersion` of that.
     pub version: Arc<str>,
-    /// What was last seen of the attempt in hand.
-    pub task: Task,
-    /// When the attempt in hand was first published.
-    pub enqueued_at: Option<Timestamp>,
-    /// Changes with every change of `task`: a slow reading of levels does not overwrite what came later.
+    /// What is known of the attempt in hand.
+    pub evidence: Evidence,
+    /// Changes with every change of `evidence`: a slow reading of levels does not overwrite what came later.
     pub turn: u64,
     /// Its end is being written: the watch will say that it is gone, and that is no news.
     pub closing: bool,
@@ -65,7 +60,7 @@ pub enum Applied {
 
 impl std::fmt::Debug for Entry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Entry").field("job", &self.job.key).field("task", &self.task).finish_non_exhaustive()
+        f.debug_struct("Entry").field("job", &self.job.key).field("evidence", &self.evidence).finish_non_exhaustive()
     }
 }
 
@@ -75,16 +70,15 @@ impl Jobs {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what was seen of a task, and looks at its job.
-    pub fn see(&self, task: TaskId, change: impl FnOnce(&Entry) -> Option<Task>) {
+    /// Notes what was heard of a task, and looks at its job. Answers its entry as it is then.
+    pub fn hear(&self, task: TaskId, note: impl FnOnce(&Job, &mut Evidence)) -> Option<Entry> {
         let mut table = self.lock();
-        let Some(key) = table.by_task.get(&task).cloned() else { return };
-        let changed = table.by_key.get(&key).and_then(change);
-        if let Some(seen) = changed {
-            table.set_task(&key, seen);
-            drop(table);
-            self.queue.now(key);
-        }
+        let key = table.by_task.get(&task).cloned()?;
+        table.note(&key, note);
+        let entry = table.get(&key).cloned();
+        drop(table);
+        self.queue.now(key);
+        entry
     }
 
     /// Looks at every job that `of` selects.
@@ -125,6 +119,7 @@ impl Table {
                     return Applied::Stale;
                 }
                 let before = known.job.attempt_in_hand();
+                let is_foreign = known.job.status != job.status;
                 known.job = job;
                 known.version = version;
                 if known.fresh.take().is_some() {
@@ -134,7 +129,13 @@ impl Table {
                 if before.task != after.task {
                     self.by_task.remove(&before.task);
                     self.by_task.insert(after.task, key.clone());
-                    self.set_task(&key, Task::Unread);
+                }
+                if before.task != after.task || is_foreign {
+                    // Somebody else has acted: what was read before is stale.
+                    self.note(&key, |job, evidence| {
+                        evidence.about(after.task).unread();
+                        evidence.recall(&job.status);
+                    });
                 }
                 return Applied::Changed;
             }
@@ -148,25 +149,32 @@ impl Table {
 
     fn insert(&mut self, job: Job, version: Arc<str>, object: CrewJob, listing: bool) {
         let new = !listing && job.status.attempt.is_none() && job.status.attempts == 0;
-        let task = if new { unsent() } else { Task::Unread };
+        let of = job.attempt_in_hand().task;
+        let mut evidence = if new { Evidence::unsent(of) } else { Evidence::none(of) };
+        evidence.recall(&job.status);
         let fresh = (new && self.fresh < FRESH).then(|| Arc::new(object));
         self.fresh += usize::from(fresh.is_some());
         self.turns += 1;
         let key = job.key.clone();
-        self.by_task.insert(job.attempt_in_hand().task, key.clone());
-        self.by_key.insert(
-            key,
-            Entry { job, version, task, enqueued_at: None, turn: self.turns, closing: false, stumbles: 0, fresh },
-        );
+        self.by_task.insert(of, key.clone());
+        self.by_key.insert(key, Entry { job, version, evidence, turn: self.turns, closing: false, stumbles: 0, fresh });
     }
 
-    /// Notes what was seen of the attempt in hand.
-    pub fn set_task(&mut self, key: &ObjectKey, task: Task) {
+    /// Notes something about the attempt in hand.
+    pub fn note(&mut self, key: &ObjectKey, note: impl FnOnce(&Job, &mut Evidence)) {
         self.turns += 1;
-        let turn = self.turns;
         if let Some(entry) = self.by_key.get_mut(key) {
-            entry.task = task;
-            entry.turn = turn;
+            note(&entry.job, &mut entry.evidence);
+            entry.turn = self.turns;
+        }
+    }
+
+    /// Notes something about the attempts in hand of all jobs that `of` selects.
+    pub fn note_all(&mut self, of: impl Fn(&Entry) -> bool, note: impl Fn(&mut Evidence)) {
+        self.turns += 1;
+        for entry in self.by_key.values_mut().filter(|entry| of(entry)) {
+            note(&mut entry.evidence);
+            entry.turn = self.turns;
         }
     }
 
@@ -180,10 +188,9 @@ impl Table {
         self.fresh -= usize::from(had_fresh && entry.fresh.is_none());
         let after = entry.job.attempt_in_hand().task;
         if before != after {
-            entry.enqueued_at = None;
             self.by_task.remove(&before);
             self.by_task.insert(after, key.clone());
-            self.set_task(key, unsent());
+            self.note(key, |_, evidence| *evidence = Evidence::unsent(after));
         }
     }
 

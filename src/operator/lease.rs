@@ -81,6 +81,19 @@ impl Leadership {
     }
 }
 
+#[cfg(test)]
+impl Leadership {
+    /// One that was not renewed for too long.
+    pub fn stale() -> Self {
+        Self::won(1, Instant::now().checked_sub(GIVE_UP).unwrap())
+    }
+
+    /// The renewal went through after all.
+    pub fn renewed_now(&self) {
+        self.renewed(Instant::now());
+    }
+}
+
 /// What a look at the Lease says.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
@@ -326,11 +339,9 @@ mod tests {
 
     #[test]
     fn a_claim_that_was_not_renewed_for_long_is_not_acted_on() {
-        let leadership = Leadership::won(1, Instant::now());
-        assert!(leadership.holds());
-        leadership.renewed(Instant::now().checked_sub(GIVE_UP).unwrap());
+        let leadership = Leadership::stale();
         assert!(!leadership.holds());
-        leadership.renewed(Instant::now());
+        leadership.renewed_now();
         assert!(leadership.holds());
         leadership.lost.cancel();
         assert!(!leadership.holds());

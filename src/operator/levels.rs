@@ -10,14 +10,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::context::Context;
-use super::evidence;
 use super::jobs::Entry;
-use super::observe::held;
 use super::pools::Handle;
-use crate::core::job::{AttemptId, ObjectKey, TaskId};
-use crate::core::observed::{Held, Holding, Liveness, Search, Task};
+use super::{documents, workers};
+use crate::core::evidence::{Evidence, Levels, Mark, Place, Word};
+use crate::core::job::{AttemptId, Job, ObjectKey, TaskId};
+use crate::core::observed::Liveness;
 use crate::runtime::clock;
-use crate::store::{Document, Error, Marker, MarkerId, MarkerState, Node, Place, Store};
+use crate::store::{self, Document, Error, Marker, MarkerId, MarkerState, Store};
 
 /// How often everything is read although nothing asks for it.
 const EVERY: Duration = Duration::from_mins(1);
@@ -29,19 +29,23 @@ struct Subject {
     key: ObjectKey,
     id: AttemptId,
     turn: u64,
-    task: Task,
-    enqueued_at: Option<Timestamp>,
 }
 
-/// What Redis and the workers say.
+/// What Redis says, and then the workers.
 #[derive(Default)]
 struct Found {
     documents: HashMap<TaskId, Document>,
     markers: HashMap<TaskId, Marker>,
-    places: HashMap<TaskId, Vec<Place>>,
-    holders: HashMap<TaskId, (Arc<str>, Option<Timestamp>)>,
-    /// Whether every worker that could have a message was asked, after the places were read, and answered.
-    all_answered: bool,
+    places: HashMap<TaskId, Vec<store::Place>>,
+    answers: Option<Answers>,
+}
+
+/// What the workers answered when they were asked for tasks, after the places were read.
+struct Answers {
+    claims: HashMap<TaskId, (Arc<str>, Option<Timestamp>)>,
+    /// When the container of each Pod started that could have a message and has not answered; `None` when nobody can
+    /// say which Pods there are.
+    silent: Option<Vec<Timestamp>>,
     /// Whether no worker but the Deployment's has answered: workers elsewhere are never taken for dead.
     all_known: bool,
 }
@@ -56,8 +60,8 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
             () = pool.levels.notified() => false,
         };
         match read(ctx, pool, store, everything).await {
-            Ok(missing) if everything || missing > 0 => {
-                next = tokio::time::Instant::now() + if missing > 0 { AGAIN } else { EVERY };
+            Ok(missed) if everything || missed > 0 => {
+                next = tokio::time::Instant::now() + if missed > 0 { AGAIN } else { EVERY };
             }
             Ok(_) => {}
             Err(error) => {
@@ -68,47 +72,60 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
     }
 }
 
-/// Reads the levels of the pool's jobs, or only of the unread ones. Returns how many messages were not found.
+/// Reads the levels of the pool's jobs, or only of the unread ones. Returns how many messages were looked for in vain.
 async fn read(ctx: &Context, pool: &Handle, store: &Store, everything: bool) -> Result<usize, Error> {
+    let began_at = clock::now();
+    mark_unwatched(ctx, pool, began_at);
     let subjects = subjects(ctx, pool, everything);
-    if subjects.is_empty() {
-        return Ok(0);
+    let mut missed = 0;
+    if !subjects.is_empty() {
+        let mut found = Found::default();
+        read_documents(&mut found, store, subjects.iter().map(|subject| subject.id.task)).await?;
+        read_markers(&mut found, store, &subjects).await?;
+        let audit = store.audit(&pool.queues()).await?;
+        if audit.poisoned > 0 {
+            tracing::warn!(pool = %pool.key, messages = audit.poisoned, "messages that no worker can read lie on the queues");
+        }
+        found.places = audit.places;
+        let unplaced: Vec<TaskId> = subjects
+            .iter()
+            .filter(|subject| is_to_be_asked_about(ctx, subject, &found))
+            .map(|subject| subject.id.task)
+            .collect();
+        if !unplaced.is_empty() {
+            found.answers = Some(ask_workers(ctx, pool, store, &unplaced).await?);
+            read_documents(&mut found, store, unplaced.into_iter()).await?;
+        }
+        renew(ctx, store, &subjects, &found).await?;
+        missed = tell(ctx, pool, subjects, &found);
     }
-    let mut found = Found::default();
-    read_documents(&mut found, store, subjects.iter().map(|subject| subject.id.task)).await?;
-    read_markers(&mut found, store, &subjects).await?;
-    let audit = store.audit(&pool.queues()).await?;
-    if audit.poisoned > 0 {
-        tracing::warn!(pool = %pool.key, messages = audit.poisoned, "messages that no worker can read lie on the queues");
+    if everything {
+        pool.audited(began_at);
     }
-    found.places = audit.places;
-    let unplaced: Vec<TaskId> =
-        subjects.iter().filter(|subject| is_unplaced(&found, subject)).map(|subject| subject.id.task).collect();
-    if !unplaced.is_empty() {
-        ask_workers(ctx, pool, store, &mut found).await?;
-        read_documents(&mut found, store, unplaced.into_iter()).await?;
-    }
-    renew(store, &subjects, &found).await?;
-    Ok(tell(ctx, pool, subjects, &found))
+    Ok(missed)
+}
+
+/// Results may have come and gone since Redis was last read: that is noted of every job before anything is decided.
+fn mark_unwatched(ctx: &Context, pool: &Handle, now: Timestamp) {
+    let Some(expired) = pool.unwatched(now) else { return };
+    tracing::warn!(pool = %pool.key, "nobody has watched for longer than results are kept");
+    let is_old = |entry: &Entry| {
+        let published_at = entry.job.status.attempt.map(|attempt| attempt.enqueued_at);
+        pool.owns(entry) && published_at.unwrap_or(entry.job.created_at) < expired
+    };
+    ctx.jobs.lock().note_all(is_old, Evidence::was_unwatched);
 }
 
 fn subjects(ctx: &Context, pool: &Handle, everything: bool) -> Vec<Subject> {
     let table = ctx.jobs.lock();
-    let ours = |entry: &&Entry| pool.owns(entry);
-    let wanted = |entry: &&Entry| match &entry.task {
-        Task::Unread => true,
-        Task::Absent(search) => everything && (entry.job.status.attempt.is_some() || search.marker.is_some()),
-        Task::Queued { .. } | Task::Held(_) => everything,
-        Task::Withdrawn { .. } | Task::Ended(_) => false,
+    let wanted = |entry: &&Entry| {
+        let evidence = &entry.evidence;
+        let is_begun = entry.job.status.attempt.is_some() || evidence.is_published();
+        pool.owns(entry) && !evidence.is_over() && (evidence.is_unread() || everything && is_begun)
     };
-    let subject = |entry: &Entry| Subject {
-        key: entry.job.key.clone(),
-        id: entry.job.attempt_in_hand(),
-        turn: entry.turn,
-        task: entry.task.clone(),
-        enqueued_at: entry.enqueued_at,
-    };
-    table.iter().filter(ours).filter(wanted).map(subject).collect()
+    let subject =
+        |entry: &Entry| Subject { key: entry.job.key.clone(), id: entry.job.attempt_in_hand(), turn: entry.turn };
+    table.iter().filter(wanted).map(subject).collect()
 }
 
 async fn read_documents(found: &mut Found, store: &Store, tasks: impl Iterator<Item = TaskId>) -> Result<(), Error> {
@@ -126,61 +143,100 @@ async fn read_markers(found: &mut Found, store: &Store, subjects: &[Subject]) ->
     Ok(())
 }
 
-/// In no queue list, and not in flight with a worker that we know.
-fn is_unplaced(found: &Found, subject: &Subject) -> bool {
-    let attributed = matches!(&subject.task, Task::Held(held) if matches!(held.by, Holding::By(..)));
-    let withdrawn = found.markers.get(&subject.id.task).is_some_and(|marker| marker.state == MarkerState::Withdrawn);
-    let published = found.markers.contains_key(&subject.id.task) || !matches!(subject.task, Task::Unread);
-    match found
-        .places
-        .get(&subject.id.task)
-        .map(|places| places.iter().any(|place| matches!(place, Place::Queued { .. })))
-    {
-        Some(true) => false,
-        Some(false) => !attributed,
-        None => published && !withdrawn,
+/// Where the message of the delivery in hand is. Copies of earlier ones do not count.
+fn place(subject: &Subject, found: &Found) -> Place {
+    let task = subject.id.task;
+    let marked = found.markers.get(&task).map(|marker| marker.generation);
+    let current = |tag: &str| task.generation_of(tag).filter(|it| marked.is_none_or(|marked| marked == *it));
+    let places = found.places.get(&task).map(Vec::as_slice).unwrap_or_default();
+    let in_flight = places.iter().find_map(|place| match place {
+        store::Place::InFlight { tag, received_at, eta: _ } => {
+            current(tag).map(|generation| Place::InFlight { generation, received_at: *received_at })
+        }
+        store::Place::Queued { .. } => None,
+    });
+    let queued = || {
+        places.iter().find_map(|place| match place {
+            store::Place::Queued { tag, .. } => current(tag).map(|generation| Place::Queued { generation }),
+            store::Place::InFlight { .. } => None,
+        })
+    };
+    in_flight.or_else(queued).unwrap_or(Place::Nowhere)
+}
+
+/// Whether only the workers can tell where it is. Whoever waits in a queue need not be asked about.
+fn is_to_be_asked_about(ctx: &Context, subject: &Subject, found: &Found) -> bool {
+    let marker = found.markers.get(&subject.id.task);
+    match place(subject, found) {
+        Place::Queued { .. } => false,
+        Place::InFlight { .. } => true,
+        Place::Nowhere => {
+            let is_withdrawn = marker.is_some_and(|marker| marker.state == MarkerState::Withdrawn);
+            let is_begun = |entry: &Entry| entry.job.status.attempt.is_some() || entry.evidence.is_published();
+            !is_withdrawn && (marker.is_some() || ctx.jobs.lock().get(&subject.key).is_some_and(is_begun))
+        }
     }
 }
 
-/// Asks the workers what they have. Silence is not denial: a draining worker is deaf and still works.
-async fn ask_workers(ctx: &Context, pool: &Handle, store: &Store, found: &mut Found) -> Result<(), Error> {
+/// Asks the workers which of these tasks they have. Silence is not denial: a draining worker is deaf and still works.
+async fn ask_workers(ctx: &Context, pool: &Handle, store: &Store, tasks: &[TaskId]) -> Result<Answers, Error> {
     let pods = pool.spec.deployment_ref.as_ref().map(|deployment| {
         let key = ObjectKey::new(pool.key.namespace.clone(), deployment.name.as_str());
         let known = ctx.workers.is_listed(&pool.key.namespace) && ctx.workers.deployment(&key).is_some();
-        known.then(|| ctx.workers.pods_of(&key).0)
+        known.then(|| ctx.workers.pods_of(&key))
     });
-    let nodes: Vec<Node> = store.nodes().await?;
-    let host = |node: &'_ Node| node.name.rsplit_once('@').map_or(&*node.name, |(_, host)| host).to_owned();
-    let answered: HashSet<String> = nodes.iter().map(host).collect();
-    (found.all_answered, found.all_known) = match pods {
+    let nodes = store.holders(tasks).await?;
+    let answered: HashSet<&str> = nodes.iter().map(|node| workers::host_of(&node.name)).collect();
+    let (silent, all_known) = match &pods {
         Some(Some(pods)) => (
-            pods.iter().all(|pod| answered.contains(&**pod)),
-            answered.iter().all(|host| pods.iter().any(|pod| **pod == **host)),
+            Some(pods.iter().filter(|pod| !answered.contains(&*pod.name)).map(|pod| pod.started_at).collect()),
+            answered.iter().all(|host| pods.iter().any(|pod| *pod.name == **host)),
         ),
-        Some(None) => (false, false),
+        Some(None) => (None, false),
         // Without a Deployment the workers that answer are all that anybody knows.
-        None => (true, false),
+        None => (Some(Vec::new()), false),
     };
+    let mut claims = HashMap::new();
     for node in &nodes {
-        for task in node.reserved.iter().chain(&node.active) {
-            let known = found.holders.entry(task.task).or_insert_with(|| (node.name.clone(), None));
-            known.1 = known.1.or(task.started_at);
+        for task in &node.tasks {
+            let claim = claims.entry(task.task).or_insert_with(|| (node.name.clone(), None));
+            claim.1 = claim.1.or(task.started_at);
         }
     }
-    Ok(())
+    Ok(Answers { claims, silent, all_known })
+}
+
+impl Answers {
+    /// Whether everybody who could have this message has denied it.
+    fn is_denied(&self, place: Place) -> bool {
+        let Some(silent) = &self.silent else { return false };
+        match place {
+            // Who started after it was taken did not take it.
+            Place::InFlight { received_at, .. } => {
+                let is_later = |at: &Timestamp| received_at.is_some_and(|received_at| *at > received_at);
+                self.all_known && silent.iter().all(is_later)
+            }
+            Place::Nowhere | Place::Queued { .. } => silent.is_empty(),
+        }
+    }
 }
 
 /// Keeps the messages of living workers from being restored by kombu after its visibility timeout.
-async fn renew(store: &Store, subjects: &[Subject], found: &Found) -> Result<(), Error> {
-    let in_flight =
-        |subject: &&Subject| matches!(&subject.task, Task::Held(_)) || found.holders.contains_key(&subject.id.task);
+async fn renew(ctx: &Context, store: &Store, subjects: &[Subject], found: &Found) -> Result<(), Error> {
+    let is_claimed = |task| found.answers.as_ref().is_some_and(|answers| answers.claims.contains_key(&task));
+    let is_attributed = |subject: &&Subject| {
+        is_claimed(subject.id.task)
+            || ctx.jobs.lock().get(&subject.key).is_some_and(|entry| {
+                let alive = |seen| ctx.workers.judge(&subject.key.namespace, seen).1 != Liveness::Dead;
+                entry.evidence.sighting().is_some_and(alive)
+            })
+    };
     let tags: Vec<String> = subjects
         .iter()
-        .filter(in_flight)
-        .flat_map(|subject| found.places.get(&subject.id.task).into_iter().flatten())
-        .filter_map(|place| match place {
-            Place::InFlight { tag, .. } => Some(tag.to_string()),
-            Place::Queued { .. } => None,
+        .filter(is_attributed)
+        .filter_map(|subject| match place(subject, found) {
+            Place::InFlight { generation, .. } => Some(subject.id.task.delivery_tag(generation)),
+            Place::Queued { .. } | Place::Nowhere => None,
         })
         .collect();
     if !tags.is_empty() {
@@ -191,96 +247,63 @@ async fn renew(store: &Store, subjects: &[Subject], found: &Found) -> Result<(),
 
 /// Notes what was found, where nothing has happened since.
 fn tell(ctx: &Context, pool: &Handle, subjects: Vec<Subject>, found: &Found) -> usize {
-    let mut missing = 0;
-    let mut changed = Vec::new();
+    let (mut missed, mut changed, mut outdated) = (0, Vec::new(), false);
     {
         let mut table = ctx.jobs.lock();
         for subject in subjects {
-            if table.get(&subject.key).is_none_or(|entry| entry.turn != subject.turn) {
+            let Some(entry) = table.get(&subject.key) else { continue };
+            if entry.turn != subject.turn {
+                outdated |= entry.evidence.is_unread();
                 continue;
             }
-            let task = judge(ctx, &subject, found);
-            let marker = found.markers.get(&subject.id.task);
-            let at = marker.map(|marker| marker.at).filter(|_| subject.enqueued_at.is_none());
-            missing += usize::from(
-                matches!(&task, Task::Absent(search) if search.marker.is_some() || subject.enqueued_at.is_some()),
-            );
-            if task != subject.task || at.is_some() {
-                table.update(&subject.key, |entry| entry.enqueued_at = entry.enqueued_at.or(at));
-                table.set_task(&subject.key, task);
+            let before = entry.evidence.clone();
+            table.note(&subject.key, |job, evidence| note(ctx, job, evidence, &subject, found));
+            let Some(entry) = table.get(&subject.key) else { continue };
+            missed += usize::from(entry.evidence.is_missed());
+            if entry.evidence != before {
                 changed.push(subject.key);
             }
         }
     }
-    tracing::debug!(pool = %pool.key, changed = changed.len(), missing, "levels read");
+    tracing::debug!(pool = %pool.key, changed = changed.len(), missed, "levels read");
     for key in changed {
         ctx.jobs.queue.now(key);
     }
-    missing
+    if outdated {
+        pool.levels.notify_one();
+    }
+    missed
 }
 
-/// What the levels say of one attempt.
-fn judge(ctx: &Context, subject: &Subject, found: &Found) -> Task {
-    let Subject { key, id, task: before, .. } = subject;
-    let marker = found.markers.get(&id.task);
-    let generation = marker.map_or(id.generation, |marker| marker.generation);
-    let base = match before {
-        Task::Unread => Task::Queued { generation },
-        Task::Absent(_) | Task::Queued { .. } | Task::Withdrawn { .. } | Task::Held(_) | Task::Ended(_) => {
-            before.clone()
-        }
-    };
-    let holder = |node: &Arc<str>| ctx.workers.holder(&key.namespace, node);
-    let seen = found
-        .documents
-        .get(&id.task)
-        .and_then(|document| evidence::from_document(*id, &base, document, holder, clock::now()));
-    if let Some(ended @ Task::Ended(_)) = seen {
-        return ended;
-    }
-    let running = match seen.as_ref().unwrap_or(before) {
-        Task::Held(held) => Some(held.clone()),
-        Task::Absent(search) => search.seen.clone(),
-        Task::Unread | Task::Queued { .. } | Task::Withdrawn { .. } | Task::Ended(_) => None,
-    };
-    let claimed = found.holders.get(&id.task).map(|(node, started_at)| {
-        held(generation, Holding::By(holder(node), Liveness::Alive), *started_at, running.as_ref())
+/// What the levels and the workers say of one attempt.
+fn note(ctx: &Context, job: &Job, evidence: &mut Evidence, subject: &Subject, found: &Found) {
+    let task = subject.id.task;
+    let now = clock::now();
+    let holder = |node: &Arc<str>| ctx.workers.holder(&job.key.namespace, node);
+    let document = found.documents.get(&task).and_then(|document| documents::read(subject.id, document, holder, now));
+    let marker = found.markers.get(&task).map(|marker| Mark {
+        generation: marker.generation,
+        withdrawn: marker.state == MarkerState::Withdrawn,
+        at: marker.at,
+        spec: marker.spec,
     });
-    let places = found.places.get(&id.task).map(Vec::as_slice).unwrap_or_default();
-    let queued = places.iter().any(|place| matches!(place, Place::Queued { .. }));
-    let in_flight = places.iter().any(|place| matches!(place, Place::InFlight { .. }));
-    if let Some(held) = claimed {
-        return Task::Held(held);
+    let place = place(subject, found);
+    evidence.audit(Levels { marker, place, document });
+    let Some(answers) = &found.answers else { return };
+    match answers.claims.get(&task) {
+        Some((node, started_at)) => evidence.claimed(Word {
+            holder: Some(holder(node)),
+            said_at: now,
+            started_at: *started_at,
+            celery_retries: 0,
+            progress: None,
+        }),
+        None => evidence.answered(answers.is_denied(place)),
     }
-    if queued && !in_flight {
-        return Task::Queued { generation };
-    }
-    if in_flight {
-        return Task::Held(running.unwrap_or_else(|| unattributed(generation, found.all_answered && found.all_known)));
-    }
-    if marker.is_some_and(|marker| marker.state == MarkerState::Withdrawn) {
-        return Task::Withdrawn { generation };
-    }
-    let audits = match before {
-        Task::Absent(search) => search.audits + 1,
-        Task::Unread | Task::Queued { .. } | Task::Withdrawn { .. } | Task::Held(_) | Task::Ended(_) => 1,
-    };
-    Task::Absent(Search {
-        marker: marker.map(|marker| marker.generation),
-        audits,
-        denied: found.all_answered,
-        seen: running,
-        blind: false,
-    })
-}
-
-fn unattributed(generation: u32, denied: bool) -> Held {
-    let by = if denied { Holding::Nobody } else { Holding::Unattributed };
-    Held { generation, started_at: None, by, celery_retries: 0, progress: None }
 }
 
 /// A worker was found dead: what it stored before it died is read, then its death counts.
-pub async fn confirm_death(ctx: &Context, entry: &Entry, dead: Task) {
+pub async fn check_death(ctx: &Context, entry: &Entry) {
     let job = &entry.job;
     let id = job.attempt_in_hand();
     let Some(store) = ctx.pools.store(&job.key.namespace, &job.spec.pool) else { return };
@@ -293,13 +316,11 @@ pub async fn confirm_death(ctx: &Context, entry: &Entry, dead: Task) {
         }
     };
     let holder = |node: &Arc<str>| ctx.workers.holder(&job.key.namespace, node);
-    let said = documents.into_iter().flatten().next().and_then(|document| {
-        let seen = evidence::from_document(id, &entry.task, &document, holder, clock::now())?;
-        matches!(seen, Task::Ended(_)).then_some(seen)
-    });
+    let document = documents.into_iter().flatten().next();
+    let said = document.and_then(|document| documents::read(id, &document, holder, clock::now()));
     let mut table = ctx.jobs.lock();
     if table.get(&job.key).is_some_and(|now| now.turn == entry.turn) {
-        table.set_task(&job.key, said.unwrap_or(dead));
+        table.note(&job.key, |_, evidence| evidence.death_checked(said));
     }
     drop(table);
     ctx.jobs.queue.now(job.key.clone());

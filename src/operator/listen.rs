@@ -7,10 +7,11 @@ use futures::StreamExt;
 use jiff::Timestamp;
 
 use super::context::Context;
-use super::evidence;
-use super::observe::held;
+use super::documents;
 use super::pools::Handle;
-use crate::core::observed::{Held, Holding, Liveness, Task};
+use crate::core::evidence::Word;
+use crate::core::job::TaskId;
+use crate::core::observed::Liveness;
 use crate::runtime::clock;
 use crate::store::{Document, Notice, Stage, Store, TaskEvent, WorkerState};
 
@@ -23,11 +24,7 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
     while let Some(notice) = notices.next().await {
         match notice {
             Notice::Result { task, document } => {
-                let document = Document::Whole(document);
-                ctx.jobs.see(task, |entry| {
-                    let holder = |node: &Arc<str>| ctx.workers.holder(&entry.job.key.namespace, node);
-                    evidence::from_document(entry.job.attempt_in_hand(), &entry.task, &document, holder, clock::now())
-                });
+                result(ctx, task, document);
                 pool.load.notify_one();
             }
             Notice::Task(event) => task_event(ctx, &event),
@@ -47,45 +44,42 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
     }
 }
 
-fn task_event(ctx: &Context, event: &TaskEvent) {
-    let began = match event.stage {
-        Stage::Received => None,
-        Stage::Started => Some(event.at.unwrap_or_else(clock::now)),
-        // The result document says these, and more.
-        Stage::Succeeded | Stage::Failed | Stage::Retried | Stage::Revoked { .. } | Stage::Rejected { .. } => return,
-    };
-    ctx.jobs.see(event.task, |entry| {
-        let holder = ctx.workers.holder(&entry.job.key.namespace, &event.node);
-        let before = match &entry.task {
-            Task::Held(held) => Some(held),
-            Task::Absent(search) => search.seen.as_ref(),
-            Task::Unread | Task::Queued { .. } | Task::Withdrawn { .. } => None,
-            Task::Ended(_) => return None, // events come after the document
-        };
-        if is_second_run(before, &event.node, began) {
-            ctx.metrics.duplicate_runs.inc();
-            tracing::warn!(job = %entry.job.key, task.id = %event.task, worker = %event.node, "a task that runs was begun again");
+fn result(ctx: &Context, task: TaskId, document: Vec<u8>) {
+    let document = Document::Whole(document);
+    let entry = ctx.jobs.hear(task, |job, evidence| {
+        let holder = |node: &Arc<str>| ctx.workers.holder(&job.key.namespace, node);
+        if let Some(said) = documents::read(job.attempt_in_hand(), &document, holder, clock::now()) {
+            evidence.told(said);
         }
-        let generation = before.map_or_else(|| published(&entry.task, entry.job.attempt_in_hand().generation), |held| held.generation);
-        let by = Holding::By(holder, Liveness::Alive);
-        Some(Task::Held(held(generation, by, began, before)))
     });
-}
-
-fn published(task: &Task, otherwise: u32) -> u32 {
-    match task {
-        Task::Queued { generation } | Task::Withdrawn { generation } => *generation,
-        Task::Unread | Task::Absent(_) | Task::Held(_) | Task::Ended(_) => otherwise,
+    if let Some(entry) = entry.filter(|entry| entry.evidence.is_unread()) {
+        ctx.pools.read_levels(&entry.job.key.namespace, &entry.job.spec.pool);
     }
 }
 
-/// Whether a task that a living worker runs is begun once more: an unguarded stock worker does that after a blip.
-fn is_second_run(before: Option<&Held>, node: &Arc<str>, began: Option<Timestamp>) -> bool {
-    let (Some(held), Some(began)) = (before, began) else { return false };
-    let (Holding::By(holder, Liveness::Alive | Liveness::Unreachable), Some(first)) = (&held.by, held.started_at)
-    else {
-        return false;
+fn task_event(ctx: &Context, event: &TaskEvent) {
+    let said_at = event.at.unwrap_or_else(clock::now);
+    let started_at = match event.stage {
+        Stage::Received => None,
+        Stage::Started => Some(said_at),
+        // The result document says these, and more.
+        Stage::Succeeded | Stage::Failed | Stage::Retried | Stage::Revoked { .. } | Stage::Rejected { .. } => return,
     };
+    ctx.jobs.hear(event.task, |job, evidence| {
+        let before = evidence.sighting().map(|seen| ctx.workers.judge(&job.key.namespace, seen).1);
+        if is_second_run(evidence.sighting().map(|seen| &seen.word).zip(before), &event.node, started_at) {
+            ctx.metrics.duplicate_runs.inc();
+            tracing::warn!(job = %job.key, task.id = %event.task, worker = %event.node, "a task that runs was begun again");
+        }
+        let holder = Some(ctx.workers.holder(&job.key.namespace, &event.node));
+        evidence.hear(Word { holder, said_at, started_at, celery_retries: 0, progress: None });
+    });
+}
+
+/// Whether a task that a living worker runs is begun once more: an unguarded stock worker does that after a blip.
+fn is_second_run(before: Option<(&Word, Liveness)>, node: &Arc<str>, began: Option<Timestamp>) -> bool {
+    let (Some((word, Liveness::Alive | Liveness::Unreachable)), Some(began)) = (before, began) else { return false };
+    let (Some(holder), Some(first)) = (&word.holder, word.started_at) else { return false };
     // The start is told twice, by the STARTED document and by the event, a moment apart.
     holder.node != *node || began.duration_since(first).as_secs() >= SAME_START.as_secs().cast_signed()
 }

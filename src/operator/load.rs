@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -12,13 +12,11 @@ use kube::core::Status;
 use serde_json::json;
 
 use super::context::Context;
-use super::jobs::Entry;
 use super::pool::{labels, problem_of};
 use super::pools::Handle;
 use super::report::Reporter;
 use super::workers::{DeploymentView, FIELD_MANAGER, mark_busy};
 use crate::core::job::ObjectKey;
-use crate::core::observed::{Holding, Task};
 use crate::core::policy::Policy;
 use crate::core::scale::{Bounds, Held, Load, Scaling, Window, Workers, scale};
 use crate::core::status::PoolProblem;
@@ -30,11 +28,15 @@ use crate::store::{Error, Incarnation, Snapshot, Store};
 const EVERY: Duration = Duration::from_secs(2);
 /// Enqueues within this time are one look at the load.
 const DEBOUNCE: Duration = Duration::from_millis(20);
+/// How often the pool's jobs are gone through.
+const CENSUS_EVERY: Duration = Duration::from_secs(1);
+
 /// Follows the load until Redis does not let us in any more; returns what is wrong.
 pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, reporter: &mut Reporter) -> PoolProblem {
     let mut window = Window::default();
     let mut incarnation: Option<Incarnation> = None;
     let mut recheck: Option<Timestamp> = None;
+    let mut census: Option<Census> = None;
     let mut round_trips = store.round_trips();
     loop {
         let snapshot = match store.snapshot(&pool.queues()).await {
@@ -57,12 +59,16 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, reporter
             }
         }
         incarnation.get_or_insert_with(|| snapshot.incarnation.clone());
-        let view = rescale(ctx, pool, &snapshot, &mut window).await;
+        if census.as_ref().is_none_or(|census| census.taken_at.elapsed() >= CENSUS_EVERY) {
+            census = None;
+        }
+        let census = census.get_or_insert_with(|| Census::take(ctx, pool));
+        let view = rescale(ctx, pool, &snapshot, census.hard_limit, &mut window).await;
         recheck = view.scaling.and_then(|scaling| scaling.recheck).or(recheck.filter(|at| *at > clock::now()));
         let now = store.round_trips();
         ctx.metrics.redis_round_trips.get_or_create(&labels(pool)).inc_by(now.saturating_sub(round_trips));
         round_trips = now;
-        reporter.report(Some((&snapshot, &view))).await;
+        reporter.report(Some((&snapshot, &view, census))).await;
         let pause =
             recheck.map_or(EVERY, |at| super::lease::age(clock::now(), at).clamp(Duration::from_millis(50), EVERY));
         tokio::select! {
@@ -90,7 +96,7 @@ pub struct View {
     pub(super) hard_limit: Duration,
 }
 
-async fn rescale(ctx: &Context, pool: &Handle, snapshot: &Snapshot, window: &mut Window) -> View {
+async fn rescale(ctx: &Context, pool: &Handle, snapshot: &Snapshot, hard_limit: Duration, window: &mut Window) -> View {
     let load = Load {
         queued: snapshot.queues.iter().map(crate::store::QueueLoad::depth).sum(),
         in_flight: snapshot.queues.iter().map(|queue| queue.in_flight).sum(),
@@ -98,7 +104,6 @@ async fn rescale(ctx: &Context, pool: &Handle, snapshot: &Snapshot, window: &mut
     let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     ctx.metrics.queue_depth.get_or_create(&labels(pool)).set(gauge(load.queued));
     ctx.metrics.in_flight.get_or_create(&labels(pool)).set(gauge(load.in_flight));
-    let hard_limit = hard_limit(ctx, pool);
     let deployment =
         pool.spec.deployment_ref.as_ref().map(|named| ObjectKey::new(pool.key.namespace.clone(), named.name.as_str()));
     let known = deployment.as_ref().and_then(|key| ctx.workers.deployment(key));
@@ -134,30 +139,44 @@ async fn rescale(ctx: &Context, pool: &Handle, snapshot: &Snapshot, window: &mut
             Err(error) => tracing::warn!(pool = %pool.key, %error, "workers could not be scaled; trying again"),
         }
     }
-    let (_, ready) = ctx.workers.pods_of(&deployment);
+    let ready = ctx.workers.pods_of(&deployment).iter().filter(|pod| pod.is_ready).count();
+    let ready = u32::try_from(ready).unwrap_or(u32::MAX);
     View { deployment: Some(deployment), known: Some(known), ready, scaling: Some(scaling), contested_by, hard_limit }
 }
 
 /// The Pods that hold a task of this pool.
-pub fn busy_pods(ctx: &Context, pool: &Handle) -> HashSet<Arc<str>> {
+fn busy_pods(ctx: &Context, pool: &Handle) -> HashSet<Arc<str>> {
     let table = ctx.jobs.lock();
-    let holder = |entry: &Entry| match &entry.task {
-        Task::Held(held) => match &held.by {
-            Holding::By(holder, _) => holder.container.as_ref().map(|container| container.pod.clone()),
-            Holding::Unattributed | Holding::Nobody => None,
-        },
-        Task::Unread | Task::Absent(_) | Task::Queued { .. } | Task::Withdrawn { .. } | Task::Ended(_) => None,
-    };
-    table.iter().filter(|entry| pool.owns(entry)).filter_map(holder).collect()
+    let holders = table.iter().filter(|entry| pool.owns(entry)).filter_map(|entry| entry.evidence.holder_now());
+    holders.filter_map(|holder| holder.container.as_ref().map(|container| container.pod.clone())).collect()
 }
 
-/// The longest hard limit of the pool's jobs.
-fn hard_limit(ctx: &Context, pool: &Handle) -> Duration {
-    let table = ctx.jobs.lock();
-    let own =
-        |entry: &crate::operator::jobs::Entry| entry.job.spec.overrides.as_ref().and_then(|overrides| overrides.hard);
-    let of_jobs = table.iter().filter(|entry| pool.owns(entry)).filter_map(own);
-    of_jobs.chain([Policy::resolve(None, &pool.facts.defaults).hard]).max().unwrap_or(Policy::HARD)
+/// What the pool's jobs add up to. It goes through all of them, so it is taken once in a while.
+pub struct Census {
+    taken_at: Instant,
+    /// The longest hard limit.
+    pub(super) hard_limit: Duration,
+    /// Workers that have a task.
+    pub(super) busy: usize,
+    /// When the job was published that waits longest.
+    pub(super) oldest: Option<Timestamp>,
+}
+
+impl Census {
+    fn take(ctx: &Context, pool: &Handle) -> Self {
+        let mut hard_limit = Policy::resolve(None, &pool.facts.defaults).hard;
+        let mut busy: HashSet<Arc<str>> = HashSet::new();
+        let mut oldest: Option<Timestamp> = None;
+        let table = ctx.jobs.lock();
+        for entry in table.iter().filter(|entry| pool.owns(entry)) {
+            let own = entry.job.spec.overrides.as_ref().and_then(|overrides| overrides.hard);
+            hard_limit = hard_limit.max(own.unwrap_or_default());
+            busy.extend(entry.evidence.holder_now().map(|holder| holder.node.clone()));
+            let published_at = entry.evidence.published_at().filter(|_| entry.evidence.is_queued());
+            oldest = [oldest, published_at].into_iter().flatten().min();
+        }
+        Self { taken_at: Instant::now(), hard_limit, busy: busy.len(), oldest }
+    }
 }
 
 /// Applies the one field that we own. Another owner is a conflict, and then it is theirs.

@@ -14,8 +14,8 @@
 mod act;
 mod config;
 mod context;
+mod documents;
 mod error;
-mod evidence;
 mod jobs;
 mod lease;
 mod levels;

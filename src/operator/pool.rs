@@ -11,6 +11,7 @@ use super::pools::{Handle, look_at_jobs};
 use super::report::Reporter;
 use super::{levels, listen, load};
 use crate::api::{CrewWorkerPoolStatus, REDIS_SECRET_LABEL};
+use crate::core::evidence::Evidence;
 use crate::core::status::{PoolProblem, PoolProblemKind};
 use crate::runtime::metrics::PoolLabels;
 use crate::store::{ConnectError, Error, Keys, Secret, Settings, Store};
@@ -66,6 +67,8 @@ async fn forget(pool: &Handle, store: &Store) {
 }
 
 fn connected(ctx: &Context, pool: &Handle, store: &Store) {
+    // What happened while Redis was not heard is not known: everything is read again before anything is decided.
+    ctx.jobs.lock().note_all(|entry| pool.owns(entry), Evidence::unread_if_published);
     if pool.set(None, Some(store.clone())) {
         tracing::info!(pool = %pool.key, "pool connected");
         look_at_jobs(ctx, &pool.key);

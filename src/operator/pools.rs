@@ -1,10 +1,12 @@
 //! The pools there are, and how their jobs see them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use crate::api::Guard;
 use futures::StreamExt;
+use jiff::Timestamp;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, ResourceExt};
@@ -19,6 +21,9 @@ use crate::core::job::{Job, ObjectKey, TaskId};
 use crate::core::observed::{Pool, PoolFacts};
 use crate::core::status::{PoolProblem, PoolProblemKind};
 use crate::store::{MarkerId, Queue, Store};
+
+/// How much sooner than it may be a result is taken for expired: two audits, and what clocks may differ.
+const AUDIT_MARGIN: Duration = Duration::from_mins(3);
 
 /// All pools by name.
 #[derive(Default)]
@@ -47,6 +52,8 @@ pub struct Handle {
     /// Ends everything that serves this pool.
     pub stop: CancellationToken,
     state: RwLock<State>,
+    /// When the last full audit began, and when the one before.
+    audits: Mutex<(Option<Timestamp>, Option<Timestamp>)>,
     finished: Mutex<Vec<MarkerId>>,
 }
 
@@ -78,8 +85,35 @@ impl Handle {
             over: Notify::new(),
             stop: CancellationToken::new(),
             state: RwLock::new(State { problem: Some(problem), store: None }),
+            audits: Mutex::new((
+                pool.status.as_ref().and_then(|status| status.audited_at.as_ref()).map(|at| at.0),
+                None,
+            )),
             finished: Mutex::default(),
         }
+    }
+
+    fn audits(&self) -> MutexGuard<'_, (Option<Timestamp>, Option<Timestamp>)> {
+        self.audits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every unfinished job was compared with Redis, from this time on.
+    pub fn audited(&self, began_at: Timestamp) {
+        let mut audits = self.audits();
+        *audits = (Some(began_at), audits.0);
+    }
+
+    /// Until when everything that was found has been acted on, or has had the time of one more audit to be.
+    pub fn known_at(&self) -> Option<Timestamp> {
+        self.audits().1
+    }
+
+    /// The latest time at which an attempt must have been published to have ended, and its result to have expired,
+    /// while nobody watched; `None` when somebody did.
+    pub fn unwatched(&self, now: Timestamp) -> Option<Timestamp> {
+        let kept = self.facts.result_expires.saturating_sub(AUDIT_MARGIN);
+        let expired = now.checked_sub(kept).ok()?;
+        self.audits().0.is_some_and(|audited_at| audited_at < expired).then_some(expired)
     }
 
     /// The pool's queues as Redis names them.

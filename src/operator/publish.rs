@@ -18,7 +18,7 @@ const ORIGIN: &str = "crewjob-operator";
 /// `headers.retries` says how many runs came before, so that Celery's own retries share the job's budget, and
 /// `crewjob_uid` tells the task that retries are the operator's.
 pub fn message(job: &Job, object: &CrewJob, publication: &Publication) -> Message {
-    let Publication { id, queue, priority, limits: (hard, soft), again: _ } = publication;
+    let Publication { id, queue, priority, limits: (hard, soft), spec_hash, again: _ } = publication;
     let (args, kwargs) = object.call();
     let mut call = Call::new(&*job.spec.task, id.task.to_string(), &**queue);
     call.delivery_tag = id.tag();
@@ -42,6 +42,7 @@ pub fn message(job: &Job, object: &CrewJob, publication: &Publication) -> Messag
         id: *id,
         queue: queue.clone(),
         priority: *priority,
+        spec: *spec_hash,
         envelope: call.envelope().encode(),
     }
 }

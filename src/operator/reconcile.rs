@@ -7,8 +7,10 @@ use jiff::Timestamp;
 
 use super::act::act;
 use super::context::Context;
+use super::lease::Leadership;
 use super::levels;
 use super::observe::{Observation, observe};
+use super::queue::WorkQueue;
 use crate::core::decide::decide;
 use crate::core::job::ObjectKey;
 use crate::core::plan::Next;
@@ -24,23 +26,30 @@ const MAX_BACKOFF: Duration = Duration::from_secs(30);
 pub async fn run(ctx: Arc<Context>) {
     loop {
         let key = ctx.jobs.queue.next().await;
-        if ctx.leadership.holds() {
+        if may_act(&ctx.leadership, &ctx.jobs.queue, &key) {
             reconcile(&ctx, &key).await;
-        } else {
-            // The renewal may only be late: a key that is dropped now would stand still for ever.
-            ctx.jobs.queue.at(key.clone(), clock::now().checked_add(STALE_LEASE).unwrap_or(Timestamp::MAX));
         }
         ctx.jobs.queue.done(key);
     }
 }
 
+/// Whether the claim on the Lease is fresh enough to act on; else the job's turn comes again. The renewal may only be
+/// late: a key that is dropped now would stand still for ever.
+fn may_act(leadership: &Leadership, queue: &WorkQueue<ObjectKey>, key: &ObjectKey) -> bool {
+    let holds = leadership.holds();
+    if !holds {
+        queue.at(key.clone(), clock::now().checked_add(STALE_LEASE).unwrap_or(Timestamp::MAX));
+    }
+    holds
+}
+
 async fn reconcile(ctx: &Context, key: &ObjectKey) {
-    let Some(Observation { entry, seen, death_is_news }) = observe(ctx, key) else {
+    let Some(Observation { entry, seen, must_check }) = observe(ctx, key) else {
         ctx.jobs.queue.forget(key);
         return;
     };
-    if death_is_news {
-        return levels::confirm_death(ctx, &entry, seen.task).await;
+    if must_check {
+        return levels::check_death(ctx, &entry).await;
     }
     let now = clock::now();
     let plan = decide(&entry.job, &seen, now);
@@ -60,5 +69,24 @@ async fn reconcile(ctx: &Context, key: &ObjectKey) {
             tracing::warn!(job = %key, error = %chain(&error), retry_in = ?wait, "job could not be brought forward");
             ctx.jobs.queue.at(key.clone(), now.checked_add(wait).unwrap_or(now));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_job_whose_turn_comes_while_the_lease_is_renewed_late_has_its_turn_afterwards() {
+        let (queue, key) = (WorkQueue::new(), ObjectKey::new("team", "a"));
+        let leadership = Leadership::stale();
+        queue.now(key.clone());
+        let turn = queue.next().await;
+        assert!(!may_act(&leadership, &queue, &turn));
+        queue.done(turn);
+        leadership.renewed_now();
+        let again = tokio::select! { key = queue.next() => key, () = queue.run_timers() => unreachable!() };
+        assert_eq!(again, key);
+        assert!(may_act(&leadership, &queue, &again));
     }
 }

@@ -1,6 +1,5 @@
 //! The status of a pool: its load, its workers, and what keeps it from working.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,15 +10,14 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use super::context::Context;
-use super::load::View;
+use super::load::{Census, View};
 use super::pools::Handle;
 use crate::api::{
     BandStatus, ConditionType, CrewWorkerPool, CrewWorkerPoolStatus, QueueStatus, Reason, Replicas, Verdict,
     merge_patch, set_condition,
 };
-use crate::core::observed::{Holding, Task};
 use crate::core::scale::GRACE_MARGIN;
-use crate::core::status::{Phase, PoolProblem};
+use crate::core::status::PoolProblem;
 use crate::runtime::clock;
 use crate::runtime::metrics::{WriteOutcome, Written};
 use crate::store::Snapshot;
@@ -42,15 +40,16 @@ impl Reporter {
     }
 
     /// Reports what was seen, or only what keeps the pool from working.
-    pub async fn report(&mut self, seen: Option<(&Snapshot, &View)>) {
+    pub async fn report(&mut self, seen: Option<(&Snapshot, &View, &Census)>) {
         let mut status = self.written.clone();
         status.observed_generation = Some(self.pool.generation);
         let problem = self.pool.problem();
-        if let Some((snapshot, view)) = seen {
-            numbers(&self.ctx, &self.pool, &mut status, snapshot, view);
+        if let Some((snapshot, view, census)) = seen {
+            numbers(&mut status, snapshot, view, census);
         }
+        status.audited_at = self.pool.known_at().map(|at| Time(Timestamp::from_second(at.as_second()).unwrap_or(at)));
         let now = Time(Timestamp::from_second(clock::now().as_second()).unwrap_or_default());
-        for verdict in verdicts(problem.as_ref(), seen.map(|(_, view)| view), &self.pool) {
+        for verdict in verdicts(problem.as_ref(), seen.map(|(_, view, _)| view), &self.pool) {
             set_condition(&mut status.conditions, verdict, Some(self.pool.generation), now.clone());
         }
         if status == self.written {
@@ -77,7 +76,7 @@ impl Reporter {
     }
 }
 
-fn numbers(ctx: &Context, pool: &Handle, status: &mut CrewWorkerPoolStatus, snapshot: &Snapshot, view: &View) {
+fn numbers(status: &mut CrewWorkerPoolStatus, snapshot: &Snapshot, view: &View, census: &Census) {
     let large = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     let small = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
     status.queues = snapshot
@@ -97,26 +96,11 @@ fn numbers(ctx: &Context, pool: &Handle, status: &mut CrewWorkerPoolStatus, snap
     status.depth = status.queues.iter().map(|queue| queue.depth).sum();
     status.in_flight = status.queues.iter().map(|queue| queue.in_flight).sum();
     status.redis_run_id = Some(snapshot.incarnation.run_id.to_string());
-    let table = ctx.jobs.lock();
-    let ours = table.iter().filter(|entry| pool.owns(entry));
-    let mut busy: HashSet<Arc<str>> = HashSet::new();
-    let mut oldest: Option<Timestamp> = None;
-    for entry in ours {
-        if let Task::Held(held) = &entry.task
-            && let Holding::By(holder, _) = &held.by
-        {
-            busy.insert(holder.node.clone());
-        }
-        let waits = matches!(entry.task, Task::Queued { .. }) && entry.job.status.phase != Phase::Running;
-        if let Some(at) = entry.enqueued_at.filter(|_| waits) {
-            oldest = Some(oldest.map_or(at, |oldest| oldest.min(at)));
-        }
-    }
-    status.oldest_queued_at = oldest.map(|at| Time(Timestamp::from_second(at.as_second()).unwrap_or(at)));
+    status.oldest_queued_at = census.oldest.map(|at| Time(Timestamp::from_second(at.as_second()).unwrap_or(at)));
     status.replicas = view.scaling.map(|scaling| Replicas {
         desired: small(scaling.desired),
         ready: small(view.ready),
-        busy: i32::try_from(busy.len()).unwrap_or(i32::MAX),
+        busy: i32::try_from(census.busy).unwrap_or(i32::MAX),
     });
 }
 

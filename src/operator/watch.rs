@@ -18,7 +18,6 @@ use super::context::Context;
 use super::jobs::{Applied, Entry};
 use crate::api::{CrewJob, UNFINISHED};
 use crate::core::job::ObjectKey;
-use crate::core::observed::Task;
 use crate::store::{MarkerId, Withdrawn};
 
 use super::act::TERMINATE;
@@ -97,7 +96,7 @@ impl Context {
             Applied::Changed => {}
             Applied::Replaced(old) => self.abandon(*old),
         }
-        if self.jobs.lock().get(&key).is_some_and(|entry| entry.task == Task::Unread) {
+        if self.jobs.lock().get(&key).is_some_and(|entry| entry.evidence.is_unread()) {
             self.pools.read_levels(&namespace, &pool);
         }
         self.jobs.queue.now(key);
@@ -107,7 +106,7 @@ impl Context {
     fn abandon(&self, entry: Entry) {
         let job = entry.job;
         let Some(store) = self.pools.store(&job.key.namespace, &job.spec.pool) else { return };
-        if job.status.attempt.is_none() && !matches!(entry.task, Task::Queued { .. } | Task::Held(_) | Task::Ended(_)) {
+        if job.status.attempt.is_none() && !entry.evidence.is_out() {
             return;
         }
         let (id, epoch) = (job.attempt_in_hand(), self.epoch());

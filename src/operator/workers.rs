@@ -14,8 +14,9 @@ use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Resource, ResourceExt};
 
 use super::context::Context;
+use crate::core::evidence::{LastRun, Sighting};
 use crate::core::job::ObjectKey;
-use crate::core::observed::{Held, Holding, Liveness};
+use crate::core::observed::Liveness;
 use crate::core::status::{Container, Holder};
 use crate::runtime::metrics::{WriteOutcome, Written};
 
@@ -42,17 +43,28 @@ pub struct Known {
 
 /// A Pod, as far as it matters.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own that Kubernetes tells")]
 pub struct PodView {
     uid: Arc<str>,
     labels: BTreeMap<String, String>,
-    /// The container that runs the worker, when it has started.
+    /// The container that runs the worker or ran it last, when it has started.
     container: Option<Container>,
-    running: bool,
+    /// Its start, and its end.
+    last_run: Option<LastRun>,
     ready: bool,
     over: bool,
     /// Whether its deletion cost says that it is busy.
     marked_busy: bool,
+}
+
+/// A Pod in which a worker runs.
+pub struct WorkerPod {
+    /// Name of the Pod.
+    pub name: Arc<str>,
+    /// When the worker's container started.
+    pub started_at: Timestamp,
+    /// Whether it is ready.
+    pub is_ready: bool,
+    is_marked_busy: bool,
 }
 
 /// A Deployment, as far as it matters.
@@ -79,44 +91,32 @@ impl Workers {
 
     /// The worker behind a Celery node name: `crew@pod-name` is the Pod of that name.
     pub fn holder(&self, namespace: &Arc<str>, node: &Arc<str>) -> Holder {
-        let pod = node.rsplit_once('@').map_or(&**node, |(_, host)| host);
-        let key = ObjectKey::new(namespace.clone(), pod);
-        let container = self.read().pods.get(&key).filter(|pod| pod.running).and_then(|pod| pod.container.clone());
+        let key = ObjectKey::new(namespace.clone(), host_of(node));
+        let container = self.read().pods.get(&key).filter(|pod| pod.is_running()).and_then(|pod| pod.container.clone());
         Holder { node: node.clone(), container }
     }
 
-    /// The same evidence, with what Kubernetes says of its holder now.
-    pub fn judged(&self, namespace: &Arc<str>, held: &Held) -> Held {
-        let by = match &held.by {
-            nobody @ (Holding::Unattributed | Holding::Nobody) => nobody.clone(),
-            Holding::By(holder, _) => {
-                // A Pod may have been unknown when its worker first spoke.
-                let holder =
-                    if holder.container.is_none() { self.holder(namespace, &holder.node) } else { holder.clone() };
-                let liveness = self.liveness(namespace, &holder, held.started_at);
-                Holding::By(holder, liveness)
-            }
+    /// Who was seen, and what Kubernetes says of him now.
+    pub fn judge(&self, namespace: &Arc<str>, seen: &Sighting) -> (Holder, Liveness) {
+        let Some(known) = seen.word.holder.clone() else {
+            return (Holder { node: "".into(), container: None }, Liveness::Alive);
         };
-        Held { by, ..held.clone() }
+        // A Pod may have been unknown when its worker first spoke.
+        let holder = if known.container.is_none() { self.holder(namespace, &known.node) } else { known };
+        let liveness = self.liveness(namespace, &holder, seen.word.said_at);
+        (holder, liveness)
     }
 
-    fn liveness(&self, namespace: &Arc<str>, holder: &Holder, started_at: Option<Timestamp>) -> Liveness {
+    fn liveness(&self, namespace: &Arc<str>, holder: &Holder, seen_at: Timestamp) -> Liveness {
         let Some(container) = &holder.container else { return Liveness::Alive };
         let known = self.read();
         if !known.listed.contains(namespace) {
             return Liveness::Alive;
         }
-        // A container that started after the run began is not the one that began it. Kubernetes counts whole seconds.
-        let too_young = started_at.is_some_and(|began| began.as_second() < container.started_at.as_second());
-        match known.pods.get(&ObjectKey::new(namespace.clone(), container.pod.clone())) {
-            None => Liveness::Dead,
-            Some(pod) if pod.uid != container.pod_uid || pod.over || too_young => Liveness::Dead,
-            Some(pod) => match &pod.container {
-                Some(now) if now.id == container.id && pod.running => Liveness::Alive,
-                Some(_) => Liveness::Dead,
-                None => Liveness::Alive,
-            },
-        }
+        let is_dead = known.pods.get(&ObjectKey::new(namespace.clone(), container.pod.clone())).is_none_or(|pod| {
+            pod.uid != container.pod_uid || pod.over || pod.last_run.is_some_and(|run| run.is_over_since(seen_at))
+        });
+        if is_dead { Liveness::Dead } else { Liveness::Alive }
     }
 
     /// The Deployment of that name.
@@ -124,37 +124,33 @@ impl Workers {
         self.read().deployments.get(key).cloned()
     }
 
-    /// Names of the Deployment's Pods that could run a worker, and how many are ready.
-    pub fn pods_of(&self, deployment: &ObjectKey) -> (Vec<Arc<str>>, u32) {
+    /// The Deployment's Pods in which a worker runs.
+    pub fn pods_of(&self, deployment: &ObjectKey) -> Vec<WorkerPod> {
         let known = self.read();
         let Some(selector) = known.deployments.get(deployment).map(|view| &view.selector) else {
-            return (Vec::new(), 0);
+            return Vec::new();
         };
         let matching = known.pods.iter().filter(|(key, pod)| {
             key.namespace == deployment.namespace
                 && !pod.over
                 && selector.iter().all(|(label, value)| pod.labels.get(label) == Some(value))
         });
-        matching.fold((Vec::new(), 0), |(mut names, ready), (key, pod)| {
-            if pod.container.is_some() {
-                names.push(key.name.clone());
-            }
-            (names, ready + u32::from(pod.ready))
-        })
+        let running = matching.filter_map(|(key, pod)| {
+            let started_at = pod.last_run.filter(|_| pod.is_running())?.started_at;
+            Some(WorkerPod { name: key.name.clone(), started_at, is_ready: pod.ready, is_marked_busy: pod.marked_busy })
+        });
+        running.collect()
     }
 
     /// The Deployment's Pods whose deletion cost does not say what they do, and whether they are busy.
     fn mismarked(&self, deployment: &ObjectKey, busy: &HashSet<Arc<str>>) -> Vec<(Arc<str>, bool)> {
-        let (names, _) = self.pods_of(deployment);
-        let known = self.read();
-        let marked = |name: &Arc<str>| {
-            let key = ObjectKey::new(deployment.namespace.clone(), name.clone());
-            known.pods.get(&key).is_some_and(|pod| pod.marked_busy)
-        };
-        names
-            .into_iter()
-            .map(|name| (name.clone(), busy.contains(&name)))
-            .filter(|(name, busy)| marked(name) != *busy)
+        let marked = self.pods_of(deployment).into_iter().map(|pod| {
+            let is_busy = busy.contains(&pod.name);
+            (pod.name, is_busy, pod.is_marked_busy)
+        });
+        marked
+            .filter(|(_, is_busy, is_marked)| is_busy != is_marked)
+            .map(|(name, is_busy, _)| (name, is_busy))
             .collect()
     }
 
@@ -253,20 +249,17 @@ pub async fn watch_deployments(ctx: Arc<Context>, namespace: Arc<str>) {
 
 /// A Pod changed: its tasks may have lost their holder.
 fn look_at_held(ctx: &Context, namespace: &Arc<str>) {
-    use crate::core::observed::Task;
-    ctx.jobs.look_at(|entry| {
-        let seen = match &entry.task {
-            Task::Held(held) => Some(held),
-            Task::Absent(search) => search.seen.as_ref(),
-            Task::Unread | Task::Queued { .. } | Task::Withdrawn { .. } | Task::Ended(_) => None,
-        };
-        entry.job.key.namespace == *namespace && seen.is_some_and(|held| matches!(held.by, Holding::By(..)))
-    });
+    ctx.jobs.look_at(|entry| entry.job.key.namespace == *namespace && entry.evidence.holder().is_some());
     ctx.pools.refresh_namespace(namespace);
 }
 
 fn key_of<K: Resource>(object: &K) -> Option<ObjectKey> {
     Some(ObjectKey::new(object.namespace()?, object.name_any()))
+}
+
+/// The Pod of a node `crew@pod-name`.
+pub fn host_of(node: &str) -> &str {
+    node.rsplit_once('@').map_or(node, |(_, host)| host)
 }
 
 impl PodView {
@@ -275,29 +268,54 @@ impl PodView {
         let statuses = status.and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
         let worker = statuses.iter().find(|status| status.name == "worker").or(statuses.first());
         let phase = status.and_then(|status| status.phase.as_deref());
+        let run = worker.and_then(Run::of);
         Self {
             uid: pod.uid().unwrap_or_default().into(),
             labels: pod.labels().clone(),
-            container: worker.and_then(|status| container(pod, status)),
-            running: worker.is_some_and(|worker| worker.state.as_ref().is_some_and(|state| state.running.is_some())),
+            container: run.as_ref().and_then(|run| run.container(pod)),
+            last_run: run.map(|run| run.times),
             ready: worker.is_some_and(|worker| worker.ready),
             over: matches!(phase, Some("Succeeded" | "Failed")),
             marked_busy: pod.annotations().get(DELETION_COST).is_some_and(|cost| cost == BUSY_COST),
         }
     }
+
+    fn is_running(&self) -> bool {
+        self.last_run.is_some_and(|run| run.finished_at.is_none())
+    }
 }
 
-/// The current or last run of a container.
-fn container(pod: &Pod, status: &ContainerStatus) -> Option<Container> {
-    let state = status.state.as_ref()?;
-    let running = state.running.as_ref().and_then(|running| running.started_at.as_ref());
-    let started_at = running.or(state.terminated.as_ref().and_then(|over| over.started_at.as_ref()))?;
-    Some(Container {
-        pod: pod.name_any().into(),
-        pod_uid: pod.uid()?.into(),
-        id: status.container_id.as_deref()?.into(),
-        started_at: started_at.0,
-    })
+/// The current run of a container, or the last one when it waits to be started again.
+struct Run {
+    id: Option<String>,
+    times: LastRun,
+}
+
+impl Run {
+    fn of(status: &ContainerStatus) -> Option<Self> {
+        let state = status.state.as_ref();
+        if let Some(running) = state.and_then(|state| state.running.as_ref()) {
+            let started_at = running.started_at.as_ref()?.0;
+            return Some(Self { id: status.container_id.clone(), times: LastRun { started_at, finished_at: None } });
+        }
+        let last = status.last_state.as_ref();
+        let over =
+            state.and_then(|state| state.terminated.as_ref()).or(last.and_then(|last| last.terminated.as_ref()))?;
+        let finished_at = over.finished_at.as_ref().map(|time| time.0);
+        // Of a container that was lost in a reboot of its Node the kubelet knows no times.
+        let started_at = over.started_at.as_ref().map(|time| time.0).or(finished_at)?;
+        let id = over.container_id.clone().or_else(|| status.container_id.clone());
+        Some(Self { id, times: LastRun { started_at, finished_at: finished_at.or(Some(started_at)) } })
+    }
+
+    fn container(&self, pod: &Pod) -> Option<Container> {
+        Some(Container {
+            pod: pod.name_any().into(),
+            pod_uid: pod.uid()?.into(),
+            id: self.id.as_deref()?.into(),
+            started_at: self.times.started_at,
+        })
+    }
 }
 
 impl DeploymentView {

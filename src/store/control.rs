@@ -18,15 +18,16 @@ use crate::wire::{Object, Value};
 /// How long workers are given to answer, as in Celery.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Tasks that one question asks about.
+const QUESTION: usize = 1000;
+
 /// What a worker says about its tasks.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Node {
     /// Node name.
     pub name: Arc<str>,
-    /// Those of our tasks that run.
-    pub active: Vec<RunningTask>,
-    /// Those of our tasks that it has taken and that do not run yet.
-    pub reserved: Vec<RunningTask>,
+    /// Those of the tasks asked for that it has: running, reserved, or waiting for their time.
+    pub tasks: Vec<RunningTask>,
 }
 
 /// A task that a worker has.
@@ -83,21 +84,25 @@ impl Store {
         Ok(listening)
     }
 
-    /// Asks all workers which of our tasks they have. Workers that shut down do not answer, although they may still run
-    /// tasks.
-    pub async fn nodes(&self) -> Result<Vec<Node>, Error> {
-        let (active, reserved) = tokio::try_join!(self.inspect(Request::active()), self.inspect(Request::reserved()))?;
-        let mut nodes: HashMap<Arc<str>, Node> = HashMap::new();
-        for (name, answer) in active {
-            nodes.entry(name).or_default().active = tasks(&answer);
-        }
-        for (name, answer) in reserved {
-            // Silence about what runs is not the same as running nothing.
-            if let Some(node) = nodes.get_mut(&name) {
-                node.reserved = tasks(&answer);
+    /// Asks all workers which of these tasks they have. Workers that shut down do not answer, although they may still run
+    /// tasks; those that answer are all listed, whether they have any or not.
+    ///
+    /// `query_task` answers for everything that a worker has received and not finished in one go. `active` and `reserved`
+    /// are two questions, and a task that is begun in between is in neither answer.
+    pub async fn holders(&self, tasks: &[TaskId]) -> Result<Vec<Node>, Error> {
+        let mut nodes: HashMap<Arc<str>, (usize, Vec<RunningTask>)> = HashMap::new();
+        let questions = tasks.chunks(QUESTION);
+        let asked = questions.len();
+        for tasks in questions {
+            let question = Request::query_task(tasks.iter().map(TaskId::to_string).collect());
+            for (name, answer) in self.inspect(question).await? {
+                let (answers, has) = nodes.entry(name).or_default();
+                *answers += 1;
+                has.extend(TaskInfo::query(&answer).into_iter().filter_map(|(_, info)| RunningTask::of(&info)));
             }
         }
-        Ok(nodes.into_iter().map(|(name, node)| Node { name, ..node }).collect())
+        let answered_all = nodes.into_iter().filter(|(_, (answers, tasks))| *answers == asked || !tasks.is_empty());
+        Ok(answered_all.map(|(name, (_, tasks))| Node { name, tasks }).collect())
     }
 
     /// Asks all workers how they are set up.
@@ -190,14 +195,13 @@ fn said(nodes: Object) -> impl Iterator<Item = (Arc<str>, Value)> {
     nodes.into_iter().filter(|(_, answer)| error_of(answer).is_none()).map(|(node, answer)| (node.into(), answer))
 }
 
-/// Those of our tasks that an answer names.
-fn tasks(answer: &Value) -> Vec<RunningTask> {
-    let described = TaskInfo::list(answer).into_iter().filter_map(|info| {
-        Some(RunningTask {
+impl RunningTask {
+    /// A task as a worker describes it; `None` when it is not ours.
+    fn of(info: &TaskInfo) -> Option<Self> {
+        Some(Self {
             task: TaskId::parse(&info.id)?,
-            started_at: info.time_start.and_then(|seconds| moment(seconds.as_f64())),
+            started_at: info.time_start.as_ref().and_then(|seconds| moment(seconds.as_f64())),
             acknowledged: info.acknowledged.unwrap_or(false),
         })
-    });
-    described.collect()
+    }
 }

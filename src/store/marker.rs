@@ -7,12 +7,13 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{Error, Store};
-use crate::core::job::{Priority, TaskId};
+use crate::core::job::{Priority, SpecHash, TaskId};
 
 const ACT: &str = "reading markers";
 
 /// Fields of the hash that make a [`Marker`], in the order in which scripts return them.
-pub(super) const FIELDS: [&str; 9] = ["uid", "name", "attempt", "gen", "tag", "queue", "priority", "state", "at"];
+pub(super) const FIELDS: [&str; 10] =
+    ["uid", "name", "attempt", "gen", "tag", "queue", "priority", "state", "at", "spec"];
 
 static FORGET: LazyLock<redis::Script> = LazyLock::new(|| redis::Script::new(include_str!("lua/forget.lua")));
 
@@ -53,6 +54,8 @@ pub struct Marker {
     pub state: MarkerState,
     /// When the attempt was first published, by the clock of Redis.
     pub at: Timestamp,
+    /// Digest of what was published.
+    pub spec: Option<SpecHash>,
 }
 
 /// What became of a published message, as far as we did it.
@@ -86,6 +89,7 @@ impl Marker {
             priority: Priority::clamped(text(&"priority")?.parse().ok()?),
             state: if text(&"state")? == "withdrawn" { MarkerState::Withdrawn } else { MarkerState::Queued },
             at: Timestamp::from_millisecond(text(&"at")?.parse().ok()?).ok()?,
+            spec: text(&"spec").and_then(SpecHash::parse),
         })
     }
 }

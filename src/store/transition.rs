@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::link::fenced;
 use super::marker::{Marker, MarkerId};
 use super::{Error, Store};
-use crate::core::job::{AttemptId, Priority, TaskId};
+use crate::core::job::{AttemptId, Priority, SpecHash, TaskId};
 use crate::core::plan::InPlaceOf;
 
 static CLAIM: LazyLock<Script> = fenced!("lua/claim.lua");
@@ -40,6 +40,8 @@ pub struct Message {
     pub queue: Arc<str>,
     /// The job's priority; the envelope's must be its Celery value.
     pub priority: Priority,
+    /// Digest of what it runs.
+    pub spec: SpecHash,
     /// The encoded envelope.
     pub envelope: Vec<u8>,
 }
@@ -205,12 +207,12 @@ impl Store {
 
     /// Adds what every publishing script takes: marker and list as keys, then epoch, envelope and the marker's fields.
     fn describe(&self, call: &mut ScriptInvocation<'_>, epoch: Epoch, message: &Message) {
-        let Message { uid, namespace: _, name, id, queue, priority, envelope } = message;
+        let Message { uid, namespace: _, name, id, queue, priority, spec, envelope } = message;
         let names = &self.0.names;
         call.key(names.marker(&message.marker())).key(names.list(queue, *priority));
         call.arg(epoch.0).arg(&envelope[..]).arg(KEPT_MESSAGE);
         call.arg(uid.to_string()).arg(&**name).arg(id.number).arg(id.generation).arg(id.tag()).arg(&**queue);
-        call.arg(priority.get());
+        call.arg(priority.get()).arg(spec.to_string());
     }
 
     /// Runs a script that needs a message's exact bytes. Those of large messages are looked for on the list first.

@@ -11,7 +11,7 @@ mod withdrawing;
 
 use std::sync::Arc;
 
-use crewjob::core::job::{AttemptId, Priority, TaskId};
+use crewjob::core::job::{AttemptId, Priority, SpecHash, TaskId};
 use crewjob::store::{Epoch, Message, Queue, Secret, Settings, Store};
 use crewjob::wire::{Call, Object, Value};
 use uuid::Uuid;
@@ -60,7 +60,8 @@ fn message_of(id: AttemptId, job: u128, priority: i32, padding: &str) -> Message
     call.priority = priority.celery().into();
     let envelope = call.envelope().encode();
     let (namespace, name) = ("team".into(), format!("job-{job}").into());
-    Message { uid: uid(job), namespace, name, id, queue: Arc::from("crew_jobs"), priority, envelope }
+    let spec = SpecHash([7; 16]);
+    Message { uid: uid(job), namespace, name, id, queue: Arc::from("crew_jobs"), priority, spec, envelope }
 }
 
 /// The same attempt, published again.

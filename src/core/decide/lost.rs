@@ -26,13 +26,16 @@ impl InPool<'_> {
                 Holding::By(_, Liveness::Dead) | Holding::Nobody if search.blind => {
                     return self.ended_unseen(Some(held));
                 }
-                Holding::By(_, Liveness::Dead) | Holding::Nobody => return self.worker_lost(held, in_place_of, None),
+                // A worker that had not begun has lost nothing: its message would still be in flight.
+                Holding::By(_, Liveness::Dead) | Holding::Nobody if held.started_at.is_some() => {
+                    return self.worker_lost(held, in_place_of, None);
+                }
                 Holding::By(_, Liveness::Alive | Liveness::Unreachable)
                     if held.started_at.is_some() || !search.denied =>
                 {
                     return self.acknowledged_early(held);
                 }
-                Holding::By(..) | Holding::Unattributed => {}
+                Holding::By(..) | Holding::Nobody | Holding::Unattributed => {}
             }
         }
         if !search.denied {

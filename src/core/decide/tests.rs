@@ -57,6 +57,7 @@ fn scene() -> Scene {
         status: Status::default(),
     };
     let seen = Observed {
+        spec_hash: None,
         pool: Pool::Ready(Arc::new(pool())),
         of: job.attempt_in_hand().task,
         enqueued_at: None,

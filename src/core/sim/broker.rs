@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::super::job::{AttemptId, TaskId};
+use super::super::job::{AttemptId, SpecHash, TaskId};
 use super::super::observed::Ending;
 use super::super::plan::InPlaceOf;
 
@@ -12,6 +12,7 @@ use super::super::plan::InPlaceOf;
 pub struct Message {
     pub job: usize,
     pub id: AttemptId,
+    pub spec: SpecHash,
 }
 
 /// Delivery tag: task and generation.
@@ -38,6 +39,8 @@ pub struct Marker {
     pub number: u32,
     pub generation: u32,
     pub withdrawn: bool,
+    pub at: i64,
+    pub spec: SpecHash,
 }
 
 /// A result document.
@@ -183,7 +186,10 @@ impl Broker {
 
     fn publish(&mut self, message: Message) {
         let AttemptId { number, task, generation } = message.id;
-        self.markers.insert(task, Marker { job: message.job, number, generation, withdrawn: false });
+        self.markers.insert(
+            task,
+            Marker { job: message.job, number, generation, withdrawn: false, at: self.now, spec: message.spec },
+        );
         self.queue.push_back(message);
         *self.published.entry((message.tag(), self.flushes)).or_default() += 1;
     }
@@ -197,12 +203,13 @@ impl Broker {
         if self.markers.get(&id.task).is_some_and(|marker| marker.generation != id.generation) {
             return Reply::Refused;
         }
-        let job = self.queue.iter().find(|message| message.id.task == id.task).map(|message| message.job);
+        let found =
+            self.queue.iter().find(|message| message.id.task == id.task).map(|message| (message.job, message.spec));
         self.queue.retain(|message| message.id.task != id.task);
-        match job {
-            Some(job) if self.queue.len() < queued => {
+        match found {
+            Some((job, spec)) if self.queue.len() < queued => {
                 let AttemptId { number, task, generation } = id;
-                self.markers.insert(task, Marker { job, number, generation, withdrawn: true });
+                self.markers.insert(task, Marker { job, number, generation, withdrawn: true, at: self.now, spec });
                 Reply::Done
             }
             _ => Reply::Refused,

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::super::evidence::{Document, Evidence};
 use super::super::job::{Job, TaskId};
 use super::broker::Message;
-use super::observe::Notes;
 use super::pass::Pass;
+use super::say;
 use super::world::{Event, World};
-use super::{millis, say};
 
 const LEASE: i64 = 10_000;
 const TICK: i64 = 2_000;
@@ -24,7 +24,7 @@ pub struct Operator {
     pub epoch: Option<u64>,
     /// Unfinished jobs as its watch and its own writes have them.
     pub cache: BTreeMap<usize, (u64, Job)>,
-    pub notes: BTreeMap<usize, Notes>,
+    pub notes: BTreeMap<usize, Evidence>,
     /// When it last read Redis, or a leader before it completed an audit.
     pub read_at: i64,
     pub passes: BTreeMap<usize, Pass>,
@@ -49,6 +49,8 @@ pub enum Order {
     Watch { job: usize, version: u64, is: Box<Job> },
     /// A worker's event.
     Hear(Heard),
+    /// A result document, as it was when it was stored.
+    Told { job: usize, task: TaskId, document: Box<Document> },
 }
 
 /// What a worker's event says.
@@ -81,6 +83,7 @@ impl World {
             Order::Look { job } => self.look(operator, job),
             Order::Watch { job, version, is } => self.watched(operator, job, version, *is),
             Order::Hear(heard) => self.heard(operator, &heard),
+            Order::Told { job, task, document } => self.told_of(operator, job, task, *document),
         }
     }
 
@@ -169,10 +172,12 @@ impl World {
     }
 
     /// A result message on Redis.
-    pub fn hint(&mut self, job: usize) {
+    pub fn hint(&mut self, job: usize, task: TaskId) {
+        let Some(document) = self.broker.look(task).document.map(|document| self.told(&document)) else { return };
         for operator in self.leaders() {
             if !self.is_lost() {
-                self.order_after(operator, 1, 30, Order::Look { job });
+                let document = Box::new(document.clone());
+                self.order_after(operator, 1, 30, Order::Told { job, task, document });
             }
         }
     }
@@ -225,7 +230,7 @@ impl World {
             it.notes.remove(&job);
         } else {
             if it.cache.get(&job).is_some_and(|(_, known)| known.status != is.status) {
-                it.notes.entry(job).or_default().read_again();
+                it.evidence(job, is.attempt_in_hand().task).unread();
             }
             it.cache.insert(job, (version, is));
             self.look(operator, job);
@@ -233,13 +238,21 @@ impl World {
     }
 
     fn heard(&mut self, operator: usize, heard: &Heard) {
+        let word = self.word(heard.pod, heard.sent_at, heard.began_at);
         let it = &mut self.operators[operator];
         let Some((_, job)) = it.cache.get(&heard.job) else { return };
-        let published_at = job.status.attempt.map(|attempt| millis(attempt.enqueued_at));
-        if job.attempt_in_hand().task != heard.task || published_at.is_some_and(|at| heard.sent_at < at) {
-            return; // about an earlier attempt, or an earlier delivery
+        if job.attempt_in_hand().task != heard.task {
+            return; // about an earlier attempt
         }
-        it.notes.entry(heard.job).or_default().of(heard.task).see(heard.pod, heard.sent_at, self.now, heard.began_at);
+        it.evidence(heard.job, heard.task).hear(word);
         self.look(operator, heard.job);
+    }
+
+    fn told_of(&mut self, operator: usize, job: usize, task: TaskId, document: Document) {
+        let it = &mut self.operators[operator];
+        if it.cache.get(&job).is_some_and(|(_, is)| is.attempt_in_hand().task == task) {
+            it.evidence(job, task).told(document);
+            self.look(operator, job);
+        }
     }
 }

@@ -170,7 +170,7 @@ impl World {
             it.notes.remove(&job);
         } else {
             it.cache.insert(job, (stored.version, stored.job.clone()));
-            it.notes.entry(job).or_default().read_again(); // what was read before somebody else wrote is stale
+            it.evidence(job, stored.job.attempt_in_hand().task).unread(); // what was read before somebody else wrote is stale
             self.look_in(operator, job, 1);
         }
     }
@@ -178,22 +178,29 @@ impl World {
     /// Does one effect; false when the plan is to be dropped.
     fn act(&mut self, operator: usize, job: usize, effect: &Effect) -> bool {
         let Some(epoch) = self.operators[operator].epoch else { return false };
+        if let Some(message) = publication(effect) {
+            self.operators[operator].evidence(job, message.id.task).expect(message.id, at(self.now));
+        }
         let mut reply = self.send(epoch, job, effect);
         if reply == Reply::Done && self.chaos.outages && self.rng.per_mille(150) {
             // The connection breaks before the answer: the client sends it again, or gives up.
             reply = if self.rng.per_mille(500) { self.send(epoch, job, effect) } else { Reply::Lost };
         }
         self.count(name(effect, reply));
-        self.operators[operator].notes.entry(job).or_default().read_again();
         match reply {
             Reply::Done => {
                 if let Some(message) = publication(effect) {
-                    let now = self.now;
-                    self.operators[operator].notes.entry(job).or_default().published(message.id, now);
+                    let now = at(self.now);
+                    self.operators[operator].evidence(job, message.id.task).published(now, message.spec_hash);
+                } else if let Some(notes) = self.operators[operator].notes.get_mut(&job) {
+                    notes.unread();
                 }
                 true
             }
             Reply::Refused | Reply::Down | Reply::Lost => {
+                if let Some(notes) = self.operators[operator].notes.get_mut(&job) {
+                    notes.unread();
+                }
                 say!(self, "operator {operator}, job-{job}: {effect} is {reply:?}");
                 let wait = self.rng.between(100, 1_000);
                 self.look_in(operator, job, wait);
@@ -209,10 +216,15 @@ impl World {
 
     fn send(&mut self, epoch: u64, job: usize, effect: &Effect) -> Reply {
         let reply = match effect {
-            Effect::Enqueue(message) => self.broker.enqueue(epoch, Message { job, id: message.id }),
-            Effect::Requeue { in_place_of, message, clear_result } => {
-                self.broker.requeue(epoch, *in_place_of, Message { job, id: message.id }, *clear_result)
+            Effect::Enqueue(message) => {
+                self.broker.enqueue(epoch, Message { job, id: message.id, spec: message.spec_hash })
             }
+            Effect::Requeue { in_place_of, message, clear_result } => self.broker.requeue(
+                epoch,
+                *in_place_of,
+                Message { job, id: message.id, spec: message.spec_hash },
+                *clear_result,
+            ),
             Effect::Withdraw(id) => self.broker.withdraw(epoch, *id),
             Effect::Forget(task) => self.broker.forget(epoch, *task),
             Effect::Revoke(_) if self.broker.down => Reply::Down,

@@ -27,6 +27,9 @@ impl World {
             return;
         }
         let name = self.name_of(message);
+        if self.runs.iter().any(|run| run.job == job && run.spec != message.spec) {
+            self.broken.push(format!("{name} runs something else than job-{job} has run before"));
+        }
         let mut earlier = self.runs.iter().filter(|run| run.job == job);
         if earlier.clone().any(|run| !run.over) {
             self.broken.push(format!("{name} begins while another run of job-{job} goes on"));

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::super::job::TaskId;
+use super::super::job::{SpecHash, TaskId};
 use super::super::observed::Ending;
 use super::super::status::{Container, Holder, TaskError};
 use super::broker::{Document, Message, Tag};
@@ -67,6 +67,7 @@ pub struct Copy {
 pub struct Run {
     pub job: usize,
     pub tag: Tag,
+    pub spec: SpecHash,
     pub over: bool,
     pub outcome: Outcome,
     pub succeeded: bool,
@@ -183,7 +184,7 @@ impl World {
             say!(self, "{} drops {}, which is revoked", self.pods[pod].name, self.name_of(message));
             self.broker.store(message.id.task, Document::Ended { how: Ending::Revoked, pod });
             self.broker.ack(message.tag());
-            self.hint(message.job);
+            self.hint(message.job, message.id.task);
         } else {
             self.pods[pod].copies.push(Copy { message, run: None, began_at: None, delivered: true });
             self.announce(pod, message, None);
@@ -209,7 +210,7 @@ impl World {
             if !silent && !self.broker.down {
                 self.broker.store(message.id.task, Document::Started { pod });
                 self.announce(pod, message, Some(self.now));
-                self.hint(message.job);
+                self.hint(message.job, message.id.task);
             }
             let lasts = self.duration_of(message.job);
             self.at(lasts, Event::Finish { pod, container, run });
@@ -240,7 +241,7 @@ impl World {
         self.runs[run].over = true;
         self.runs[run].succeeded = outcome == Outcome::Succeeds;
         self.broker.store(tag.0, Document::Ended { how, pod });
-        self.hint(job);
+        self.hint(job, tag.0);
         let gap = if self.chaos.kills && self.rng.per_mille(200) { self.rng.between(1, 800) } else { 0 };
         if gap == 0 {
             self.ack(pod, container, run);
@@ -273,7 +274,8 @@ impl World {
         if self.pods[pod].draining {
             self.pods[pod].gone = true;
         } else {
-            self.after(500, 5_000, Event::Restart { pod, container });
+            // The kubelet looks every second, and then it takes a moment.
+            self.after(1_100, 5_000, Event::Restart { pod, container });
         }
     }
 
@@ -374,7 +376,7 @@ impl World {
                 }
                 self.broker.store(task, Document::Ended { how: Ending::Revoked, pod });
                 self.broker.ack(copy.message.tag());
-                self.hint(copy.message.job);
+                self.hint(copy.message.job, task);
             }
             self.start_runs(pod);
             self.at(1, Event::Poll { pod });

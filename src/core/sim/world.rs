@@ -289,7 +289,15 @@ impl World {
         let outcome = script.outcomes.get(script.begun).copied().unwrap_or(Outcome::Succeeds);
         script.begun += 1;
         self.judge_run(message);
-        let run = Run { job: message.job, tag: message.tag(), over: false, outcome, succeeded: false, acked: false };
+        let run = Run {
+            job: message.job,
+            tag: message.tag(),
+            spec: message.spec,
+            over: false,
+            outcome,
+            succeeded: false,
+            acked: false,
+        };
         self.runs.push(run);
         self.runs.len() - 1
     }

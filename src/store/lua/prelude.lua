@@ -16,7 +16,7 @@ local function fenced()
 end
 
 local function marker(key)
-  return redis.call('HMGET', key, 'uid', 'name', 'attempt', 'gen', 'tag', 'queue', 'priority', 'state', 'at')
+  return redis.call('HMGET', key, 'uid', 'name', 'attempt', 'gen', 'tag', 'queue', 'priority', 'state', 'at', 'spec')
 end
 
 -- The status of a result document, '' when there is none, '?' when nobody can tell.
@@ -57,12 +57,12 @@ local function clear(key, failures)
   return true
 end
 
--- Publishes ARGV[2] on KEYS[3] and writes the marker KEYS[2] from ARGV[3] to ARGV[10].
+-- Publishes ARGV[2] on KEYS[3] and writes the marker KEYS[2] from ARGV[3] to ARGV[11].
 local function publish()
   local now = redis.call('TIME')
   redis.call('HSETNX', KEYS[2], 'at', now[1] .. string.format('%03d', math.floor(now[2] / 1000)))
   redis.call('HSET', KEYS[2], 'uid', ARGV[4], 'name', ARGV[5], 'attempt', ARGV[6], 'gen', ARGV[7], 'tag', ARGV[8],
-    'queue', ARGV[9], 'priority', ARGV[10], 'state', 'queued', 'list', KEYS[3])
+    'queue', ARGV[9], 'priority', ARGV[10], 'spec', ARGV[11], 'state', 'queued', 'list', KEYS[3])
   keep(KEYS[2], ARGV[2], ARGV[3])
   redis.call('LPUSH', KEYS[3], ARGV[2])
   return {'published', {}}

@@ -80,7 +80,7 @@ async fn the_documented_permissions_are_enough() {
     store.scan_markers().await.unwrap();
     store.forget(&[id]).await.unwrap();
     store.revoke(&[message.id.task], Some("SIGTERM"), None).await.unwrap();
-    store.nodes().await.unwrap();
+    store.holders(&[message.id.task]).await.unwrap();
     store.node_settings().await.unwrap();
 }
 

@@ -53,11 +53,12 @@ fn described(job: u128) -> Value {
 }
 
 fn busy(request: &Request) -> Value {
-    let foreign = Value::parse(br#"{"id": "45495316-63b8-4c6d-8998-bcb32881f3e8"}"#).expect("JSON");
-    match request.method.as_str() {
-        "active" => Value::Array(vec![described(1), foreign]),
-        _ => Value::Array(vec![described(1), described(2)]),
+    if request.method != "query_task" {
+        return Value::Array(vec![described(1), described(2)]);
     }
+    let state = |state: &str, job| Value::Array(vec![state.into(), described(job)]);
+    let id = |job| attempt(job).task.to_string();
+    Value::from(Object::new().with(id(1), state("active", 1)).with(id(2), state("scheduled", 2)))
 }
 
 fn broken(_: &Request) -> Value {
@@ -67,15 +68,13 @@ fn broken(_: &Request) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_say_which_of_our_tasks_they_have() {
     let server = RedisServer::start();
-    let workers = [worker(&server, "crew@a", 2, Some(busy)), worker(&server, "crew@b", 2, Some(broken))];
-    let nodes = store(&server).await.nodes().await.unwrap();
+    let workers = [worker(&server, "crew@a", 1, Some(busy)), worker(&server, "crew@b", 1, Some(broken))];
+    let tasks = [1, 2, 3].map(|job| attempt(job).task);
+    let nodes = store(&server).await.holders(&tasks).await.unwrap();
     let started_at = Some("2026-11-22T13:39:35.5Z".parse().unwrap());
     let task = |job| RunningTask { task: attempt(job).task, started_at, acknowledged: false };
-    assert_eq!(nodes.len(), 1, "{nodes:?}");
-    assert_eq!(
-        (&*nodes[0].name, &nodes[0].active[..], &nodes[0].reserved[..]),
-        ("crew@a", &[task(1)][..], &[task(1), task(2)][..])
-    );
+    let [node] = &nodes[..] else { panic!("{nodes:?}") };
+    assert_eq!((&*node.name, &node.tasks[..]), ("crew@a", &[task(1), task(2)][..]));
     for worker in workers {
         worker.join().expect("a worker");
     }

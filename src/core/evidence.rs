@@ -1,0 +1,573 @@
+//! What is remembered of the attempt in hand besides the status: what Redis said last, what workers said of themselves,
+//! and how thoroughly a message was looked for. It does not survive a restart, and need not.
+//!
+//! Everything here belongs to one delivery: one attempt, and one generation in its marker. Who had an earlier delivery,
+//! how often that one was missed and who denied it says nothing about this one, so all of it goes when the marker changes.
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::job::{AttemptId, SpecHash, TaskId};
+use super::observed::{Ended, Ending, Held, Holding, Liveness, Search, Task};
+use super::status::{Holder, Phase, Progress, Status};
+
+/// Audits in a row in which everybody must deny a receipt before it is nobody's.
+const DENIALS: u32 = 2;
+
+/// What Redis says of one attempt at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Levels {
+    /// Its marker, when there is one.
+    pub marker: Option<Mark>,
+    /// Where its message is.
+    pub place: Place,
+    /// Its result document, when there is one that says anything.
+    pub document: Option<Document>,
+}
+
+/// The marker of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// How often the message has been published again.
+    pub generation: u32,
+    /// Whether we have taken it off its queue.
+    pub withdrawn: bool,
+    /// When the attempt was first published.
+    pub at: Timestamp,
+    /// Digest of what was published.
+    pub spec: Option<SpecHash>,
+}
+
+/// Where the message of an attempt is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In a queue list.
+    Queued {
+        /// Generation of the message.
+        generation: u32,
+    },
+    /// Taken by a worker and not acknowledged.
+    InFlight {
+        /// Generation of the message.
+        generation: u32,
+        /// When it was taken, by the clock of who took it.
+        received_at: Option<Timestamp>,
+    },
+    /// Neither.
+    Nowhere,
+}
+
+/// What a result document says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Document {
+    /// The run goes on: `STARTED`, `PROGRESS`, `RETRY`.
+    Running(Word),
+    /// It is over.
+    Over {
+        /// Which way.
+        how: Ending,
+        /// Who wrote it.
+        worker: Option<Holder>,
+        /// Retries that Celery itself had made under this task id.
+        celery_retries: u32,
+        /// When the document says that it ended.
+        finished_at: Option<Timestamp>,
+    },
+}
+
+/// What a worker says of a task that it has: in a result document, in an event, or when asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Word {
+    /// Who says so; `None` where the document does not tell.
+    pub holder: Option<Holder>,
+    /// When it was said: by the worker's own clock where it tells, else when it was heard.
+    pub said_at: Timestamp,
+    /// When the run began; `None` for a message that is only taken.
+    pub started_at: Option<Timestamp>,
+    /// Retries that Celery itself has made under this task id.
+    pub celery_retries: u32,
+    /// What the run says of itself.
+    pub progress: Option<Progress>,
+}
+
+/// A worker that was seen with the message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting {
+    /// Generation of the delivery that it is about.
+    pub generation: u32,
+    /// What was said.
+    pub word: Word,
+}
+
+/// The last run of a worker's container, as Kubernetes tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastRun {
+    /// When it started.
+    pub started_at: Timestamp,
+    /// When it terminated, if it did.
+    pub finished_at: Option<Timestamp>,
+}
+
+impl LastRun {
+    /// Whether the container that was seen then is surely dead: another one has started since, or this one has
+    /// terminated since. A Pod that is between two containers proves nothing about what was seen after the first one's
+    /// end. Kubernetes counts whole seconds, and no container is started again within one.
+    pub fn is_over_since(&self, seen_at: Timestamp) -> bool {
+        let seen_at = seen_at.as_second();
+        self.started_at.as_second() > seen_at || self.finished_at.is_some_and(|at| at.as_second() >= seen_at)
+    }
+}
+
+/// What is known of a job's attempt in hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    of: TaskId,
+    /// Generation in the marker, as far as it is known: everything else here is about this delivery.
+    marker: Option<u32>,
+    /// When this delivery was published, where we know.
+    published_at: Option<Timestamp>,
+    /// Digest of what was published.
+    spec: Option<SpecHash>,
+    /// Where Redis had the message when it was last read; `None` when it must be read before anything is decided.
+    place: Option<Found>,
+    seen: Option<Sighting>,
+    /// The last word of its result document.
+    over: Option<Over>,
+    /// Audits in a row that found no message.
+    audits: u32,
+    /// Whether everybody was asked after the last audit and denied it.
+    denied: bool,
+    /// What the last audit saw, until everybody has been asked about it.
+    audited: Option<Place>,
+    /// The receipt that everybody denied, and how many audits in a row.
+    denied_receipt: Option<(Option<Timestamp>, u32)>,
+    blind: bool,
+    /// Whether Redis was read after the holder was found dead.
+    is_death_checked: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    At(Place),
+    Withdrawn(u32),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Over {
+    how: Ending,
+    worker: Option<Holder>,
+    celery_retries: u32,
+    finished_at: Option<Timestamp>,
+}
+
+impl Evidence {
+    /// The evidence about this attempt; what is known of another one goes.
+    pub fn about(&mut self, task: TaskId) -> &mut Self {
+        if self.of != task {
+            *self = Self::none(task);
+        }
+        self
+    }
+
+    /// Nothing is known of this attempt.
+    pub fn none(of: TaskId) -> Self {
+        Self {
+            of,
+            marker: None,
+            published_at: None,
+            spec: None,
+            place: None,
+            seen: None,
+            over: None,
+            audits: 0,
+            denied: false,
+            audited: None,
+            denied_receipt: None,
+            blind: false,
+            is_death_checked: false,
+        }
+    }
+
+    /// Nothing was published of this attempt.
+    pub fn unsent(of: TaskId) -> Self {
+        Self { place: Some(Found::At(Place::Nowhere)), ..Self::none(of) }
+    }
+
+    /// Which attempt this is about.
+    pub fn of(&self) -> TaskId {
+        self.of
+    }
+
+    /// Whether Redis must be read before anything is decided.
+    pub fn is_unread(&self) -> bool {
+        self.place.is_none() && self.over.is_none()
+    }
+
+    /// Whether a result document has said how the attempt ended.
+    pub fn is_over(&self) -> bool {
+        self.over.is_some()
+    }
+
+    /// Whether the message waits in a queue, as far as is known.
+    pub fn is_queued(&self) -> bool {
+        self.over.is_none() && matches!(self.place, Some(Found::At(Place::Queued { .. })))
+    }
+
+    /// Whether its message is, or may be, on Redis or with a worker.
+    pub fn is_out(&self) -> bool {
+        self.over.is_some()
+            || self.seen.is_some()
+            || matches!(self.place, Some(Found::At(Place::Queued { .. } | Place::InFlight { .. })))
+    }
+
+    /// Whether there ever was a message, as far as is known.
+    pub fn is_published(&self) -> bool {
+        self.marker.is_some() || self.published_at.is_some()
+    }
+
+    /// Who has the message, as far as is known.
+    pub fn holder_now(&self) -> Option<&Holder> {
+        let is_held = matches!(self.place, Some(Found::At(Place::InFlight { .. })));
+        self.holder().filter(|_| is_held && self.over.is_none())
+    }
+
+    /// Who was last seen with this delivery.
+    pub fn holder(&self) -> Option<&Holder> {
+        self.sighting().and_then(|seen| seen.word.holder.as_ref())
+    }
+
+    /// Who was last seen with this delivery, and when.
+    pub fn sighting(&self) -> Option<&Sighting> {
+        self.seen.as_ref()
+    }
+
+    /// When this delivery was published, where we know.
+    pub fn published_at(&self) -> Option<Timestamp> {
+        self.published_at
+    }
+
+    /// Digest of what was published.
+    pub fn spec(&self) -> Option<SpecHash> {
+        self.spec
+    }
+
+    // === what we do ===
+
+    /// A message is about to be published. A fast worker speaks before Redis answers us, so this comes first.
+    pub fn expect(&mut self, id: AttemptId, now: Timestamp) {
+        *self = Self {
+            marker: Some(id.generation),
+            // Of a first delivery it proves nothing: the message may not get through.
+            published_at: (id.generation > 0).then_some(now),
+            place: Some(Found::At(Place::Queued { generation: id.generation })),
+            ..Self::none(id.task)
+        };
+    }
+
+    /// It was published.
+    pub fn published(&mut self, at: Timestamp, spec: SpecHash) {
+        self.published_at = Some(at);
+        self.spec = self.spec.or(Some(spec));
+    }
+
+    /// We have taken it off its queue.
+    pub fn withdrawn(&mut self, generation: u32) {
+        self.place = Some(Found::Withdrawn(generation));
+    }
+
+    /// What was read of Redis does not hold any more, or may not.
+    pub fn unread(&mut self) {
+        self.place = None;
+        self.over = None;
+        self.audited = None;
+    }
+
+    /// The same, unless nothing was published.
+    pub fn unread_if_published(&mut self) {
+        if self.is_published() || self.is_out() {
+            self.unread();
+        }
+    }
+
+    /// Nobody has watched for longer than results are kept.
+    pub fn was_unwatched(&mut self) {
+        self.blind = true;
+    }
+
+    // === what we are told ===
+
+    /// What the status tells: it outlives the operator that saw it.
+    pub fn recall(&mut self, status: &Status) {
+        let Some(attempt) = status.attempt.filter(|_| self.seen.is_none()) else { return };
+        let Some(holder) = status.worker.as_deref().filter(|_| status.phase == Phase::Running) else { return };
+        let said_at = holder.container.as_ref().map_or(attempt.enqueued_at, |container| container.started_at);
+        let word = Word {
+            holder: Some(holder.clone()),
+            said_at,
+            started_at: attempt.started_at,
+            celery_retries: 0,
+            progress: status.progress.as_deref().cloned(),
+        };
+        self.seen = Some(Sighting { generation: attempt.generation, word });
+    }
+
+    /// A worker speaks of it. Celery does not say which delivery it means: what was said before this one was published
+    /// is about an earlier one.
+    pub fn hear(&mut self, word: Word) {
+        let generation = self.marker.unwrap_or(0);
+        let is_earlier = generation > 0 && self.published_at.is_some_and(|at| word.said_at < at);
+        if is_earlier || self.over.is_some() {
+            return;
+        }
+        if let Some(Found::At(place)) = &mut self.place
+            && !matches!(place, Place::InFlight { .. })
+        {
+            *place = Place::InFlight { generation, received_at: None };
+        }
+        self.see(word);
+    }
+
+    /// Its result document was stored, somebody says. What is heard of a job that was published again may be about the
+    /// delivery before: then only Redis itself knows.
+    pub fn told(&mut self, document: Document) {
+        if self.marker.unwrap_or(0) > 0 {
+            return self.unread();
+        }
+        match document {
+            Document::Running(word) => self.hear(word),
+            Document::Over { how, worker, celery_retries, finished_at } => {
+                self.over = Some(Over { how, worker, celery_retries, finished_at });
+            }
+        }
+    }
+
+    /// Redis was read.
+    pub fn read(&mut self, levels: Levels) {
+        let Levels { marker, place, document } = levels;
+        self.is_at(marker);
+        let withdrawn = marker.filter(|mark| mark.withdrawn && place == Place::Nowhere);
+        self.place = Some(withdrawn.map_or(Found::At(place), |mark| Found::Withdrawn(mark.generation)));
+        if place != Place::Nowhere {
+            self.found();
+        }
+        match document {
+            Some(Document::Over { how, worker, celery_retries, finished_at }) => {
+                self.over = Some(Over { how, worker, celery_retries, finished_at });
+            }
+            Some(Document::Running(word)) => self.note(word),
+            None => {}
+        }
+    }
+
+    /// A document says that a run goes on. It does not say since when it says so: once its worker is known to run the
+    /// task, it proves no more that the worker lives.
+    fn note(&mut self, word: Word) {
+        let known = self.seen.as_ref().filter(|seen| seen.word.started_at.is_some());
+        let said_at = known.filter(|seen| seen.word.is_of(&word)).map_or(word.said_at, |seen| seen.word.said_at);
+        self.see(Word { said_at, ..word });
+    }
+
+    fn see(&mut self, word: Word) {
+        let generation = self.marker.unwrap_or(0);
+        let before = self.seen.take().filter(|seen| seen.generation == generation).map(|seen| seen.word);
+        let is_news = before.as_ref().is_none_or(|before| before.said_at < word.said_at);
+        if is_news {
+            self.denied_receipt = None;
+            self.is_death_checked = false;
+        }
+        self.seen = Some(Sighting { generation, word: merged(before, word) });
+    }
+
+    /// Redis was read, as the first half of an audit: everybody is asked next, and then comes [`Evidence::answered`].
+    pub fn audit(&mut self, levels: Levels) {
+        let place = levels.place;
+        self.read(levels);
+        self.denied = false;
+        self.audited = Some(place).filter(|place| self.over.is_none() && !matches!(place, Place::Queued { .. }));
+    }
+
+    /// A worker was asked, and says that it has it.
+    pub fn claimed(&mut self, word: Word) {
+        self.audited = None;
+        self.hear(word);
+    }
+
+    /// When the message was taken that everybody is to be asked about now.
+    pub fn received_at(&self) -> Option<Timestamp> {
+        match self.audited {
+            Some(Place::InFlight { received_at, .. }) => received_at,
+            Some(Place::Queued { .. } | Place::Nowhere) | None => None,
+        }
+    }
+
+    /// Everybody was asked, and nobody has said that he has it: `denied` when everybody who could have it has answered.
+    pub fn answered(&mut self, denied: bool) {
+        match self.audited.take() {
+            Some(Place::Nowhere) => {
+                self.audits += 1;
+                self.denied = denied;
+            }
+            Some(Place::InFlight { received_at, .. }) if denied => {
+                let before = self.denied_receipt.filter(|(receipt, _)| *receipt == received_at);
+                self.denied_receipt = Some((received_at, before.map_or(1, |(_, times)| times + 1)));
+            }
+            Some(Place::InFlight { .. } | Place::Queued { .. }) | None => {}
+        }
+    }
+
+    /// Whether it has been looked for in vain and must be looked for again soon.
+    pub fn is_missed(&self) -> bool {
+        let is_absent = self.place == Some(Found::At(Place::Nowhere)) && self.is_published();
+        self.over.is_none() && (is_absent || self.denied_receipt.is_some())
+    }
+
+    /// The holder is dead, and its task's result document has been read since.
+    pub fn death_checked(&mut self, document: Option<Document>) {
+        self.is_death_checked = true;
+        match document {
+            Some(Document::Over { how, worker, celery_retries, finished_at }) => {
+                self.over = Some(Over { how, worker, celery_retries, finished_at });
+            }
+            // Somebody else has it: the message was put back before the holder died.
+            Some(Document::Running(word)) if self.holder().map(|dead| &dead.node) != word.node() => self.note(word),
+            Some(Document::Running(_)) | None => {}
+        }
+    }
+
+    /// Whether Redis must be read before this loss is believed: what a worker stored last must be seen.
+    pub fn must_check(&self, task: &Task) -> bool {
+        let is_dead = |held: &Held| matches!(held.by, Holding::By(_, Liveness::Dead));
+        let dead = match task {
+            Task::Held(held) => is_dead(held),
+            Task::Absent(search) => search.seen.as_ref().is_some_and(is_dead),
+            Task::Unread | Task::Queued { .. } | Task::Withdrawn { .. } | Task::Ended(_) => false,
+        };
+        dead && !self.is_death_checked
+    }
+
+    /// Who had an earlier delivery, how often it was missed and who denied it says nothing about this one.
+    fn is_at(&mut self, mark: Option<Mark>) {
+        let marker = mark.map(|mark| mark.generation);
+        if self.marker != marker {
+            let seen = self.seen.take().filter(|seen| marker.is_none_or(|generation| generation == seen.generation));
+            *self = Self {
+                marker,
+                published_at: self.published_at.filter(|_| marker.is_none()),
+                spec: self.spec,
+                place: self.place,
+                seen,
+                blind: self.blind,
+                ..Self::none(self.of)
+            };
+        }
+        if let Some(mark) = mark {
+            self.spec = mark.spec.or(self.spec);
+            if mark.generation == 0 {
+                self.published_at = self.published_at.or(Some(mark.at));
+            }
+        }
+    }
+
+    fn found(&mut self) {
+        self.audits = 0;
+        self.denied = false;
+        self.blind = false;
+    }
+
+    // === what it comes to ===
+
+    /// What is known, with what Kubernetes says of whoever was seen.
+    pub fn task(&self, liveness: impl Fn(&Sighting) -> (Holder, Liveness)) -> Task {
+        if let Some(Over { how, worker, celery_retries, finished_at }) = &self.over {
+            return Task::Ended(Ended {
+                marker: self.marker,
+                how: how.clone(),
+                worker: worker.clone(),
+                celery_retries: *celery_retries,
+                started_at: self.seen.as_ref().and_then(|seen| seen.word.started_at),
+                finished_at: *finished_at,
+            });
+        }
+        match self.place {
+            None => Task::Unread,
+            Some(Found::Withdrawn(generation)) => Task::Withdrawn { generation },
+            Some(Found::At(Place::Queued { generation })) => Task::Queued { generation },
+            Some(Found::At(Place::InFlight { generation, received_at })) => {
+                let denials = self.denied_receipt.filter(|(receipt, _)| *receipt == received_at);
+                let is_nobodys = denials.is_some_and(|(_, times)| times >= DENIALS);
+                let seen = self.seen.as_ref().filter(|seen| seen.generation == generation);
+                Task::Held(match seen {
+                    Some(seen) if is_nobodys => Held { by: Holding::Nobody, ..held(seen, &liveness) },
+                    Some(seen) => held(seen, &liveness),
+                    None => Held {
+                        generation,
+                        started_at: None,
+                        by: if is_nobodys { Holding::Nobody } else { Holding::Unattributed },
+                        celery_retries: 0,
+                        progress: None,
+                    },
+                })
+            }
+            Some(Found::At(Place::Nowhere)) => Task::Absent(Search {
+                marker: self.marker,
+                audits: self.audits,
+                denied: self.denied,
+                seen: self.seen.as_ref().map(|seen| held(seen, &liveness)),
+                blind: self.blind,
+            }),
+        }
+    }
+}
+
+fn held(seen: &Sighting, liveness: impl Fn(&Sighting) -> (Holder, Liveness)) -> Held {
+    let Sighting { generation, word } = seen;
+    let by = word.holder.as_ref().map_or(Holding::Unattributed, |_| {
+        let (holder, liveness) = liveness(seen);
+        Holding::By(holder, liveness)
+    });
+    Held {
+        generation: *generation,
+        started_at: word.started_at,
+        by,
+        celery_retries: word.celery_retries,
+        progress: word.progress.clone(),
+    }
+}
+
+impl Word {
+    fn node(&self) -> Option<&Arc<str>> {
+        self.holder.as_ref().map(|holder| &holder.node)
+    }
+
+    /// Whether both are about the same run by the same worker, as far as they tell.
+    fn is_of(&self, other: &Self) -> bool {
+        let is_same = match (&self.holder, &other.holder) {
+            (Some(one), Some(other)) => {
+                let containers = one.container.as_ref().zip(other.container.as_ref());
+                one.node == other.node && containers.is_none_or(|(one, other)| one.id == other.id)
+            }
+            _ => true,
+        };
+        is_same && other.celery_retries <= self.celery_retries
+    }
+}
+
+/// What is new, completed by what the same worker said before.
+fn merged(before: Option<Word>, now: Word) -> Word {
+    let Some(before) = before else { return now };
+    let celery_retries = before.celery_retries.max(now.celery_retries);
+    if !before.is_of(&now) {
+        return Word { celery_retries, ..now };
+    }
+    Word {
+        holder: now.holder.or(before.holder),
+        said_at: now.said_at.max(before.said_at),
+        started_at: before.started_at.or(now.started_at),
+        celery_retries,
+        progress: now.progress.or(before.progress),
+    }
+}

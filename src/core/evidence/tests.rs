@@ -1,0 +1,241 @@
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::*;
+use crate::core::status::{Attempt, Container, TaskError};
+
+const AGAIN: Place = Place::Queued { generation: 1 };
+
+fn task() -> TaskId {
+    TaskId::derive(Uuid::from_u128(1), 1)
+}
+
+fn id(generation: u32) -> AttemptId {
+    AttemptId { number: 1, task: task(), generation }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_767_225_600 + second).unwrap()
+}
+
+fn holder(pod: &str) -> Holder {
+    let container =
+        Container { pod: pod.into(), pod_uid: "uid".into(), id: format!("{pod}-0").into(), started_at: at(0) };
+    Holder { node: format!("crew@{pod}").into(), container: Some(container) }
+}
+
+fn word(pod: &str, said: i64, began: Option<i64>) -> Word {
+    Word { holder: Some(holder(pod)), said_at: at(said), started_at: began.map(at), celery_retries: 0, progress: None }
+}
+
+fn levels(generation: u32, place: Place) -> Levels {
+    let mark = Mark { generation, withdrawn: false, at: at(0), spec: None };
+    Levels { marker: Some(mark), place, document: None }
+}
+
+fn in_flight(generation: u32) -> Place {
+    Place::InFlight { generation, received_at: Some(at(10)) }
+}
+
+fn failure() -> Document {
+    let how = Ending::Failed(TaskError::new("ValueError", "no", None));
+    Document::Over { how, worker: None, celery_retries: 0, finished_at: None }
+}
+
+/// Published so often again, at second 100.
+fn published(generation: u32) -> Evidence {
+    let mut evidence = Evidence::unsent(task());
+    evidence.expect(id(generation), at(100));
+    evidence.published(at(100), SpecHash([0; 16]));
+    evidence
+}
+
+fn task_of(evidence: &Evidence) -> Task {
+    evidence.task(|seen| (seen.word.holder.clone().unwrap(), Liveness::Alive))
+}
+
+fn task_of_dead(evidence: &Evidence) -> Task {
+    evidence.task(|seen| (seen.word.holder.clone().unwrap(), Liveness::Dead))
+}
+
+#[test]
+fn what_was_said_before_a_delivery_was_published_is_about_an_earlier_one() {
+    let mut again = published(1);
+    again.hear(word("old", 99, Some(99)));
+    assert_eq!((again.sighting(), task_of(&again)), (None, Task::Queued { generation: 1 }));
+    again.hear(word("new", 101, Some(101)));
+    assert!(matches!(task_of(&again), Task::Held(held) if held.generation == 1 && held.started_at == Some(at(101))));
+}
+
+#[test]
+fn of_a_first_delivery_even_a_worker_with_a_slow_clock_is_believed() {
+    let mut first = published(0);
+    first.hear(word("slow", 40, Some(40)));
+    assert!(matches!(task_of(&first), Task::Held(_)));
+}
+
+#[test]
+fn a_result_that_is_heard_counts_at_once_unless_it_may_be_of_an_earlier_delivery() {
+    let mut first = published(0);
+    first.told(failure());
+    assert!(matches!(task_of(&first), Task::Ended(ended) if ended.marker == Some(0)));
+    let mut again = published(1);
+    again.told(failure());
+    assert_eq!(task_of(&again), Task::Unread);
+}
+
+#[test]
+fn audits_denials_and_sightings_belong_to_one_delivery() {
+    let mut evidence = published(0);
+    evidence.hear(word("a", 101, Some(101)));
+    for _ in 0..3 {
+        evidence.audit(levels(0, Place::Nowhere));
+        evidence.answered(true);
+    }
+    assert!(matches!(task_of(&evidence), Task::Absent(Search { audits: 3, denied: true, seen: Some(_), .. })));
+    evidence.audit(levels(1, Place::Nowhere));
+    assert!(matches!(task_of(&evidence), Task::Absent(Search { audits: 0, denied: false, seen: None, .. })));
+}
+
+#[test]
+fn a_message_that_was_found_has_not_been_missed() {
+    let mut evidence = published(1);
+    evidence.audit(levels(1, Place::Nowhere));
+    evidence.answered(true);
+    evidence.audit(levels(1, AGAIN));
+    evidence.answered(true);
+    evidence.audit(levels(1, Place::Nowhere));
+    evidence.answered(false);
+    assert!(matches!(task_of(&evidence), Task::Absent(Search { audits: 1, denied: false, .. })));
+}
+
+#[test]
+fn an_answer_counts_only_for_the_audit_before_it() {
+    let mut evidence = published(0);
+    evidence.answered(true);
+    evidence.audit(levels(0, Place::Nowhere));
+    evidence.unread();
+    evidence.answered(true);
+    evidence.read(levels(0, Place::Nowhere));
+    assert!(matches!(task_of(&evidence), Task::Absent(Search { audits: 0, denied: false, .. })));
+}
+
+#[test]
+fn a_message_in_flight_is_nobodys_once_everybody_has_denied_the_same_receipt_twice() {
+    let mut evidence = published(0);
+    let mut audit = |place| {
+        evidence.audit(levels(0, place));
+        evidence.answered(true);
+        matches!(task_of(&evidence), Task::Held(held) if held.by == Holding::Nobody)
+    };
+    let another = Place::InFlight { generation: 0, received_at: Some(at(20)) };
+    assert_eq!([in_flight(0), another, another, in_flight(0)].map(&mut audit), [false, false, true, false]);
+}
+
+#[test]
+fn a_worker_that_claims_the_message_ends_the_doubt() {
+    let mut evidence = published(0);
+    for _ in 0..2 {
+        evidence.audit(levels(0, in_flight(0)));
+        evidence.answered(true);
+    }
+    evidence.audit(levels(0, in_flight(0)));
+    evidence.claimed(word("a", 120, None));
+    assert!(matches!(task_of(&evidence), Task::Held(held) if held.by == Holding::By(holder("a"), Liveness::Alive)));
+}
+
+#[test]
+fn reading_a_started_document_once_more_does_not_prove_that_its_worker_lives_still() {
+    let mut evidence = published(0);
+    evidence.hear(word("a", 101, Some(101)));
+    let document = Some(Document::Running(word("a", 500, Some(500))));
+    evidence.read(Levels { document, ..levels(0, in_flight(0)) });
+    let seen = evidence.sighting().unwrap();
+    assert_eq!((seen.word.said_at, seen.word.started_at), (at(101), Some(at(101))));
+}
+
+#[test]
+fn a_retry_of_celerys_own_is_a_run_of_which_nobody_is_known_yet() {
+    let mut evidence = published(0);
+    evidence.hear(word("a", 101, Some(101)));
+    let retried = Word { holder: None, celery_retries: 1, ..word("a", 102, None) };
+    evidence.told(Document::Running(retried));
+    let Task::Held(held) = task_of(&evidence) else { panic!("{evidence:?}") };
+    assert_eq!((held.by, held.started_at, held.celery_retries), (Holding::Unattributed, None, 1));
+    evidence.hear(word("b", 103, Some(103)));
+    let Task::Held(held) = task_of(&evidence) else { panic!("{evidence:?}") };
+    assert_eq!((held.by, held.celery_retries), (Holding::By(holder("b"), Liveness::Alive), 1));
+}
+
+#[test]
+fn what_a_worker_stored_last_is_read_before_its_death_counts() {
+    let mut evidence = published(0);
+    evidence.hear(word("a", 101, Some(101)));
+    assert!(!evidence.must_check(&task_of(&evidence)), "it lives");
+    assert!(evidence.must_check(&task_of_dead(&evidence)));
+    evidence.death_checked(Some(failure()));
+    assert!(matches!(task_of_dead(&evidence), Task::Ended(_)));
+}
+
+#[test]
+fn a_death_that_was_checked_counts_until_somebody_else_has_the_message() {
+    let mut evidence = published(0);
+    evidence.hear(word("a", 101, Some(101)));
+    evidence.death_checked(Some(Document::Running(word("a", 110, Some(110)))));
+    assert!(!evidence.must_check(&task_of_dead(&evidence)));
+    evidence.death_checked(Some(Document::Running(word("b", 111, Some(111)))));
+    assert_eq!(evidence.holder().map(|holder| &*holder.node), Some("crew@b"));
+    assert!(evidence.must_check(&task_of_dead(&evidence)), "b has not been checked");
+}
+
+#[test]
+fn the_holder_in_the_status_outlives_the_operator_that_saw_it() {
+    let attempt = Attempt { number: 1, generation: 2, enqueued_at: at(1), started_at: Some(at(3)) };
+    let status = Status {
+        phase: Phase::Running,
+        attempt: Some(attempt),
+        worker: Some(Box::new(holder("a"))),
+        ..Status::default()
+    };
+    let mut evidence = Evidence::none(task());
+    evidence.recall(&status);
+    evidence.read(levels(2, in_flight(2)));
+    assert!(matches!(task_of_dead(&evidence), Task::Held(held) if held.by == Holding::By(holder("a"), Liveness::Dead)));
+    let mut later = Evidence::none(task());
+    later.recall(&status);
+    later.read(levels(3, in_flight(3)));
+    assert!(matches!(task_of_dead(&later), Task::Held(held) if held.by == Holding::Unattributed));
+}
+
+#[test]
+fn a_container_is_dead_when_it_ended_or_another_began_after_it_was_seen() {
+    let run = |started: i64, finished: Option<i64>| LastRun { started_at: at(started), finished_at: finished.map(at) };
+    assert!(!run(5, None).is_over_since(at(7)), "it runs");
+    assert!(run(5, Some(7)).is_over_since(at(7)), "it ended in the same second");
+    assert!(run(9, None).is_over_since(at(7)), "it was started again");
+    assert!(!run(5, Some(6)).is_over_since(at(7)), "what was seen after its end is of the next one");
+    assert!(!run(7, None).is_over_since(at(7) + Duration::from_millis(900)), "Kubernetes counts whole seconds");
+}
+
+#[test]
+fn an_end_stays_known_when_its_document_expires() {
+    let mut evidence = published(0);
+    evidence.read(Levels { document: Some(failure()), ..levels(0, in_flight(0)) });
+    evidence.read(levels(0, Place::Nowhere));
+    assert!(matches!(task_of(&evidence), Task::Ended(_)));
+    evidence.read(levels(1, AGAIN));
+    assert_eq!(task_of(&evidence), Task::Queued { generation: 1 }, "another delivery has another end");
+}
+
+#[test]
+fn an_emptied_redis_is_told_from_one_on_which_nothing_was_published() {
+    let mut evidence = published(0);
+    evidence.read(Levels { marker: None, place: Place::Nowhere, document: None });
+    assert!(evidence.is_published());
+    let mut refused = Evidence::unsent(task());
+    refused.expect(id(0), at(100));
+    refused.unread();
+    refused.read(Levels { marker: None, place: Place::Nowhere, document: None });
+    assert!(!refused.is_published());
+}

@@ -1,0 +1,94 @@
+//! Result documents, in the words of the decision core.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::core::evidence::{self, Word};
+use crate::core::job::AttemptId;
+use crate::core::observed::Ending;
+use crate::core::status::{Holder, Progress, TaskError, head};
+use crate::store::Document;
+use crate::wire::result::{ResultDocument, State};
+use crate::wire::{Limits, Value};
+
+/// What a document says about the attempt that it names, read at `now`; `None` when it says nothing.
+pub fn read(
+    id: AttemptId,
+    document: &Document,
+    holder: impl Fn(&Arc<str>) -> Holder,
+    now: Timestamp,
+) -> Option<evidence::Document> {
+    let bytes = match document {
+        Document::Whole(bytes) => bytes,
+        Document::TooLarge { size, .. } => {
+            return Some(unreadable(format!(
+                "the result document has {size} bytes, at most {} are read",
+                Document::LARGEST
+            )));
+        }
+    };
+    let limits = Limits::default().bytes(Document::LARGEST);
+    let document = match ResultDocument::decode_within(bytes, &limits) {
+        Ok(document) => document,
+        Err(error) => return Some(unreadable(format!("the result document cannot be read: {error}"))),
+    };
+    let worker = document.worker.as_deref().map(|node| holder(&Arc::from(node)));
+    let celery_retries = celery_retries(id, &document);
+    let finished_at = document.done_at();
+    let word = |holder, started_at, celery_retries, progress| {
+        Some(evidence::Document::Running(Word { holder, said_at: now, started_at, celery_retries, progress }))
+    };
+    let over = |how, worker| Some(evidence::Document::Over { how, worker, celery_retries, finished_at });
+    match &document.status {
+        State::Success => over(Ending::Succeeded(document.result.as_str().into()), worker),
+        State::Failure => over(failure(&document), worker),
+        State::Revoked if document.is_full_form() => over(Ending::Revoked, worker),
+        State::Rejected | State::Ignored => {
+            let why = format!("the task ended in state {} without a result", document.status.as_str());
+            over(Ending::Unreadable(why.into()), worker)
+        }
+        State::Started => word(worker, Some(now), celery_retries, None),
+        State::Custom(_) => word(worker, None, celery_retries, progress(&document, now)),
+        // Another run will follow, anywhere.
+        State::Retry => word(None, None, celery_retries + 1, None),
+        // A REVOKED in short form is written by workers that do not have the task.
+        State::Revoked | State::Pending | State::Received => None,
+    }
+}
+
+fn unreadable(why: String) -> evidence::Document {
+    let how = Ending::Unreadable(why.into());
+    evidence::Document::Over { how, worker: None, celery_retries: 0, finished_at: None }
+}
+
+/// Retries that Celery made by itself: `retries` counts the runs before this attempt too.
+fn celery_retries(id: AttemptId, document: &ResultDocument) -> u32 {
+    let retries = document.retries.and_then(|retries| u32::try_from(retries).ok()).unwrap_or(id.number - 1);
+    retries.saturating_sub(id.number - 1)
+}
+
+fn failure(document: &ResultDocument) -> Ending {
+    let Some(exception) = document.exception() else {
+        return Ending::Failed(TaskError::new("Unknown", head(document.result.as_str(), TaskError::MESSAGE), None));
+    };
+    let error = TaskError::new(&exception.exc_type, &exception.message(), document.traceback.as_deref());
+    if exception.exc_type == "WorkerLostError" { Ending::ChildLost(error) } else { Ending::Failed(error) }
+}
+
+/// Celery's custom state `PROGRESS`: `{"percent": 40, "message": "…"}`. Other shapes give what they have.
+fn progress(document: &ResultDocument, now: Timestamp) -> Option<Progress> {
+    let meta = document.result.parse(&Limits::default().bytes(64 << 10)).ok()?;
+    let percent = meta.get("percent").and_then(Value::as_f64).map(|percent| percent.clamp(0.0, 100.0));
+    let message = ["message", "status", "step"].iter().find_map(|key| meta.get(key).and_then(Value::as_str));
+    (percent.is_some() || message.is_some()).then(|| Progress {
+        percent: percent.map(whole),
+        message: message.map(|text| head(text, TaskError::MESSAGE).into()),
+        at: now,
+    })
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0..=100 by the caller")]
+fn whole(percent: f64) -> u8 {
+    percent as u8
+}
