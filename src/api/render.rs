@@ -154,12 +154,10 @@ pub fn result_config_map_name(job: &str, task: TaskId) -> String {
 
 fn stored(job: &Job, task: Option<TaskId>, result: &StoredResult) -> JobResult {
     let task = task.unwrap_or_else(|| job.attempt_in_hand().task);
-    match result.kept {
+    match &result.kept {
         Kept::Inline => JobResult::inline(&result.text),
         Kept::ConfigMap => JobResult::in_config_map(&result.text, result_config_map_name(&job.key.name, task)),
-        Kept::Redis { until } => {
-            JobResult::on_redis(&result.text, format!("celery-task-meta-{task}"), Some(Time(to_second(until))))
-        }
+        Kept::Redis { key, until } => JobResult::on_redis(&result.text, key.to_string(), Some(Time(to_second(*until)))),
     }
 }
 

@@ -150,9 +150,13 @@ impl<'a> Case<'a> {
 fn is_result_kept(c: &Case) -> bool {
     let mut acts = c.plan.effects.iter().filter_map(|effect| match effect {
         Effect::StoreResult(text) => Some((Kept::ConfigMap, Some(text))),
-        Effect::ExtendResult { ttl, .. } => {
+        Effect::ExtendResult { task, ttl } => {
             let until = c.now.checked_add(*ttl).unwrap_or(Timestamp::MAX);
-            Some((Kept::Redis { until }, None))
+            let named = c.is.result.as_ref().and_then(|result| match &result.kept {
+                Kept::Redis { key, .. } => Some(key.clone()).filter(|key| key.ends_with(&task.to_string())),
+                Kept::Inline | Kept::ConfigMap => None,
+            });
+            Some((Kept::Redis { key: named.unwrap_or_default(), until }, None))
         }
         Effect::Enqueue(_)
         | Effect::Requeue { .. }

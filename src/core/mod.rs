@@ -11,6 +11,7 @@ pub mod job;
 pub mod observed;
 pub mod plan;
 pub mod policy;
+pub mod reason;
 pub mod scale;
 pub mod status;
 

@@ -49,6 +49,8 @@ pub struct PoolFacts {
     pub defaults: Overrides,
     /// How long Redis keeps a result unless told otherwise.
     pub result_expires: Duration,
+    /// What precedes the task id in the key of a result document.
+    pub result_prefix: Arc<str>,
     /// How long the operator asks Redis to keep a result that is too large for Kubernetes.
     pub keep_large_results: Duration,
 }

@@ -3,6 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio_util::sync::CancellationToken;
+
 use super::queue::WorkQueue;
 use crate::api::CrewJob;
 use crate::core::evidence::Evidence;
@@ -17,6 +19,8 @@ pub struct Jobs {
     table: Mutex<Table>,
     /// Jobs to look at.
     pub queue: WorkQueue<ObjectKey>,
+    /// Cancelled when all are known.
+    pub listed: CancellationToken,
 }
 
 /// One unfinished job.
@@ -102,6 +106,11 @@ impl Table {
     /// The job of that name.
     pub fn get(&self, key: &ObjectKey) -> Option<&Entry> {
         self.by_key.get(key)
+    }
+
+    /// Whether this is the attempt in hand of an unfinished job of that namespace.
+    pub fn is_in_hand(&self, namespace: &str, task: TaskId) -> bool {
+        self.by_task.get(&task).is_some_and(|key| &*key.namespace == namespace)
     }
 
     /// All jobs.

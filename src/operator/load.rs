@@ -130,7 +130,7 @@ async fn rescale(ctx: &Context, pool: &Handle, snapshot: &Snapshot, hard_limit: 
         if (1..known.replicas).contains(&replicas) {
             mark_busy(ctx, &deployment, &busy_pods(ctx, pool)).await;
         }
-        match write_replicas(ctx, &deployment, replicas).await {
+        match write_replicas(ctx, &deployment, &known, replicas).await {
             Ok(()) => tracing::info!(pool = %pool.key, from = known.replicas, to = replicas, "workers scaled"),
             Err(kube::Error::Api(error)) if error.code == 409 => {
                 scaling.held = Some(Held::Contested);
@@ -180,10 +180,16 @@ impl Census {
 }
 
 /// Applies the one field that we own. Another owner is a conflict, and then it is theirs.
-async fn write_replicas(ctx: &Context, deployment: &ObjectKey, replicas: u32) -> kube::Result<()> {
+async fn write_replicas(
+    ctx: &Context,
+    deployment: &ObjectKey,
+    known: &DeploymentView,
+    replicas: u32,
+) -> kube::Result<()> {
     let own = PatchParams::apply(FIELD_MANAGER);
     let mut written = apply_scale(ctx, deployment, replicas, &own).await;
-    if matches!(&written, Err(kube::Error::Api(conflict)) if is_with_nobody(conflict)) {
+    let is_nobodys = |conflict: &Status| conflict.code == 409 && known.is_default || is_with_nobody(conflict);
+    if matches!(&written, Err(kube::Error::Api(conflict)) if is_nobodys(conflict)) {
         written = apply_scale(ctx, deployment, replicas, &own.force()).await;
     }
     let outcome = match &written {
@@ -212,4 +218,24 @@ fn is_with_nobody(conflict: &Status) -> bool {
     let causes = conflict.details.iter().flat_map(|details| &details.causes);
     let mut owners = causes.map(|cause| cause.message.contains("\"before-first-apply\"")).peekable();
     conflict.code == 409 && owners.peek().is_some() && owners.all(|nobody| nobody)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conflict(owners: &[&str]) -> Status {
+        let cause = |owner: &&str| json!({ "reason": "FieldManagerConflict", "message": format!("conflict with \"{owner}\" using apps/v1") });
+        let causes: Vec<_> = owners.iter().map(cause).collect();
+        let status = json!({ "code": 409, "reason": "Conflict", "details": { "causes": causes } });
+        serde_json::from_value(status).unwrap()
+    }
+
+    #[test]
+    fn replicas_that_belong_to_the_time_before_the_first_apply_are_nobodys() {
+        assert!(is_with_nobody(&conflict(&["before-first-apply"])));
+        assert!(!is_with_nobody(&conflict(&["before-first-apply", "argocd"])));
+        assert!(!is_with_nobody(&conflict(&["argocd"])));
+        assert!(!is_with_nobody(&conflict(&[])), "a conflict of versions names no owner");
+    }
 }

@@ -6,7 +6,8 @@
 //! | `lease` | who leads, and the fencing epoch |
 //! | `watch`, `jobs`, `queue` | unfinished jobs as stubs, and which to look at |
 //! | `pools`, `pool` | the pools, and serving one: connect, listen, read levels, scale |
-//! | `listen`, `levels`, `evidence` | hints, the levels behind them, and what documents say |
+//! | `listen`, `levels`, `documents` | hints, the levels behind them, and what documents say |
+//! | `strays` | attempts on Redis that no unfinished job stands behind |
 //! | `load`, `report` | load to replicas, and the pool's status |
 //! | `workers` | Pods and Deployments: who holds, who is dead |
 //! | `reconcile`, `observe`, `act`, `publish` | one job, one look |
@@ -29,6 +30,7 @@ mod queue;
 mod reconcile;
 mod report;
 mod run;
+mod strays;
 mod watch;
 mod workers;
 

@@ -9,7 +9,7 @@ use kube::{Api, ResourceExt};
 use super::context::Context;
 use super::pools::{Handle, look_at_jobs};
 use super::report::Reporter;
-use super::{levels, listen, load};
+use super::{levels, listen, load, strays};
 use crate::api::{CrewWorkerPoolStatus, REDIS_SECRET_LABEL};
 use crate::core::evidence::Evidence;
 use crate::core::status::{PoolProblem, PoolProblemKind};
@@ -50,6 +50,7 @@ async fn follow(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, reporter:
         problem = load::run(ctx, pool, store, reporter) => problem,
         () = listen::run(ctx, pool, store) => unreachable_problem("the subscription ended"),
         () = levels::run(ctx, pool, store) => unreachable_problem("reading levels ended"),
+        () = strays::run(ctx, pool, store) => unreachable_problem("looking for strays ended"),
         () = forget(pool, store) => unreachable_problem("forgetting markers ended"),
     }
 }

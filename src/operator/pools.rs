@@ -21,6 +21,7 @@ use crate::core::job::{Job, ObjectKey, TaskId};
 use crate::core::observed::{Pool, PoolFacts};
 use crate::core::status::{PoolProblem, PoolProblemKind};
 use crate::store::{MarkerId, Queue, Store};
+use crate::wire::ResultKeys;
 
 /// How much sooner than it may be a result is taken for expired: two audits, and what clocks may differ.
 const AUDIT_MARGIN: Duration = Duration::from_mins(3);
@@ -70,6 +71,7 @@ impl Handle {
             allowed_tasks: spec.allowed_tasks.iter().map(|task| task.as_str().into()).collect(),
             defaults: spec.job_defaults.to_core(),
             result_expires: spec.celery.result_expires.to_std(),
+            result_prefix: ResultKeys::new(spec.celery.global_key_prefix.as_deref().unwrap_or("")).result("").into(),
             keep_large_results: spec.redis.result_retention.to_std(),
         };
         let problem = PoolProblem { kind: PoolProblemKind::Connecting, detail: "not connected yet".into() };

@@ -119,7 +119,7 @@ async fn serve(client: &Client, config: &Config, metrics: &Metrics, readiness: &
 /// Everything a leader does, until it does not lead any more.
 async fn lead(ctx: Arc<Context>, claim: &Claim, leadership: &Leadership, stop: &CancellationToken) {
     let mut tasks = JoinSet::new();
-    let (pools_listed, jobs_listed) = (CancellationToken::new(), CancellationToken::new());
+    let pools_listed = CancellationToken::new();
     tasks.spawn(pools::watch_pools(ctx.clone(), pools_listed.clone()));
     for namespace in &ctx.pool_namespaces {
         tasks.spawn(workers::watch_pods(ctx.clone(), namespace.clone()));
@@ -129,7 +129,7 @@ async fn lead(ctx: Arc<Context>, claim: &Claim, leadership: &Leadership, stop: &
         let ctx = ctx.clone();
         async move {
             pools_listed.cancelled().await; // so that no job is told that its pool is missing before pools are known
-            watch::watch_jobs(ctx, jobs_listed).await;
+            watch::watch_jobs(ctx).await;
         }
     });
     tasks.spawn({

@@ -11,19 +11,17 @@ use futures::StreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, ResourceExt};
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::context::Context;
 use super::jobs::{Applied, Entry};
+use super::strays;
 use crate::api::{CrewJob, UNFINISHED};
 use crate::core::job::ObjectKey;
-use crate::store::{MarkerId, Withdrawn};
+use crate::store::MarkerId;
 
-use super::act::TERMINATE;
-
-/// Follows the unfinished jobs, for ever. `listed` is cancelled when all are known.
-pub async fn watch_jobs(ctx: Arc<Context>, listed: CancellationToken) {
+/// Follows the unfinished jobs, for ever. `ctx.jobs.listed` is cancelled when all are known.
+pub async fn watch_jobs(ctx: Arc<Context>) {
     let api: Api<Guard<CrewJob>> = Api::all(ctx.client.clone());
     let mut events = watch(api, watcher::Config::default().fields(UNFINISHED)).default_backoff().boxed();
     let mut listing: HashSet<ObjectKey> = HashSet::new();
@@ -31,7 +29,7 @@ pub async fn watch_jobs(ctx: Arc<Context>, listed: CancellationToken) {
         match event {
             Ok(Event::Init) => listing.clear(),
             Ok(Event::InitApply(object)) => {
-                let first = !listed.is_cancelled();
+                let first = !ctx.jobs.listed.is_cancelled();
                 listing.extend(apply(&ctx, object, first));
             }
             Ok(Event::Apply(object)) => {
@@ -42,7 +40,7 @@ pub async fn watch_jobs(ctx: Arc<Context>, listed: CancellationToken) {
                 for key in missing {
                     tokio::spawn(look_live(ctx.clone(), key));
                 }
-                listed.cancel();
+                ctx.jobs.listed.cancel();
                 tracing::info!(jobs = ctx.jobs.lock().len(), "unfinished jobs listed");
             }
             Ok(Event::Delete(object)) => {
@@ -109,24 +107,9 @@ impl Context {
         if job.status.attempt.is_none() && !entry.evidence.is_out() {
             return;
         }
-        let (id, epoch) = (job.attempt_in_hand(), self.epoch());
-        tokio::spawn(async move {
-            let marker = MarkerId::new(job.key.namespace.clone(), id.task);
-            let withdrawn = store.withdraw(epoch, &marker, id.generation).await;
-            let revoked = match withdrawn {
-                Ok(Withdrawn::Removed) => Ok(()),
-                Ok(Withdrawn::NotQueued) => store.revoke(&[id.task], Some(TERMINATE), None).await.map(|_| ()),
-                Err(error) => Err(error),
-            };
-            let forgotten = match revoked {
-                Ok(()) => store.forget(&[marker]).await,
-                Err(error) => Err(error),
-            };
-            match forgotten {
-                Ok(()) => tracing::info!(job = %job.key, "deleted job taken off Redis"),
-                Err(error) => tracing::warn!(job = %job.key, %error, "deleted job could not be taken off Redis"),
-            }
-        });
+        let id = job.attempt_in_hand();
+        let marker = MarkerId::new(job.key.namespace.clone(), id.task);
+        strays::abandon(store, self.epoch(), job.key.into(), marker, id.generation);
     }
 }
 

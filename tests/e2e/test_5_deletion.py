@@ -6,6 +6,7 @@ import pytest
 
 import crew
 import kube
+import operators
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -43,6 +44,23 @@ def test_jobs_that_no_worker_has_begun_go_at_once_and_never_run(executions):
     crew.workers_at_most(3)
     crew.in_phase("queued-too", "Succeeded")
     assert executions.begun[deleted[-1]["taskID"]] == 0
+
+
+def test_jobs_that_are_deleted_while_nobody_operates_never_run(executions):
+    crew.workers_at_most(0)
+    crew.no_workers()
+    crew.start(crew.job("kept"), crew.job("deleted-meanwhile"))
+    crew.in_phase("kept", "Queued")
+    crew.in_phase("deleted-meanwhile", "Queued")
+    operators.scale(0)
+    try:
+        task = delete("deleted-meanwhile")["taskID"]
+    finally:
+        operators.scale(1)
+    kube.until("only one message is left", lambda: crew.status_of_pool()["depth"] == 1)
+    crew.workers_at_most(3)
+    crew.in_phase("kept", "Succeeded")
+    assert executions.begun[task] == 0
 
 
 def test_a_running_job_goes_at_once_and_its_worker_is_told(executions):

@@ -41,7 +41,11 @@ impl InPool<'_> {
         } else if text.len() <= StoredResult::CONFIG_MAP {
             (Kept::ConfigMap, Some(Effect::StoreResult(text.clone())))
         } else {
-            (Kept::Redis { until: later(self.now, keep) }, Some(Effect::ExtendResult { task: self.id.task, ttl: keep }))
+            let key = format!("{}{}", self.pool.result_prefix, self.id.task).into();
+            (
+                Kept::Redis { key, until: later(self.now, keep) },
+                Some(Effect::ExtendResult { task: self.id.task, ttl: keep }),
+            )
         };
         let status = Status {
             result: Some(Box::new(StoredResult { text: text.clone(), kept })),

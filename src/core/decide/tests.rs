@@ -72,6 +72,7 @@ fn pool() -> PoolFacts {
         allowed_tasks: vec!["backend.tasks.run_crew_task".into(), "backend.tasks.health_check".into()],
         defaults: Overrides { backoff_initial: Some(Duration::ZERO), ..Overrides::default() },
         result_expires: Duration::from_hours(1),
+        result_prefix: "app_celery-task-meta-".into(),
         keep_large_results: Duration::from_hours(168),
     }
 }

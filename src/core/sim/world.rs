@@ -144,6 +144,7 @@ impl World {
                 ..Overrides::default()
             },
             result_expires: Duration::from_millis(RESULT_EXPIRES.unsigned_abs()),
+            result_prefix: "celery-task-meta-".into(),
             keep_large_results: Duration::from_hours(1),
         };
         let mut world = Self {

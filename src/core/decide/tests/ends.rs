@@ -36,7 +36,9 @@ fn a_result_that_kubernetes_cannot_hold_stays_in_redis_and_says_until_when() {
         scene.clone(),
         expect!["keep the result in Redis for 604800 s; Succeeded (Succeeded), attempts 1; then forget"],
     );
-    assert_eq!(scene.plan().status.result.unwrap().kept, Kept::Redis { until: at(7 * 24 * 3_600_000) });
+    let key = format!("app_celery-task-meta-{}", scene.job.attempt_in_hand().task).into();
+    let until = at(7 * 24 * 3_600_000);
+    assert_eq!(scene.plan().status.result.unwrap().kept, Kept::Redis { key, until });
 }
 
 #[test]

@@ -1,0 +1,208 @@
+//! Why a job stands where it does: the closed list of reasons.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Why a job is not on its way to Redis, or is not followed there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hold {
+    /// No CrewWorkerPool of that name in the job's namespace.
+    PoolNotFound {
+        /// The pool that was asked for.
+        pool: Arc<str>,
+        /// The pools there are, sorted.
+        existing: Vec<Arc<str>>,
+    },
+    /// The pool does not serve that queue.
+    QueueNotInPool {
+        /// The queue that was asked for.
+        queue: Arc<str>,
+        /// The pool's queues.
+        queues: Vec<Arc<str>>,
+    },
+    /// The pool does not allow that task.
+    TaskNotAllowed {
+        /// The task that was asked for.
+        task: Arc<str>,
+        /// The pool's tasks.
+        allowed: Vec<Arc<str>>,
+    },
+    /// The pool cannot be used: its namespace, Secret or Redis is not as it must be.
+    PoolNotReady {
+        /// The pool.
+        pool: Arc<str>,
+        /// What is wrong with it.
+        problem: PoolProblem,
+    },
+    /// `spec.suspend` is true.
+    Suspended,
+}
+
+/// What keeps a pool from working.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolProblem {
+    /// Which of the closed list.
+    pub kind: PoolProblemKind,
+    /// One sentence for people: what is wrong and how to mend it. Never holds a secret.
+    pub detail: Arc<str>,
+}
+
+/// The closed list of what keeps a pool from working.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PoolProblemKind {
+    /// The operator has not looked at the pool yet.
+    Connecting,
+    /// The operator may not read Pods, Deployments and Secrets in the pool's namespace.
+    NamespaceNotGranted,
+    /// The Secret does not exist.
+    SecretNotFound,
+    /// The Secret lacks the label that allows its use.
+    SecretNotLabelled,
+    /// The Secret has no usable `REDIS_URL`.
+    SecretInvalid,
+    /// Redis cannot be reached.
+    BrokerUnreachable,
+    /// Redis refused the user name or the password.
+    BrokerAuthenticationFailed,
+    /// Redis understood and said no: a missing permission, no memory, a read-only replica.
+    BrokerRefused,
+    /// The pool's own spec cannot be used.
+    PoolInvalid,
+}
+
+impl PoolProblemKind {
+    /// CamelCase name, as in a condition's `reason`.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Connecting => "Connecting",
+            Self::NamespaceNotGranted => "NamespaceNotGranted",
+            Self::SecretNotFound => "SecretNotFound",
+            Self::SecretNotLabelled => "SecretNotLabelled",
+            Self::SecretInvalid => "SecretInvalid",
+            Self::BrokerUnreachable => "BrokerUnreachable",
+            Self::BrokerAuthenticationFailed => "BrokerAuthenticationFailed",
+            Self::BrokerRefused => "BrokerRefused",
+            Self::PoolInvalid => "PoolInvalid",
+        }
+    }
+}
+
+/// Why a job ended without a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum GaveUp {
+    /// The inputs are too large, too deep, or hold what Celery would decode.
+    InvalidSpec,
+    /// Every allowed run failed.
+    RetriesExhausted,
+    /// The exception's type is one that is not retried.
+    NonRetryableError,
+    /// Too many workers died under it.
+    WorkerLost,
+    /// Its message was lost on the broker too often.
+    MessageLost,
+    /// A worker acknowledged it and never stored a result.
+    NoResult,
+    /// Its result had expired before it could be read.
+    ResultExpired,
+    /// `timeouts.total` passed.
+    DeadlineExceeded,
+    /// `timeouts.queue` passed.
+    QueueTimeout,
+    /// The payload was changed after the first attempt, and another attempt was due.
+    SpecChanged,
+    /// A worker, or a person with `celery control revoke`, revoked the task without being asked by the job.
+    Revoked,
+}
+
+/// Why the phase is what it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Why {
+    /// Nothing has been looked at yet.
+    #[default]
+    Unseen,
+    /// Held back.
+    Held(Hold),
+    /// On Redis.
+    Enqueued,
+    /// With a worker.
+    Started,
+    /// Waiting for the backoff.
+    RetryScheduled,
+    /// The worker that held it died and the message was published again.
+    WorkerLost,
+    /// The message was lost and published again.
+    MessageLost,
+    /// Ended well.
+    Succeeded,
+    /// Ended well although cancel was asked for.
+    FinishedBeforeCancel,
+    /// Ended badly.
+    GaveUp(GaveUp),
+    /// Ended by cancel.
+    Cancelled,
+    /// As an earlier operator recorded it.
+    Recorded {
+        /// CamelCase reason.
+        reason: Arc<str>,
+        /// One sentence.
+        message: Arc<str>,
+    },
+}
+
+impl Why {
+    /// CamelCase name, as in a condition's `reason`. The list is closed and documented with the API.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Recorded { reason, .. } => reason,
+            Self::Unseen => "Pending",
+            Self::Held(Hold::PoolNotFound { .. }) => "PoolNotFound",
+            Self::Held(Hold::QueueNotInPool { .. }) => "QueueNotInPool",
+            Self::Held(Hold::TaskNotAllowed { .. }) => "TaskNotAllowed",
+            Self::Held(Hold::PoolNotReady { problem, .. }) => problem.kind.reason(),
+            Self::Held(Hold::Suspended) => "Suspended",
+            Self::Enqueued => "Enqueued",
+            Self::Started => "Running",
+            Self::RetryScheduled => "RetryScheduled",
+            Self::WorkerLost | Self::GaveUp(GaveUp::WorkerLost) => "WorkerLost",
+            Self::MessageLost | Self::GaveUp(GaveUp::MessageLost) => "MessageLost",
+            Self::Succeeded => "Succeeded",
+            Self::FinishedBeforeCancel => "FinishedBeforeCancel",
+            Self::GaveUp(GaveUp::InvalidSpec) => "InvalidSpec",
+            Self::GaveUp(GaveUp::RetriesExhausted) => "RetriesExhausted",
+            Self::GaveUp(GaveUp::NonRetryableError) => "NonRetryableError",
+            Self::GaveUp(GaveUp::NoResult) => "NoResult",
+            Self::GaveUp(GaveUp::ResultExpired) => "ResultExpired",
+            Self::GaveUp(GaveUp::DeadlineExceeded) => "DeadlineExceeded",
+            Self::GaveUp(GaveUp::QueueTimeout) => "QueueTimeout",
+            Self::GaveUp(GaveUp::SpecChanged) => "SpecChanged",
+            Self::GaveUp(GaveUp::Revoked) => "Revoked",
+            Self::Cancelled => "Cancelled",
+        }
+    }
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PoolNotFound { pool, existing } if existing.is_empty() => write!(
+                f,
+                "CrewWorkerPool {pool:?} does not exist and this namespace has no pool; create one, or name it in spec.poolRef.name of a new job"
+            ),
+            Self::PoolNotFound { pool, existing } => {
+                write!(
+                    f,
+                    "CrewWorkerPool {pool:?} does not exist in this namespace; there are: {}",
+                    existing.join(", ")
+                )
+            }
+            Self::QueueNotInPool { queue, queues } => {
+                write!(f, "spec.queue {queue:?} is not one of the pool's queues: {}", queues.join(", "))
+            }
+            Self::TaskNotAllowed { task, allowed } => {
+                write!(f, "spec.task {task:?} is not one of the pool's allowedTasks: {}", allowed.join(", "))
+            }
+            Self::PoolNotReady { pool, problem } => write!(f, "CrewWorkerPool {pool:?}: {}", problem.detail),
+            Self::Suspended => f.write_str("spec.suspend is true"),
+        }
+    }
+}
