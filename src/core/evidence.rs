@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::job::{AttemptId, SpecHash, TaskId};
-use super::observed::{Ended, Ending, Held, Holding, Liveness, Search, Task};
+use super::job::{AttemptId, Priority, SpecHash, TaskId};
+use super::observed::{Ended, Ending, Held, Holding, Liveness, Published, Search, Task};
 use super::status::{Holder, Phase, Progress, Status};
 
 /// Audits in a row in which everybody must deny a receipt before it is nobody's.
@@ -40,6 +40,8 @@ pub struct Mark {
     pub at: Timestamp,
     /// Digest of what was published.
     pub spec: Option<SpecHash>,
+    /// The priority whose band it was published in, or moved to.
+    pub priority: Priority,
 }
 
 /// Where the message of an attempt is.
@@ -132,6 +134,10 @@ pub struct Evidence {
     published_at: Option<Timestamp>,
     /// Digest of what was published.
     spec: Option<SpecHash>,
+    /// The priority whose band the message is in.
+    priority: Option<Priority>,
+    /// Since when its worker is asked to stop it.
+    stop_asked_at: Option<Timestamp>,
     /// Where Redis had the message when it was last read; `None` when it must be read before anything is decided.
     place: Option<Found>,
     seen: Option<Sighting>,
@@ -180,6 +186,8 @@ impl Evidence {
             marker: None,
             published_at: None,
             spec: None,
+            priority: None,
+            stop_asked_at: None,
             place: None,
             seen: None,
             over: None,
@@ -250,9 +258,14 @@ impl Evidence {
         self.published_at
     }
 
-    /// Digest of what was published.
-    pub fn spec(&self) -> Option<SpecHash> {
-        self.spec
+    /// What is known of its publication.
+    pub fn publication(&self) -> Published {
+        Published { at: self.published_at, spec: self.spec, priority: self.priority }
+    }
+
+    /// Since when its worker is asked to stop it.
+    pub fn stop_asked_at(&self) -> Option<Timestamp> {
+        self.stop_asked_at
     }
 
     // === what we do ===
@@ -269,9 +282,20 @@ impl Evidence {
     }
 
     /// It was published.
-    pub fn published(&mut self, at: Timestamp, spec: SpecHash) {
+    pub fn published(&mut self, at: Timestamp, spec: SpecHash, priority: Priority) {
         self.published_at = Some(at);
         self.spec = self.spec.or(Some(spec));
+        self.priority = Some(priority);
+    }
+
+    /// We have moved it to the band of this priority, or it was not there to be moved any more.
+    pub fn moved(&mut self, priority: Priority) {
+        self.priority = Some(priority);
+    }
+
+    /// We have asked the workers to stop it.
+    pub fn stop_asked(&mut self, now: Timestamp) {
+        self.stop_asked_at = self.stop_asked_at.or(Some(now));
     }
 
     /// We have taken it off its queue.
@@ -315,11 +339,12 @@ impl Evidence {
         self.seen = Some(Sighting { generation: attempt.generation, word });
     }
 
-    /// A worker speaks of it. Celery does not say which delivery it means: what was said before this one was published
-    /// is about an earlier one.
+    /// A worker speaks of it. Celery does not say which delivery it means: what was said, or begun, before this one was
+    /// published is about an earlier one.
     pub fn hear(&mut self, word: Word) {
         let generation = self.marker.unwrap_or(0);
-        let is_earlier = generation > 0 && self.published_at.is_some_and(|at| word.said_at < at);
+        let since = word.started_at.unwrap_or(word.said_at);
+        let is_earlier = generation > 0 && self.published_at.is_some_and(|at| since < at);
         if is_earlier || self.over.is_some() {
             return;
         }
@@ -458,6 +483,7 @@ impl Evidence {
                 marker,
                 published_at: self.published_at.filter(|_| marker.is_none()),
                 spec: self.spec,
+                stop_asked_at: self.stop_asked_at,
                 place: self.place,
                 seen,
                 blind: self.blind,
@@ -466,6 +492,7 @@ impl Evidence {
         }
         if let Some(mark) = mark {
             self.spec = mark.spec.or(self.spec);
+            self.priority = Some(mark.priority);
             if mark.generation == 0 {
                 self.published_at = self.published_at.or(Some(mark.at));
             }

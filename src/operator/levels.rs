@@ -286,6 +286,7 @@ fn note(ctx: &Context, job: &Job, evidence: &mut Evidence, subject: &Subject, fo
         withdrawn: marker.state == MarkerState::Withdrawn,
         at: marker.at,
         spec: marker.spec,
+        priority: marker.priority,
     });
     let place = place(subject, found);
     evidence.audit(Levels { marker, place, document });
@@ -302,9 +303,13 @@ fn note(ctx: &Context, job: &Job, evidence: &mut Evidence, subject: &Subject, fo
     }
 }
 
-/// A worker was found dead: what it stored before it died is read, then its death counts.
+/// A worker was found dead: what it stored before it died is read, then its death counts. Where it had not begun, only
+/// an audit can tell where the message is.
 pub async fn check_death(ctx: &Context, entry: &Entry) {
     let job = &entry.job;
+    if entry.evidence.sighting().is_some_and(|seen| seen.word.started_at.is_none()) {
+        ctx.pools.audit(&job.key.namespace, &job.spec.pool);
+    }
     let id = job.attempt_in_hand();
     let Some(store) = ctx.pools.store(&job.key.namespace, &job.spec.pool) else { return };
     let documents = match store.outcomes(&[id.task]).await {

@@ -10,6 +10,7 @@
 //! | `strays` | attempts on Redis that no unfinished job stands behind |
 //! | `load`, `report` | load to replicas, and the pool's status |
 //! | `workers` | Pods and Deployments: who holds, who is dead |
+//! | `ttl` | finished jobs whose time has passed |
 //! | `reconcile`, `observe`, `act`, `publish` | one job, one look |
 
 mod act;
@@ -31,6 +32,7 @@ mod reconcile;
 mod report;
 mod run;
 mod strays;
+mod ttl;
 mod watch;
 mod workers;
 

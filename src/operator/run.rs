@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::config::Config;
 use super::context::Context;
 use super::lease::{Claim, Identity, Leadership};
-use super::{jobs::Jobs, pools, pools::Pools, reconcile, watch, workers, workers::Workers};
+use super::{jobs::Jobs, pools, pools::Pools, reconcile, ttl, watch, workers, workers::Workers};
 use crate::api;
 use crate::runtime::admin::{self, Readiness};
 use crate::runtime::metrics::Metrics;
@@ -136,6 +136,7 @@ async fn lead(ctx: Arc<Context>, claim: &Claim, leadership: &Leadership, stop: &
         let ctx = ctx.clone();
         async move { ctx.jobs.queue.run_timers().await }
     });
+    tasks.spawn(ttl::run(ctx.clone()));
     for _ in 0..RECONCILERS {
         tasks.spawn(reconcile::run(ctx.clone()));
     }
