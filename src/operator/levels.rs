@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use super::context::Context;
 use super::jobs::Entry;
+use super::pool::labels;
 use super::pools::Handle;
 use super::{documents, workers};
 use crate::core::evidence::{Evidence, Levels, Mark, Place, Word};
@@ -78,13 +79,18 @@ async fn read(ctx: &Context, pool: &Handle, store: &Store, everything: bool) -> 
     mark_unwatched(ctx, pool, began_at);
     let subjects = subjects(ctx, pool, everything);
     let mut missed = 0;
-    if !subjects.is_empty() {
+    if everything || !subjects.is_empty() {
         let mut found = Found::default();
         read_documents(&mut found, store, subjects.iter().map(|subject| subject.id.task)).await?;
         read_markers(&mut found, store, &subjects).await?;
         let audit = store.audit(&pool.queues()).await?;
-        if audit.poisoned > 0 {
-            tracing::warn!(pool = %pool.key, messages = audit.poisoned, "messages that no worker can read lie on the queues");
+        if !audit.poison.is_empty() {
+            let moved = store.quarantine(&audit.poison).await?;
+            ctx.metrics.quarantined.get_or_create(&labels(pool)).inc_by(moved);
+            tracing::warn!(
+                pool = %pool.key, found = audit.poisoned, moved, stream = store.quarantine_stream(),
+                "what no worker survives was taken off the queues"
+            );
         }
         found.places = audit.places;
         let unplaced: Vec<TaskId> = subjects

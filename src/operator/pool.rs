@@ -9,7 +9,7 @@ use kube::{Api, ResourceExt};
 use super::context::Context;
 use super::pools::{Handle, look_at_jobs};
 use super::report::Reporter;
-use super::{levels, listen, load, strays};
+use super::{levels, listen, load, settings, strays};
 use crate::api::{CrewWorkerPoolStatus, REDIS_SECRET_LABEL};
 use crate::core::evidence::Evidence;
 use crate::core::status::{PoolProblem, PoolProblemKind};
@@ -51,6 +51,7 @@ async fn follow(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, reporter:
         () = listen::run(ctx, pool, store) => unreachable_problem("the subscription ended"),
         () = levels::run(ctx, pool, store) => unreachable_problem("reading levels ended"),
         () = strays::run(ctx, pool, store) => unreachable_problem("looking for strays ended"),
+        () = settings::run(ctx, pool, store) => unreachable_problem("asking for settings ended"),
         () = sweep(ctx, pool, store) => unreachable_problem("looking for copies ended"),
         () = forget(pool, store) => unreachable_problem("forgetting markers ended"),
     }

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::context::Context;
 use super::jobs::Entry;
 use super::pool;
+use super::settings::Complaint;
 use crate::api::{CrewWorkerPool, CrewWorkerPoolSpec};
 use crate::core::job::{Job, ObjectKey, TaskId};
 use crate::core::observed::{Pool, PoolFacts};
@@ -51,6 +52,8 @@ pub struct Handle {
     pub audit: Notify,
     /// Asks for [`Handle::take_over`].
     pub over: Notify,
+    /// Says that a worker has started.
+    pub started: Notify,
     /// Asks for [`Handle::take_copies`].
     pub sweep: Notify,
     /// Ends everything that serves this pool.
@@ -60,6 +63,7 @@ pub struct Handle {
     audits: Mutex<(Option<Timestamp>, Option<Timestamp>)>,
     finished: Mutex<Vec<MarkerId>>,
     copies: Mutex<Vec<MarkerId>>,
+    misconfigured: Mutex<Option<Complaint>>,
     /// Whether messages of other producers are with the workers, as far as the last look at the load tells.
     pub foreign_in_flight: AtomicBool,
 }
@@ -92,6 +96,8 @@ impl Handle {
             audit: Notify::new(),
             over: Notify::new(),
             sweep: Notify::new(),
+            started: Notify::new(),
+            misconfigured: Mutex::default(),
             stop: CancellationToken::new(),
             state: RwLock::new(State { problem: Some(problem), store: None }),
             audits: Mutex::new((
@@ -162,6 +168,19 @@ impl Handle {
     /// The markers to delete since the last call.
     pub fn take_over(&self) -> Vec<MarkerId> {
         std::mem::take(&mut self.finished.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What is wrong with the settings of its workers.
+    pub fn misconfigured(&self) -> Option<Complaint> {
+        self.misconfigured.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes that; whether it is news.
+    pub fn set_misconfigured(&self, complaint: Option<Complaint>) -> bool {
+        let mut known = self.misconfigured.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = *known != complaint;
+        *known = complaint;
+        news
     }
 
     /// The attempts whose copies are to be looked for since the last call.
