@@ -140,9 +140,9 @@ pub struct Evidence {
     stop_asked_at: Option<Timestamp>,
     /// Where Redis had the message when it was last read; `None` when it must be read before anything is decided.
     place: Option<Found>,
-    seen: Option<Sighting>,
+    seen: Option<Box<Sighting>>,
     /// The last word of its result document.
-    over: Option<Over>,
+    over: Option<Box<Over>>,
     /// Audits in a row that found no message.
     audits: u32,
     /// Whether everybody was asked after the last audit and denied it.
@@ -250,7 +250,7 @@ impl Evidence {
 
     /// Who was last seen with this delivery, and when.
     pub fn sighting(&self) -> Option<&Sighting> {
-        self.seen.as_ref()
+        self.seen.as_deref()
     }
 
     /// When this delivery was published, where we know.
@@ -336,7 +336,7 @@ impl Evidence {
             celery_retries: 0,
             progress: status.progress.as_deref().cloned(),
         };
-        self.seen = Some(Sighting { generation: attempt.generation, word });
+        self.seen = Some(Box::new(Sighting { generation: attempt.generation, word }));
     }
 
     /// A worker speaks of it. Celery does not say which delivery it means: what was said, or begun, before this one was
@@ -365,7 +365,7 @@ impl Evidence {
         match document {
             Document::Running(word) => self.hear(word),
             Document::Over { how, worker, celery_retries, finished_at } => {
-                self.over = Some(Over { how, worker, celery_retries, finished_at });
+                self.over = Some(Box::new(Over { how, worker, celery_retries, finished_at }));
             }
         }
     }
@@ -381,7 +381,7 @@ impl Evidence {
         }
         match document {
             Some(Document::Over { how, worker, celery_retries, finished_at }) => {
-                self.over = Some(Over { how, worker, celery_retries, finished_at });
+                self.over = Some(Box::new(Over { how, worker, celery_retries, finished_at }));
             }
             Some(Document::Running(word)) => self.note(word),
             None => {}
@@ -404,7 +404,7 @@ impl Evidence {
             self.denied_receipt = None;
             self.is_death_checked = false;
         }
-        self.seen = Some(Sighting { generation, word: merged(before, word) });
+        self.seen = Some(Box::new(Sighting { generation, word: merged(before, word) }));
     }
 
     /// Redis was read, as the first half of an audit: everybody is asked next, and then comes [`Evidence::answered`].
@@ -455,7 +455,7 @@ impl Evidence {
         self.is_death_checked = true;
         match document {
             Some(Document::Over { how, worker, celery_retries, finished_at }) => {
-                self.over = Some(Over { how, worker, celery_retries, finished_at });
+                self.over = Some(Box::new(Over { how, worker, celery_retries, finished_at }));
             }
             // Somebody else has it: the message was put back before the holder died.
             Some(Document::Running(word)) if self.holder().map(|dead| &dead.node) != word.node() => self.note(word),
@@ -509,7 +509,7 @@ impl Evidence {
 
     /// What is known, with what Kubernetes says of whoever was seen.
     pub fn task(&self, liveness: impl Fn(&Sighting) -> (Holder, Liveness)) -> Task {
-        if let Some(Over { how, worker, celery_retries, finished_at }) = &self.over {
+        if let Some(Over { how, worker, celery_retries, finished_at }) = self.over.as_deref() {
             return Task::Ended(Ended {
                 marker: self.marker,
                 how: how.clone(),

@@ -20,8 +20,6 @@ use crate::core::observed::Liveness;
 use crate::runtime::clock;
 use crate::store::{self, Document, Error, Marker, MarkerId, MarkerState, Store};
 
-/// How often everything is read although nothing asks for it.
-const EVERY: Duration = Duration::from_mins(1);
 /// How soon a message that was not found is looked for again.
 const AGAIN: Duration = Duration::from_secs(3);
 
@@ -51,9 +49,9 @@ struct Answers {
     all_known: bool,
 }
 
-/// Reads levels when asked, and every minute, for ever.
+/// Reads levels when asked, and once in a while, for ever.
 pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
-    let mut next = tokio::time::Instant::now() + EVERY;
+    let mut next = tokio::time::Instant::now() + ctx.audit_every;
     loop {
         let everything = tokio::select! {
             () = pool.audit.notified() => true,
@@ -62,7 +60,7 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
         };
         match read(ctx, pool, store, everything).await {
             Ok(missed) if everything || missed > 0 => {
-                next = tokio::time::Instant::now() + if missed > 0 { AGAIN } else { EVERY };
+                next = tokio::time::Instant::now() + if missed > 0 { AGAIN } else { ctx.audit_every };
             }
             Ok(_) => {}
             Err(error) => {

@@ -102,6 +102,7 @@ async fn serve(client: &Client, config: &Config, metrics: &Metrics, readiness: &
             leadership: leadership.clone(),
             cluster_uid: cluster_uid.clone(),
             lease: format!("{namespace}/{}", config.lease_name).into(),
+            audit_every: Duration::from_secs(config.audit_every),
             pool_namespaces: config.pool_namespaces(&namespace),
             jobs: Jobs::default(),
             pools: Pools::default(),
