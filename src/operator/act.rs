@@ -19,7 +19,7 @@ use crate::api::{CrewJob, JobResult, result_config_map_name, status_patch};
 use crate::core::evidence::Evidence;
 use crate::core::job::{Job, ObjectKey};
 use crate::core::plan::{Effect, InPlaceOf, Next, Notice, Plan, Publication};
-use crate::core::status::{Container, Status};
+use crate::core::status::{Container, Phase, Status};
 use crate::runtime::clock;
 use crate::runtime::metrics::{EndLabels, WriteOutcome, Written};
 use crate::store::{self, Enqueued, MarkerId, Message, Moved, Requeued, Store, Withdrawn};
@@ -266,6 +266,9 @@ fn finish(ctx: &Context, job: &Job, status: &Status) {
         table.len()
     };
     ctx.metrics.jobs_live.set(i64::try_from(live).unwrap_or(i64::MAX));
+    if status.phase != Phase::Succeeded {
+        ctx.jobs.ended.remember(&job.key, job.uid, job.attempt_in_hand().task);
+    }
     tracing::info!(
         job = %job.key, phase = ?status.phase, reason = status.why.reason(), attempts = status.attempts, "job finished"
     );

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
+use super::late::Ended;
 use super::queue::WorkQueue;
 use crate::api::CrewJob;
 use crate::core::evidence::Evidence;
@@ -19,6 +20,8 @@ pub struct Jobs {
     table: Mutex<Table>,
     /// Jobs to look at.
     pub queue: WorkQueue<ObjectKey>,
+    /// Jobs that ended without a result.
+    pub ended: Ended,
     /// Cancelled when all are known.
     pub listed: CancellationToken,
 }
@@ -109,7 +112,12 @@ impl Table {
         self.by_key.get(key).map(|entry| &**entry)
     }
 
-    /// Whether this is the attempt in hand of an unfinished job of that namespace.
+    /// Whether this is the attempt in hand of an unfinished job.
+    pub fn knows(&self, task: TaskId) -> bool {
+        self.by_task.contains_key(&task)
+    }
+
+    /// The same, of that namespace.
     pub fn is_in_hand(&self, namespace: &str, task: TaskId) -> bool {
         self.by_task.get(&task).is_some_and(|key| &*key.namespace == namespace)
     }

@@ -8,10 +8,12 @@ use jiff::Timestamp;
 
 use super::context::Context;
 use super::documents;
+use super::late;
 use super::pools::Handle;
 use crate::core::evidence::Word;
-use crate::core::job::TaskId;
+use crate::core::job::{AttemptId, TaskId};
 use crate::core::observed::Liveness;
+use crate::core::status::Holder;
 use crate::runtime::clock;
 use crate::store::{Document, Notice, Stage, Store, TaskEvent, WorkerState};
 
@@ -48,8 +50,13 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
     }
 }
 
-fn result(ctx: &Context, task: TaskId, document: Vec<u8>) {
+fn result(ctx: &Arc<Context>, task: TaskId, document: Vec<u8>) {
     let document = Document::Whole(document);
+    if !ctx.jobs.lock().knows(task) {
+        let first = AttemptId { number: 1, task, generation: 0 };
+        let nobody = |node: &Arc<str>| Holder { node: node.clone(), container: None };
+        return late::heard(ctx, task, documents::read(first, &document, nobody, clock::now()));
+    }
     let entry = ctx.jobs.hear(task, |job, evidence| {
         let holder = |node: &Arc<str>| ctx.workers.holder(&job.key.namespace, node);
         if let Some(said) = documents::read(job.attempt_in_hand(), &document, holder, clock::now()) {

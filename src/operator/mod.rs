@@ -10,6 +10,7 @@
 //! | `strays` | attempts on Redis that no unfinished job stands behind |
 //! | `load`, `report` | load to replicas, and the pool's status |
 //! | `workers` | Pods and Deployments: who holds, who is dead |
+//! | `late` | results of jobs that have ended otherwise |
 //! | `settings` | what endangers jobs in how workers are set up |
 //! | `ttl` | finished jobs whose time has passed |
 //! | `reconcile`, `observe`, `act`, `publish` | one job, one look |
@@ -20,6 +21,7 @@ mod context;
 mod documents;
 mod error;
 mod jobs;
+mod late;
 mod lease;
 mod levels;
 mod listen;
