@@ -127,11 +127,14 @@ class Lease:
 
 
 @cache
+def is_on(app):
+    return app.connection_for_read().transport.driver_type == "redis"
+
+
+@cache
 def broker(app, pid):
-    """Returns the broker's Redis and key prefix for this process (connections do not survive a fork), or None."""
+    """Returns the broker's Redis and key prefix for this process; connections do not survive a fork."""
     with app.connection_for_read(transport_options=TRANSPORT_OPTIONS) as connection:
-        if connection.transport.driver_type != "redis":
-            return None
         # Not the channel's client: that one prefixes the keys of some commands only.
         return Redis(connection_pool=connection.default_channel.pool), connection.default_channel.global_keyprefix
 
@@ -141,12 +144,15 @@ def guarded(task, trace):
 
     @wraps(trace)
     def trace_under_lease(task_id, args, kwargs, request=None):
+        if not is_on(task.app):
+            return trace(task_id, args, kwargs, request)
         try:
             lease = lease_for(task, task_id, request or {})
         except Ignore as reason:
             # What Celery's own trace returns for a task that raises Ignore, before it has stored that it started.
             return trace_ok_t(ExceptionInfo(internal=True), TraceInfo(states.IGNORED, reason), 0.0, None)
         try:
+            send_started(task, task_id, request or {})
             return trace(task_id, args, kwargs, request)
         finally:
             if lease:
@@ -158,9 +164,7 @@ def guarded(task, trace):
 def lease_for(task, task_id, request):
     """Takes the lease, or raises why the task must not run now. Returns None where no lease can be had."""
     try:
-        if not (found := broker(task.app, os.getpid())):
-            return None
-        redis, prefix = found
+        redis, prefix = broker(task.app, os.getpid())
         token = f"{request.get('hostname')}/{os.getpid()}/{uuid.uuid4()}"
         lease = Lease(redis, f"{prefix}crewjob-lease:{task_id}", token)
         lease.take()
@@ -181,6 +185,17 @@ def lease_for(task, task_id, request):
         lease.give_up()
         raise Ended(state)
     return lease
+
+
+def send_started(task, task_id, request):
+    """Sends the event that Celery sends for a copy as well, as soon as the pool has it: it would count as a run."""
+    if not request.get("crewjob_events"):
+        return
+    try:
+        with task.app.events.default_dispatcher(hostname=request.get("hostname")) as dispatcher:
+            dispatcher.send("task-started", uuid=task_id, retry=True, retry_policy={"max_retries": 1})
+    except (*UNREACHABLE, RedisError) as error:
+        logger.warning("Task %s[%s] has started, unannounced: %r", task.name, task_id, error)
 
 
 def ended(task, task_id, request):
@@ -218,6 +233,10 @@ class GuardedRequest(Request):
             logger.info("Task %s[%s] is not run again: it has ended before (%s)", self.name, self.id, reason)
         super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
+    def send_event(self, type, **fields):
+        if type != "task-started" or not is_on(self.app):
+            super().send_event(type, **fields)
+
     def put_aside(self, reason):
         task_ready(self)
         # Celery knows one request per id: leave it the one that runs, for `revoke(terminate=True)`.
@@ -241,17 +260,19 @@ class GuardedRequest(Request):
 
 
 @signals.task_received.connect
-def remember_consumer(sender, request, **_):
+def prepare(sender, request, **_):
     request.consumer = sender
+    events = sender.event_dispatcher
+    request.request_dict["crewjob_events"] = bool(events and events.enabled and request.task.send_events)
 
 
 @signals.worker_ready.connect
 def say_whether_on(sender, **_):
-    connection = sender.app.connection_for_read()
-    if connection.transport.driver_type == "redis":
-        logger.info("crewjob_guard is on: leases of %g s in %s", LEASE_SECONDS, connection.as_uri())
+    url = sender.app.connection_for_read().as_uri()
+    if is_on(sender.app):
+        logger.info("crewjob_guard is on: leases of %g s in %s", LEASE_SECONDS, url)
     else:
-        logger.warning("crewjob_guard is off: the broker is not Redis but %s", connection.as_uri())
+        logger.warning("crewjob_guard is off: the broker is not Redis but %s", url)
 
 
 def set_trace(task, trace):
