@@ -110,7 +110,7 @@ class Lease:
             try:
                 holder = self.run(RENEW, LEASE_MILLISECONDS)
             except (RedisError, OSError) as error:
-                logger.warning("%s is not renewed: %r", self.key, error)
+                logger.warning("%s is not renewed: %s", self.key, error)
                 continue
             if holder and holder != lost:
                 logger.error("%s was lost to %s: the task may run twice", self.key, holder.decode(errors="replace"))
@@ -123,7 +123,7 @@ class Lease:
         try:
             self.run(GIVE_UP)
         except (RedisError, OSError) as error:
-            logger.warning("%s is left to run out: %r", self.key, error)
+            logger.warning("%s is left to run out: %s", self.key, error)
 
 
 @cache
@@ -169,17 +169,17 @@ def lease_for(task, task_id, request):
         lease = Lease(redis, f"{prefix}crewjob-lease:{task_id}", token)
         lease.take()
     except UNREACHABLE as error:
-        raise PutAside(f"no lease from Redis: {error!r}", RENEW_SECONDS) from None
+        raise PutAside(f"no lease from Redis: {error}", RENEW_SECONDS) from None
     except RedisError as error:
-        logger.error("Task %s[%s] runs without a lease: %r", task.name, task_id, error)
+        logger.error("Task %s[%s] runs without a lease: %s", task.name, task_id, error)
         return None
     try:
         state = ended(task, task_id, request)
     except UNREACHABLE as error:
         lease.give_up()
-        raise PutAside(f"nothing from the result backend: {error!r}", RENEW_SECONDS) from None
+        raise PutAside(f"nothing from the result backend: {error}", RENEW_SECONDS) from None
     except Exception as error:
-        logger.error("Task %s[%s] runs: whether it has ended cannot be read: %r", task.name, task_id, error)
+        logger.error("Task %s[%s] runs: whether it has ended cannot be read: %s", task.name, task_id, error)
         return lease
     if state:
         lease.give_up()
@@ -195,7 +195,7 @@ def send_started(task, task_id, request):
         with task.app.events.default_dispatcher(hostname=request.get("hostname")) as dispatcher:
             dispatcher.send("task-started", uuid=task_id, retry=True, retry_policy={"max_retries": 1})
     except (*UNREACHABLE, RedisError) as error:
-        logger.warning("Task %s[%s] has started, unannounced: %r", task.name, task_id, error)
+        logger.warning("Task %s[%s] has started, unannounced: %s", task.name, task_id, error)
 
 
 def ended(task, task_id, request):

@@ -367,7 +367,7 @@ def test_a_server_that_refuses_leases_does_not_stop_the_work(jobs, prefork):
         jobs.ended(task)
     finally:
         jobs.broker.acl_setuser("default", enabled=True, nopass=True, commands=["+eval"])
-    assert prefork.says(f"[{task}] runs without a lease: NoPermissionError")
+    assert prefork.says(f"[{task}] runs without a lease: ")
 
 
 def test_a_task_waits_for_a_result_backend_that_does_not_answer(jobs, prefork, tmp_path):
