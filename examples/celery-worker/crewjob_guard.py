@@ -28,7 +28,8 @@ When Redis does not answer, the task is put aside too, until it does: neither lo
 with an error (no permission, out of memory), the task runs without a lease: a guard out of order stops no work.
 
 Where nothing tells that a task has ended it helps less: tasks with `ignore_result` do not run twice at once, but may
-run once more. A task with a `Request` class of its own must derive it from `GuardedRequest`.
+run once more. A process that stands still for longer than a lease, stopped or inside C code that keeps the
+interpreter's lock, loses it. A task with a `Request` class of its own must derive it from `GuardedRequest`.
 """
 
 import os
