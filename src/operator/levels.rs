@@ -203,8 +203,11 @@ async fn ask_workers(ctx: &Context, pool: &Handle, store: &Store, tasks: &[TaskI
     let mut claims = HashMap::new();
     for node in &nodes {
         for task in &node.tasks {
-            let claim = claims.entry(task.task).or_insert_with(|| (node.name.clone(), None));
-            claim.1 = claim.1.or(task.started_at);
+            // Who runs it counts for more than who has a copy that waits.
+            let claim = claims.entry(task.task).or_insert_with(|| (node.name.clone(), task.started_at));
+            if claim.1.is_none() && task.started_at.is_some() {
+                *claim = (node.name.clone(), task.started_at);
+            }
         }
     }
     Ok(Answers { claims, silent, all_known })
