@@ -38,7 +38,8 @@ class Jobs:
         self.broker, self.results, self.noted = (redis.Redis(port=port, db=db) for db in range(3))
 
     def send(self, name, *args, task_id=None, **kwargs):
-        return getattr(guard_app, name).apply_async(args, kwargs, task_id=task_id).id
+        # Not as an attribute of the module: a shared task would go to whichever application is the current one.
+        return guard_app.app.tasks[f"guard_app.{name}"].apply_async(args, kwargs, task_id=task_id).id
 
     def lease(self, task):
         return self.broker.get(f"{PREFIX}crewjob-lease:{task}")
