@@ -147,6 +147,8 @@ pub struct Evidence {
     audits: u32,
     /// Whether everybody was asked after the last audit and denied it.
     denied: bool,
+    /// Audits in a row after which the worker that was seen with it has denied it.
+    disowned: u32,
     /// What the last audit saw, until everybody has been asked about it.
     audited: Option<Place>,
     /// The receipt that everybody denied, and how many audits in a row.
@@ -193,6 +195,7 @@ impl Evidence {
             over: None,
             audits: 0,
             denied: false,
+            disowned: 0,
             audited: None,
             denied_receipt: None,
             blind: false,
@@ -401,6 +404,7 @@ impl Evidence {
         let before = self.seen.take().filter(|seen| seen.generation == generation).map(|seen| seen.word);
         let is_news = before.as_ref().is_none_or(|before| before.said_at < word.said_at);
         if is_news {
+            self.disowned = 0;
             self.denied_receipt = None;
             self.is_death_checked = false;
         }
@@ -429,12 +433,14 @@ impl Evidence {
         }
     }
 
-    /// Everybody was asked, and nobody has said that he has it: `denied` when everybody who could have it has answered.
-    pub fn answered(&mut self, denied: bool) {
+    /// Everybody was asked, and nobody has said that he has it: `denied` when everybody who could have it has answered,
+    /// `disowned` when the worker that was seen with it has.
+    pub fn answered(&mut self, denied: bool, disowned: bool) {
         match self.audited.take() {
             Some(Place::Nowhere) => {
                 self.audits += 1;
                 self.denied = denied;
+                self.disowned = if disowned { self.disowned + 1 } else { 0 };
             }
             Some(Place::InFlight { received_at, .. }) if denied => {
                 let before = self.denied_receipt.filter(|(receipt, _)| *receipt == received_at);
@@ -502,6 +508,7 @@ impl Evidence {
     fn found(&mut self) {
         self.audits = 0;
         self.denied = false;
+        self.disowned = 0;
         self.blind = false;
     }
 
@@ -544,6 +551,7 @@ impl Evidence {
                 audits: self.audits,
                 denied: self.denied,
                 seen: self.seen.as_ref().map(|seen| held(seen, &liveness)),
+                disowned: self.disowned,
                 blind: self.blind,
             }),
         }

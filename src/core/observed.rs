@@ -102,6 +102,8 @@ pub struct Search {
     pub denied: bool,
     /// A worker that was seen with it, and whether that worker lives.
     pub seen: Option<Held>,
+    /// Audits in a row after which that very worker has answered that it does not have it.
+    pub disowned: u32,
     /// Whether nobody watched for longer than results are kept, so that it may have ended unseen.
     pub blind: bool,
 }

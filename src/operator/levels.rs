@@ -41,6 +41,8 @@ struct Found {
 
 /// What the workers answered when they were asked for tasks, after the places were read.
 struct Answers {
+    /// Who has answered.
+    nodes: HashSet<Arc<str>>,
     claims: HashMap<TaskId, (Arc<str>, Option<Timestamp>)>,
     /// When the container of each Pod started that could have a message and has not answered; `None` when nobody can
     /// say which Pods there are.
@@ -210,7 +212,8 @@ async fn ask_workers(ctx: &Context, pool: &Handle, store: &Store, tasks: &[TaskI
             }
         }
     }
-    Ok(Answers { claims, silent, all_known })
+    let nodes = nodes.iter().map(|node| node.name.clone()).collect();
+    Ok(Answers { nodes, claims, silent, all_known })
 }
 
 impl Answers {
@@ -298,15 +301,17 @@ fn note(ctx: &Context, job: &Job, evidence: &mut Evidence, subject: &Subject, fo
     let place = place(subject, found);
     evidence.audit(Levels { marker, place, document });
     let Some(answers) = &found.answers else { return };
-    match answers.claims.get(&task) {
-        Some((node, started_at)) => evidence.claimed(Word {
+    if let Some((node, started_at)) = answers.claims.get(&task) {
+        evidence.claimed(Word {
             holder: Some(holder(node)),
             said_at: now,
             started_at: *started_at,
             celery_retries: 0,
             progress: None,
-        }),
-        None => evidence.answered(answers.is_denied(place)),
+        });
+    } else {
+        let disowned = evidence.holder().is_some_and(|holder| answers.nodes.contains(&holder.node));
+        evidence.answered(answers.is_denied(place), disowned);
     }
 }
 

@@ -37,7 +37,7 @@ impl InPool<'_> {
                 Holding::By(_, Liveness::Alive | Liveness::Unreachable)
                     if held.started_at.is_some() || !search.denied =>
                 {
-                    return self.acknowledged_early(held);
+                    return self.acknowledged_early(held, search);
                 }
                 Holding::By(..) | Holding::Nobody | Holding::Unattributed => {}
             }
@@ -104,12 +104,13 @@ impl InPool<'_> {
         if plan.status.phase == Phase::Queued { plan.warned() } else { plan }
     }
 
-    /// Its message is gone and its worker lives: it acknowledged before it ran, and runs still.
-    fn acknowledged_early(&self, held: &Held) -> Plan {
+    /// Its message is gone and its worker lives: it acknowledged before it ran, and runs still, unless it says otherwise.
+    fn acknowledged_early(&self, held: &Held, search: &Search) -> Plan {
         let recorded = self.job.status.attempt.map(|attempt| attempt.started_at.unwrap_or(attempt.enqueued_at));
         let since = held.started_at.or(recorded).or(self.seen.published.at).unwrap_or(self.now);
         let overdue = later(later(since, self.policy.hard), HARD_LIMIT_MARGIN);
-        if self.now < overdue {
+        let is_left = search.disowned >= AUDITS;
+        if self.now < overdue && !is_left {
             let plan = self.running(held);
             let next = match plan.next {
                 Next::At(at) => Next::At(at.min(overdue)),
@@ -117,12 +118,18 @@ impl InPool<'_> {
             };
             return self.stopping(Some(held), Plan { next, ..plan });
         }
-        let error = TaskError::new("NoResult", "the message was acknowledged and no result was stored", None);
+        let message = if is_left {
+            "its worker does not have the task any more, and no result was stored"
+        } else {
+            "the message was acknowledged and no result was stored"
+        };
+        let error = TaskError::new("NoResult", message, None);
         let mut status = self.status();
         status.attempts = status.attempts.max(self.id.number + held.celery_retries);
         status.remember(self.past(AttemptOutcome::Unknown, Some(held), Some(error.clone())));
-        // It may still run: whatever follows, this run is not wanted any more.
-        self.unknown(GaveUp::NoResult, held.celery_retries, error, status).first(Effect::Revoke(self.id.task))
+        let plan = self.unknown(GaveUp::NoResult, held.celery_retries, error, status);
+        // Whoever has not said otherwise may still run it: whatever follows, this run is not wanted any more.
+        if is_left { plan } else { plan.first(Effect::Revoke(self.id.task)) }
     }
 
     /// It may have ended while nobody watched, and its result may have expired.

@@ -193,12 +193,12 @@ fn check_message(scene: Scene, message: Expect) {
 }
 
 fn never_sent() -> Task {
-    Task::Absent(Search { marker: None, audits: 0, denied: false, seen: None, blind: false })
+    Task::Absent(Search { marker: None, audits: 0, denied: false, seen: None, disowned: 0, blind: false })
 }
 
 /// Its marker is there, its message is not, and so many audits have looked for it.
 fn vanished(audits: u32) -> Search {
-    Search { marker: Some(0), audits, denied: true, seen: None, blind: false }
+    Search { marker: Some(0), audits, denied: true, seen: None, disowned: 0, blind: false }
 }
 
 /// Redis was emptied, and nobody has the message.

@@ -92,7 +92,7 @@ fn audits_denials_and_sightings_belong_to_one_delivery() {
     evidence.hear(word("a", 101, Some(101)));
     for _ in 0..3 {
         evidence.audit(levels(0, Place::Nowhere));
-        evidence.answered(true);
+        evidence.answered(true, false);
     }
     assert!(matches!(task_of(&evidence), Task::Absent(Search { audits: 3, denied: true, seen: Some(_), .. })));
     evidence.audit(levels(1, Place::Nowhere));
@@ -103,21 +103,21 @@ fn audits_denials_and_sightings_belong_to_one_delivery() {
 fn a_message_that_was_found_has_not_been_missed() {
     let mut evidence = published(1);
     evidence.audit(levels(1, Place::Nowhere));
-    evidence.answered(true);
+    evidence.answered(true, false);
     evidence.audit(levels(1, AGAIN));
-    evidence.answered(true);
+    evidence.answered(true, false);
     evidence.audit(levels(1, Place::Nowhere));
-    evidence.answered(false);
+    evidence.answered(false, false);
     assert!(matches!(task_of(&evidence), Task::Absent(Search { audits: 1, denied: false, .. })));
 }
 
 #[test]
 fn an_answer_counts_only_for_the_audit_before_it() {
     let mut evidence = published(0);
-    evidence.answered(true);
+    evidence.answered(true, false);
     evidence.audit(levels(0, Place::Nowhere));
     evidence.unread();
-    evidence.answered(true);
+    evidence.answered(true, false);
     evidence.read(levels(0, Place::Nowhere));
     assert!(matches!(task_of(&evidence), Task::Absent(Search { audits: 0, denied: false, .. })));
 }
@@ -127,7 +127,7 @@ fn a_message_in_flight_is_nobodys_once_everybody_has_denied_the_same_receipt_twi
     let mut evidence = published(0);
     let mut audit = |place| {
         evidence.audit(levels(0, place));
-        evidence.answered(true);
+        evidence.answered(true, false);
         matches!(task_of(&evidence), Task::Held(held) if held.by == Holding::Nobody)
     };
     let another = Place::InFlight { generation: 0, received_at: Some(at(20)) };
@@ -139,7 +139,7 @@ fn a_worker_that_claims_the_message_ends_the_doubt() {
     let mut evidence = published(0);
     for _ in 0..2 {
         evidence.audit(levels(0, in_flight(0)));
-        evidence.answered(true);
+        evidence.answered(true, false);
     }
     evidence.audit(levels(0, in_flight(0)));
     evidence.claimed(word("a", 120, None));
@@ -239,4 +239,20 @@ fn an_emptied_redis_is_told_from_one_on_which_nothing_was_published() {
     refused.unread();
     refused.read(Levels { marker: None, place: Place::Nowhere, document: None });
     assert!(!refused.is_published());
+}
+
+#[test]
+fn a_worker_disowns_a_task_by_denying_it_after_each_of_several_audits() {
+    let mut evidence = published(0);
+    evidence.hear(word("a", 101, Some(101)));
+    let mut audit = |disowned| {
+        evidence.audit(levels(0, Place::Nowhere));
+        evidence.answered(false, disowned);
+        let Task::Absent(search) = task_of(&evidence) else { panic!("{evidence:?}") };
+        search.disowned
+    };
+    assert_eq!([true, true, false, true].map(&mut audit), [1, 2, 0, 1]);
+    evidence.claimed(word("a", 150, Some(101)));
+    evidence.audit(levels(0, Place::Nowhere));
+    assert!(matches!(task_of(&evidence), Task::Absent(Search { disowned: 0, .. })));
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
 
-use super::super::evidence::{Document, Evidence, LastRun, Levels, Mark, Place, Word};
+use super::super::evidence::{Document, Evidence, LastRun, Levels, Mark, Place, Sighting, Word};
 use super::super::job::{Job, TaskId};
 use super::super::observed::{Held, Holding, Liveness, Observed, Pool, Published, Task};
 use super::super::status::{Holder, PoolProblem, PoolProblemKind};
@@ -213,7 +213,12 @@ impl World {
                     (false, ..) | (true, true, None) => {}
                 }
             }
-            self.operators[operator].evidence(job, of).answered(denied);
+            let replied = |seen: &Sighting| {
+                let holder = seen.word.holder.as_ref().map(pod_of);
+                holder.is_some_and(|pod| self.pods[pod].up && replied[pod] && !self.broker.down)
+            };
+            let disowned = self.operators[operator].notes.get(&job).and_then(Evidence::sighting).is_some_and(replied);
+            self.operators[operator].evidence(job, of).answered(denied, disowned);
         }
         if self.operators[operator].epoch == Some(self.api.lease.transitions) {
             // What this audit found is acted on only now; what the one before found, has been.

@@ -270,3 +270,11 @@ fn a_lost_message_waits_while_its_queue_is_not_the_pools() {
     check(scene.clone(), expect!["Pending (QueueNotInPool), attempts 1; warn QueueNotInPool; wait for a hint"]);
     check_message(scene, expect![[r#"spec.queue "crew_jobs" is not one of the pool's queues: other"#]]);
 }
+
+#[test]
+fn a_worker_that_has_neither_task_nor_result_is_not_waited_for() {
+    let early = |disowned| Search { seen: Some(runs(1_000, Liveness::Alive)), disowned, denied: false, ..vanished(9) };
+    let scene = |disowned| scene().running().sees(Task::Absent(early(disowned))).at(9_000);
+    assert_eq!(scene(1).plan().status.phase, Phase::Running, "it may be about to store the result");
+    check(scene(2), expect!["Failed (NoResult), attempts 1; then forget; warn NoResult"]);
+}

@@ -81,8 +81,10 @@ fn ended() -> impl Strategy<Value = Ended> {
 }
 
 fn task() -> impl Strategy<Value = Task> {
-    let search = (option::of(generation()), 0..4_u32, any::<bool>(), option::of(held()), any::<bool>())
-        .prop_map(|(marker, audits, denied, seen, blind)| Search { marker, audits, denied, seen, blind });
+    let search =
+        (option::of(generation()), 0..4_u32, any::<bool>(), option::of(held()), 0..4_u32, any::<bool>()).prop_map(
+            |(marker, audits, denied, seen, disowned, blind)| Search { marker, audits, denied, seen, disowned, blind },
+        );
     prop_oneof![
         1 => Just(Task::Unread),
         3 => search.prop_map(Task::Absent),
