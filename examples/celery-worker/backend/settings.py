@@ -22,6 +22,8 @@ REDIS_URL = os.environ.get("REDIS_URL") or "redis://127.0.0.1:6379/0"
 RESULT_BACKEND_URL = os.environ.get("RESULT_BACKEND_URL") or REDIS_URL
 REDIS_CA_FILE = os.environ.get("REDIS_CA_FILE") or "/etc/crewjob/redis/ca.crt"
 
+# `0` shows what Celery does without the guard.
+GUARD = os.environ.get("CREWJOB_GUARD") != "0"
 VISIBILITY_TIMEOUT = seconds("VISIBILITY_TIMEOUT", 3600)
 CONCURRENCY = whole_number("CELERY_CONCURRENCY", None)
 

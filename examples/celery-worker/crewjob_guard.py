@@ -1,0 +1,264 @@
+"""Keeps a Celery worker from running one task twice at once, or once more after it has ended.
+
+Turn it on with one line, `app = Celery(..., include=["crewjob_guard"])`, or import it in the module of the app. It
+needs Redis as the broker; with any other it says so in the log and does nothing.
+
+Why: Redis knows no acknowledgements, kombu emulates them. When a worker's connection breaks, kombu puts the messages of
+late-acknowledged tasks that still run back in the queue, and after `visibility_timeout` those of tasks that take
+longer. Celery then runs the copy beside the first run or after it.
+
+How: a run holds a lease on its task id, in the broker's Redis. Whoever else guards the same queues keeps to this:
+
+    key      <global_keyprefix>crewjob-lease:<task id>
+    value    <node name>/<process id>/<uuid>: who runs the task; another one for every run
+    take     SET key value NX PX 6000, before anything is stored about the run
+    renew    every 2 s: set it again with PX 6000 if the value is ours, or if the key is gone (Redis lost its data)
+    give up  after the result has been stored: delete it if the value is ours
+
+A copy that gets the lease looks at the result first. If the task has ended (SUCCESS, FAILURE, REVOKED), or if this is a
+redelivered copy of an attempt after which the task retried (told by `result_extended`), it is acknowledged and does not
+run. Otherwise it runs: a task that was never started, Celery's own retry, or one whose worker was killed.
+
+A copy that does not get the lease is put aside, not dropped: it stays unacknowledged, as a task with a countdown does,
+takes no place in the pool, and is tried again when the lease would run out. To acknowledge it would be wrong: kombu
+gives a copy the delivery tag of the original, so the message of the run that still goes on would be gone from Redis,
+and the task with it, should that worker be killed. So a killed worker delays the next run by 6 s at most.
+
+When Redis does not answer, the task is put aside too, until it does: neither lost nor run twice. When Redis answers
+with an error (no permission, out of memory), the task runs without a lease: a guard out of order stops no work.
+
+Where nothing tells that a task has ended it helps less: tasks with `ignore_result` do not run twice at once, but may
+run once more. A task with a `Request` class of its own must derive it from `GuardedRequest`.
+"""
+
+import os
+import threading
+import uuid
+from functools import cache, wraps
+
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
+from celery import signals, states
+from celery.app.task import Task
+from celery.app.trace import TraceInfo, trace_ok_t
+from celery.backends.base import DisabledBackend
+from celery.backends.rpc import RPCBackend
+from celery.exceptions import Ignore, Retry
+from celery.utils.log import get_logger
+from celery.worker.request import Request
+from celery.worker.state import active_requests, requests, task_ready, task_reserved
+from kombu.exceptions import OperationalError
+from redis import Redis
+from redis.exceptions import ConnectionError, ReadOnlyError, RedisError, TimeoutError
+
+logger = get_logger(__name__)
+
+LEASE_SECONDS = 6.0
+LEASE_MILLISECONDS = int(LEASE_SECONDS * 1000)
+RENEW_SECONDS = 2.0
+# The lease of the attempt before is often given up a moment after its retry has been sent.
+FIRST_WAIT_SECONDS = 0.5
+# Kombu's own connections wait for ever; a lease must not.
+TRANSPORT_OPTIONS = {"socket_timeout": 2.0, "socket_connect_timeout": 2.0, "max_connections": 1000}
+UNREACHABLE = (ConnectionError, TimeoutError, ReadOnlyError, OperationalError, OSError)
+
+TAKE = """
+if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return false end
+return redis.call('PTTL', KEYS[1])
+"""
+RENEW = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return holder end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return false
+"""
+GIVE_UP = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+
+
+class PutAside(Ignore):
+    """The task must not run now, for a reason; try again in so many seconds."""
+
+    reason = property(lambda self: self.args[0])
+    seconds = property(lambda self: self.args[1])
+
+
+class Ended(Ignore):
+    """The task has ended before; acknowledge this copy."""
+
+
+class Lease:
+    """One run's lease on a task id, renewed from a thread until it is given up."""
+
+    def __init__(self, redis, key, token):
+        self.redis, self.key, self.token = redis, key, token
+        self.over = threading.Event()
+        self.renewing = threading.Thread(target=self.renew, name=f"renew {key}", daemon=True)
+
+    def run(self, script, *args):
+        return self.redis.eval(script, 1, self.key, self.token, *args)
+
+    def take(self):
+        """Takes the lease, or raises when to ask again."""
+        remaining = self.run(TAKE, LEASE_MILLISECONDS)
+        if remaining is not None:
+            # Without an expiry (-1) the key is nobody's that keeps to the rules above: ask now and then.
+            raise PutAside("another run holds the lease", remaining / 1000 if remaining >= 0 else LEASE_SECONDS)
+        self.renewing.start()
+
+    def renew(self):
+        lost = None
+        while not self.over.wait(RENEW_SECONDS):
+            try:
+                holder = self.run(RENEW, LEASE_MILLISECONDS)
+            except (RedisError, OSError) as error:
+                logger.warning("%s is not renewed: %r", self.key, error)
+                continue
+            if holder and holder != lost:
+                logger.error("%s was lost to %s: the task may run twice", self.key, holder.decode(errors="replace"))
+            lost = holder
+
+    def give_up(self):
+        self.over.set()
+        # A renewal on its way must not bring the key back after we have deleted it.
+        self.renewing.join(2 * TRANSPORT_OPTIONS["socket_timeout"])
+        try:
+            self.run(GIVE_UP)
+        except (RedisError, OSError) as error:
+            logger.warning("%s is left to run out: %r", self.key, error)
+
+
+@cache
+def broker(app, pid):
+    """Returns the broker's Redis and key prefix for this process (connections do not survive a fork), or None."""
+    with app.connection_for_read(transport_options=TRANSPORT_OPTIONS) as connection:
+        if connection.transport.driver_type != "redis":
+            return None
+        # Not the channel's client: that one prefixes the keys of some commands only.
+        return Redis(connection_pool=connection.default_channel.pool), connection.default_channel.global_keyprefix
+
+
+def guarded(task, trace):
+    """Returns Celery's `trace` of a task, which runs it and stores its result, under a lease."""
+
+    @wraps(trace)
+    def trace_under_lease(task_id, args, kwargs, request=None):
+        try:
+            lease = lease_for(task, task_id, request or {})
+        except Ignore as reason:
+            # What Celery's own trace returns for a task that raises Ignore, before it has stored that it started.
+            return trace_ok_t(ExceptionInfo(internal=True), TraceInfo(states.IGNORED, reason), 0.0, None)
+        try:
+            return trace(task_id, args, kwargs, request)
+        finally:
+            if lease:
+                lease.give_up()
+
+    return trace_under_lease
+
+
+def lease_for(task, task_id, request):
+    """Takes the lease, or raises why the task must not run now. Returns None where no lease can be had."""
+    try:
+        if not (found := broker(task.app, os.getpid())):
+            return None
+        redis, prefix = found
+        token = f"{request.get('hostname')}/{os.getpid()}/{uuid.uuid4()}"
+        lease = Lease(redis, f"{prefix}crewjob-lease:{task_id}", token)
+        lease.take()
+    except UNREACHABLE as error:
+        raise PutAside(f"no lease from Redis: {error!r}", RENEW_SECONDS) from None
+    except RedisError as error:
+        logger.error("Task %s[%s] runs without a lease: %r", task.name, task_id, error)
+        return None
+    try:
+        state = ended(task, task_id, request)
+    except UNREACHABLE as error:
+        lease.give_up()
+        raise PutAside(f"nothing from the result backend: {error!r}", RENEW_SECONDS) from None
+    except Exception as error:
+        logger.error("Task %s[%s] runs: whether it has ended cannot be read: %r", task.name, task_id, error)
+        return lease
+    if state:
+        lease.give_up()
+        raise Ended(state)
+    return lease
+
+
+def ended(task, task_id, request):
+    """Returns how the run that this message asks for has ended, or None."""
+    if isinstance(task.backend, (DisabledBackend, RPCBackend)):
+        # No results, or results that are sent to who asked for them.
+        return None
+    meta = task.backend.get_task_meta(task_id, cache=False)
+    if meta["status"] in states.READY_STATES:
+        return meta["status"]
+    if not (request.get("delivery_info") or {}).get("redelivered"):
+        return None
+    # A retry is a message of its own, and this one is used up. But a worker that cancels its tasks when the connection
+    # is lost stores RETRY too, with an exception of its own, and leaves the rest to this message.
+    mine, stored = request.get("retries") or 0, meta.get("retries") or 0
+    retried = meta["status"] == states.RETRY and "retries" in meta and not isinstance(meta["result"], Retry)
+    return f"retry {stored}" if stored > mine or (retried and stored == mine) else None
+
+
+class GuardedRequest(Request):
+    """A message's way through the worker: the part of the guard that runs in its main process."""
+
+    consumer = None
+    put_aside_before = False
+
+    def on_failure(self, exc_info, send_failed_event=True, return_ok=False):
+        reason = exc_info.exception
+        if isinstance(reason, ExceptionWithTraceback):
+            reason = reason.exc
+        if isinstance(reason, PutAside):
+            # Pools of threads call from theirs; timers and prefetch counts belong to the consumer's.
+            self.consumer.call_soon(self.put_aside, reason)
+            return
+        if isinstance(reason, Ended):
+            logger.info("Task %s[%s] is not run again: it has ended before (%s)", self.name, self.id, reason)
+        super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def put_aside(self, reason):
+        task_ready(self)
+        # Celery knows one request per id: leave it the one that runs, for `revoke(terminate=True)`.
+        requests.update((other.id, other) for other in active_requests if other.id == self.id)
+        self.time_start = self.worker_pid = None
+        seconds = reason.seconds
+        if not self.put_aside_before:
+            self.put_aside_before = True
+            logger.info("Task %s[%s] is put aside: %s", self.name, self.id, reason.reason)
+            seconds = min(seconds, FIRST_WAIT_SECONDS)
+        self.consumer.qos.increment_eventually()
+        self.consumer.timer.call_after(seconds, self.try_again)
+
+    def try_again(self):
+        if self.message.channel.closed:
+            # The connection was lost: kombu has put the message back in the queue, from where it comes again.
+            return
+        self.consumer.qos.decrement_eventually()
+        task_reserved(self)
+        self.consumer.on_task_request(self)
+
+
+@signals.task_received.connect
+def remember_consumer(sender, request, **_):
+    request.consumer = sender
+
+
+@signals.worker_ready.connect
+def say_whether_on(sender, **_):
+    connection = sender.app.connection_for_read()
+    if connection.transport.driver_type == "redis":
+        logger.info("crewjob_guard is on: leases of %g s in %s", LEASE_SECONDS, connection.as_uri())
+    else:
+        logger.warning("crewjob_guard is off: the broker is not Redis but %s", connection.as_uri())
+
+
+def set_trace(task, trace):
+    task.__dict__["__trace__"] = trace and guarded(task, trace)
+
+
+# On Celery's own class, for tasks of any base. Workers assign `__trace__` for every task at start and after every fork
+# and reconnection; nothing else sees whatever a task does before Celery stores that it has started.
+Task.__trace__ = property(lambda task: task.__dict__.get("__trace__"), set_trace)
+Task.Request = GuardedRequest
