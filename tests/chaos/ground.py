@@ -35,11 +35,16 @@ def runs(folder: Path) -> list[Run]:
                 begin=begin["at"],
                 last_beat=last_beat,
                 end=end.get("at"),
-                how=end.get("how"),
+                how=outcome(end.get("how"), stored.get("state")),
                 stored=stored.get("at"),
             )
         )
     return sorted(found, key=lambda run: run.begin)
+
+
+def outcome(how: str | None, state: str | None) -> str | None:
+    """How a run ended. Celery says that a run failed whose result it could not store; that is then how it ended."""
+    return "ResultNotStored" if how == "ok" and state == "FAILURE" else how
 
 
 def workers(folder: Path) -> list[Worker]:
