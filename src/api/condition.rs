@@ -122,8 +122,6 @@ pub enum Reason {
     PrefetchTooHigh,
     /// A worker acknowledges tasks before it has run them (`task_acks_late` is off), so a dead worker's task is lost.
     AcknowledgesEarly,
-    /// A worker sends no events (`worker_send_task_events` is off), so its tasks are seen late.
-    EventsDisabled,
     /// A worker's `visibility_timeout` is not that of the pool.
     VisibilityTimeoutDiffers,
     /// `terminationGracePeriodSeconds` is shorter than the hard time limit plus a minute.

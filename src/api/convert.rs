@@ -129,6 +129,7 @@ impl CrewJobStatus {
             message_losses: count(self.message_losses),
             history,
             retry_at: self.next_retry_at.as_ref().map(|time| time.0),
+            queued_at: self.first_queued_at.as_ref().map(|time| time.0),
             worker: self.worker.as_ref().map(|worker| Box::new(worker_to_core(worker))),
             finished_at: self.finished_at.as_ref().map(|time| time.0),
             result: None,

@@ -77,6 +77,11 @@ pub struct CrewJobStatus {
     #[schemars(schema_with = "schema::time")]
     pub queued_at: Option<Time>,
 
+    /// When the job was put on its queue for the first time; `timeouts.total` counts from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::time")]
+    pub first_queued_at: Option<Time>,
+
     /// When a worker started the current or last attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::time")]

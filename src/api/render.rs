@@ -69,6 +69,7 @@ pub fn render(job: &Job, status: &Status) -> CrewJobStatus {
         message_losses: number(status.message_losses),
         queue: status.queue.as_deref().map(str::to_owned),
         queued_at: queued_at.map(time),
+        first_queued_at: status.queued_at.map(time),
         started_at: started_at.map(time),
         finished_at: status.finished_at.map(time),
         next_retry_at: status.retry_at.map(time_up),

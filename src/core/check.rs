@@ -4,12 +4,15 @@
 
 use std::fmt;
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::decide::decide;
 use super::job::Job;
-use super::observed::{Ending, Observed, Pool, Task};
+use super::observed::{Ending, Observed, Pool, Search, Task};
 use super::plan::{Effect, Next, Plan, Publication};
+use super::policy::Policy;
 use super::status::{Attempt, Kept, Phase, Status, TaskError, Why};
 
 /// A rule that a plan breaks, as a sentence.
@@ -73,8 +76,8 @@ const RULES: &[Rule] = &[
     }),
     ("a message is withdrawn or revoked only when that was asked for or the job is over", |c| {
         c.plan.effects.iter().all(|effect| match effect {
-            Effect::Withdraw(_) => c.job.spec.cancel || c.job.spec.suspend || c.was.phase.is_terminal(),
-            Effect::Revoke(_) => c.job.spec.cancel,
+            Effect::Withdraw(_) => c.job.spec.suspend || c.was.phase.is_terminal() || may_end(c),
+            Effect::Revoke(_) | Effect::DeletePod(_) => may_end(c),
             Effect::Enqueue(_)
             | Effect::Requeue { .. }
             | Effect::Move { .. }
@@ -147,6 +150,25 @@ impl<'a> Case<'a> {
     }
 }
 
+/// Whether something asks for the job, or for the run in hand, to end: cancel, a deadline, or an overdue hard limit.
+fn may_end(c: &Case) -> bool {
+    let Pool::Ready(pool) = &c.seen.pool else { return c.job.spec.cancel };
+    let policy = Policy::resolve(c.job.spec.overrides.as_deref(), &pool.defaults);
+    let attempt = c.was.attempt.map(|attempt| attempt.enqueued_at);
+    let passed = |since: Option<Timestamp>, span: Option<Duration>| {
+        since.zip(span).and_then(|(since, span)| since.checked_add(span).ok()).is_some_and(|at| at <= c.now)
+    };
+    let began = match &c.seen.task {
+        Task::Held(held) | Task::Absent(Search { seen: Some(held), .. }) => held.started_at,
+        Task::Unread | Task::Absent(_) | Task::Queued { .. } | Task::Withdrawn { .. } | Task::Ended(_) => None,
+    };
+    let published_at = c.seen.published.at;
+    c.job.spec.cancel
+        || passed(c.was.queued_at.or(published_at), policy.total)
+        || passed(attempt.or(published_at), policy.queue)
+        || passed(began.or(attempt).or(published_at).or(Some(c.now)), Some(policy.hard))
+}
+
 fn is_result_kept(c: &Case) -> bool {
     let mut acts = c.plan.effects.iter().filter_map(|effect| match effect {
         Effect::StoreResult(text) => Some((Kept::ConfigMap, Some(text))),
@@ -163,6 +185,7 @@ fn is_result_kept(c: &Case) -> bool {
         | Effect::Withdraw(_)
         | Effect::Move { .. }
         | Effect::Revoke(_)
+        | Effect::DeletePod(_)
         | Effect::Forget(_) => None,
     });
     let act = acts.next();
@@ -200,6 +223,7 @@ fn is_publication_of_hand(c: &Case) -> bool {
         Effect::Withdraw(_)
         | Effect::Move { .. }
         | Effect::Revoke(_)
+        | Effect::DeletePod(_)
         | Effect::StoreResult(_)
         | Effect::ExtendResult { .. }
         | Effect::Forget(_) => true,
@@ -262,6 +286,7 @@ fn publication(effect: &Effect) -> Option<&Publication> {
         Effect::Withdraw(_)
         | Effect::Move { .. }
         | Effect::Revoke(_)
+        | Effect::DeletePod(_)
         | Effect::StoreResult(_)
         | Effect::ExtendResult { .. }
         | Effect::Forget(_) => None,

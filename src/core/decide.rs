@@ -5,6 +5,7 @@
 
 mod lost;
 mod outcome;
+mod stop;
 #[cfg(test)]
 mod tests;
 
@@ -27,8 +28,6 @@ pub const RUNNING_AFTER: Duration = Duration::from_secs(1);
 pub const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// A worker may take this long, after the hard limit, to store the failure.
 pub const HARD_LIMIT_MARGIN: Duration = Duration::from_mins(1);
-/// How often a worker is told again to stop a task.
-pub const REVOKE_AGAIN: Duration = Duration::from_secs(10);
 
 /// What to do about a job.
 pub fn decide(job: &Job, seen: &Observed, now: Timestamp) -> Plan {
@@ -39,7 +38,7 @@ pub fn decide(job: &Job, seen: &Observed, now: Timestamp) -> Plan {
     if job.status.phase.is_terminal() {
         return case.over();
     }
-    match &seen.pool {
+    let plan = match &seen.pool {
         Pool::Missing { .. } if job.spec.cancel && !case.is_begun() => case.cancelled(case.status()),
         Pool::Missing { existing } => {
             case.hold(Hold::PoolNotFound { pool: job.spec.pool.clone(), existing: existing.clone() })
@@ -48,18 +47,9 @@ pub fn decide(job: &Job, seen: &Observed, now: Timestamp) -> Plan {
             case.hold(Hold::PoolNotReady { pool: job.spec.pool.clone(), problem: problem.clone() })
         }
         Pool::Ready(_) if seen.of != case.id.task => case.nothing(),
-        Pool::Ready(pool) => {
-            let case = InPool { case, pool };
-            match &seen.task {
-                Task::Unread => case.nothing(),
-                Task::Queued { generation } => case.queued(*generation),
-                Task::Withdrawn { generation } => case.withdrawn(*generation),
-                Task::Held(held) => case.held(held),
-                Task::Absent(search) => case.absent(search),
-                Task::Ended(ended) => case.ended(ended),
-            }
-        }
-    }
+        Pool::Ready(pool) => InPool { case: &case, pool }.follow(&seen.task),
+    };
+    case.on_time(plan)
 }
 
 /// One call of `decide`.
@@ -73,7 +63,7 @@ struct Case<'a> {
 
 /// One call of `decide` for a job whose pool works.
 struct InPool<'a> {
-    case: Case<'a>,
+    case: &'a Case<'a>,
     pool: &'a Arc<PoolFacts>,
 }
 
@@ -81,7 +71,7 @@ impl<'a> std::ops::Deref for InPool<'a> {
     type Target = Case<'a>;
 
     fn deref(&self) -> &Case<'a> {
-        &self.case
+        self.case
     }
 }
 
@@ -93,7 +83,7 @@ impl Case<'_> {
 
     /// What the first attempt ran: as recorded, else as it was published.
     fn pinned(&self) -> Option<SpecHash> {
-        let published = self.seen.spec_hash.filter(|_| self.seen.of == self.id.task);
+        let published = self.seen.published.spec.filter(|_| self.seen.of == self.id.task);
         self.job.status.spec_hash.or(published)
     }
 
@@ -177,6 +167,18 @@ impl Case<'_> {
 }
 
 impl InPool<'_> {
+    /// What follows from where the task is.
+    fn follow(&self, task: &Task) -> Plan {
+        match task {
+            Task::Unread => self.nothing(),
+            Task::Queued { generation } => self.queued(*generation),
+            Task::Withdrawn { generation } => self.withdrawn(*generation),
+            Task::Held(held) => self.held(held),
+            Task::Absent(search) => self.absent(search),
+            Task::Ended(ended) => self.ended(ended),
+        }
+    }
+
     /// The attempt as it is recorded, if this generation of it is. An older one is seen when Redis came back from a
     /// snapshot; what is recorded stays, so that no generation is used twice.
     fn recorded(&self, generation: u32) -> Option<Attempt> {
@@ -186,7 +188,7 @@ impl InPool<'_> {
     /// The status with this attempt under way.
     fn under_way(&self, generation: u32) -> Status {
         let status = self.status();
-        let enqueued_at = self.seen.enqueued_at.unwrap_or(self.now);
+        let enqueued_at = self.seen.published.at.unwrap_or(self.now);
         let fresh = Attempt { number: self.id.number, generation, enqueued_at, started_at: None };
         Status {
             attempt: Some(self.recorded(generation).unwrap_or(fresh)),
@@ -217,12 +219,17 @@ impl InPool<'_> {
 
     /// In a queue list: recorded when it stays there.
     fn queued(&self, generation: u32) -> Plan {
-        if self.job.spec.cancel || self.job.spec.suspend {
+        let id = AttemptId { generation, ..self.id };
+        let spec = &self.job.spec;
+        if self.stop().is_some() || spec.suspend || self.has_waited_enough() {
             let again = Next::At(later(self.now, QUEUED_AFTER));
-            let withdraw = Effect::Withdraw(AttemptId { generation, ..self.id });
-            return Plan { next: again, ..self.nothing() }.first(withdraw);
+            return Plan { next: again, ..self.nothing() }.first(Effect::Withdraw(id));
         }
-        self.waiting(generation)
+        let plan = self.waiting(generation);
+        match self.seen.published.priority {
+            Some(published) if published != spec.priority => plan.first(Effect::Move { id, priority: spec.priority }),
+            Some(_) | None => plan,
+        }
     }
 
     /// Waiting for a worker to begin.
@@ -232,7 +239,7 @@ impl InPool<'_> {
             return self.nothing();
         }
         // Published by an operator that did not live to record it: long enough ago.
-        let visible_at = self.seen.enqueued_at.map_or(self.now, |at| later(at, QUEUED_AFTER));
+        let visible_at = self.seen.published.at.map_or(self.now, |at| later(at, QUEUED_AFTER));
         if phase != Phase::Running && self.now < visible_at {
             return Plan { next: Next::At(visible_at), ..self.nothing() };
         }
@@ -245,13 +252,16 @@ impl InPool<'_> {
         if generation < self.id.generation {
             return self.behind(InPlaceOf::Nowhere(generation));
         }
-        if self.job.spec.cancel {
-            return self.cancelled(self.status());
+        if let Some(stop) = self.stop() {
+            return self.stopped(stop, None, self.status());
         }
         if self.job.spec.suspend {
             let status =
                 Status { phase: Phase::Pending, why: Why::Held(Hold::Suspended), ..self.under_way(generation) };
             return Plan::record(status, Next::OnHint);
+        }
+        if self.is_given_up_waiting() {
+            return self.give_up(GaveUp::QueueTimeout, None, self.status());
         }
         self.republish(InPlaceOf::Nowhere(generation), Why::Enqueued, self.under_way(generation), false)
     }
@@ -259,21 +269,13 @@ impl InPool<'_> {
     /// In flight.
     fn held(&self, held: &Held) -> Plan {
         match &held.by {
-            Holding::By(_, Liveness::Dead) | Holding::Nobody => {
+            // Who had only reserved it may have given it back before he died: somebody else may have it.
+            Holding::By(_, Liveness::Dead) if held.started_at.is_some() => {
                 self.worker_lost(held, InPlaceOf::InFlight(held.generation), None)
             }
-            Holding::By(_, Liveness::Alive | Liveness::Unreachable) | Holding::Unattributed => {
-                self.stopping(self.running(held))
-            }
+            Holding::Nobody => self.worker_lost(held, InPlaceOf::InFlight(held.generation), None),
+            Holding::By(..) | Holding::Unattributed => self.stopping(Some(held), self.running(held)),
         }
-    }
-
-    /// The plan, with the workers told to stop the task when the job is cancelled.
-    fn stopping(&self, plan: Plan) -> Plan {
-        if !self.job.spec.cancel {
-            return plan;
-        }
-        Plan { next: Next::At(later(self.now, REVOKE_AGAIN)), ..plan }.first(Effect::Revoke(self.id.task))
     }
 
     /// With a living worker: recorded when it stays there.
@@ -313,11 +315,11 @@ impl InPool<'_> {
     /// Nowhere to be seen: either never published, or lost.
     fn absent(&self, search: &Search) -> Plan {
         let (spec, status) = (&self.job.spec, &self.job.status);
-        if status.attempt.is_some() || search.marker.is_some() || self.seen.enqueued_at.is_some() {
+        if status.attempt.is_some() || search.marker.is_some() || self.seen.published.at.is_some() {
             return self.missing(search);
         }
-        if spec.cancel {
-            return self.cancelled(self.status());
+        if let Some(stop) = self.stop() {
+            return self.stopped(stop, None, self.status());
         }
         if let Some(reason) = spec.invalid.as_ref().filter(|_| !self.is_changed()) {
             return self.give_up(GaveUp::InvalidSpec, Some(TaskError::new("InvalidSpec", reason, None)), self.status());
@@ -352,8 +354,8 @@ impl InPool<'_> {
 
     /// Publish again under a higher generation, if the job may be published at all.
     fn republish(&self, in_place_of: InPlaceOf, why: Why, so_far: Status, clear_result: bool) -> Plan {
-        if self.job.spec.cancel {
-            return self.cancelled(so_far);
+        if let Some(stop) = self.stop() {
+            return self.stopped(stop, None, so_far);
         }
         if let Some(hold) = self.refusal() {
             return self.held_back(hold);

@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::job::{AttemptId, SpecHash, TaskId};
-use super::observed::{Ended, Ending, Held, Holding, Liveness, Search, Task};
+use super::job::{AttemptId, Priority, SpecHash, TaskId};
+use super::observed::{Ended, Ending, Held, Holding, Liveness, Published, Search, Task};
 use super::status::{Holder, Phase, Progress, Status};
 
 /// Audits in a row in which everybody must deny a receipt before it is nobody's.
@@ -40,6 +40,8 @@ pub struct Mark {
     pub at: Timestamp,
     /// Digest of what was published.
     pub spec: Option<SpecHash>,
+    /// The priority whose band it was published in, or moved to.
+    pub priority: Priority,
 }
 
 /// Where the message of an attempt is.
@@ -132,11 +134,15 @@ pub struct Evidence {
     published_at: Option<Timestamp>,
     /// Digest of what was published.
     spec: Option<SpecHash>,
+    /// The priority whose band the message is in.
+    priority: Option<Priority>,
+    /// Since when its worker is asked to stop it.
+    stop_asked_at: Option<Timestamp>,
     /// Where Redis had the message when it was last read; `None` when it must be read before anything is decided.
     place: Option<Found>,
-    seen: Option<Sighting>,
+    seen: Option<Box<Sighting>>,
     /// The last word of its result document.
-    over: Option<Over>,
+    over: Option<Box<Over>>,
     /// Audits in a row that found no message.
     audits: u32,
     /// Whether everybody was asked after the last audit and denied it.
@@ -180,6 +186,8 @@ impl Evidence {
             marker: None,
             published_at: None,
             spec: None,
+            priority: None,
+            stop_asked_at: None,
             place: None,
             seen: None,
             over: None,
@@ -242,7 +250,7 @@ impl Evidence {
 
     /// Who was last seen with this delivery, and when.
     pub fn sighting(&self) -> Option<&Sighting> {
-        self.seen.as_ref()
+        self.seen.as_deref()
     }
 
     /// When this delivery was published, where we know.
@@ -250,9 +258,14 @@ impl Evidence {
         self.published_at
     }
 
-    /// Digest of what was published.
-    pub fn spec(&self) -> Option<SpecHash> {
-        self.spec
+    /// What is known of its publication.
+    pub fn publication(&self) -> Published {
+        Published { at: self.published_at, spec: self.spec, priority: self.priority }
+    }
+
+    /// Since when its worker is asked to stop it.
+    pub fn stop_asked_at(&self) -> Option<Timestamp> {
+        self.stop_asked_at
     }
 
     // === what we do ===
@@ -269,9 +282,20 @@ impl Evidence {
     }
 
     /// It was published.
-    pub fn published(&mut self, at: Timestamp, spec: SpecHash) {
+    pub fn published(&mut self, at: Timestamp, spec: SpecHash, priority: Priority) {
         self.published_at = Some(at);
         self.spec = self.spec.or(Some(spec));
+        self.priority = Some(priority);
+    }
+
+    /// We have moved it to the band of this priority, or it was not there to be moved any more.
+    pub fn moved(&mut self, priority: Priority) {
+        self.priority = Some(priority);
+    }
+
+    /// We have asked the workers to stop it.
+    pub fn stop_asked(&mut self, now: Timestamp) {
+        self.stop_asked_at = self.stop_asked_at.or(Some(now));
     }
 
     /// We have taken it off its queue.
@@ -312,14 +336,15 @@ impl Evidence {
             celery_retries: 0,
             progress: status.progress.as_deref().cloned(),
         };
-        self.seen = Some(Sighting { generation: attempt.generation, word });
+        self.seen = Some(Box::new(Sighting { generation: attempt.generation, word }));
     }
 
-    /// A worker speaks of it. Celery does not say which delivery it means: what was said before this one was published
-    /// is about an earlier one.
+    /// A worker speaks of it. Celery does not say which delivery it means: what was said, or begun, before this one was
+    /// published is about an earlier one.
     pub fn hear(&mut self, word: Word) {
         let generation = self.marker.unwrap_or(0);
-        let is_earlier = generation > 0 && self.published_at.is_some_and(|at| word.said_at < at);
+        let since = word.started_at.unwrap_or(word.said_at);
+        let is_earlier = generation > 0 && self.published_at.is_some_and(|at| since < at);
         if is_earlier || self.over.is_some() {
             return;
         }
@@ -340,7 +365,7 @@ impl Evidence {
         match document {
             Document::Running(word) => self.hear(word),
             Document::Over { how, worker, celery_retries, finished_at } => {
-                self.over = Some(Over { how, worker, celery_retries, finished_at });
+                self.over = Some(Box::new(Over { how, worker, celery_retries, finished_at }));
             }
         }
     }
@@ -356,7 +381,7 @@ impl Evidence {
         }
         match document {
             Some(Document::Over { how, worker, celery_retries, finished_at }) => {
-                self.over = Some(Over { how, worker, celery_retries, finished_at });
+                self.over = Some(Box::new(Over { how, worker, celery_retries, finished_at }));
             }
             Some(Document::Running(word)) => self.note(word),
             None => {}
@@ -379,7 +404,7 @@ impl Evidence {
             self.denied_receipt = None;
             self.is_death_checked = false;
         }
-        self.seen = Some(Sighting { generation, word: merged(before, word) });
+        self.seen = Some(Box::new(Sighting { generation, word: merged(before, word) }));
     }
 
     /// Redis was read, as the first half of an audit: everybody is asked next, and then comes [`Evidence::answered`].
@@ -430,7 +455,7 @@ impl Evidence {
         self.is_death_checked = true;
         match document {
             Some(Document::Over { how, worker, celery_retries, finished_at }) => {
-                self.over = Some(Over { how, worker, celery_retries, finished_at });
+                self.over = Some(Box::new(Over { how, worker, celery_retries, finished_at }));
             }
             // Somebody else has it: the message was put back before the holder died.
             Some(Document::Running(word)) if self.holder().map(|dead| &dead.node) != word.node() => self.note(word),
@@ -458,6 +483,7 @@ impl Evidence {
                 marker,
                 published_at: self.published_at.filter(|_| marker.is_none()),
                 spec: self.spec,
+                stop_asked_at: self.stop_asked_at,
                 place: self.place,
                 seen,
                 blind: self.blind,
@@ -466,6 +492,7 @@ impl Evidence {
         }
         if let Some(mark) = mark {
             self.spec = mark.spec.or(self.spec);
+            self.priority = Some(mark.priority);
             if mark.generation == 0 {
                 self.published_at = self.published_at.or(Some(mark.at));
             }
@@ -482,7 +509,7 @@ impl Evidence {
 
     /// What is known, with what Kubernetes says of whoever was seen.
     pub fn task(&self, liveness: impl Fn(&Sighting) -> (Holder, Liveness)) -> Task {
-        if let Some(Over { how, worker, celery_retries, finished_at }) = &self.over {
+        if let Some(Over { how, worker, celery_retries, finished_at }) = self.over.as_deref() {
             return Task::Ended(Ended {
                 marker: self.marker,
                 how: how.clone(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::job::{SpecHash, TaskId};
+use super::job::{Priority, SpecHash, TaskId};
 use super::policy::Overrides;
 use super::status::{Holder, PoolProblem, Progress, TaskError};
 
@@ -16,12 +16,25 @@ pub struct Observed {
     pub pool: Pool,
     /// Which attempt was looked for. Evidence about another one than the one in hand is stale and decides nothing.
     pub of: TaskId,
-    /// When the first message of the attempt in hand was published, where that is known.
-    pub enqueued_at: Option<Timestamp>,
-    /// Digest of what was published as the attempt in hand, where that is known: the spec may have changed since.
-    pub spec_hash: Option<SpecHash>,
+    /// What is known of its publication.
+    pub published: Published,
+    /// Since when its worker is asked to stop it.
+    pub stop_asked_at: Option<Timestamp>,
+    /// Whether the holder's Pod runs nothing that is not to be stopped: then it may be deleted.
+    pub is_pod_free: bool,
     /// The attempt in hand, as its pool's Redis and workers show it.
     pub task: Task,
+}
+
+/// What was published as the attempt in hand. The spec may have changed since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Published {
+    /// When this delivery of its message was published, where that is known.
+    pub at: Option<Timestamp>,
+    /// Digest of the payload, where that is known.
+    pub spec: Option<SpecHash>,
+    /// The priority whose band the message waits in, where that is known.
+    pub priority: Option<Priority>,
 }
 
 /// A pool as the job sees it.

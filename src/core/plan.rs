@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::job::{AttemptId, Priority, SpecHash, TaskId};
-use super::status::Status;
+use super::status::{Container, Status};
 
 /// One act on the outside world. It leaves nothing to choose and is safe to repeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub enum Effect {
     },
     /// Ask the workers to stop the task.
     Revoke(TaskId),
+    /// Delete the Pod of a worker that cannot be asked, at once: nothing that it runs is to go on.
+    DeletePod(Container),
     /// Keep a result that is too large for the status in a ConfigMap owned by the job.
     StoreResult(Arc<str>),
     /// Ask Redis to keep the result for so long.
@@ -150,6 +152,7 @@ impl fmt::Display for Effect {
                 write!(f, "move attempt {}#{} to priority {}", id.number, id.generation, priority.get())
             }
             Self::Revoke(_) => f.write_str("revoke"),
+            Self::DeletePod(container) => write!(f, "delete Pod {}", container.pod),
             Self::StoreResult(text) => write!(f, "store {} bytes in a ConfigMap", text.len()),
             Self::ExtendResult { ttl, .. } => write!(f, "keep the result in Redis for {} s", ttl.as_secs()),
             Self::Forget(_) => f.write_str("forget"),

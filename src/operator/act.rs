@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::runtime::events::{Event, EventType};
 use kube::{Resource, ResourceExt};
 
@@ -19,7 +19,7 @@ use crate::api::{CrewJob, JobResult, result_config_map_name, status_patch};
 use crate::core::evidence::Evidence;
 use crate::core::job::{Job, ObjectKey};
 use crate::core::plan::{Effect, InPlaceOf, Next, Notice, Plan, Publication};
-use crate::core::status::Status;
+use crate::core::status::{Container, Status};
 use crate::runtime::clock;
 use crate::runtime::metrics::{EndLabels, WriteOutcome, Written};
 use crate::store::{self, Enqueued, MarkerId, Message, Moved, Requeued, Store, Withdrawn};
@@ -79,7 +79,11 @@ async fn perform(ctx: &Context, entry: &Entry, effect: &Effect) -> Result<Step, 
             let (store, epoch) = (connection(ctx, job)?, ctx.epoch());
             match fenced(ctx, job, store.withdraw(epoch, &marker, id.generation).await).await? {
                 Withdrawn::Removed => learn(ctx, job, |evidence| evidence.withdrawn(id.generation)),
-                Withdrawn::NotQueued => read_again(ctx, job),
+                // Kombu restores messages with other bytes: only a look through the queue finds those.
+                Withdrawn::NotQueued => {
+                    learn(ctx, job, Evidence::unread);
+                    ctx.pools.sweep(job, id.task);
+                }
             }
             Ok(Step::Refused) // what was found decides what comes next
         }
@@ -88,16 +92,20 @@ async fn perform(ctx: &Context, entry: &Entry, effect: &Effect) -> Result<Step, 
             let (store, epoch) = (connection(ctx, job)?, ctx.epoch());
             let queue = job.status.queue.clone().or_else(|| job.spec.queue.clone()).unwrap_or_default();
             match fenced(ctx, job, store.move_band(epoch, &marker, id.generation, &queue, *priority).await).await? {
-                Moved::Moved | Moved::NotQueued => Ok(Step::Done),
+                // One that has left the queue needs no other place in it.
+                Moved::Moved | Moved::NotQueued => learn(ctx, job, |evidence| evidence.moved(*priority)),
             }
+            Ok(Step::Done)
         }
         Effect::Revoke(task) => {
             connection(ctx, job)?
                 .revoke(&[*task], Some(TERMINATE), None)
                 .await
                 .map_err(|source| store_error(job, source))?;
+            learn(ctx, job, |evidence| evidence.stop_asked(clock::now()));
             Ok(Step::Done)
         }
+        Effect::DeletePod(container) => delete_pod(ctx, job, container).await.map(|()| Step::Done),
         Effect::StoreResult(text) => store_result(ctx, job, text).await.map(|()| Step::Done),
         Effect::ExtendResult { task, ttl } => {
             connection(ctx, job)?.extend_result(*task, *ttl).await.map_err(|source| store_error(job, source))?;
@@ -126,7 +134,7 @@ async fn enqueue(ctx: &Context, entry: &Entry, publication: &Publication) -> Res
     match enqueued {
         Enqueued::Published => {
             let now = clock::now();
-            learn(ctx, job, |evidence| evidence.published(now, publication.spec_hash));
+            learn(ctx, job, |evidence| evidence.published(now, publication.spec_hash, publication.priority));
             ctx.jobs.lock().update(&job.key, |entry| entry.fresh = None);
             ctx.metrics.enqueued.inc();
             if publication.id.number == 1 {
@@ -162,7 +170,7 @@ async fn requeue(
     let epoch = ctx.epoch();
     match fenced(ctx, job, store.requeue(epoch, in_place_of, &message, clear_result).await).await {
         Ok(Requeued::Published) => {
-            learn(ctx, job, |evidence| evidence.published(clock::now(), publication.spec_hash));
+            learn(ctx, job, |evidence| evidence.published(clock::now(), publication.spec_hash, publication.priority));
             ctx.metrics.enqueued.inc();
             ctx.metrics.requeued.inc();
             ctx.pools.published(&job.key.namespace, &job.spec.pool);
@@ -254,6 +262,26 @@ fn finish(ctx: &Context, job: &Job, status: &Status) {
     tracing::info!(
         job = %job.key, phase = ?status.phase, reason = status.why.reason(), attempts = status.attempts, "job finished"
     );
+}
+
+/// Deletes a worker's Pod, which has a second to end: nothing that it runs is to go on.
+async fn delete_pod(ctx: &Context, job: &Job, container: &Container) -> Result<(), Error> {
+    let api: Api<Pod> = Api::namespaced(ctx.client.clone(), &job.key.namespace);
+    let this_one = Preconditions { uid: Some(container.pod_uid.to_string()), resource_version: None };
+    let options = DeleteParams { preconditions: Some(this_one), ..DeleteParams::default().grace_period(1) };
+    match api.delete(&container.pod, &options).await {
+        Ok(_) => {
+            ctx.metrics.wrote(Written::Pod, WriteOutcome::Done);
+            tracing::warn!(job = %job.key, pod = %container.pod, "a worker did not stop its task and was deleted");
+            Ok(())
+        }
+        // It is gone, or another Pod has its name.
+        Err(kube::Error::Api(error)) if matches!(error.code, 404 | 409) => Ok(()),
+        Err(source) => {
+            ctx.metrics.wrote(Written::Pod, WriteOutcome::Failed);
+            Err(Error::DeletePod { job: job.key.clone(), pod: container.pod.clone(), source: Box::new(source) })
+        }
+    }
 }
 
 async fn store_result(ctx: &Context, job: &Job, text: &Arc<str>) -> Result<(), Error> {

@@ -35,6 +35,10 @@ pub struct Config {
     #[arg(long, env = "CREWJOB_POOL_NAMESPACES", value_delimiter = ',')]
     pub pool_namespaces: Vec<String>,
 
+    /// Seconds between two audits of a pool's Redis, 1 to 300. Shorter only for tests: an audit reads whole queues.
+    #[arg(long, env = "CREWJOB_AUDIT_EVERY", hide = true, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=300))]
+    pub audit_every: u64,
+
     /// Name of the Pod this process runs in.
     #[arg(long, env = "POD_NAME", hide = true)]
     pub pod_name: Option<String>,

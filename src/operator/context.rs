@@ -1,6 +1,7 @@
 //! What every part of a leading operator shares.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::Client;
 use kube::runtime::events::Recorder;
@@ -28,6 +29,8 @@ pub struct Context {
     pub cluster_uid: Arc<str>,
     /// `namespace/name` of the Lease.
     pub lease: Arc<str>,
+    /// How often everything is read although nothing asks for it.
+    pub audit_every: Duration,
     /// Namespaces that the operator may look into.
     pub pool_namespaces: Vec<Arc<str>>,
     /// The unfinished jobs.

@@ -40,6 +40,16 @@ pub enum Error {
         /// Which ConfigMap.
         config_map: String,
     },
+    /// The Pod of a worker that does not stop its task could not be deleted.
+    #[error("deleting Pod {pod}, whose worker does not stop CrewJob {job}")]
+    DeletePod {
+        /// Which job.
+        job: ObjectKey,
+        /// Which Pod.
+        pod: Arc<str>,
+        /// Why.
+        source: Box<kube::Error>,
+    },
     /// Redis.
     #[error("CrewJob {job}")]
     Store {

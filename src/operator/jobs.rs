@@ -45,7 +45,8 @@ pub struct Entry {
 /// The jobs by name and by the task of the attempt in hand.
 #[derive(Default)]
 pub struct Table {
-    by_key: HashMap<ObjectKey, Entry>,
+    /// In boxes: a hash table keeps up to half of its places empty, and each would be as large as an entry.
+    by_key: HashMap<ObjectKey, Box<Entry>>,
     by_task: HashMap<TaskId, ObjectKey>,
     fresh: usize,
     turns: u64,
@@ -89,7 +90,7 @@ impl Jobs {
     pub fn look_at(&self, of: impl Fn(&Entry) -> bool) {
         let keys: Vec<ObjectKey> = {
             let table = self.lock();
-            table.by_key.values().filter(|entry| of(entry)).map(|entry| entry.job.key.clone()).collect()
+            table.iter().filter(|entry| of(entry)).map(|entry| entry.job.key.clone()).collect()
         };
         for key in keys {
             self.queue.now(key);
@@ -105,7 +106,7 @@ impl Table {
 
     /// The job of that name.
     pub fn get(&self, key: &ObjectKey) -> Option<&Entry> {
-        self.by_key.get(key)
+        self.by_key.get(key).map(|entry| &**entry)
     }
 
     /// Whether this is the attempt in hand of an unfinished job of that namespace.
@@ -115,7 +116,7 @@ impl Table {
 
     /// All jobs.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.by_key.values()
+        self.by_key.values().map(|entry| &**entry)
     }
 
     /// Takes an object from a watch or a GET. A job that is met for the first time after the first list, and that no
@@ -148,7 +149,7 @@ impl Table {
                 }
                 return Applied::Changed;
             }
-            let old = self.remove(&key).map(Box::new);
+            let old = self.remove(&key);
             self.insert(job, version, object, listing);
             return old.map_or(Applied::Changed, Applied::Replaced);
         }
@@ -166,7 +167,8 @@ impl Table {
         self.turns += 1;
         let key = job.key.clone();
         self.by_task.insert(of, key.clone());
-        self.by_key.insert(key, Entry { job, version, evidence, turn: self.turns, closing: false, stumbles: 0, fresh });
+        let entry = Entry { job, version, evidence, turn: self.turns, closing: false, stumbles: 0, fresh };
+        self.by_key.insert(key, Box::new(entry));
     }
 
     /// Notes something about the attempt in hand.
@@ -204,7 +206,7 @@ impl Table {
     }
 
     /// Drops a job that is over or gone.
-    pub fn remove(&mut self, key: &ObjectKey) -> Option<Entry> {
+    pub fn remove(&mut self, key: &ObjectKey) -> Option<Box<Entry>> {
         let entry = self.by_key.remove(key)?;
         self.fresh -= usize::from(entry.fresh.is_some());
         self.by_task.remove(&entry.job.attempt_in_hand().task);

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use super::context::Context;
 use super::jobs::Entry;
+use super::pool::labels;
 use super::pools::Handle;
 use super::{documents, workers};
 use crate::core::evidence::{Evidence, Levels, Mark, Place, Word};
@@ -19,8 +20,6 @@ use crate::core::observed::Liveness;
 use crate::runtime::clock;
 use crate::store::{self, Document, Error, Marker, MarkerId, MarkerState, Store};
 
-/// How often everything is read although nothing asks for it.
-const EVERY: Duration = Duration::from_mins(1);
 /// How soon a message that was not found is looked for again.
 const AGAIN: Duration = Duration::from_secs(3);
 
@@ -50,9 +49,9 @@ struct Answers {
     all_known: bool,
 }
 
-/// Reads levels when asked, and every minute, for ever.
+/// Reads levels when asked, and once in a while, for ever.
 pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
-    let mut next = tokio::time::Instant::now() + EVERY;
+    let mut next = tokio::time::Instant::now() + ctx.audit_every;
     loop {
         let everything = tokio::select! {
             () = pool.audit.notified() => true,
@@ -61,7 +60,7 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
         };
         match read(ctx, pool, store, everything).await {
             Ok(missed) if everything || missed > 0 => {
-                next = tokio::time::Instant::now() + if missed > 0 { AGAIN } else { EVERY };
+                next = tokio::time::Instant::now() + if missed > 0 { AGAIN } else { ctx.audit_every };
             }
             Ok(_) => {}
             Err(error) => {
@@ -78,13 +77,18 @@ async fn read(ctx: &Context, pool: &Handle, store: &Store, everything: bool) -> 
     mark_unwatched(ctx, pool, began_at);
     let subjects = subjects(ctx, pool, everything);
     let mut missed = 0;
-    if !subjects.is_empty() {
+    if everything || !subjects.is_empty() {
         let mut found = Found::default();
         read_documents(&mut found, store, subjects.iter().map(|subject| subject.id.task)).await?;
         read_markers(&mut found, store, &subjects).await?;
         let audit = store.audit(&pool.queues()).await?;
-        if audit.poisoned > 0 {
-            tracing::warn!(pool = %pool.key, messages = audit.poisoned, "messages that no worker can read lie on the queues");
+        if !audit.poison.is_empty() {
+            let moved = store.quarantine(&audit.poison).await?;
+            ctx.metrics.quarantined.get_or_create(&labels(pool)).inc_by(moved);
+            tracing::warn!(
+                pool = %pool.key, found = audit.poisoned, moved, stream = store.quarantine_stream(),
+                "what no worker survives was taken off the queues"
+            );
         }
         found.places = audit.places;
         let unplaced: Vec<TaskId> = subjects
@@ -286,6 +290,7 @@ fn note(ctx: &Context, job: &Job, evidence: &mut Evidence, subject: &Subject, fo
         withdrawn: marker.state == MarkerState::Withdrawn,
         at: marker.at,
         spec: marker.spec,
+        priority: marker.priority,
     });
     let place = place(subject, found);
     evidence.audit(Levels { marker, place, document });
@@ -302,9 +307,13 @@ fn note(ctx: &Context, job: &Job, evidence: &mut Evidence, subject: &Subject, fo
     }
 }
 
-/// A worker was found dead: what it stored before it died is read, then its death counts.
+/// A worker was found dead: what it stored before it died is read, then its death counts. Where it had not begun, only
+/// an audit can tell where the message is.
 pub async fn check_death(ctx: &Context, entry: &Entry) {
     let job = &entry.job;
+    if entry.evidence.sighting().is_some_and(|seen| seen.word.started_at.is_none()) {
+        ctx.pools.audit(&job.key.namespace, &job.spec.pool);
+    }
     let id = job.attempt_in_hand();
     let Some(store) = ctx.pools.store(&job.key.namespace, &job.spec.pool) else { return };
     let documents = match store.outcomes(&[id.task]).await {

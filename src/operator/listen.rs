@@ -29,7 +29,11 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
             }
             Notice::Task(event) => task_event(ctx, &event),
             Notice::Worker(event) => match event.state {
-                WorkerState::Online | WorkerState::Offline => pool.load.notify_one(),
+                WorkerState::Online => {
+                    pool.load.notify_one();
+                    pool.started.notify_one();
+                }
+                WorkerState::Offline => pool.load.notify_one(),
                 WorkerState::Heartbeat { .. } => {}
             },
             Notice::Connected => {

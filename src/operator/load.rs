@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -101,6 +102,8 @@ async fn rescale(ctx: &Context, pool: &Handle, snapshot: &Snapshot, hard_limit: 
         queued: snapshot.queues.iter().map(crate::store::QueueLoad::depth).sum(),
         in_flight: snapshot.queues.iter().map(|queue| queue.in_flight).sum(),
     };
+    let foreign = snapshot.foreign_in_flight > 0 || load.in_flight > ctx.jobs.lock().len() as u64;
+    pool.foreign_in_flight.store(foreign, Ordering::Relaxed);
     let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     ctx.metrics.queue_depth.get_or_create(&labels(pool)).set(gauge(load.queued));
     ctx.metrics.in_flight.get_or_create(&labels(pool)).set(gauge(load.in_flight));

@@ -10,6 +10,8 @@
 //! | `strays` | attempts on Redis that no unfinished job stands behind |
 //! | `load`, `report` | load to replicas, and the pool's status |
 //! | `workers` | Pods and Deployments: who holds, who is dead |
+//! | `settings` | what endangers jobs in how workers are set up |
+//! | `ttl` | finished jobs whose time has passed |
 //! | `reconcile`, `observe`, `act`, `publish` | one job, one look |
 
 mod act;
@@ -30,7 +32,9 @@ mod queue;
 mod reconcile;
 mod report;
 mod run;
+mod settings;
 mod strays;
+mod ttl;
 mod watch;
 mod workers;
 

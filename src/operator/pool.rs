@@ -9,7 +9,7 @@ use kube::{Api, ResourceExt};
 use super::context::Context;
 use super::pools::{Handle, look_at_jobs};
 use super::report::Reporter;
-use super::{levels, listen, load, strays};
+use super::{levels, listen, load, settings, strays};
 use crate::api::{CrewWorkerPoolStatus, REDIS_SECRET_LABEL};
 use crate::core::evidence::Evidence;
 use crate::core::status::{PoolProblem, PoolProblemKind};
@@ -31,7 +31,7 @@ pub async fn serve(ctx: Arc<Context>, pool: Arc<Handle>, status: CrewWorkerPoolS
                 Ok(store) => {
                     wait = RECONNECT.0;
                     connected(&ctx, &pool, &store);
-                    let problem = follow(&ctx, &pool, &store, &mut reporter).await;
+                    let problem = Box::pin(follow(&ctx, &pool, &store, &mut reporter)).await;
                     trouble(&ctx, &pool, problem);
                 }
                 Err(problem) => trouble(&ctx, &pool, problem),
@@ -51,6 +51,8 @@ async fn follow(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, reporter:
         () = listen::run(ctx, pool, store) => unreachable_problem("the subscription ended"),
         () = levels::run(ctx, pool, store) => unreachable_problem("reading levels ended"),
         () = strays::run(ctx, pool, store) => unreachable_problem("looking for strays ended"),
+        () = settings::run(ctx, pool, store) => unreachable_problem("asking for settings ended"),
+        () = sweep(ctx, pool, store) => unreachable_problem("looking for copies ended"),
         () = forget(pool, store) => unreachable_problem("forgetting markers ended"),
     }
 }
@@ -64,6 +66,20 @@ async fn forget(pool: &Handle, store: &Store) {
         if let Err(error) = store.forget(&markers).await {
             tracing::warn!(pool = %pool.key, %error, "markers of finished attempts could not be deleted");
         }
+    }
+}
+
+/// Takes copies of withdrawn messages off the queues, in one pass for as many as there are.
+async fn sweep(ctx: &Context, pool: &Handle, store: &Store) {
+    loop {
+        pool.sweep.notified().await;
+        tokio::time::sleep(Duration::from_millis(100)).await; // a pass goes through whole queues
+        let ids = pool.take_copies();
+        match store.sweep_copies(ctx.epoch(), &ids, &pool.queues()).await {
+            Ok(swept) => tracing::debug!(pool = %pool.key, wanted = ids.len(), swept = swept.len(), "copies withdrawn"),
+            Err(error) => tracing::warn!(pool = %pool.key, %error, "copies of withdrawn messages could not be removed"),
+        }
+        pool.levels.notify_one();
     }
 }
 

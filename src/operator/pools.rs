@@ -1,6 +1,7 @@
 //! The pools there are, and how their jobs see them.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::context::Context;
 use super::jobs::Entry;
 use super::pool;
+use super::settings::Complaint;
 use crate::api::{CrewWorkerPool, CrewWorkerPoolSpec};
 use crate::core::job::{Job, ObjectKey, TaskId};
 use crate::core::observed::{Pool, PoolFacts};
@@ -50,12 +52,20 @@ pub struct Handle {
     pub audit: Notify,
     /// Asks for [`Handle::take_over`].
     pub over: Notify,
+    /// Says that a worker has started.
+    pub started: Notify,
+    /// Asks for [`Handle::take_copies`].
+    pub sweep: Notify,
     /// Ends everything that serves this pool.
     pub stop: CancellationToken,
     state: RwLock<State>,
     /// When the last full audit began, and when the one before.
     audits: Mutex<(Option<Timestamp>, Option<Timestamp>)>,
     finished: Mutex<Vec<MarkerId>>,
+    copies: Mutex<Vec<MarkerId>>,
+    misconfigured: Mutex<Option<Complaint>>,
+    /// Whether messages of other producers are with the workers, as far as the last look at the load tells.
+    pub foreign_in_flight: AtomicBool,
 }
 
 struct State {
@@ -85,6 +95,9 @@ impl Handle {
             levels: Notify::new(),
             audit: Notify::new(),
             over: Notify::new(),
+            sweep: Notify::new(),
+            started: Notify::new(),
+            misconfigured: Mutex::default(),
             stop: CancellationToken::new(),
             state: RwLock::new(State { problem: Some(problem), store: None }),
             audits: Mutex::new((
@@ -92,6 +105,8 @@ impl Handle {
                 None,
             )),
             finished: Mutex::default(),
+            copies: Mutex::default(),
+            foreign_in_flight: AtomicBool::new(true),
         }
     }
 
@@ -155,6 +170,24 @@ impl Handle {
         std::mem::take(&mut self.finished.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// What is wrong with the settings of its workers.
+    pub fn misconfigured(&self) -> Option<Complaint> {
+        self.misconfigured.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes that; whether it is news.
+    pub fn set_misconfigured(&self, complaint: Option<Complaint>) -> bool {
+        let mut known = self.misconfigured.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = *known != complaint;
+        *known = complaint;
+        news
+    }
+
+    /// The attempts whose copies are to be looked for since the last call.
+    pub fn take_copies(&self) -> Vec<MarkerId> {
+        std::mem::take(&mut self.copies.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn view(&self) -> Pool {
         self.problem().map_or_else(|| Pool::Ready(self.facts.clone()), Pool::Unusable)
     }
@@ -203,10 +236,36 @@ impl Pools {
         }
     }
 
+    /// Something can only be told by looking for every message and asking every worker.
+    pub fn audit(&self, namespace: &Arc<str>, name: &Arc<str>) {
+        if let Some(pool) = self.get(namespace, name) {
+            pool.audit.notify_one();
+        }
+    }
+
     /// Pods or Deployments of a namespace have changed.
     pub fn refresh_namespace(&self, namespace: &str) {
         for pool in self.read().values().filter(|pool| &*pool.key.namespace == namespace) {
             pool.load.notify_one();
+        }
+    }
+
+    /// Whether a worker Pod runs one task at a time.
+    pub fn runs_one_at_a_time(&self, namespace: &Arc<str>, name: &Arc<str>) -> bool {
+        self.get(namespace, name).is_some_and(|pool| pool.spec.concurrency <= 1)
+    }
+
+    /// Whether a worker Pod may have tasks of other producers.
+    pub fn has_foreign_tasks(&self, namespace: &Arc<str>, name: &Arc<str>) -> bool {
+        self.get(namespace, name).is_none_or(|pool| pool.foreign_in_flight.load(Ordering::Relaxed))
+    }
+
+    /// A message was not where it was published: all copies of it are to be taken off the queues, together with others.
+    pub fn sweep(&self, job: &Job, task: TaskId) {
+        if let Some(pool) = self.get(&job.key.namespace, &job.spec.pool) {
+            let marker = MarkerId::new(job.key.namespace.clone(), task);
+            pool.copies.lock().unwrap_or_else(PoisonError::into_inner).push(marker);
+            pool.sweep.notify_one();
         }
     }
 

@@ -130,6 +130,10 @@ fn verdicts(problem: Option<&PoolProblem>, view: Option<&View>, pool: &Handle) -
         ),
         (Some(_) | None, _) => fine(ConditionType::Ready, true),
     });
+    all.push(match pool.misconfigured() {
+        Some(complaint) => verdict(ConditionType::WorkersMisconfigured, true, complaint.reason, complaint.message),
+        None => fine(ConditionType::WorkersMisconfigured, false),
+    });
     if let Some(known) = &view.known {
         let needed = view.hard_limit.saturating_add(GRACE_MARGIN);
         all.push(if known.grace_period < needed {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::config::Config;
 use super::context::Context;
 use super::lease::{Claim, Identity, Leadership};
-use super::{jobs::Jobs, pools, pools::Pools, reconcile, watch, workers, workers::Workers};
+use super::{jobs::Jobs, pools, pools::Pools, reconcile, ttl, watch, workers, workers::Workers};
 use crate::api;
 use crate::runtime::admin::{self, Readiness};
 use crate::runtime::metrics::Metrics;
@@ -102,6 +102,7 @@ async fn serve(client: &Client, config: &Config, metrics: &Metrics, readiness: &
             leadership: leadership.clone(),
             cluster_uid: cluster_uid.clone(),
             lease: format!("{namespace}/{}", config.lease_name).into(),
+            audit_every: Duration::from_secs(config.audit_every),
             pool_namespaces: config.pool_namespaces(&namespace),
             jobs: Jobs::default(),
             pools: Pools::default(),
@@ -136,6 +137,7 @@ async fn lead(ctx: Arc<Context>, claim: &Claim, leadership: &Leadership, stop: &
         let ctx = ctx.clone();
         async move { ctx.jobs.queue.run_timers().await }
     });
+    tasks.spawn(ttl::run(ctx.clone()));
     for _ in 0..RECONCILERS {
         tasks.spawn(reconcile::run(ctx.clone()));
     }

@@ -133,7 +133,7 @@ pub fn gone(ctx: &Context, key: &ObjectKey, uid: Uuid) {
         if table.get(key).is_some_and(|entry| entry.job.uid == uid) { table.remove(key) } else { None }
     };
     if let Some(entry) = removed {
-        ctx.abandon(entry);
+        ctx.abandon(*entry);
     }
     ctx.jobs.queue.forget(key);
 }

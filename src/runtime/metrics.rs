@@ -72,6 +72,8 @@ pub struct Metrics {
     pub duplicate_runs: Counter,
     /// From a job's creation to its first message on Redis; creation is known to the second.
     pub enqueue_seconds: Histogram,
+    /// Elements of queues that are no messages and were taken off.
+    pub quarantined: Family<PoolLabels, Counter>,
     /// Writes to the API server.
     pub api_writes: Family<WriteLabels, Counter>,
     /// Round trips to Redis.
@@ -101,6 +103,7 @@ impl Metrics {
             late_results: Counter::default(),
             duplicate_runs: Counter::default(),
             enqueue_seconds: Histogram::new(exponential_buckets(1.0, 2.0, 14)),
+            quarantined: Family::default(),
             api_writes: Family::default(),
             redis_round_trips: Family::default(),
             queue_depth: Family::default(),
@@ -123,6 +126,7 @@ impl Metrics {
             "From creation, known to the second, to the first message on Redis",
             m.enqueue_seconds,
         );
+        registry.register("quarantined", "Elements of queues that no worker survives, taken off", m.quarantined);
         registry.register("api_writes", "Writes to the API server", m.api_writes);
         registry.register("redis_round_trips", "Round trips to Redis", m.redis_round_trips);
         registry.register("queue_depth", "Messages waiting on the queues of a pool", m.queue_depth);

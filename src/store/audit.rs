@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::notice::moment;
 use super::{Error, Queue, Store};
 use crate::core::job::TaskId;
-use crate::wire::envelope::peek;
+use crate::wire::envelope::{Peek, peek};
 
 const ACT: &str = "auditing the queues";
 
@@ -59,9 +59,9 @@ pub enum Place {
 /// An element that is no message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Poison {
-    /// The list, or the hash of messages with workers.
+    /// The list.
     pub key: String,
-    /// Position in the list when it was seen, counted from the head; 0 in the hash.
+    /// Position in the list when it was seen, counted from the head.
     pub position: usize,
     /// Its size in bytes.
     pub size: usize,
@@ -85,7 +85,6 @@ impl Store {
         }
         let after = self.in_flight().await?;
         audit.foreign += after.foreign;
-        audit.note(after.poison, after.poisoned);
         for (task, place) in after.ours {
             audit.places.entry(task).or_default().push(place);
         }
@@ -105,7 +104,7 @@ impl Store {
             command.arg(&list).arg(position).arg(position + count - 1);
             let elements: Vec<Vec<u8>> = self.0.scans.query(ACT, &command).await?;
             for (offset, element) in elements.iter().enumerate() {
-                let Some(seen) = peek(element) else {
+                let Some(seen) = message(element) else {
                     let poison = Poison { key: list.clone(), position: position + offset, size: element.len() };
                     audit.note(vec![poison], 1);
                     continue;
@@ -146,11 +145,8 @@ impl Store {
             let (next, page): (u64, Vec<(String, Vec<u8>)>) = self.0.scans.query(ACT, &command).await?;
             let mut ours = Vec::new();
             for (tag, value) in page {
-                let Some(seen) = peek(&value) else {
-                    in_flight.poison.push(Poison { key: keys.unacked(), position: 0, size: value.len() });
-                    in_flight.poisoned += 1;
-                    continue;
-                };
+                // What is no message here was never taken from a queue: it hurts nobody.
+                let Some(seen) = peek(&value) else { continue };
                 match seen.task_id.as_deref().and_then(TaskId::parse) {
                     Some(task) => ours.push((task, tag, seen.eta.as_deref().and_then(crate::wire::time::parse))),
                     None => in_flight.foreign += 1,
@@ -188,6 +184,14 @@ impl Audit {
 struct InFlight {
     ours: Vec<(TaskId, Place)>,
     foreign: u64,
-    poison: Vec<Poison>,
-    poisoned: u64,
+}
+
+/// What kombu can take from a queue: without a delivery tag it cannot.
+fn message(element: &[u8]) -> Option<Peek<'_>> {
+    peek(element).filter(|seen| seen.delivery_tag.is_some())
+}
+
+/// Whether a worker that takes this from a queue survives it.
+pub(super) fn is_message(element: &[u8]) -> bool {
+    message(element).is_some()
 }

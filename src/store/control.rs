@@ -87,18 +87,26 @@ impl Store {
     /// Asks all workers which of these tasks they have. Workers that shut down do not answer, although they may still run
     /// tasks; those that answer are all listed, whether they have any or not.
     ///
-    /// `query_task` answers for everything that a worker has received and not finished in one go. `active` and `reserved`
-    /// are two questions, and a task that is begun in between is in neither answer.
+    /// `query_task` answers for everything that a worker has received and not finished, whatever its state. It forgets a
+    /// copy of a task whose first run ends, so `active` is asked too, afterwards: what is begun in between is in one.
     pub async fn holders(&self, tasks: &[TaskId]) -> Result<Vec<Node>, Error> {
-        let mut nodes: HashMap<Arc<str>, (usize, Vec<RunningTask>)> = HashMap::new();
-        let questions = tasks.chunks(QUESTION);
+        let ids = |tasks: &[TaskId]| tasks.iter().map(TaskId::to_string).collect();
+        let mut questions: Vec<Request> = tasks.chunks(QUESTION).map(|tasks| Request::query_task(ids(tasks))).collect();
+        questions.push(Request::active());
         let asked = questions.len();
-        for tasks in questions {
-            let question = Request::query_task(tasks.iter().map(TaskId::to_string).collect());
+        let mut nodes: HashMap<Arc<str>, (usize, Vec<RunningTask>)> = HashMap::new();
+        for question in questions {
             for (name, answer) in self.inspect(question).await? {
                 let (answers, has) = nodes.entry(name).or_default();
                 *answers += 1;
-                has.extend(TaskInfo::query(&answer).into_iter().filter_map(|(_, info)| RunningTask::of(&info)));
+                let queried = TaskInfo::query(&answer).into_iter().map(|(_, info)| info);
+                let described = queried.chain(TaskInfo::list(&answer)).filter_map(|info| RunningTask::of(&info));
+                for task in described.filter(|task| tasks.contains(&task.task)) {
+                    match has.iter_mut().find(|known| known.task == task.task) {
+                        Some(known) => known.started_at = known.started_at.or(task.started_at),
+                        None => has.push(task),
+                    }
+                }
             }
         }
         let answered_all = nodes.into_iter().filter(|(_, (answers, tasks))| *answers == asked || !tasks.is_empty());

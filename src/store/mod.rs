@@ -13,6 +13,7 @@ mod link;
 mod marker;
 mod names;
 mod notice;
+mod quarantine;
 mod results;
 mod settings;
 mod snapshot;

@@ -14,6 +14,8 @@ pub(super) struct Names {
     pub results: ResultKeys,
     /// Where the leader's epoch stands.
     pub fence: String,
+    /// Where elements are kept that are no messages.
+    pub quarantine: String,
     markers: String,
 }
 
@@ -34,7 +36,8 @@ impl Names {
         // The braces keep a cluster's keys together should Redis ever be sharded.
         let markers = format!("crewjob:{{{}}}:", settings.cluster_uid);
         let fence = format!("{markers}epoch:{}", settings.lease);
-        Ok(Self { broker, results: ResultKeys::new(result_prefix), fence, markers })
+        let quarantine = format!("{markers}quarantine");
+        Ok(Self { quarantine, broker, results: ResultKeys::new(result_prefix), fence, markers })
     }
 
     pub fn band(&self, priority: Priority) -> u8 {

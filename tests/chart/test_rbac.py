@@ -6,7 +6,7 @@ from chart import BUNDLED, SCENARIOS, find, hook, names, of_kind, render
 CRDS = "crewjobs.crewjob.dev,crewworkerpools.crewjob.dev"
 
 EVERYWHERE = {
-    ("crewjob.dev", "crewjobs", "", "get list watch"),
+    ("crewjob.dev", "crewjobs", "", "delete get list watch"),
     ("crewjob.dev", "crewworkerpools", "", "list watch"),
     ("crewjob.dev", "crewjobs/status", "", "patch"),
     ("crewjob.dev", "crewworkerpools/status", "", "patch"),
@@ -19,7 +19,7 @@ OWN_NAMESPACE = {
     ("coordination.k8s.io", "leases", "crewjob-operator", "get update"),
 }
 POOL_NAMESPACE = {
-    ("", "pods", "", "list patch watch"),
+    ("", "pods", "", "delete list patch watch"),
     ("apps", "deployments", "", "list watch"),
     ("apps", "deployments/scale", "", "patch"),
     ("", "configmaps", "", "create get"),

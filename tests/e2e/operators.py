@@ -60,5 +60,10 @@ def scale(replicas: int) -> None:
 def renew() -> None:
     """A new Pod, whose crashes are counted from none."""
     kubectl("rollout", "restart", f"deployment/{OPERATOR}")
+    settle()
+
+
+def settle() -> None:
+    """Waits until a rollout is over."""
     kubectl("rollout", "status", f"deployment/{OPERATOR}", "--timeout=60s")
     until("the old operator is gone", lambda: len(pods()) == get("deployment", OPERATOR)["spec"]["replicas"])

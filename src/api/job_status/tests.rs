@@ -76,6 +76,7 @@ fn worst(text: &str, attempts: usize) -> CrewJobStatus {
         message_losses: 1_000,
         queue: Some("q".repeat(64)),
         queued_at: now(),
+        first_queued_at: now(),
         started_at: now(),
         finished_at: now(),
         next_retry_at: now(),

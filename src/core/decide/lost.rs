@@ -1,7 +1,7 @@
 //! What follows when a worker died or a message vanished.
 
 use super::super::observed::{Held, Holding, Liveness, Search};
-use super::super::plan::{InPlaceOf, Next, Plan};
+use super::super::plan::{Effect, InPlaceOf, Next, Plan};
 use super::super::policy::OnUnknown;
 use super::super::status::{AttemptOutcome, GaveUp, PastAttempt, Phase, Status, TaskError, Why};
 use super::{HARD_LIMIT_MARGIN, InPool, later};
@@ -19,7 +19,11 @@ impl InPool<'_> {
         let current = search.marker.unwrap_or(self.id.generation);
         if current < self.id.generation {
             let is_missing = search.denied && search.audits >= AUDITS;
-            return if is_missing { self.behind(in_place_of) } else { self.stopping(self.nothing()) };
+            return if is_missing {
+                self.behind(in_place_of)
+            } else {
+                self.stopping(search.seen.as_ref(), self.nothing())
+            };
         }
         if let Some(held) = search.seen.as_ref().filter(|held| held.generation == current) {
             match &held.by {
@@ -39,7 +43,7 @@ impl InPool<'_> {
             }
         }
         if !search.denied {
-            return self.stopping(self.nothing());
+            return self.stopping(search.seen.as_ref(), self.nothing());
         }
         if !emptied && search.audits < AUDITS {
             return self.nothing();
@@ -48,8 +52,8 @@ impl InPool<'_> {
             return self.ended_unseen(None);
         }
         let mut status = self.status();
-        if self.job.spec.cancel {
-            return self.cancelled(status);
+        if let Some(stop) = self.stop() {
+            return self.stopped(stop, None, status);
         }
         status.message_losses += u32::from(!emptied);
         status.remember(self.past(AttemptOutcome::MessageLost, None, None));
@@ -64,6 +68,10 @@ impl InPool<'_> {
         if in_place_of.generation().is_some_and(|generation| generation < self.id.generation) {
             return self.behind(in_place_of);
         }
+        if self.is_overdue(held) {
+            // Workers were told to refuse this task: a message under its id would run nowhere.
+            return self.ran_too_long(held);
+        }
         let mut status = self.status();
         status.worker_losses += 1;
         if held.started_at.is_some() || child.is_some() {
@@ -72,8 +80,8 @@ impl InPool<'_> {
         }
         let clear_result = child.is_some();
         status.remember(self.past(AttemptOutcome::WorkerLost, Some(held), child.clone()));
-        if self.job.spec.cancel {
-            return self.cancelled(status);
+        if let Some(stop) = self.stop() {
+            return self.stopped(stop, child, status);
         }
         if status.worker_losses > self.policy.max_worker_losses {
             return self.give_up(GaveUp::WorkerLost, child, status);
@@ -84,8 +92,8 @@ impl InPool<'_> {
     /// What was seen is of an older generation than what is recorded: it was read before the status was, or Redis came
     /// back from a snapshot. The script knows which; the status could not be taken back, so nothing is ended.
     pub(super) fn behind(&self, in_place_of: InPlaceOf) -> Plan {
-        if self.job.spec.cancel || self.is_changed() {
-            return self.stopping(self.nothing());
+        if self.stop().is_some() || self.is_changed() {
+            return self.stopping(None, self.nothing());
         }
         self.republished_for(Why::MessageLost, in_place_of, self.status(), true)
     }
@@ -99,7 +107,7 @@ impl InPool<'_> {
     /// Its message is gone and its worker lives: it acknowledged before it ran, and runs still.
     fn acknowledged_early(&self, held: &Held) -> Plan {
         let recorded = self.job.status.attempt.map(|attempt| attempt.started_at.unwrap_or(attempt.enqueued_at));
-        let since = held.started_at.or(recorded).or(self.seen.enqueued_at).unwrap_or(self.now);
+        let since = held.started_at.or(recorded).or(self.seen.published.at).unwrap_or(self.now);
         let overdue = later(later(since, self.policy.hard), HARD_LIMIT_MARGIN);
         if self.now < overdue {
             let plan = self.running(held);
@@ -107,13 +115,14 @@ impl InPool<'_> {
                 Next::At(at) => Next::At(at.min(overdue)),
                 Next::OnHint | Next::Never => Next::At(overdue),
             };
-            return self.stopping(Plan { next, ..plan });
+            return self.stopping(Some(held), Plan { next, ..plan });
         }
         let error = TaskError::new("NoResult", "the message was acknowledged and no result was stored", None);
         let mut status = self.status();
         status.attempts = status.attempts.max(self.id.number + held.celery_retries);
         status.remember(self.past(AttemptOutcome::Unknown, Some(held), Some(error.clone())));
-        self.unknown(GaveUp::NoResult, held.celery_retries, error, status)
+        // It may still run: whatever follows, this run is not wanted any more.
+        self.unknown(GaveUp::NoResult, held.celery_retries, error, status).first(Effect::Revoke(self.id.task))
     }
 
     /// It may have ended while nobody watched, and its result may have expired.
@@ -127,8 +136,8 @@ impl InPool<'_> {
 
     /// The outcome cannot be known any more.
     fn unknown(&self, why: GaveUp, celery_retries: u32, error: TaskError, so_far: Status) -> Plan {
-        if self.job.spec.cancel {
-            return self.cancelled(so_far);
+        if let Some(stop) = self.stop() {
+            return self.stopped(stop, Some(error), so_far);
         }
         match self.policy.on_unknown {
             OnUnknown::Fail => self.give_up(why, Some(error), so_far),
@@ -148,7 +157,7 @@ impl InPool<'_> {
             task: self.id.task,
             outcome,
             worker: node.or_else(|| self.job.status.worker.as_ref().map(|holder| holder.node.clone())),
-            enqueued_at: recorded.map(|attempt| attempt.enqueued_at).or(self.seen.enqueued_at),
+            enqueued_at: recorded.map(|attempt| attempt.enqueued_at).or(self.seen.published.at),
             started_at: held.and_then(|held| held.started_at).or(recorded.and_then(|attempt| attempt.started_at)),
             finished_at: self.now,
             error,

@@ -21,16 +21,25 @@ impl InPool<'_> {
                 let in_place_of = ended.marker.map_or(InPlaceOf::Nothing, InPlaceOf::Ended);
                 self.worker_lost(&self.as_held(ended), in_place_of, Some(error.clone()))
             }
-            Ending::Revoked => {
-                let status = self.run_over(ended, AttemptOutcome::Revoked, None);
-                if self.job.spec.cancel { self.cancelled(status) } else { self.give_up(GaveUp::Revoked, None, status) }
-            }
+            Ending::Revoked => self.revoked(ended),
             Ending::Unreadable(why) => {
                 let error = TaskError::new("ResultUnreadable", why, None);
                 let status = self.run_over(ended, AttemptOutcome::Unknown, Some(error.clone()));
                 self.give_up(GaveUp::NoResult, Some(error), status)
             }
         }
+    }
+
+    /// The worker that had it has stopped it.
+    fn revoked(&self, ended: &Ended) -> Plan {
+        if let Some(stop) = self.stop() {
+            return self.stopped(stop, None, self.run_over(ended, AttemptOutcome::Revoked, None));
+        }
+        let began = ended.started_at.or(self.job.status.attempt.and_then(|attempt| attempt.started_at));
+        if began.is_some_and(|began| later(began, self.policy.hard) <= self.now) {
+            return self.ran_too_long(&self.as_held(ended));
+        }
+        self.give_up(GaveUp::Revoked, None, self.run_over(ended, AttemptOutcome::Revoked, None))
     }
 
     fn succeeded(&self, ended: &Ended, text: &Arc<str>) -> Plan {
@@ -61,8 +70,8 @@ impl InPool<'_> {
     pub(super) fn retry_or_give_up(&self, celery_retries: u32, error: TaskError, so_far: Status) -> Plan {
         let runs = self.id.number + celery_retries;
         let attempts = so_far.attempts.max(runs);
-        if self.job.spec.cancel {
-            return self.cancelled(Status { attempts, error: Some(Box::new(error)), ..so_far });
+        if let Some(stop) = self.stop() {
+            return self.stopped(stop, Some(error), Status { attempts, ..so_far });
         }
         if self.policy.non_retryable.contains(&error.kind) {
             return self.give_up(GaveUp::NonRetryableError, Some(error), Status { attempts, ..so_far });

@@ -17,7 +17,9 @@ use uuid::Uuid;
 
 use super::super::check::check as lint;
 use super::super::job::{Job, ObjectKey, Priority, Spec, SpecHash};
-use super::super::observed::{Ended, Ending, Held, Holding, Liveness, Observed, Pool, PoolFacts, Search, Task};
+use super::super::observed::{
+    Ended, Ending, Held, Holding, Liveness, Observed, Pool, PoolFacts, Published, Search, Task,
+};
 use super::super::plan::{Effect, Plan};
 use super::super::policy::Overrides;
 use super::super::status::{Attempt, Container, Holder, Phase, Status, TaskError, Why};
@@ -57,10 +59,11 @@ fn scene() -> Scene {
         status: Status::default(),
     };
     let seen = Observed {
-        spec_hash: None,
+        published: Published::default(),
+        stop_asked_at: None,
+        is_pod_free: false,
         pool: Pool::Ready(Arc::new(pool())),
         of: job.attempt_in_hand().task,
-        enqueued_at: None,
         task: never_sent(),
     };
     Scene { job, seen, now: at(0) }
@@ -118,7 +121,7 @@ impl Scene {
 
     /// Published by this operator so many milliseconds after the job was created.
     fn enqueued(mut self, millis: i64) -> Self {
-        self.seen.enqueued_at = Some(at(millis));
+        self.seen.published.at = Some(at(millis));
         self
     }
 

@@ -30,7 +30,7 @@ fn word(pod: &str, said: i64, began: Option<i64>) -> Word {
 }
 
 fn levels(generation: u32, place: Place) -> Levels {
-    let mark = Mark { generation, withdrawn: false, at: at(0), spec: None };
+    let mark = Mark { generation, withdrawn: false, at: at(0), spec: None, priority: Priority::default() };
     Levels { marker: Some(mark), place, document: None }
 }
 
@@ -47,7 +47,7 @@ fn failure() -> Document {
 fn published(generation: u32) -> Evidence {
     let mut evidence = Evidence::unsent(task());
     evidence.expect(id(generation), at(100));
-    evidence.published(at(100), SpecHash([0; 16]));
+    evidence.published(at(100), SpecHash([0; 16]), Priority::default());
     evidence
 }
 
@@ -63,6 +63,7 @@ fn task_of_dead(evidence: &Evidence) -> Task {
 fn what_was_said_before_a_delivery_was_published_is_about_an_earlier_one() {
     let mut again = published(1);
     again.hear(word("old", 99, Some(99)));
+    again.claimed(word("still-at-it", 105, Some(99)));
     assert_eq!((again.sighting(), task_of(&again)), (None, Task::Queued { generation: 1 }));
     again.hear(word("new", 101, Some(101)));
     assert!(matches!(task_of(&again), Task::Held(held) if held.generation == 1 && held.started_at == Some(at(101))));

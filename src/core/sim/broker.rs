@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::super::job::{AttemptId, SpecHash, TaskId};
+use super::super::job::{AttemptId, Priority, SpecHash, TaskId};
 use super::super::observed::Ending;
 use super::super::plan::InPlaceOf;
 
@@ -13,6 +13,7 @@ pub struct Message {
     pub job: usize,
     pub id: AttemptId,
     pub spec: SpecHash,
+    pub priority: Priority,
 }
 
 /// Delivery tag: task and generation.
@@ -41,6 +42,7 @@ pub struct Marker {
     pub withdrawn: bool,
     pub at: i64,
     pub spec: SpecHash,
+    pub priority: Priority,
 }
 
 /// A result document.
@@ -188,7 +190,15 @@ impl Broker {
         let AttemptId { number, task, generation } = message.id;
         self.markers.insert(
             task,
-            Marker { job: message.job, number, generation, withdrawn: false, at: self.now, spec: message.spec },
+            Marker {
+                job: message.job,
+                number,
+                generation,
+                withdrawn: false,
+                at: self.now,
+                spec: message.spec,
+                priority: message.priority,
+            },
         );
         self.queue.push_back(message);
         *self.published.entry((message.tag(), self.flushes)).or_default() += 1;
@@ -203,16 +213,34 @@ impl Broker {
         if self.markers.get(&id.task).is_some_and(|marker| marker.generation != id.generation) {
             return Reply::Refused;
         }
-        let found =
-            self.queue.iter().find(|message| message.id.task == id.task).map(|message| (message.job, message.spec));
+        let found = self
+            .queue
+            .iter()
+            .find(|message| message.id.task == id.task)
+            .map(|message| (message.job, message.spec, message.priority));
         self.queue.retain(|message| message.id.task != id.task);
         match found {
-            Some((job, spec)) if self.queue.len() < queued => {
+            Some((job, spec, priority)) if self.queue.len() < queued => {
                 let AttemptId { number, task, generation } = id;
-                self.markers.insert(task, Marker { job, number, generation, withdrawn: true, at: self.now, spec });
+                self.markers
+                    .insert(task, Marker { job, number, generation, withdrawn: true, at: self.now, spec, priority });
                 Reply::Done
             }
             _ => Reply::Refused,
+        }
+    }
+
+    /// The order in the queue is not simulated; what the marker remembers is.
+    pub fn move_band(&mut self, epoch: u64, id: AttemptId, priority: Priority) -> Reply {
+        let admitted = self.admit(epoch);
+        let is_queued = self.queue.iter().any(|message| message.id == id);
+        match self.markers.get_mut(&id.task) {
+            Some(marker) if admitted == Reply::Done && is_queued && marker.generation == id.generation => {
+                marker.priority = priority;
+                Reply::Done
+            }
+            Some(_) | None if admitted == Reply::Done => Reply::Refused,
+            Some(_) | None => admitted,
         }
     }
 

@@ -1,6 +1,6 @@
 //! What goes wrong, and when.
 
-use super::super::job::{Spec, SpecHash};
+use super::super::job::{Priority, Spec, SpecHash};
 use super::broker::RESULT_EXPIRES;
 use super::rng::Rng;
 use super::say;
@@ -133,12 +133,13 @@ impl World {
 
     pub fn person(&mut self) {
         let job = self.rng.index(self.api.jobs.len());
-        match self.rng.between(0, 10) {
+        match self.rng.between(0, 11) {
             0..4 => self.edit(job, "cancelled", |spec| spec.cancel = true),
             4..8 => {
                 self.edit(job, "suspended", |spec| spec.suspend = true);
                 self.after(100, 20_000, Event::Resume { job });
             }
+            8 => self.edit(job, "made urgent", |spec| spec.priority = Priority::clamped(10)),
             _ => self.edit(job, "changed", |spec| spec.hash = SpecHash([1; 16])),
         }
     }

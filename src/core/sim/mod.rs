@@ -96,6 +96,9 @@ const MUST_HAPPEN: &[&str] = &[
     "ends: NoResult",
     "ends: ResultExpired",
     "ends: SpecChanged",
+    "ends: DeadlineExceeded",
+    "ends: QueueTimeout",
+    "delete Pod",
 ];
 
 type Failed = Vec<(u64, Vec<String>)>;

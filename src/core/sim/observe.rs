@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::super::evidence::{Document, Evidence, LastRun, Levels, Mark, Place, Word};
 use super::super::job::{Job, TaskId};
-use super::super::observed::{Held, Holding, Liveness, Observed, Pool, Task};
+use super::super::observed::{Held, Holding, Liveness, Observed, Pool, Published, Task};
 use super::super::status::{Holder, PoolProblem, PoolProblemKind};
 use super::at;
 use super::broker::{self, RESULT_EXPIRES, Sight};
@@ -53,8 +53,9 @@ impl World {
             return Observed {
                 pool: Pool::Unusable(DOWN.clone()),
                 of,
-                enqueued_at: None,
-                spec_hash: None,
+                published: Published::default(),
+                stop_asked_at: None,
+                is_pod_free: false,
                 task: Task::Unread,
             };
         }
@@ -74,8 +75,10 @@ impl World {
             seen = self.understand(operator, job, pods);
         }
         let notes = self.operators[operator].evidence(job, of);
-        let (enqueued_at, spec_hash) = (notes.published_at(), notes.spec());
-        Observed { pool: Pool::Ready(Arc::clone(&self.facts)), of, enqueued_at, spec_hash, task: seen }
+        let (published, stop_asked_at) = (notes.publication(), notes.stop_asked_at());
+        let is_pod_free = self.is_pod_free(operator, job);
+        let pool = Pool::Ready(Arc::clone(&self.facts));
+        Observed { pool, of, published, stop_asked_at, is_pod_free, task: seen }
     }
 
     /// What is known, with what the Pods say.
@@ -105,6 +108,7 @@ impl World {
             withdrawn: marker.withdrawn,
             at: at(marker.at),
             spec: Some(marker.spec),
+            priority: marker.priority,
         });
         Levels { marker, place, document: document.map(|document| self.told(&document)) }
     }
@@ -167,6 +171,12 @@ impl World {
         }
         self.forget_strays(operator);
         self.order_after(operator, 50, 500, Order::Inspect);
+    }
+
+    /// Whether the Pod of the job's worker runs one task at a time, as far as the pool's settings tell.
+    fn is_pod_free(&self, operator: usize, job: usize) -> bool {
+        let holder = self.operators[operator].notes.get(&job).and_then(Evidence::holder);
+        holder.is_some_and(|holder| self.pods[pod_of(holder)].concurrency == 1)
     }
 
     fn is_in_good_hands(&self, notes: &Evidence) -> bool {

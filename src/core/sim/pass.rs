@@ -191,9 +191,32 @@ impl World {
             Reply::Done => {
                 if let Some(message) = publication(effect) {
                     let now = at(self.now);
-                    self.operators[operator].evidence(job, message.id.task).published(now, message.spec_hash);
+                    self.operators[operator].evidence(job, message.id.task).published(
+                        now,
+                        message.spec_hash,
+                        message.priority,
+                    );
                 } else if let Some(notes) = self.operators[operator].notes.get_mut(&job) {
-                    notes.unread();
+                    match effect {
+                        Effect::Revoke(_) => notes.stop_asked(at(self.now)),
+                        Effect::Move { priority, .. } => notes.moved(*priority),
+                        Effect::Enqueue(_)
+                        | Effect::Requeue { .. }
+                        | Effect::Withdraw(_)
+                        | Effect::DeletePod(_)
+                        | Effect::StoreResult(_)
+                        | Effect::ExtendResult { .. }
+                        | Effect::Forget(_) => notes.unread(),
+                    }
+                }
+                true
+            }
+            Reply::Refused if matches!(effect, Effect::Move { .. }) => {
+                // It has left the queue: there is nothing to move.
+                if let (Some(notes), Effect::Move { priority, .. }) =
+                    (self.operators[operator].notes.get_mut(&job), effect)
+                {
+                    notes.moved(*priority);
                 }
                 true
             }
@@ -216,13 +239,13 @@ impl World {
 
     fn send(&mut self, epoch: u64, job: usize, effect: &Effect) -> Reply {
         let reply = match effect {
-            Effect::Enqueue(message) => {
-                self.broker.enqueue(epoch, Message { job, id: message.id, spec: message.spec_hash })
-            }
+            Effect::Enqueue(message) => self
+                .broker
+                .enqueue(epoch, Message { job, id: message.id, spec: message.spec_hash, priority: message.priority }),
             Effect::Requeue { in_place_of, message, clear_result } => self.broker.requeue(
                 epoch,
                 *in_place_of,
-                Message { job, id: message.id, spec: message.spec_hash },
+                Message { job, id: message.id, spec: message.spec_hash, priority: message.priority },
                 *clear_result,
             ),
             Effect::Withdraw(id) => self.broker.withdraw(epoch, *id),
@@ -232,7 +255,13 @@ impl World {
                 self.revoke(*task);
                 Reply::Done
             }
-            Effect::Move { .. } | Effect::StoreResult(_) | Effect::ExtendResult { .. } => Reply::Done,
+            Effect::DeletePod(container) => {
+                self.count("delete Pod");
+                self.delete_pod(container.pod.strip_prefix("worker-").unwrap().parse().unwrap());
+                Reply::Done
+            }
+            Effect::Move { id, priority } => self.broker.move_band(epoch, *id, *priority),
+            Effect::StoreResult(_) | Effect::ExtendResult { .. } => Reply::Done,
         };
         if publication(effect).is_some() {
             self.wake_workers();
@@ -301,6 +330,7 @@ fn publication(effect: &Effect) -> Option<&Publication> {
         Effect::Enqueue(message) | Effect::Requeue { message, .. } => Some(message),
         Effect::Withdraw(_)
         | Effect::Move { .. }
+        | Effect::DeletePod(_)
         | Effect::Revoke(_)
         | Effect::StoreResult(_)
         | Effect::ExtendResult { .. }

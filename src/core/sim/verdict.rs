@@ -60,7 +60,9 @@ impl World {
             Why::GaveUp(GaveUp::NoResult) => "ends: NoResult",
             Why::GaveUp(GaveUp::ResultExpired) => "ends: ResultExpired",
             Why::GaveUp(GaveUp::SpecChanged) => "ends: SpecChanged",
-            Why::GaveUp(GaveUp::InvalidSpec | GaveUp::DeadlineExceeded | GaveUp::QueueTimeout | GaveUp::Revoked)
+            Why::GaveUp(GaveUp::DeadlineExceeded) => "ends: DeadlineExceeded",
+            Why::GaveUp(GaveUp::QueueTimeout) => "ends: QueueTimeout",
+            Why::GaveUp(GaveUp::InvalidSpec | GaveUp::Revoked)
             | Why::Unseen
             | Why::Held(_)
             | Why::Enqueued
@@ -83,7 +85,10 @@ impl World {
                 broken.push(format!("job-{number} {complaint}: {:?}", stored.job.status));
             }
             let runs = self.runs.iter().filter(|run| run.job == number).count();
-            if self.is_calm() && stored.writes as usize > 3 * runs.max(1) {
+            let status = &stored.job.status;
+            let waited_in_vain = usize::from(matches!(status.why, Why::GaveUp(GaveUp::QueueTimeout)));
+            let deliveries = runs.max(1) + status.worker_losses as usize + waited_in_vain;
+            if self.is_calm() && stored.writes as usize > 3 * deliveries {
                 broken.push(format!("job-{number} cost {} status writes for {runs} runs", stored.writes));
             }
         }
@@ -160,9 +165,15 @@ impl World {
                     is.status.worker_losses > losses
                 }
                 GaveUp::MessageLost => self.chaos.kills || self.chaos.blips || self.chaos.outages,
-                GaveUp::NoResult | GaveUp::ResultExpired => results_may_be_lost,
+                // A copy that was put back and acknowledged took the entry of the run with it, and then that worker died.
+                GaveUp::NoResult => results_may_be_lost || self.chaos.kills && self.chaos.blips,
+                GaveUp::ResultExpired => results_may_be_lost,
                 GaveUp::SpecChanged => is.spec.hash != super::super::job::SpecHash([0; 16]),
-                GaveUp::InvalidSpec | GaveUp::DeadlineExceeded | GaveUp::QueueTimeout | GaveUp::Revoked => false,
+                GaveUp::DeadlineExceeded => policy.is_some_and(|policy| policy.total.is_some()),
+                GaveUp::QueueTimeout => policy.is_some_and(|policy| policy.queue.is_some()),
+                // Stopped at a deadline by a leader that did not live to record even when the job was published.
+                GaveUp::Revoked => self.broker.flushes > 0 && policy.is_some_and(|policy| policy.total.is_some()),
+                GaveUp::InvalidSpec => false,
             },
             _ => false,
         };

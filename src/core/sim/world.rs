@@ -205,6 +205,8 @@ impl World {
             max_retries: Some(u32::try_from(rng.between(0, 4)).unwrap()),
             max_worker_losses: Some(u32::try_from(rng.between(1, 4)).unwrap()),
             non_retryable: Some(Arc::new(["Fatal".into()])),
+            queue: rng.per_mille(100).then_some(Duration::from_secs(15)),
+            total: rng.per_mille(100).then_some(Duration::from_secs(40)),
             on_unknown: Some(if rng.per_mille(500) { OnUnknown::Fail } else { OnUnknown::Retry }),
             ..Overrides::default()
         };

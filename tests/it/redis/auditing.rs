@@ -43,9 +43,34 @@ async fn an_audit_finds_every_message_and_names_what_is_none() {
     );
     assert_eq!(audit.places[&attempt(1).task][0], queued(1, true));
     assert_eq!(audit.places[&attempt(2).task], [queued(2, false)]);
-    assert_eq!((audit.places.len(), audit.foreign, audit.poisoned), (3, 3, 2));
+    assert_eq!((audit.places.len(), audit.foreign, audit.poisoned), (3, 2, 2));
     let poison = |key: &str, position, size| Poison { key: key.into(), position, size };
-    assert_eq!(audit.poison, [poison("default", 2, 8), poison("unacked", 0, 1)]);
+    assert_eq!(audit.poison, [poison("default", 0, 2), poison("default", 2, 8)]);
+}
+
+#[tokio::test]
+async fn what_no_worker_survives_is_kept_apart_and_messages_stay() {
+    let server = RedisServer::start();
+    let store = store(&server).await;
+    store.enqueue(FIRST, &message(1)).await.unwrap();
+    for element in ["no JSON", "[1]", "{\"headers\": {}, \"properties\": {}}", "no JSON"] {
+        server.run::<()>(&["LPUSH", HIGH, element]);
+    }
+    store.enqueue(FIRST, &message(2)).await.unwrap();
+    let audit = store.audit(&queues()).await.unwrap();
+    assert_eq!(store.quarantine(&audit.poison).await, Ok(4));
+    assert_eq!(store.quarantine(&audit.poison).await, Ok(0), "what is there now is left alone");
+    let audit = store.audit(&queues()).await.unwrap();
+    assert_eq!((audit.places.len(), audit.poisoned, server.run::<u64>(&["LLEN", HIGH])), (2, 0, 2));
+    let kept: Vec<(String, Vec<(String, String)>)> = ::redis::cmd("XRANGE")
+        .arg(store.quarantine_stream())
+        .arg("-")
+        .arg("+")
+        .query(&mut server.connection())
+        .unwrap();
+    let elements: Vec<&str> = kept.iter().map(|(_, fields)| &*fields[1].1).collect();
+    assert_eq!(elements, ["no JSON", "[1]", "{\"headers\": {}, \"properties\": {}}", "no JSON"]);
+    assert_eq!(kept[0].1[0], ("list".to_owned(), HIGH.to_owned()));
 }
 
 #[tokio::test]

@@ -161,14 +161,14 @@ fn a_worker_that_acknowledged_early_is_waited_for_until_the_hard_limit_and_a_min
     let early = Search { seen: Some(runs(1_000, Liveness::Alive)), ..vanished(9) };
     let scene = scene().running().sees(Task::Absent(early));
     check(scene.clone().at(3_660_999), expect!["Running (Running), attempts 1; look again at 2026-01-01T01:01:01Z"]);
-    check(scene.clone().at(3_661_000), expect!["Failed (NoResult), attempts 1; then forget; warn NoResult"]);
+    check(scene.clone().at(3_661_000), expect!["revoke; Failed (NoResult), attempts 1; then forget; warn NoResult"]);
     check_message(
         scene.clone().at(3_661_000),
         expect!["the worker gave no usable result: NoResult: the message was acknowledged and no result was stored"],
     );
     check(
         scene.policy(|policy| policy.on_unknown = Some(OnUnknown::Retry)).at(3_661_000),
-        expect!["Retrying (RetryScheduled), attempts 1; then forget; look again at 2026-01-01T01:01:01Z"],
+        expect!["revoke; Retrying (RetryScheduled), attempts 1; then forget; look again at 2026-01-01T01:01:01Z"],
     );
 }
 
@@ -178,7 +178,7 @@ fn a_worker_that_never_said_when_it_began_is_not_waited_for_without_end() {
         Search { seen: Some(held(None, Holding::By(worker("a"), Liveness::Alive))), denied: false, ..vanished(9) };
     check(
         scene().queued().sees(Task::Absent(silent)).at(3_660_000),
-        expect!["Failed (NoResult), attempts 1; then forget; warn NoResult"],
+        expect!["revoke; Failed (NoResult), attempts 1; then forget; warn NoResult"],
     );
 }
 

@@ -152,7 +152,7 @@ proptest! {
                 job.spec.hash = SpecHash([u8::from(changed); 16]);
                 job.spec.invalid = invalid.then(|| "too deep".into());
             });
-            scene.seen.enqueued_at = enqueued_ago.map(|ago| super::at(millis - i64::from(ago)));
+            scene.seen.published.at = enqueued_ago.map(|ago| super::at(millis - i64::from(ago)));
             if stale {
                 scene.seen.of = TaskId::derive(scene.job.uid, 99);
             }

@@ -141,7 +141,7 @@ fn a_payload_that_was_changed_is_not_published_again_after_a_loss_either() {
 #[test]
 fn a_running_attempt_goes_on_although_the_payload_was_changed() {
     let scene = scene().running().changed().sees(Task::Held(runs(1_000, Liveness::Alive))).at(9_000);
-    check(scene.clone(), expect!["Running (Running), attempts 1; wait for a hint"]);
+    check(scene.clone(), expect!["Running (Running), attempts 1; look again at 2026-01-01T01:01:01Z"]);
     assert!(scene.plan().status.spec_changed.is_some());
 }
 

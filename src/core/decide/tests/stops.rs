@@ -129,7 +129,7 @@ fn a_resumed_job_whose_redis_was_emptied_meanwhile_is_published_too() {
 fn suspend_does_nothing_once_a_worker_has_the_job() {
     check(
         scene().running().suspend().sees(Task::Held(runs(1_000, Liveness::Alive))).at(9_000),
-        expect!["Running (Running), attempts 1; wait for a hint"],
+        expect!["Running (Running), attempts 1; look again at 2026-01-01T01:01:01Z"],
     );
     check(
         scene().running().suspend().sees(succeeded("1")).at(9_000),
@@ -165,5 +165,129 @@ fn a_suspended_retry_waits_and_then_says_again_what_it_waits_for() {
         expect![
             "enqueue attempt 2#0 on crew_jobs at priority 5; Retrying (Suspended), attempts 1; look again at 2026-01-01T00:01:00.3Z"
         ],
+    );
+}
+
+fn limited(total: Option<u64>, queue: Option<u64>) -> Scene {
+    scene().policy(|policy| {
+        policy.total = total.map(Duration::from_secs);
+        policy.queue = queue.map(Duration::from_secs);
+    })
+}
+
+#[test]
+fn a_job_that_outlives_its_total_timeout_is_stopped_wherever_it_is() {
+    let late = || limited(Some(60), None).at(60_000);
+    check(
+        late().queued().sees(queued()),
+        expect!["withdraw attempt 1#0; Queued (Enqueued), attempts 0; look again at 2026-01-01T00:01:00.3Z"],
+    );
+    check(
+        late().queued().sees(Task::Withdrawn { generation: 0 }),
+        expect!["Failed (DeadlineExceeded), attempts 0; then forget; warn DeadlineExceeded"],
+    );
+    let running = Task::Held(runs(1_000, Liveness::Alive));
+    check(
+        late().running().sees(running),
+        expect!["revoke; Running (Running), attempts 1; look again at 2026-01-01T00:01:10Z"],
+    );
+    check(
+        late().running().sees(Task::Ended(ended(Ending::Revoked))),
+        expect!["Failed (DeadlineExceeded), attempts 1; then forget; warn DeadlineExceeded"],
+    );
+    check(late().retrying(1), expect!["Failed (DeadlineExceeded), attempts 1; then forget; warn DeadlineExceeded"]);
+}
+
+#[test]
+fn a_result_that_comes_in_spite_of_the_deadline_is_kept() {
+    let late = limited(Some(60), None).at(60_000);
+    check(late.running().sees(succeeded("1")), expect!["Succeeded (Succeeded), attempts 1; then forget"]);
+}
+
+#[test]
+fn nobody_need_say_when_a_deadline_comes() {
+    let early = limited(Some(60), Some(30)).at(9_000);
+    check(
+        early.clone().queued().sees(queued()),
+        expect!["Queued (Enqueued), attempts 0; look again at 2026-01-01T00:00:30Z"],
+    );
+    let running = Task::Held(runs(1_000, Liveness::Alive));
+    check(early.running().sees(running), expect!["Running (Running), attempts 1; look again at 2026-01-01T00:01:00Z"]);
+}
+
+#[test]
+fn a_message_that_no_worker_takes_in_time_is_withdrawn_and_its_job_has_failed() {
+    let late = || limited(None, Some(30)).at(30_000).queued();
+    check(
+        late().sees(queued()),
+        expect!["withdraw attempt 1#0; Queued (Enqueued), attempts 0; look again at 2026-01-01T00:00:30.3Z"],
+    );
+    check(
+        late().sees(Task::Withdrawn { generation: 0 }),
+        expect!["Failed (QueueTimeout), attempts 0; then forget; warn QueueTimeout"],
+    );
+    check(
+        late().sees(Task::Held(runs(29_900, Liveness::Alive))),
+        expect!["Queued (Enqueued), attempts 0; look again at 2026-01-01T00:00:30.9Z"],
+    );
+}
+
+#[test]
+fn time_in_suspension_is_not_time_in_the_queue() {
+    let suspended = limited(None, Some(30)).queued().suspend().sees(Task::Withdrawn { generation: 0 }).at(9_000);
+    let plan = suspended.plan();
+    let resumed = suspended.with(|job| (job.status, job.spec.suspend) = (plan.status, false)).at(99_000);
+    assert!(publishes(&resumed.plan()), "{}", resumed.plan());
+}
+
+#[test]
+fn a_run_that_outlives_its_hard_limit_is_stopped_and_counts_as_failed() {
+    let late = || scene().running().at(3_661_000);
+    check(
+        late().sees(Task::Held(runs(1_000, Liveness::Alive))),
+        expect!["revoke; Running (Running), attempts 1; look again at 2026-01-01T01:01:11Z"],
+    );
+    check(
+        late().sees(Task::Ended(ended(Ending::Revoked))),
+        expect!["Retrying (RetryScheduled), attempts 1; then forget; look again at 2026-01-01T01:01:01Z"],
+    );
+    // Its id is revoked on every worker: it is not published once more.
+    check(
+        late().sees(Task::Held(runs(1_000, Liveness::Dead))),
+        expect!["Retrying (RetryScheduled), attempts 1; then forget; look again at 2026-01-01T01:01:01Z"],
+    );
+}
+
+#[test]
+fn a_worker_that_does_not_hear_is_deleted_when_that_hurts_nobody_else() {
+    let mut scene = scene().running().cancel().sees(Task::Held(runs(1_000, Liveness::Alive))).at(40_000);
+    scene.seen.stop_asked_at = Some(at(10_000));
+    check(scene.clone(), expect!["revoke; Running (Running), attempts 1; look again at 2026-01-01T00:00:50Z"]);
+    assert_eq!(scene.plan().status.cancel_unsupported, Some(at(40_000)), "said when nothing can be done");
+    scene.seen.is_pod_free = true;
+    check(
+        scene.clone(),
+        expect!["delete Pod a; revoke; Running (Running), attempts 1; look again at 2026-01-01T00:00:50Z"],
+    );
+    check(scene.at(39_999), expect!["revoke; Running (Running), attempts 1; look again at 2026-01-01T00:00:49.999Z"]);
+}
+
+#[test]
+fn a_queued_message_moves_to_the_band_of_a_new_priority_and_nothing_else_does() {
+    let mut scene = scene().queued().with(|job| job.spec.priority = Priority::clamped(10)).sees(queued()).at(9_000);
+    scene.seen.published.priority = Some(Priority::clamped(5));
+    check(scene.clone(), expect!["move attempt 1#0 to priority 10; Queued (Enqueued), attempts 0; wait for a hint"]);
+    let held = scene.clone().sees(Task::Held(runs(8_900, Liveness::Alive)));
+    assert_eq!(held.plan().effects, []);
+    scene.seen.published.priority = Some(Priority::clamped(10));
+    assert_eq!(scene.plan().effects, []);
+}
+
+#[test]
+fn a_dead_worker_that_had_not_begun_may_have_given_the_message_back() {
+    let reserved = held(None, Holding::By(worker("a"), Liveness::Dead));
+    check(
+        scene().queued().sees(Task::Held(reserved)).at(9_000),
+        expect!["Queued (Enqueued), attempts 0; wait for a hint"],
     );
 }

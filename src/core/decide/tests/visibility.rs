@@ -78,7 +78,10 @@ fn running_is_recorded_only_after_a_second() {
         scene().queued().sees(run.clone()).at(1_499),
         expect!["Queued (Enqueued), attempts 0; look again at 2026-01-01T00:00:01.5Z"],
     );
-    check(scene().queued().sees(run).at(1_500), expect!["Running (Running), attempts 1; wait for a hint"]);
+    check(
+        scene().queued().sees(run).at(1_500),
+        expect!["Running (Running), attempts 1; look again at 2026-01-01T01:01:00.5Z"],
+    );
 }
 
 #[test]
@@ -93,7 +96,7 @@ fn a_running_job_names_its_worker_and_a_restarted_operator_changes_nothing() {
 fn a_silent_worker_still_runs_its_job() {
     check(
         scene().running().sees(Task::Held(runs(1_000, Liveness::Unreachable))).at(99_000),
-        expect!["Running (Running), attempts 1; wait for a hint"],
+        expect!["Running (Running), attempts 1; look again at 2026-01-01T01:01:01Z"],
     );
     check(scene().running().sees(reserved()).at(99_000), expect!["Running (Running), attempts 1; wait for a hint"]);
 }
@@ -122,7 +125,10 @@ fn progress_is_recorded_every_five_seconds_and_at_the_end() {
 #[test]
 fn retries_that_celery_made_itself_count_as_runs() {
     let run = Held { celery_retries: 2, ..runs(1_000, Liveness::Alive) };
-    check(scene().running().sees(Task::Held(run)).at(9_000), expect!["Running (Running), attempts 3; wait for a hint"]);
+    check(
+        scene().running().sees(Task::Held(run)).at(9_000),
+        expect!["Running (Running), attempts 3; look again at 2026-01-01T01:01:01Z"],
+    );
 }
 
 #[test]
