@@ -28,7 +28,8 @@ When Redis does not answer, the task is put aside too, until it does: neither lo
 with an error (no permission, out of memory), the task runs without a lease: a guard out of order stops no work.
 
 Where nothing tells that a task has ended it helps less: tasks with `ignore_result` do not run twice at once, but may
-run once more. A task with a `Request` class of its own must derive it from `GuardedRequest`.
+run once more. A process that stands still for longer than a lease, stopped or inside C code that keeps the
+interpreter's lock, loses it. A task with a `Request` class of its own must derive it from `GuardedRequest`.
 """
 
 import os
@@ -110,7 +111,7 @@ class Lease:
             try:
                 holder = self.run(RENEW, LEASE_MILLISECONDS)
             except (RedisError, OSError) as error:
-                logger.warning("%s is not renewed: %r", self.key, error)
+                logger.warning("%s is not renewed: %s", self.key, error)
                 continue
             if holder and holder != lost:
                 logger.error("%s was lost to %s: the task may run twice", self.key, holder.decode(errors="replace"))
@@ -123,15 +124,18 @@ class Lease:
         try:
             self.run(GIVE_UP)
         except (RedisError, OSError) as error:
-            logger.warning("%s is left to run out: %r", self.key, error)
+            logger.warning("%s is left to run out: %s", self.key, error)
+
+
+@cache
+def is_on(app):
+    return app.connection_for_read().transport.driver_type == "redis"
 
 
 @cache
 def broker(app, pid):
-    """Returns the broker's Redis and key prefix for this process (connections do not survive a fork), or None."""
+    """Returns the broker's Redis and key prefix for this process; connections do not survive a fork."""
     with app.connection_for_read(transport_options=TRANSPORT_OPTIONS) as connection:
-        if connection.transport.driver_type != "redis":
-            return None
         # Not the channel's client: that one prefixes the keys of some commands only.
         return Redis(connection_pool=connection.default_channel.pool), connection.default_channel.global_keyprefix
 
@@ -141,12 +145,15 @@ def guarded(task, trace):
 
     @wraps(trace)
     def trace_under_lease(task_id, args, kwargs, request=None):
+        if not is_on(task.app):
+            return trace(task_id, args, kwargs, request)
         try:
             lease = lease_for(task, task_id, request or {})
         except Ignore as reason:
             # What Celery's own trace returns for a task that raises Ignore, before it has stored that it started.
             return trace_ok_t(ExceptionInfo(internal=True), TraceInfo(states.IGNORED, reason), 0.0, None)
         try:
+            send_started(task, task_id, request or {})
             return trace(task_id, args, kwargs, request)
         finally:
             if lease:
@@ -158,29 +165,38 @@ def guarded(task, trace):
 def lease_for(task, task_id, request):
     """Takes the lease, or raises why the task must not run now. Returns None where no lease can be had."""
     try:
-        if not (found := broker(task.app, os.getpid())):
-            return None
-        redis, prefix = found
+        redis, prefix = broker(task.app, os.getpid())
         token = f"{request.get('hostname')}/{os.getpid()}/{uuid.uuid4()}"
         lease = Lease(redis, f"{prefix}crewjob-lease:{task_id}", token)
         lease.take()
     except UNREACHABLE as error:
-        raise PutAside(f"no lease from Redis: {error!r}", RENEW_SECONDS) from None
+        raise PutAside(f"no lease from Redis: {error}", RENEW_SECONDS) from None
     except RedisError as error:
-        logger.error("Task %s[%s] runs without a lease: %r", task.name, task_id, error)
+        logger.error("Task %s[%s] runs without a lease: %s", task.name, task_id, error)
         return None
     try:
         state = ended(task, task_id, request)
     except UNREACHABLE as error:
         lease.give_up()
-        raise PutAside(f"nothing from the result backend: {error!r}", RENEW_SECONDS) from None
+        raise PutAside(f"nothing from the result backend: {error}", RENEW_SECONDS) from None
     except Exception as error:
-        logger.error("Task %s[%s] runs: whether it has ended cannot be read: %r", task.name, task_id, error)
+        logger.error("Task %s[%s] runs: whether it has ended cannot be read: %s", task.name, task_id, error)
         return lease
     if state:
         lease.give_up()
         raise Ended(state)
     return lease
+
+
+def send_started(task, task_id, request):
+    """Sends the event that Celery sends for a copy as well, as soon as the pool has it: it would count as a run."""
+    if not request.get("crewjob_events"):
+        return
+    try:
+        with task.app.events.default_dispatcher(hostname=request.get("hostname")) as dispatcher:
+            dispatcher.send("task-started", uuid=task_id, retry=True, retry_policy={"max_retries": 1})
+    except (*UNREACHABLE, RedisError) as error:
+        logger.warning("Task %s[%s] has started, unannounced: %s", task.name, task_id, error)
 
 
 def ended(task, task_id, request):
@@ -218,6 +234,10 @@ class GuardedRequest(Request):
             logger.info("Task %s[%s] is not run again: it has ended before (%s)", self.name, self.id, reason)
         super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
+    def send_event(self, type, **fields):
+        if type != "task-started" or not is_on(self.app):
+            super().send_event(type, **fields)
+
     def put_aside(self, reason):
         task_ready(self)
         # Celery knows one request per id: leave it the one that runs, for `revoke(terminate=True)`.
@@ -241,17 +261,19 @@ class GuardedRequest(Request):
 
 
 @signals.task_received.connect
-def remember_consumer(sender, request, **_):
+def prepare(sender, request, **_):
     request.consumer = sender
+    events = sender.event_dispatcher
+    request.request_dict["crewjob_events"] = bool(events and events.enabled and request.task.send_events)
 
 
 @signals.worker_ready.connect
 def say_whether_on(sender, **_):
-    connection = sender.app.connection_for_read()
-    if connection.transport.driver_type == "redis":
-        logger.info("crewjob_guard is on: leases of %g s in %s", LEASE_SECONDS, connection.as_uri())
+    url = sender.app.connection_for_read().as_uri()
+    if is_on(sender.app):
+        logger.info("crewjob_guard is on: leases of %g s in %s", LEASE_SECONDS, url)
     else:
-        logger.warning("crewjob_guard is off: the broker is not Redis but %s", connection.as_uri())
+        logger.warning("crewjob_guard is off: the broker is not Redis but %s", url)
 
 
 def set_trace(task, trace):

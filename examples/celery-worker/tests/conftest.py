@@ -40,20 +40,27 @@ for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "CREW_MODEL"):
     os.environ.pop(name, None)
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    """A client of a redis-server that only these tests use."""
+@contextlib.contextmanager
+def running_redis(port, directory):
+    """Runs a redis-server that keeps nothing, and gives a client of it."""
     if shutil.which("redis-server") is None:
         pytest.exit("redis-server is not on the PATH; install it (Debian: apt-get install redis-server)", returncode=2)
-    command = ["redis-server", "--port", str(PORT), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    process = subprocess.Popen(command, cwd=tmp_path_factory.mktemp("redis"), stdout=subprocess.DEVNULL)
-    client = redis.Redis(port=PORT)
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    process = subprocess.Popen(command, cwd=directory, stdout=subprocess.DEVNULL)
+    client = redis.Redis(port=port)
     try:
         eventually(lambda: is_up(client), 10, "a redis-server that answers")
         yield client
     finally:
         process.terminate()
         process.wait()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """A client of a redis-server that only these tests use."""
+    with running_redis(PORT, tmp_path_factory.mktemp("redis")) as client:
+        yield client
 
 
 def is_up(client):
