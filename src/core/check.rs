@@ -80,6 +80,7 @@ const RULES: &[Rule] = &[
             Effect::Revoke(_) | Effect::DeletePod(_) => may_end(c),
             Effect::Enqueue(_)
             | Effect::Requeue { .. }
+            | Effect::Retire { .. }
             | Effect::Move { .. }
             | Effect::StoreResult(_)
             | Effect::ExtendResult { .. }
@@ -183,6 +184,7 @@ fn is_result_kept(c: &Case) -> bool {
         Effect::Enqueue(_)
         | Effect::Requeue { .. }
         | Effect::Withdraw(_)
+        | Effect::Retire { .. }
         | Effect::Move { .. }
         | Effect::Revoke(_)
         | Effect::DeletePod(_)
@@ -221,6 +223,7 @@ fn is_publication_of_hand(c: &Case) -> bool {
                 && c.is.phase == Phase::Queued
         }
         Effect::Withdraw(_)
+        | Effect::Retire { .. }
         | Effect::Move { .. }
         | Effect::Revoke(_)
         | Effect::DeletePod(_)
@@ -284,6 +287,7 @@ fn publication(effect: &Effect) -> Option<&Publication> {
     match effect {
         Effect::Enqueue(message) | Effect::Requeue { message, .. } => Some(message),
         Effect::Withdraw(_)
+        | Effect::Retire { .. }
         | Effect::Move { .. }
         | Effect::Revoke(_)
         | Effect::DeletePod(_)

@@ -26,6 +26,14 @@ pub enum Effect {
     },
     /// Take the message off its queue.
     Withdraw(AttemptId),
+    /// Redis went back to an older delivery of an attempt that is not to be published any more: give that delivery up, and
+    /// have the marker say that the recorded one is withdrawn.
+    Retire {
+        /// What is given up.
+        in_place_of: InPlaceOf,
+        /// The delivery that is recorded.
+        id: AttemptId,
+    },
     /// Move a queued message to the band of another priority.
     Move {
         /// Which message.
@@ -148,6 +156,9 @@ impl fmt::Display for Effect {
                 write!(f, "{clear}requeue in place of {in_place_of}: {message}")
             }
             Self::Withdraw(id) => write!(f, "withdraw attempt {}#{}", id.number, id.generation),
+            Self::Retire { in_place_of, id } => {
+                write!(f, "retire attempt {}#{} in place of {in_place_of}", id.number, id.generation)
+            }
             Self::Move { id, priority } => {
                 write!(f, "move attempt {}#{} to priority {}", id.number, id.generation, priority.get())
             }

@@ -87,6 +87,13 @@ async fn perform(ctx: &Context, entry: &Entry, effect: &Effect) -> Result<Step, 
             }
             Ok(Step::Refused) // what was found decides what comes next
         }
+        Effect::Retire { in_place_of, id } => {
+            let marker = MarkerId::new(job.key.namespace.clone(), id.task);
+            let (store, epoch) = (connection(ctx, job)?, ctx.epoch());
+            fenced(ctx, job, store.retire(epoch, *in_place_of, &marker, *id).await).await?;
+            read_again(ctx, job);
+            Ok(Step::Refused) // what is there now decides what comes next
+        }
         Effect::Move { id, priority } => {
             let marker = MarkerId::new(job.key.namespace.clone(), id.task);
             let (store, epoch) = (connection(ctx, job)?, ctx.epoch());

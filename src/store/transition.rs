@@ -14,6 +14,7 @@ use crate::core::plan::InPlaceOf;
 static CLAIM: LazyLock<Script> = fenced!("lua/claim.lua");
 static ENQUEUE: LazyLock<Script> = fenced!("lua/enqueue.lua");
 static REQUEUE: LazyLock<Script> = fenced!("lua/requeue.lua");
+static RETIRE: LazyLock<Script> = fenced!("lua/retire.lua");
 static WITHDRAW: LazyLock<Script> = fenced!("lua/withdraw.lua");
 static MOVE: LazyLock<Script> = fenced!("lua/move.lua");
 
@@ -148,11 +149,7 @@ impl Store {
             }
         }
         let tag = from.map(|generation| message.id.task.delivery_tag(generation)).unwrap_or_default();
-        let in_flight = match in_place_of {
-            InPlaceOf::InFlight(_) => "in",
-            InPlaceOf::Nowhere(_) => "out",
-            InPlaceOf::Nothing | InPlaceOf::Ended(_) => "any",
-        };
+        let in_flight = whether_in_flight(in_place_of);
         let mut call = REQUEUE.key(&*names.fence);
         self.describe(&mut call, epoch, message);
         call.arg(from.map(|generation| generation.to_string()).unwrap_or_default());
@@ -167,6 +164,29 @@ impl Store {
             "ended" => Ok(Requeued::Ended),
             "changed" => Ok(Requeued::Changed),
             "superseded" => Ok(Requeued::Superseded(answer.marker(ACT)?)),
+            other => Err(Error::unexpected(ACT, other)),
+        }
+    }
+
+    /// Gives up a delivery without publishing another one: the marker says that `id` is withdrawn. False when what was to
+    /// be given up is not as it was.
+    pub async fn retire(
+        &self,
+        epoch: Epoch,
+        in_place_of: InPlaceOf,
+        marker: &MarkerId,
+        id: AttemptId,
+    ) -> Result<bool, Error> {
+        const ACT: &str = "retiring a task";
+        let names = &self.0.names;
+        let Some(from) = in_place_of.generation() else { return Ok(false) };
+        let mut call = RETIRE.key(&*names.fence);
+        call.key(names.marker(marker)).key(names.broker.unacked()).key(names.broker.unacked_index());
+        call.arg(epoch.0).arg(from).arg(id.task.delivery_tag(from)).arg(whether_in_flight(in_place_of));
+        call.arg(id.generation).arg(id.tag());
+        match self.transition(ACT, &call).await?.verdict() {
+            "retired" => Ok(true),
+            "changed" => Ok(false),
             other => Err(Error::unexpected(ACT, other)),
         }
     }
@@ -232,6 +252,15 @@ impl Store {
 
     async fn transition(&self, act: &'static str, call: &ScriptInvocation<'_>) -> Result<Answer, Error> {
         Answer::from_fenced(act, self.0.broker.script(act, call).await?)
+    }
+}
+
+/// Where the script must find the delivery that is given up.
+fn whether_in_flight(in_place_of: InPlaceOf) -> &'static str {
+    match in_place_of {
+        InPlaceOf::InFlight(_) => "in",
+        InPlaceOf::Nowhere(_) => "out",
+        InPlaceOf::Nothing | InPlaceOf::Ended(_) => "any",
     }
 }
 

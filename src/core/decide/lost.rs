@@ -93,7 +93,7 @@ impl InPool<'_> {
     /// back from a snapshot. The script knows which; the status could not be taken back, so nothing is ended.
     pub(super) fn behind(&self, in_place_of: InPlaceOf) -> Plan {
         if self.stop().is_some() || self.is_changed() {
-            return self.stopping(None, self.nothing());
+            return self.stopping(None, self.nothing()).first(Effect::Retire { in_place_of, id: self.id });
         }
         self.republished_for(Why::MessageLost, in_place_of, self.status(), true)
     }

@@ -70,6 +70,16 @@ pub const RESULT_EXPIRES: i64 = 120_000;
 /// How long a message may be in flight before Kombu puts it back.
 pub const VISIBILITY_TIMEOUT: i64 = 300_000;
 
+/// What Redis keeps.
+#[derive(Debug, Clone, Default)]
+pub struct Data {
+    queue: VecDeque<Message>,
+    unacked: BTreeMap<Tag, InFlight>,
+    markers: BTreeMap<TaskId, Marker>,
+    documents: BTreeMap<TaskId, (Document, i64)>,
+    epoch: u64,
+}
+
 #[derive(Debug, Default)]
 pub struct Broker {
     pub now: i64,
@@ -79,7 +89,7 @@ pub struct Broker {
     pub markers: BTreeMap<TaskId, Marker>,
     documents: BTreeMap<TaskId, (Document, i64)>,
     epoch: u64,
-    /// Not in Redis: how often it was emptied.
+    /// Not in Redis: how often it was emptied, or went back to what it was.
     pub flushes: u32,
     /// Not in Redis: how often each message was published, per emptied Redis.
     pub published: BTreeMap<(Tag, u32), u32>,
@@ -230,6 +240,29 @@ impl Broker {
         }
     }
 
+    pub fn retire(&mut self, epoch: u64, in_place_of: InPlaceOf, id: AttemptId) -> Reply {
+        let admitted = self.admit(epoch);
+        if admitted != Reply::Done {
+            return admitted;
+        }
+        let Some(from) = in_place_of.generation() else { return Reply::Refused };
+        let in_flight = self.unacked.contains_key(&(id.task, from));
+        let as_expected = match in_place_of {
+            InPlaceOf::InFlight(_) => in_flight,
+            InPlaceOf::Nowhere(_) => !in_flight,
+            InPlaceOf::Nothing | InPlaceOf::Ended(_) => true,
+        };
+        match self.markers.get_mut(&id.task) {
+            Some(marker) if marker.generation == from && as_expected => {
+                marker.generation = id.generation;
+                marker.withdrawn = true;
+                self.unacked.remove(&(id.task, from));
+                Reply::Done
+            }
+            Some(_) | None => Reply::Refused,
+        }
+    }
+
     /// The order in the queue is not simulated; what the marker remembers is.
     pub fn move_band(&mut self, epoch: u64, id: AttemptId, priority: Priority) -> Reply {
         let admitted = self.admit(epoch);
@@ -313,12 +346,24 @@ impl Broker {
     }
 
     pub fn flush(&mut self) {
-        let Self { now: _, down: _, queue, unacked, markers, documents, epoch, flushes, .. } = self;
-        queue.clear();
-        unacked.clear();
-        markers.clear();
-        documents.clear();
-        *epoch = 0;
-        *flushes += 1;
+        self.become_as(Data::default());
+    }
+
+    /// What a replica has that is not told of anything more.
+    pub fn data(&self) -> Data {
+        let Self { queue, unacked, markers, documents, epoch, .. } = self;
+        Data {
+            queue: queue.clone(),
+            unacked: unacked.clone(),
+            markers: markers.clone(),
+            documents: documents.clone(),
+            epoch: *epoch,
+        }
+    }
+
+    /// A replica takes over, or an old snapshot is loaded: what happened since is forgotten.
+    pub fn become_as(&mut self, data: Data) {
+        let Data { queue, unacked, markers, documents, epoch } = data;
+        *self = Self { queue, unacked, markers, documents, epoch, flushes: self.flushes + 1, ..std::mem::take(self) };
     }
 }

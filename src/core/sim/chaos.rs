@@ -1,7 +1,7 @@
 //! What goes wrong, and when.
 
 use super::super::job::{Priority, Spec, SpecHash};
-use super::broker::RESULT_EXPIRES;
+use super::broker::{Data, RESULT_EXPIRES};
 use super::rng::Rng;
 use super::say;
 use super::world::{Event, World};
@@ -32,6 +32,8 @@ pub struct Chaos {
     pub silence: bool,
     /// Redis is emptied.
     pub flushes: bool,
+    /// Redis becomes what it was some time before.
+    pub failovers: bool,
     /// Redis goes away for a while.
     pub outages: bool,
     /// People cancel, suspend and edit.
@@ -53,6 +55,7 @@ impl Chaos {
             early_ack: maybe(200),
             silence: maybe(300),
             flushes: maybe(200),
+            failovers: maybe(200),
             outages: maybe(200),
             people: maybe(400),
         }
@@ -67,6 +70,7 @@ impl World {
             (self.chaos.drains, Event::Drain, 4),
             (self.chaos.blips, Event::Blip, 4),
             (self.chaos.flushes, Event::Flush, 4),
+            (self.chaos.failovers, Event::Replica, 3),
             (self.chaos.outages, Event::RedisGoes, 2),
             (self.chaos.blackouts, Event::Blackout, 2),
             (self.chaos.people, Event::Person, 6),
@@ -105,6 +109,25 @@ impl World {
     pub fn flush(&mut self) {
         say!(self, "FLUSHALL");
         self.broker.flush();
+    }
+
+    /// A replica is cut off now, and takes over later.
+    pub fn replica(&mut self) {
+        let data = self.broker.data();
+        let at = self.now;
+        self.after(20, 30_000, Event::Failover { at, data: Box::new(data) });
+    }
+
+    pub fn failover(&mut self, at: i64, data: Data) {
+        say!(self, "Redis is again as it was at {at} ms");
+        self.broker.become_as(data);
+        for pod in 0..self.pods.len() {
+            self.blip(pod);
+        }
+        self.wake_workers();
+        for operator in 0..self.operators.len() {
+            self.renewed_redis(operator);
+        }
     }
 
     pub fn redis_goes(&mut self) {

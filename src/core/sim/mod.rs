@@ -99,6 +99,7 @@ const MUST_HAPPEN: &[&str] = &[
     "ends: DeadlineExceeded",
     "ends: QueueTimeout",
     "delete Pod",
+    "retire",
 ];
 
 type Failed = Vec<(u64, Vec<String>)>;

@@ -159,6 +159,16 @@ impl World {
         self.order(operator, TICK, Order::Tick);
     }
 
+    /// The connection was lost, and the Redis behind the next one is not what it was: everything is read again.
+    pub fn renewed_redis(&mut self, operator: usize) {
+        let Some(epoch) = self.operators[operator].epoch else { return };
+        self.broker.admit(epoch);
+        for notes in self.operators[operator].notes.values_mut() {
+            notes.unread();
+        }
+        self.order_after(operator, 100, 3_000, Order::Audit);
+    }
+
     // === hints ===
 
     fn leaders(&self) -> impl Iterator<Item = usize> + use<> {

@@ -203,6 +203,7 @@ impl World {
                         Effect::Enqueue(_)
                         | Effect::Requeue { .. }
                         | Effect::Withdraw(_)
+                        | Effect::Retire { .. }
                         | Effect::DeletePod(_)
                         | Effect::StoreResult(_)
                         | Effect::ExtendResult { .. }
@@ -249,6 +250,7 @@ impl World {
                 *clear_result,
             ),
             Effect::Withdraw(id) => self.broker.withdraw(epoch, *id),
+            Effect::Retire { in_place_of, id } => self.broker.retire(epoch, *in_place_of, *id),
             Effect::Forget(task) => self.broker.forget(epoch, *task),
             Effect::Revoke(_) if self.broker.down => Reply::Down,
             Effect::Revoke(task) => {
@@ -329,6 +331,7 @@ fn publication(effect: &Effect) -> Option<&Publication> {
     match effect {
         Effect::Enqueue(message) | Effect::Requeue { message, .. } => Some(message),
         Effect::Withdraw(_)
+        | Effect::Retire { .. }
         | Effect::Move { .. }
         | Effect::DeletePod(_)
         | Effect::Revoke(_)
@@ -356,6 +359,7 @@ fn name(effect: &Effect, reply: Reply) -> &'static str {
         (Effect::Requeue { .. }, Reply::Fenced) => "requeue fenced",
         (Effect::Withdraw(_), Reply::Done) => "withdraw",
         (Effect::Withdraw(_), Reply::Refused) => "withdraw refused",
+        (Effect::Retire { .. }, Reply::Done) => "retire",
         (Effect::Revoke(_), _) => "revoke",
         (Effect::Forget(_), Reply::Done) => "forget",
         (_, Reply::Fenced) => "forget or withdraw fenced",

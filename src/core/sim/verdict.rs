@@ -117,12 +117,23 @@ impl World {
             blips,
             early_ack,
             flushes,
+            failovers,
             outages,
             people,
             deafness: _,
             silence: _,
         } = self.chaos;
-        !(crashes || pauses || blackouts || kills || drains || blips || early_ack || flushes || outages || people)
+        !(crashes
+            || pauses
+            || blackouts
+            || kills
+            || drains
+            || blips
+            || early_ack
+            || flushes
+            || failovers
+            || outages
+            || people)
     }
 
     fn leftovers(&self) -> Vec<String> {

@@ -11,7 +11,7 @@ use super::super::observed::PoolFacts;
 use super::super::policy::{OnUnknown, Overrides};
 use super::super::status::Status;
 use super::apiserver::ApiServer;
-use super::broker::{Broker, Message, RESULT_EXPIRES};
+use super::broker::{Broker, Data, Message, RESULT_EXPIRES};
 use super::chaos::{CHAOS_ENDS, Chaos};
 use super::operator::{Operator, Order};
 use super::rng::Rng;
@@ -67,6 +67,11 @@ pub enum Event {
     Drain,
     Blip,
     Flush,
+    Replica,
+    Failover {
+        at: i64,
+        data: Box<Data>,
+    },
     RedisGoes,
     RedisComes,
     Blackout,
@@ -277,6 +282,8 @@ impl World {
             Event::Drain => self.with_some_pod(Self::drain),
             Event::Blip => self.with_some_pod(Self::blip),
             Event::Flush => self.flush(),
+            Event::Replica => self.replica(),
+            Event::Failover { at, data } => self.failover(at, *data),
             Event::RedisGoes => self.redis_goes(),
             Event::RedisComes => self.redis_comes(),
             Event::Blackout => self.blackout(),

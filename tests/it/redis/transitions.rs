@@ -204,6 +204,32 @@ async fn a_delivery_is_replaced_only_when_it_is_where_it_was_seen() {
 }
 
 #[tokio::test]
+async fn an_old_delivery_is_given_up_only_when_it_is_where_it_was_seen_and_then_nobody_restores_it() {
+    let server = RedisServer::start();
+    let (store, message) = published(&server).await;
+    let recorded = AttemptId { generation: 3, ..message.id };
+    let retire = |in_place_of| store.retire(FIRST, in_place_of, &message.marker(), recorded);
+    take(&server, HIGH, &message.id.tag());
+    assert_eq!(store.markers(&[message.marker()]).await.unwrap()[0].as_ref().unwrap().spec, Some(message.spec));
+    assert_eq!(retire(InPlaceOf::Nowhere(0)).await, Ok(false), "a worker has it");
+    assert_eq!(retire(InPlaceOf::InFlight(1)).await, Ok(false), "another delivery");
+    assert_eq!(retire(InPlaceOf::InFlight(0)).await, Ok(true));
+    assert_eq!(retire(InPlaceOf::InFlight(0)).await, Ok(false), "it is done");
+    let marker = store.markers(&[message.marker()]).await.unwrap().remove(0).unwrap();
+    assert_eq!((marker.generation, marker.state, &*marker.tag), (3, MarkerState::Withdrawn, &*recorded.tag()));
+    assert_eq!(
+        server.run::<(u64, u64)>(&[
+            "EVAL",
+            "return {redis.call('HLEN', 'unacked'), redis.call('ZCARD', 'unacked_index')}",
+            "0"
+        ]),
+        (0, 0)
+    );
+    let older = store.retire(Epoch(0), InPlaceOf::Nowhere(3), &message.marker(), recorded).await;
+    assert!(matches!(older, Err(Error::Fenced { .. })), "{older:?}");
+}
+
+#[tokio::test]
 async fn what_is_left_in_flight_goes_with_the_marker() {
     let server = RedisServer::start();
     let (store, message) = published(&server).await;
