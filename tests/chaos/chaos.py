@@ -109,10 +109,13 @@ def use_workers(class_: str, folder: Path) -> Path:
     patch = {"spec": {"template": {"spec": {"containers": [change], "volumes": [volume]}}}}
     kube.kubectl("patch", "deployment", kube.WORKER, "--type=strategic", "--patch", json.dumps(patch))
     kube.until("the workers take tasks", lambda: ready_workers(records) >= WORKERS, seconds=120)
-    pods = {worker.pod for worker in ground.workers(records)}
-    old = lambda: [pod for pod in crew.worker_pods() if pod["metadata"]["name"] not in pods]  # noqa: E731
-    kube.until("the workers of another class have gone", lambda: not old(), seconds=60)
+    kube.until("the workers of another class have gone", lambda: not others(records), seconds=60)
     return records
+
+
+def others(records: Path) -> set[str]:
+    """Pods of workers that do not record there."""
+    return {pod["metadata"]["name"] for pod in crew.worker_pods()} - {worker.pod for worker in ground.workers(records)}
 
 
 def ready_workers(records: Path) -> int:
@@ -177,7 +180,7 @@ def assess(class_: str, jobs: list[verdict.Job], broken: faults.Faults, records:
     phases = Counter(status_of(item).phase for item in statuses.values())
     recoveries = verdict.recoveries(runs, workers, broken.done)
     outcome = Outcome(class_, broken.done, phases, len(runs), findings, recoveries)
-    teller = story.Teller(statuses, by_job, broken.done, logs, history)
+    teller = story.Teller(statuses, by_job, broken.done, logs, history, broken.redis)
     outcome.stories = [teller.tell(job, what) for job, what in worth_telling(outcome, jobs)]
     return outcome
 
@@ -220,7 +223,7 @@ def main() -> int:
         int(os.environ.get("CHAOS_JOBS") or extent.jobs),
         float(os.environ.get("CHAOS_SECONDS") or extent.seconds),
         extent.pause,
-        extent.settle,
+        float(os.environ.get("CHAOS_SETTLE") or extent.settle),
         extent.deck,
     )
     seed = int(os.environ.get("CHAOS_SEED") or random.randrange(10**6))
@@ -238,10 +241,13 @@ def main() -> int:
         shutil.copy(HERE / "chaos_recorder.py", folder)
         install(folder)
         say(f"installed; {operators.leader()} leads")
-        outcomes = [try_class(class_, extent, seed, folder, say) for class_ in classes]
+        outcomes = []
+        for class_ in classes:
+            outcomes.append(try_class(class_, extent, seed, folder, say))
+            report.tell(outcomes[-1], STORIES)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return report.show(outcomes, seed, STORIES)
+    return report.show(outcomes, seed)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The outcome: a table and stories on standard error; measures on standard output, as JSON lines."""
+"""The outcome: a table and stories on standard error, measures on standard output, as JSON lines."""
 
 import json
 import sys
@@ -10,10 +10,8 @@ RECOVERY_LIMIT = 10.0
 PHASES = ["Succeeded", "Failed", "Cancelled", "Pending", "Queued", "Running", "Retrying", ""]
 
 
-def show(outcomes, seed: int, stories: int) -> int:
-    """Prints all of it; returns 1 if a limit is exceeded."""
-    for outcome in outcomes:
-        tell(outcome, stories)
+def show(outcomes, seed: int) -> int:
+    """Prints the table and the measures; returns 1 if a limit is exceeded."""
     print(table(outcomes), f"CHAOS_SEED={seed}", sep="\n", file=sys.stderr, flush=True)
     exceeded = [name for name, value, unit, limit in measures(outcomes) if not measure(name, value, unit, limit)]
     if exceeded:
@@ -22,6 +20,7 @@ def show(outcomes, seed: int, stories: int) -> int:
 
 
 def tell(outcome, most: int) -> None:
+    """Prints the stories of what went wrong."""
     for text in outcome.stories[:most]:
         print(f"\n{text}", file=sys.stderr)
     if len(outcome.stories) > most:

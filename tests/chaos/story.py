@@ -1,6 +1,7 @@
 """A job's life as everybody saw it, in the order of time: enough to find a bug from."""
 
 import json
+import re
 import subprocess
 import threading
 import time
@@ -11,6 +12,8 @@ import verdict
 
 AROUND = 3.0
 LINES = 140
+# When the operator looks again is of no interest where it decides the same as before.
+LATER = re.compile(r"; (look again at \S+|wait for a hint)$")
 # What an operator says of everything at once.
 GENERAL = ("leading", "leadership lost", "operator started", "Redis was emptied", "pool connected", "cannot be used")
 SHOWN = "{.metadata.name} {.status.phase} attempt={.status.attempts} generation={.status.deliveryGeneration}"
@@ -51,8 +54,29 @@ class History:
 class Teller:
     """Tells the stories of jobs."""
 
-    def __init__(self, items: dict[str, dict], runs: dict[str, list[verdict.Run]], faults, logs, history: History):
+    def __init__(self, items: dict[str, dict], runs: dict[str, list[verdict.Run]], faults, logs, history, redis):
         self.items, self.runs, self.faults, self.logs, self.history = items, runs, faults, logs, history
+        self.redis = redis
+
+    def said(self, words: list[str], runs: list[verdict.Run], first: float, last: float):
+        """Lines about the job, general ones of the operator, and complaints of the workers that had the job."""
+        pods = {run.pod for run in runs}
+        previous: dict[str, str] = {}
+        for at, source, text in self.logs.about([*words, *GENERAL, "MainProcess] "], first, last):
+            of_worker = text.startswith("[") and source.partition("/")[0] in pods
+            complaint = of_worker and re.search(r": (WARNING|ERROR|CRITICAL)/MainProcess\] ", text)
+            general = text.startswith("{") and '"job"' not in text and any(word in text for word in GENERAL)
+            if not complaint and not general and not any(word in text for word in words):
+                continue
+            if not text.startswith(("{", "[")):
+                # The rest of a worker's line, which holds the result.
+                continue
+            told = readable(text)
+            same = LATER.sub("", told)
+            if "decided" in told and previous.get(source) == same:
+                continue
+            previous[source] = same
+            yield at, source, told
 
     def tell(self, job: verdict.Job, what: list[str]) -> str:
         item = self.items.get(job.name, {})
@@ -76,11 +100,7 @@ class Teller:
                 until = f", until +{fault.ended - job.created_at:.3f}" if fault.ended - fault.began > 0.5 else ""
                 events.append((fault.began, f"FAULT {fault.kind}: {fault.target}{until}"))
         words = [job.name, *{run.task for run in runs}, status.get("taskID") or job.name]
-        events += [
-            (at, f"log of {source}: {readable(text)}")
-            for at, source, text in self.logs.about([*words, *GENERAL], first, last)
-            if relevant(text, words)
-        ]
+        events += [(at, f"log of {source}: {text}") for at, source, text in self.said(words, runs, first, last)]
         events.sort(key=lambda event: event[0])
         shown = [f"  {clock(at)} {at - job.created_at:+9.3f}  {text[:400]}" for at, text in events]
         if len(shown) > LINES:
@@ -91,12 +111,33 @@ class Teller:
         ended = {key: value for key, value in status.items() if key not in ("result", "conditions")}
         reasons = {found["type"]: f"{found['status']} {found['reason']}" for found in status.get("conditions", [])}
         facts = [f"  {name}: {json.dumps(value)}" for name, value in (("spec", spec), ("status", ended))]
+        if status.get("phase") not in verdict.FINAL:
+            known = redis_holds(self.redis, status.get("taskID") or (runs[-1].task if runs else job.name))
+            facts += [f"  Redis: {text}" for text in known]
         return "\n".join([*head, *facts, f"  conditions: {json.dumps(reasons)}", *shown])
 
 
-def relevant(text: str, words: list[str]) -> bool:
-    """About the job itself, or general and not about another one."""
-    return any(word in text for word in words) or '"job"' not in text
+def redis_holds(redis, task: str) -> list[str]:
+    """All that Redis knows of a task."""
+    held = []
+    for key in redis.scan_iter(count=1000):
+        kind, name = redis.type(key), key.decode(errors="replace")
+        if kind == b"string" and task in name:
+            held.append(f"{name} = {redis.get(key).decode(errors='replace')[:600]}")
+        elif kind == b"hash":
+            fields = redis.hgetall(key)
+            if task in name:
+                held.append(f"{name} = {fields}")
+            else:
+                found = [field for field, value in fields.items() if task.encode() in field + value]
+                held += [f"{name} has {field.decode(errors='replace')}" for field in found]
+        elif kind == b"list":
+            count = sum(task.encode() in item for item in redis.lrange(key, 0, -1))
+            held += [f"{name} has it {count} times"] if count else []
+        elif kind == b"zset":
+            found = [member for member, _ in redis.zscan_iter(key) if task.encode() in member]
+            held += [f"{name} has {member.decode(errors='replace')}" for member in found]
+    return held or ["nothing"]
 
 
 def readable(text: str) -> str:
