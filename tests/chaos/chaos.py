@@ -89,7 +89,7 @@ def install(folder: Path) -> None:
     kube.until("the pool is ready", lambda: crew.ready("default"))
 
 
-def use_workers(class_: str, folder: Path) -> Path:
+def use_workers(class_: str, folder: Path, say) -> Path:
     """Rolls out workers of this class that record what they do; returns where."""
     records = folder / class_
     records.mkdir(mode=0o777)
@@ -109,7 +109,13 @@ def use_workers(class_: str, folder: Path) -> Path:
     patch = {"spec": {"template": {"spec": {"containers": [change], "volumes": [volume]}}}}
     kube.kubectl("patch", "deployment", kube.WORKER, "--type=strategic", "--patch", json.dumps(patch))
     kube.until("the workers take tasks", lambda: ready_workers(records) >= WORKERS, seconds=120)
-    kube.until("the workers of another class have gone", lambda: not others(records), seconds=60)
+    try:
+        kube.until("the workers of another class have gone", lambda: not others(records), seconds=30)
+    except AssertionError:
+        # A worker that hangs does not hear that it is to stop, and its grace period is longer than all of this.
+        stubborn = others(records)
+        say(f"{class_}: {', '.join(stubborn)} does not stop and is ended by force")
+        kube.kubectl("delete", "pod", *stubborn, "--grace-period=0", "--force", "--ignore-not-found")
     return records
 
 
@@ -128,7 +134,7 @@ def ready_workers(records: Path) -> int:
 def try_class(class_: str, extent: Extent, seed: int, folder: Path, say) -> Outcome:
     crew.remove_all()
     kube.until("no job is left", lambda: not kube.items("crewjobs"))
-    records = use_workers(class_, folder)
+    records = use_workers(class_, folder, say)
     say(f"{class_}: {ready_workers(records)} workers take tasks")
     logs = ground.Logs(ground.state_dir(), kube.NAMESPACE)
     history = story.History()

@@ -64,7 +64,9 @@ class Teller:
         previous: dict[str, str] = {}
         for at, source, text in self.logs.about([*words, *GENERAL, "MainProcess] "], first, last):
             of_worker = text.startswith("[") and source.partition("/")[0] in pods
-            complaint = of_worker and re.search(r": (WARNING|ERROR|CRITICAL)/MainProcess\] ", text)
+            complaint = of_worker and re.search(
+                r": ((ERROR|CRITICAL)/MainProcess\] |.*Connection to broker lost)", text
+            )
             general = text.startswith("{") and '"job"' not in text and any(word in text for word in GENERAL)
             if not complaint and not general and not any(word in text for word in words):
                 continue
@@ -94,6 +96,9 @@ class Teller:
         last = max(at for at, _ in events)
         if finished := status.get("finishedAt"):
             last = max(last, datetime.fromisoformat(finished).timestamp())
+        if status.get("phase") not in verdict.FINAL:
+            # Whatever should have brought it forward did not happen until now.
+            last = time.time()
         first, last = job.created_at - AROUND, last + AROUND
         for fault in self.faults:
             if fault.began <= last and fault.ended >= first:

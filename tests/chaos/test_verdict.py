@@ -80,7 +80,7 @@ def test_lost_data_excuse_no_run_beside_another():
     assert kinds(JOB, status("Succeeded"), [run(1, 5), run(3, 7)], [2.0]) == [TWICE]
 
 
-def test_a_process_that_died_before_it_stored_its_result_excuses_another_run():
+def test_a_result_that_was_never_stored_excuses_another_run():
     assert kinds(JOB, status("Succeeded"), [run(1, 2, stored=None, last_beat=2.1), run(3, 4)]) == [EXCUSED]
 
 

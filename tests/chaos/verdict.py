@@ -155,9 +155,9 @@ def repetitions(runs: list[Run], losses: list[float]) -> list[Finding]:
             elif not earlier.succeeded:
                 continue
             elif earlier.stored is None:
-                # The crew was done, but its process died before the result was stored: nobody can know of it, so
-                # running the job again is the only way not to lose it.
-                findings.append(Finding(EXCUSED, f"the process at {earlier.pod} died before it stored its result"))
+                # The crew was done, but its process died or Redis was away before the result was stored: nobody can
+                # know of it, so running the job again is the only way not to lose it.
+                findings.append(Finding(EXCUSED, f"the result from {earlier.pod} was never stored"))
             elif any(earlier.stored - SLACK <= loss <= min(later.begin, earlier.stored + UNREAD) for loss in losses):
                 # Redis was emptied before the operator could have read the result. Nothing else knows of it, so the
                 # job has to run again.
