@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test lint generate golden fuzz bench images cluster-up cluster-down
+.PHONY: help demo demo-down test chaos lint generate golden fuzz bench images cluster-up cluster-down
 
 cluster := tests/cluster/cluster
 
@@ -12,8 +12,11 @@ demo: ## Run one CrewJob on a Kubernetes cluster made for it (CLUSTER=current: o
 demo-down: ## Remove what `make demo` made
 	@tests/cluster/demo down
 
-test: ## Run every test, the end-to-end ones on a real cluster included (SUITES="rust chart worker e2e")
+test: ## Run every test, the end-to-end ones on a real cluster included (SUITES="rust chart worker e2e chaos")
 	@tests/run $(SUITES)
+
+chaos: ## Break everything at random while jobs flow, on a cluster made for it; judge each job (tests/chaos/run --help)
+	@tests/chaos/run
 
 lint: ## Check format, lints and the pure layers
 	cargo fmt --check
