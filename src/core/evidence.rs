@@ -598,8 +598,11 @@ fn merged(before: Option<Word>, now: Word) -> Word {
     if !before.is_of(&now) {
         return Word { celery_retries, ..now };
     }
+    // A Pod that is leaving the API is not found any more when its worker speaks once more.
+    let names_container = |word: &Word| word.holder.as_ref().is_some_and(|holder| holder.container.is_some());
+    let is_known_better = names_container(&before) && !names_container(&now);
     Word {
-        holder: now.holder.or(before.holder),
+        holder: if is_known_better { before.holder } else { now.holder.or(before.holder) },
         said_at: now.said_at.max(before.said_at),
         started_at: before.started_at.or(now.started_at),
         celery_retries,

@@ -10,16 +10,19 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::context::Context;
+use super::documents;
 use super::jobs::Entry;
 use super::pool::labels;
 use super::pools::Handle;
-use super::{documents, workers};
+use super::workers::{self, WorkerPod};
 use crate::core::evidence::{Evidence, Levels, Mark, Place, Word};
 use crate::core::job::{AttemptId, Job, ObjectKey, TaskId};
 use crate::core::observed::Liveness;
 use crate::runtime::clock;
 use crate::store::{self, Document, Error, Marker, MarkerId, MarkerState, Store};
 
+/// A worker that is told to go takes no more messages after so long, and clocks do not differ by more.
+const FAREWELL: Duration = Duration::from_secs(10);
 /// How soon a message that was not found is looked for again.
 const AGAIN: Duration = Duration::from_secs(3);
 
@@ -44,9 +47,8 @@ struct Answers {
     /// Who has answered.
     nodes: HashSet<Arc<str>>,
     claims: HashMap<TaskId, (Arc<str>, Option<Timestamp>)>,
-    /// When the container of each Pod started that could have a message and has not answered; `None` when nobody can
-    /// say which Pods there are.
-    silent: Option<Vec<Timestamp>>,
+    /// The Pods that could have a message and have not answered; `None` when nobody can say which Pods there are.
+    silent: Option<Vec<WorkerPod>>,
     /// Whether no worker but the Deployment's has answered: workers elsewhere are never taken for dead.
     all_known: bool,
 }
@@ -193,14 +195,14 @@ async fn ask_workers(ctx: &Context, pool: &Handle, store: &Store, tasks: &[TaskI
     });
     let nodes = store.holders(tasks).await?;
     let answered: HashSet<&str> = nodes.iter().map(|node| workers::host_of(&node.name)).collect();
-    let (silent, all_known) = match &pods {
+    let (all_known, silent) = match pods {
         Some(Some(pods)) => (
-            Some(pods.iter().filter(|pod| !answered.contains(&*pod.name)).map(|pod| pod.started_at).collect()),
             answered.iter().all(|host| pods.iter().any(|pod| *pod.name == **host)),
+            Some(pods.into_iter().filter(|pod| !answered.contains(&*pod.name)).collect()),
         ),
-        Some(None) => (None, false),
+        Some(None) => (false, None),
         // Without a Deployment the workers that answer are all that anybody knows.
-        None => (Some(Vec::new()), false),
+        None => (false, Some(Vec::new())),
     };
     let mut claims = HashMap::new();
     for node in &nodes {
@@ -217,18 +219,27 @@ async fn ask_workers(ctx: &Context, pool: &Handle, store: &Store, tasks: &[TaskI
 }
 
 impl Answers {
-    /// Whether everybody who could have this message has denied it.
-    fn is_denied(&self, place: Place) -> bool {
+    /// Whether everybody who could have this message, published then, has denied it.
+    fn is_denied(&self, place: Place, published_at: Option<Timestamp>) -> bool {
         let Some(silent) = &self.silent else { return false };
         match place {
-            // Who started after it was taken did not take it.
+            // Who started after it was taken did not take it, nor did who was told to go before.
             Place::InFlight { received_at, .. } => {
-                let is_later = |at: &Timestamp| received_at.is_some_and(|received_at| *at > received_at);
-                self.all_known && silent.iter().all(is_later)
+                let did_not = |pod: &WorkerPod| {
+                    received_at.is_some_and(|received_at| pod.started_at > received_at || has_left(pod, received_at))
+                };
+                self.all_known && silent.iter().all(did_not)
             }
-            Place::Nowhere | Place::Queued { .. } => silent.is_empty(),
+            Place::Nowhere | Place::Queued { .. } => {
+                silent.iter().all(|pod| published_at.is_some_and(|published_at| has_left(pod, published_at)))
+            }
         }
     }
+}
+
+/// Whether a worker was told to go, and had the time to hear it, before then.
+fn has_left(pod: &WorkerPod, at: Timestamp) -> bool {
+    pod.leaving_since.and_then(|since| since.checked_add(FAREWELL).ok()).is_some_and(|gone| gone < at)
 }
 
 /// Keeps the messages of living workers from being restored by kombu after its visibility timeout.
@@ -311,7 +322,9 @@ fn note(ctx: &Context, job: &Job, evidence: &mut Evidence, subject: &Subject, fo
         });
     } else {
         let disowned = evidence.holder().is_some_and(|holder| answers.nodes.contains(&holder.node));
-        evidence.answered(answers.is_denied(place), disowned);
+        let recorded = job.status.attempt.map(|attempt| attempt.enqueued_at);
+        let published_at = evidence.published_at().or(recorded);
+        evidence.answered(answers.is_denied(place, published_at), disowned);
     }
 }
 
@@ -341,4 +354,39 @@ pub async fn check_death(ctx: &Context, entry: &Entry) {
     }
     drop(table);
     ctx.jobs.queue.now(job.key.clone());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn pod(started: i64, leaving: Option<i64>) -> WorkerPod {
+        WorkerPod::silent("w", at(started), leaving.map(at))
+    }
+
+    fn denied(silent: Vec<WorkerPod>, place: Place) -> bool {
+        let answers = Answers { nodes: HashSet::new(), claims: HashMap::new(), silent: Some(silent), all_known: true };
+        answers.is_denied(place, Some(at(1000)))
+    }
+
+    #[test]
+    fn a_silent_worker_may_have_what_is_nowhere_unless_it_was_leaving_when_that_was_published() {
+        assert!(denied(vec![], Place::Nowhere));
+        assert!(!denied(vec![pod(5, None)], Place::Nowhere));
+        assert!(!denied(vec![pod(5, Some(995))], Place::Nowhere), "it may not have heard yet");
+        assert!(denied(vec![pod(5, Some(900))], Place::Nowhere));
+    }
+
+    #[test]
+    fn a_silent_worker_may_have_what_was_taken_unless_it_came_later_or_was_leaving() {
+        let taken = Place::InFlight { generation: 0, received_at: Some(at(1000)) };
+        assert!(!denied(vec![pod(999, None)], taken));
+        assert!(denied(vec![pod(1001, None), pod(5, Some(900))], taken));
+        let nobody_knows_when = Place::InFlight { generation: 0, received_at: None };
+        assert!(!denied(vec![pod(1001, None)], nobody_knows_when));
+    }
 }

@@ -15,16 +15,21 @@ use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Resource, ResourceExt};
 
 use super::context::Context;
+use super::lease::age;
 use crate::core::evidence::{LastRun, Sighting};
 use crate::core::job::ObjectKey;
 use crate::core::observed::Liveness;
 use crate::core::status::{Container, Holder};
+use crate::runtime::clock;
 use crate::runtime::metrics::{WriteOutcome, Written};
 
 /// The `ReplicaSet` controller removes Pods of the lowest cost first; a Pod without one costs 0.
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// Cost of a Pod that holds a task.
 const BUSY_COST: &str = "1";
+
+/// How far the watch on Pods may be behind.
+const WATCH_DELAY: Duration = Duration::from_secs(15);
 
 /// What the operator says it owns of a Deployment.
 pub const FIELD_MANAGER: &str = "crewjob-operator";
@@ -52,6 +57,7 @@ pub struct PodView {
     /// Its start, and its end.
     last_run: Option<LastRun>,
     ready: bool,
+    leaving_since: Option<Timestamp>,
     over: bool,
     /// Whether its deletion cost says that it is busy.
     marked_busy: bool,
@@ -63,9 +69,19 @@ pub struct WorkerPod {
     pub name: Arc<str>,
     /// When the worker's container started.
     pub started_at: Timestamp,
+    /// Since when it is told to go: from then on it takes no message.
+    pub leaving_since: Option<Timestamp>,
     /// Whether it is ready.
     pub is_ready: bool,
     is_marked_busy: bool,
+}
+
+#[cfg(test)]
+impl WorkerPod {
+    /// One that has not answered.
+    pub fn silent(name: &str, started_at: Timestamp, leaving_since: Option<Timestamp>) -> Self {
+        Self { name: name.into(), started_at, leaving_since, is_ready: false, is_marked_busy: false }
+    }
 }
 
 /// A Deployment, as far as it matters.
@@ -106,8 +122,27 @@ impl Workers {
         };
         // A Pod may have been unknown when its worker first spoke.
         let holder = if known.container.is_none() { self.holder(namespace, &known.node) } else { known };
-        let liveness = self.liveness(namespace, &holder, seen.word.said_at);
+        let liveness = if holder.container.is_none() && self.is_gone(namespace, &holder.node, seen.word.said_at) {
+            Liveness::Dead
+        } else {
+            self.liveness(namespace, &holder, seen.word.said_at)
+        };
         (holder, liveness)
+    }
+
+    /// Whether a worker was named like a Pod of one of the Deployments, and there is no such Pod.
+    fn is_gone(&self, namespace: &Arc<str>, node: &str, seen_at: Timestamp) -> bool {
+        let pod = host_of(node);
+        let known = self.read();
+        let is_of = |deployment: &ObjectKey| {
+            let suffix = pod.strip_prefix(&*deployment.name).and_then(|rest| rest.strip_prefix('-'));
+            deployment.namespace == *namespace && suffix.is_some_and(|suffix| suffix.split('-').count() == 2)
+        };
+        // The watch may be a moment behind a Pod that has just begun to speak.
+        age(seen_at, clock::now()) > WATCH_DELAY
+            && known.listed.contains(namespace)
+            && !known.pods.contains_key(&ObjectKey::new(namespace.clone(), pod))
+            && known.deployments.keys().any(is_of)
     }
 
     fn liveness(&self, namespace: &Arc<str>, holder: &Holder, seen_at: Timestamp) -> Liveness {
@@ -140,7 +175,13 @@ impl Workers {
         });
         let running = matching.filter_map(|(key, pod)| {
             let started_at = pod.last_run.filter(|_| pod.is_running())?.started_at;
-            Some(WorkerPod { name: key.name.clone(), started_at, is_ready: pod.ready, is_marked_busy: pod.marked_busy })
+            Some(WorkerPod {
+                name: key.name.clone(),
+                started_at,
+                leaving_since: pod.leaving_since,
+                is_ready: pod.ready,
+                is_marked_busy: pod.marked_busy,
+            })
         });
         running.collect()
     }
@@ -278,6 +319,7 @@ impl PodView {
             container: run.as_ref().and_then(|run| run.container(pod)),
             last_run: run.map(|run| run.times),
             ready: worker.is_some_and(|worker| worker.ready),
+            leaving_since: leaving_since(pod),
             over: matches!(phase, Some("Succeeded" | "Failed")),
             marked_busy: pod.annotations().get(DELETION_COST).is_some_and(|cost| cost == BUSY_COST),
         }
@@ -286,6 +328,13 @@ impl PodView {
     fn is_running(&self) -> bool {
         self.last_run.is_some_and(|run| run.finished_at.is_none())
     }
+}
+
+/// When a Pod was told to go: its deletion is due after its grace period.
+fn leaving_since(pod: &Pod) -> Option<Timestamp> {
+    let due = pod.metadata.deletion_timestamp.as_ref()?.0;
+    let grace = pod.metadata.deletion_grace_period_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    due.checked_sub(Duration::from_secs(grace.unwrap_or(0))).ok()
 }
 
 /// The current run of a container, or the last one when it waits to be started again.
@@ -400,5 +449,38 @@ mod tests {
         assert!(!has_default_replicas(&deployment(1, &kubectl, with)));
         assert!(!has_default_replicas(&deployment(1, &[("argocd", "Apply", "")], None)));
         assert!(!has_default_replicas(&deployment(1, &[("kube-controller-manager", "Update", "scale")], None)));
+    }
+
+    fn seen(node: &str, seconds_ago: i64) -> Sighting {
+        let said_at = clock::now() - jiff::SignedDuration::from_secs(seconds_ago);
+        let holder = Some(Holder { node: node.into(), container: None });
+        let word = crate::core::evidence::Word { holder, said_at, started_at: None, celery_retries: 0, progress: None };
+        Sighting { generation: 0, word }
+    }
+
+    #[test]
+    fn a_worker_named_like_a_pod_that_is_not_there_is_dead_and_one_from_elsewhere_is_not() {
+        let workers = Workers::default();
+        let team: Arc<str> = "team".into();
+        let liveness = |node: &str, seconds_ago| workers.judge(&team, &seen(node, seconds_ago)).1;
+        assert_eq!(liveness("crew@worker-7d4b9-x2x7q", 60), Liveness::Alive, "the Pods have not been listed");
+        workers.write(|known| {
+            known.listed.push(team.clone());
+            let view = DeploymentView::of(&deployment(1, &[], None));
+            known.deployments.insert(ObjectKey::new("team", "worker"), view);
+        });
+        assert_eq!(liveness("crew@worker-7d4b9-x2x7q", 60), Liveness::Dead);
+        assert_eq!(liveness("crew@worker-7d4b9-x2x7q", 5), Liveness::Alive, "the watch may be behind");
+        for elsewhere in ["crew@laptop", "celery@worker", "crew@worker-1", "crew@other-7d4b9-x2x7q"] {
+            assert_eq!(liveness(elsewhere, 60), Liveness::Alive, "{elsewhere}");
+        }
+    }
+
+    #[test]
+    fn a_pod_is_leaving_since_it_was_told_to_and_not_since_it_must_be_gone() {
+        let metadata = json!({ "deletionTimestamp": "2026-11-22T16:01:00Z", "deletionGracePeriodSeconds": 3660 });
+        let pod: Pod = serde_json::from_value(json!({ "metadata": metadata })).unwrap();
+        assert_eq!(leaving_since(&pod), Some("2026-11-22T15:00:00Z".parse().unwrap()));
+        assert_eq!(leaving_since(&Pod::default()), None);
     }
 }

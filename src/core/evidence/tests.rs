@@ -256,3 +256,12 @@ fn a_worker_disowns_a_task_by_denying_it_after_each_of_several_audits() {
     evidence.audit(levels(0, Place::Nowhere));
     assert!(matches!(task_of(&evidence), Task::Absent(Search { disowned: 0, .. })));
 }
+
+#[test]
+fn a_worker_that_speaks_after_its_pod_is_gone_stays_the_one_that_it_was() {
+    let mut evidence = published(0);
+    evidence.hear(word("a", 101, Some(101)));
+    let nameless = Holder { container: None, ..holder("a") };
+    evidence.hear(Word { holder: Some(nameless), ..word("a", 103, None) });
+    assert_eq!(evidence.holder(), Some(&holder("a")));
+}
