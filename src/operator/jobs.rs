@@ -9,7 +9,7 @@ use super::late::Ended;
 use super::queue::WorkQueue;
 use crate::api::CrewJob;
 use crate::core::evidence::Evidence;
-use crate::core::job::{Job, ObjectKey, TaskId};
+use crate::core::job::{AttemptId, Job, ObjectKey, TaskId};
 
 /// Whole objects that are kept until their first enqueue, so that a new job is not read a second time.
 const FRESH: usize = 512;
@@ -112,12 +112,13 @@ impl Table {
         self.by_key.get(key).map(|entry| &**entry)
     }
 
-    /// Whether this is the attempt in hand of an unfinished job.
-    pub fn knows(&self, task: TaskId) -> bool {
-        self.by_task.contains_key(&task)
+    /// The unfinished job that has this attempt in hand.
+    pub fn in_hand(&self, task: TaskId) -> Option<(ObjectKey, AttemptId)> {
+        let key = self.by_task.get(&task)?;
+        Some((key.clone(), self.by_key.get(key)?.job.attempt_in_hand()))
     }
 
-    /// The same, of that namespace.
+    /// Whether this is the attempt in hand of an unfinished job of that namespace.
     pub fn is_in_hand(&self, namespace: &str, task: TaskId) -> bool {
         self.by_task.get(&task).is_some_and(|key| &*key.namespace == namespace)
     }

@@ -52,17 +52,15 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
 
 fn result(ctx: &Arc<Context>, task: TaskId, document: Vec<u8>) {
     let document = Document::Whole(document);
-    if !ctx.jobs.lock().knows(task) {
+    let Some((key, id)) = ctx.jobs.lock().in_hand(task) else {
         let first = AttemptId { number: 1, task, generation: 0 };
         let nobody = |node: &Arc<str>| Holder { node: node.clone(), container: None };
         return late::heard(ctx, task, documents::read(first, &document, nobody, clock::now()));
-    }
-    let entry = ctx.jobs.hear(task, |job, evidence| {
-        let holder = |node: &Arc<str>| ctx.workers.holder(&job.key.namespace, node);
-        if let Some(said) = documents::read(job.attempt_in_hand(), &document, holder, clock::now()) {
-            evidence.told(said);
-        }
-    });
+    };
+    // A result may be large: it is read while nobody waits for the table.
+    let holder = |node: &Arc<str>| ctx.workers.holder(&key.namespace, node);
+    let Some(said) = documents::read(id, &document, holder, clock::now()) else { return };
+    let entry = ctx.jobs.hear(task, |_, evidence| evidence.told(said));
     if let Some(entry) = entry.filter(|entry| entry.evidence.is_unread()) {
         ctx.pools.read_levels(&entry.job.key.namespace, &entry.job.spec.pool);
     }
