@@ -78,15 +78,15 @@ impl Jobs {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what was heard of a task, and looks at its job. Answers its entry as it is then.
-    pub fn hear(&self, task: TaskId, note: impl FnOnce(&Job, &mut Evidence)) -> Option<Entry> {
+    /// Notes what was heard of a task, and looks at its job. Whether Redis must be read first.
+    pub fn hear(&self, task: TaskId, note: impl FnOnce(&Job, &mut Evidence)) -> bool {
         let mut table = self.lock();
-        let key = table.by_task.get(&task).cloned()?;
+        let Some(key) = table.by_task.get(&task).cloned() else { return false };
         table.note(&key, note);
-        let entry = table.get(&key).cloned();
+        let is_unread = table.get(&key).is_some_and(|entry| entry.evidence.is_unread());
         drop(table);
         self.queue.now(key);
-        entry
+        is_unread
     }
 
     /// Looks at every job that `of` selects.
@@ -112,10 +112,10 @@ impl Table {
         self.by_key.get(key).map(|entry| &**entry)
     }
 
-    /// The unfinished job that has this attempt in hand.
-    pub fn in_hand(&self, task: TaskId) -> Option<(ObjectKey, AttemptId)> {
-        let key = self.by_task.get(&task)?;
-        Some((key.clone(), self.by_key.get(key)?.job.attempt_in_hand()))
+    /// The unfinished job that has this attempt in hand: its namespace, its pool, and the attempt.
+    pub fn in_hand(&self, task: TaskId) -> Option<(Arc<str>, Arc<str>, AttemptId)> {
+        let job = &self.by_key.get(self.by_task.get(&task)?)?.job;
+        Some((job.key.namespace.clone(), job.spec.pool.clone(), job.attempt_in_hand()))
     }
 
     /// Whether this is the attempt in hand of an unfinished job of that namespace.

@@ -19,7 +19,7 @@ use crate::core::evidence::{Evidence, Levels, Mark, Place, Word};
 use crate::core::job::{AttemptId, Job, ObjectKey, TaskId};
 use crate::core::observed::Liveness;
 use crate::runtime::clock;
-use crate::store::{self, Document, Error, Marker, MarkerId, MarkerState, Store};
+use crate::store::{self, Audit, Document, Error, Marker, MarkerId, MarkerState, Store};
 
 /// A worker that is told to go takes no more messages after so long, and clocks do not differ by more.
 const FAREWELL: Duration = Duration::from_secs(10);
@@ -87,12 +87,7 @@ async fn read(ctx: &Context, pool: &Handle, store: &Store, everything: bool) -> 
         read_markers(&mut found, store, &subjects).await?;
         let audit = store.audit(&pool.queues()).await?;
         if !audit.poison.is_empty() {
-            let moved = store.quarantine(&audit.poison).await?;
-            ctx.metrics.quarantined.get_or_create(&labels(pool)).inc_by(moved);
-            tracing::warn!(
-                pool = %pool.key, found = audit.poisoned, moved, stream = store.quarantine_stream(),
-                "what no worker survives was taken off the queues"
-            );
+            quarantine(ctx, pool, store, &audit).await;
         }
         found.places = audit.places;
         let unplaced: Vec<TaskId> = subjects
@@ -111,6 +106,22 @@ async fn read(ctx: &Context, pool: &Handle, store: &Store, everything: bool) -> 
         pool.audited(began_at);
     }
     Ok(missed)
+}
+
+/// Takes off the queues what no worker survives. An audit goes on without it: a user of Redis may lack the permission.
+async fn quarantine(ctx: &Context, pool: &Handle, store: &Store, audit: &Audit) {
+    match store.quarantine(&audit.poison).await {
+        Ok(moved) => {
+            ctx.metrics.quarantined.get_or_create(&labels(pool)).inc_by(moved);
+            tracing::warn!(
+                pool = %pool.key, found = audit.poisoned, moved, stream = store.quarantine_stream(),
+                "what no worker survives was taken off the queues"
+            );
+        }
+        Err(error) => tracing::warn!(
+            pool = %pool.key, found = audit.poisoned, %error, "what no worker survives lies on the queues"
+        ),
+    }
 }
 
 /// Results may have come and gone since Redis was last read: that is noted of every job before anything is decided.

@@ -52,17 +52,16 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
 
 fn result(ctx: &Arc<Context>, task: TaskId, document: Vec<u8>) {
     let document = Document::Whole(document);
-    let Some((key, id)) = ctx.jobs.lock().in_hand(task) else {
+    let Some((namespace, pool, id)) = ctx.jobs.lock().in_hand(task) else {
         let first = AttemptId { number: 1, task, generation: 0 };
         let nobody = |node: &Arc<str>| Holder { node: node.clone(), container: None };
         return late::heard(ctx, task, documents::read(first, &document, nobody, clock::now()));
     };
     // A result may be large: it is read while nobody waits for the table.
-    let holder = |node: &Arc<str>| ctx.workers.holder(&key.namespace, node);
+    let holder = |node: &Arc<str>| ctx.workers.holder(&namespace, node);
     let Some(said) = documents::read(id, &document, holder, clock::now()) else { return };
-    let entry = ctx.jobs.hear(task, |_, evidence| evidence.told(said));
-    if let Some(entry) = entry.filter(|entry| entry.evidence.is_unread()) {
-        ctx.pools.read_levels(&entry.job.key.namespace, &entry.job.spec.pool);
+    if ctx.jobs.hear(task, |_, evidence| evidence.told(said)) {
+        ctx.pools.read_levels(&namespace, &pool);
     }
 }
 

@@ -12,13 +12,12 @@ use crate::support::redis::Setup;
 
 const PASSWORD: &str = "s3cret-p4ss";
 
-/// What a Redis user for the operator must be allowed to do. The documentation tells people to paste this.
-const ACL: &str = "~crewjob:* ~crew_jobs* ~default* ~unacked* ~celery-task-meta-* ~_kombu.binding.* \
-    ~_kombu.binding_permanent.* ~*.reply.celery.pidbox* \
-    resetchannels &celery-task-meta-* &/0.celeryev/* &/0.celery.pidbox \
-    -@all +ping +hello +select +time +info +evalsha +script|load +exists +get +getrange +strlen \
-    +del +pttl +pexpire +hget +hset +hsetnx +hdel +hexists +hlen +hmget +hvals +hscan +hrandfield +llen +lpush +lrange \
-    +lrem +lset +lpos +rpop +zadd +zrem +zmscore +sadd +srem +publish +psubscribe +multi +exec +scan +set";
+/// What a Redis user for the operator must be allowed to do: the chart's README tells people to paste it.
+fn permissions() -> String {
+    let readme = include_str!("../../../charts/crewjob-operator/README.md");
+    let rules = readme.split("ACL SETUSER operator on >PASSWORD").nth(1).expect("the rules").split("```").next();
+    rules.expect("the end of the rules").replace(['\\', '\n'], " ")
+}
 
 async fn refusal(settings: &Settings) -> ConnectError {
     let refused = Store::connect(settings).await.err().expect("no connection");
@@ -51,7 +50,7 @@ async fn the_documented_permissions_are_enough() {
     use futures::StreamExt;
 
     let server = Setup::default()
-        .config(&format!("user operator on >{PASSWORD} {ACL}"))
+        .config(&format!("user operator on >{PASSWORD} {}", permissions()))
         .config("user default on nopass ~* &* +@all")
         .start();
     let store = Store::connect(&at(server.url_as("operator", PASSWORD))).await.unwrap();
@@ -66,7 +65,10 @@ async fn the_documented_permissions_are_enough() {
     store.move_band(FIRST, &id, 0, "crew_jobs", lowest).await.unwrap();
     take(&server, LOWEST, &message.id.tag());
     assert_eq!(store.renew(&[message.id.tag()]).await, Ok(1));
-    store.audit(&queues()).await.unwrap();
+    server.run::<()>(&["LPUSH", "default", "poison"]);
+    let audit = store.audit(&queues()).await.unwrap();
+    assert_eq!(store.quarantine(&audit.poison).await, Ok(1));
+    assert_eq!(store.retire(FIRST, InPlaceOf::Nowhere(0), &id, message.id).await, Ok(false));
     store.requeue(FIRST, InPlaceOf::Ended(0), &again(&message, 1), true).await.unwrap();
     server.run::<()>(&["SET", &result_key(message.id.task), "?"]);
     store.requeue(FIRST, InPlaceOf::Nowhere(1), &again(&again(&message, 1), 1), true).await.unwrap();

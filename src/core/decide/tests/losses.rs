@@ -278,3 +278,13 @@ fn a_worker_that_has_neither_task_nor_result_is_not_waited_for() {
     assert_eq!(scene(1).plan().status.phase, Phase::Running, "it may be about to store the result");
     check(scene(2), expect!["Failed (NoResult), attempts 1; then forget; warn NoResult"]);
 }
+
+#[test]
+fn a_dead_worker_that_had_only_reserved_what_is_nowhere_proves_no_loss() {
+    let reserved = held(None, Holding::By(worker("a"), Liveness::Dead));
+    let search = Search { seen: Some(reserved), denied: false, ..vanished(1) };
+    check(
+        scene().queued().sees(Task::Absent(search)).at(9_000),
+        expect!["Queued (Enqueued), attempts 0; wait for a hint"],
+    );
+}
