@@ -63,7 +63,7 @@ pub struct Attempt {
     pub number: u32,
     /// How often its message has been published again.
     pub generation: u32,
-    /// When its message was first published.
+    /// When this delivery of its message was published.
     pub enqueued_at: Timestamp,
     /// When a worker began it.
     pub started_at: Option<Timestamp>,
