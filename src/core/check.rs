@@ -263,7 +263,7 @@ fn is_behind(c: &Case) -> bool {
 
 /// A second publication must be one that the scripts refuse: the same message, or one in place of the same thing.
 fn is_repeatable(c: &Case) -> bool {
-    let publishes = |plan: &Plan| plan.effects.iter().find(|effect| is_publication(effect)).cloned();
+    let publishes = |plan: &Plan| plan.effects.iter().find(|effect| effect.publication().is_some()).cloned();
     let Some(first) = publishes(c.plan) else { return true };
     match (first, publishes(&decide(&c.recorded(), c.seen, c.now))) {
         (_, None) => true,
@@ -279,24 +279,6 @@ fn is_settled(c: &Case) -> bool {
     !c.plan.effects.is_empty() || decide(&c.recorded(), c.seen, c.now).status == *c.is
 }
 
-fn is_publication(effect: &Effect) -> bool {
-    publication(effect).is_some()
-}
-
-fn publication(effect: &Effect) -> Option<&Publication> {
-    match effect {
-        Effect::Enqueue(message) | Effect::Requeue { message, .. } => Some(message),
-        Effect::Withdraw(_)
-        | Effect::Retire { .. }
-        | Effect::Move { .. }
-        | Effect::Revoke(_)
-        | Effect::DeletePod(_)
-        | Effect::StoreResult(_)
-        | Effect::ExtendResult { .. }
-        | Effect::Forget(_) => None,
-    }
-}
-
 fn publications(plan: &Plan) -> impl Iterator<Item = &Publication> {
-    plan.effects.iter().chain(&plan.afterwards).filter_map(publication)
+    plan.effects.iter().chain(&plan.afterwards).filter_map(Effect::publication)
 }

@@ -59,6 +59,23 @@ pub enum Effect {
     Forget(TaskId),
 }
 
+impl Effect {
+    /// What it publishes, if it does.
+    pub fn publication(&self) -> Option<&Publication> {
+        match self {
+            Self::Enqueue(message) | Self::Requeue { message, .. } => Some(message),
+            Self::Withdraw(_)
+            | Self::Retire { .. }
+            | Self::Move { .. }
+            | Self::Revoke(_)
+            | Self::DeletePod(_)
+            | Self::StoreResult(_)
+            | Self::ExtendResult { .. }
+            | Self::Forget(_) => None,
+        }
+    }
+}
+
 /// What a requeued message replaces. The script publishes only when it still finds just that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InPlaceOf {

@@ -4,7 +4,7 @@
 use super::super::check::check;
 use super::super::decide::decide;
 use super::super::job::{Job, TaskId};
-use super::super::plan::{Effect, InPlaceOf, Next, Plan, Publication};
+use super::super::plan::{Effect, InPlaceOf, Next, Plan};
 use super::apiserver::Refused;
 use super::broker::{Message, Reply};
 use super::chaos::CHAOS_ENDS;
@@ -109,7 +109,8 @@ impl World {
                 true
             }
             Step::Check(index) => {
-                let again = pass.effects().get(index).and_then(publication).is_some_and(|message| message.again);
+                let again =
+                    pass.effects().get(index).and_then(Effect::publication).is_some_and(|message| message.again);
                 if again && self.api.jobs[job].version != pass.version {
                     say!(self, "operator {operator}, job-{job} is not as it was");
                     self.count("not as it was");
@@ -178,7 +179,7 @@ impl World {
     /// Does one effect; false when the plan is to be dropped.
     fn act(&mut self, operator: usize, job: usize, effect: &Effect) -> bool {
         let Some(epoch) = self.operators[operator].epoch else { return false };
-        if let Some(message) = publication(effect) {
+        if let Some(message) = effect.publication() {
             self.operators[operator].evidence(job, message.id.task).expect(message.id, at(self.now));
         }
         let mut reply = self.send(epoch, job, effect);
@@ -189,7 +190,7 @@ impl World {
         self.count(name(effect, reply));
         match reply {
             Reply::Done => {
-                if let Some(message) = publication(effect) {
+                if let Some(message) = effect.publication() {
                     let now = at(self.now);
                     self.operators[operator].evidence(job, message.id.task).published(
                         now,
@@ -265,7 +266,7 @@ impl World {
             Effect::Move { id, priority } => self.broker.move_band(epoch, *id, *priority),
             Effect::StoreResult(_) | Effect::ExtendResult { .. } => Reply::Done,
         };
-        if publication(effect).is_some() {
+        if effect.publication().is_some() {
             self.wake_workers();
         }
         reply
@@ -324,20 +325,6 @@ impl World {
 impl Pass {
     fn effects(&self) -> &[Effect] {
         self.plan.as_ref().map_or(&[], |plan| &plan.effects)
-    }
-}
-
-fn publication(effect: &Effect) -> Option<&Publication> {
-    match effect {
-        Effect::Enqueue(message) | Effect::Requeue { message, .. } => Some(message),
-        Effect::Withdraw(_)
-        | Effect::Retire { .. }
-        | Effect::Move { .. }
-        | Effect::DeletePod(_)
-        | Effect::Revoke(_)
-        | Effect::StoreResult(_)
-        | Effect::ExtendResult { .. }
-        | Effect::Forget(_) => None,
     }
 }
 
