@@ -4,125 +4,21 @@
 //! Everything here belongs to one delivery: one attempt, and one generation in its marker. Who had an earlier delivery,
 //! how often that one was missed and who denied it says nothing about this one, so all of it goes when the marker changes.
 
+mod said;
 #[cfg(test)]
 mod tests;
-
-use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::job::{AttemptId, Priority, SpecHash, TaskId};
 use super::observed::{Ended, Ending, Held, Holding, Liveness, Published, Search, Task};
-use super::status::{Holder, Phase, Progress, Status};
+use super::status::{Holder, Phase, Status};
+
+use said::merged;
+pub use said::{Document, LastRun, Levels, Mark, Place, Sighting, Word};
 
 /// Audits in a row in which everybody must deny a receipt before it is nobody's.
 const DENIALS: u32 = 2;
-
-/// What Redis says of one attempt at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Levels {
-    /// Its marker, when there is one.
-    pub marker: Option<Mark>,
-    /// Where its message is.
-    pub place: Place,
-    /// Its result document, when there is one that says anything.
-    pub document: Option<Document>,
-}
-
-/// The marker of an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
-    /// How often the message has been published again.
-    pub generation: u32,
-    /// Whether we have taken it off its queue.
-    pub withdrawn: bool,
-    /// When the attempt was first published.
-    pub at: Timestamp,
-    /// Digest of what was published.
-    pub spec: Option<SpecHash>,
-    /// The priority whose band it was published in, or moved to.
-    pub priority: Priority,
-}
-
-/// Where the message of an attempt is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// In a queue list.
-    Queued {
-        /// Generation of the message.
-        generation: u32,
-    },
-    /// Taken by a worker and not acknowledged.
-    InFlight {
-        /// Generation of the message.
-        generation: u32,
-        /// When it was taken, by the clock of who took it.
-        received_at: Option<Timestamp>,
-    },
-    /// Neither.
-    Nowhere,
-}
-
-/// What a result document says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Document {
-    /// The run goes on: `STARTED`, `PROGRESS`, `RETRY`.
-    Running(Word),
-    /// It is over.
-    Over {
-        /// Which way.
-        how: Ending,
-        /// Who wrote it.
-        worker: Option<Holder>,
-        /// Retries that Celery itself had made under this task id.
-        celery_retries: u32,
-        /// When the document says that it ended.
-        finished_at: Option<Timestamp>,
-    },
-}
-
-/// What a worker says of a task that it has: in a result document, in an event, or when asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Word {
-    /// Who says so; `None` where the document does not tell.
-    pub holder: Option<Holder>,
-    /// When it was said: by the worker's own clock where it tells, else when it was heard.
-    pub said_at: Timestamp,
-    /// When the run began; `None` for a message that is only taken.
-    pub started_at: Option<Timestamp>,
-    /// Retries that Celery itself has made under this task id.
-    pub celery_retries: u32,
-    /// What the run says of itself.
-    pub progress: Option<Progress>,
-}
-
-/// A worker that was seen with the message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sighting {
-    /// Generation of the delivery that it is about.
-    pub generation: u32,
-    /// What was said.
-    pub word: Word,
-}
-
-/// The last run of a worker's container, as Kubernetes tells it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LastRun {
-    /// When it started.
-    pub started_at: Timestamp,
-    /// When it terminated, if it did.
-    pub finished_at: Option<Timestamp>,
-}
-
-impl LastRun {
-    /// Whether the container that was seen then is surely dead: another one has started since, or this one has
-    /// terminated since. A Pod that is between two containers proves nothing about what was seen after the first one's
-    /// end. Kubernetes counts whole seconds, and no container is started again within one.
-    pub fn is_over_since(&self, seen_at: Timestamp) -> bool {
-        let seen_at = seen_at.as_second();
-        self.started_at.as_second() > seen_at || self.finished_at.is_some_and(|at| at.as_second() >= seen_at)
-    }
-}
 
 /// What is known of a job's attempt in hand.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -360,9 +256,11 @@ impl Evidence {
     }
 
     /// Its result document was stored, somebody says. What is heard of a job that was published again may be about the
-    /// delivery before: then only Redis itself knows.
+    /// delivery before, and where the answer to a publication was lost, what ran is not known: then only Redis itself
+    /// knows.
     pub fn told(&mut self, document: Document) {
-        if self.marker.unwrap_or(0) > 0 {
+        let is_unknown = self.marker.is_some() && self.spec.is_none();
+        if self.marker.unwrap_or(0) > 0 || is_unknown {
             return self.unread();
         }
         match document {
@@ -394,7 +292,8 @@ impl Evidence {
     /// A document says that a run goes on. It does not say since when it says so: once its worker is known to run the
     /// task, it proves no more that the worker lives.
     fn note(&mut self, word: Word) {
-        let known = self.seen.as_ref().filter(|seen| seen.word.started_at.is_some());
+        let is_told_before = |seen: &Word| seen.started_at.is_some() || word.started_at.is_none();
+        let known = self.seen.as_ref().filter(|seen| is_told_before(&seen.word));
         let said_at = known.filter(|seen| seen.word.is_of(&word)).map_or(word.said_at, |seen| seen.word.said_at);
         self.see(Word { said_at, ..word });
     }
@@ -450,10 +349,17 @@ impl Evidence {
         }
     }
 
-    /// Whether it has been looked for in vain and must be looked for again soon.
-    pub fn is_missed(&self) -> bool {
-        let is_absent = self.place == Some(Found::At(Place::Nowhere)) && self.is_published();
-        self.over.is_none() && (is_absent || self.denied_receipt.is_some())
+    /// How often in a row it has been looked for in vain; `None` when it was found.
+    pub fn misses(&self) -> Option<u32> {
+        // Where Redis was emptied nothing tells of a publication, but whoever has been asked about is missed.
+        let is_awaited = self.is_published() || self.audits > 0;
+        let is_absent = self.place == Some(Found::At(Place::Nowhere)) && is_awaited;
+        match self.denied_receipt {
+            _ if self.over.is_some() => None,
+            _ if is_absent => Some(self.audits),
+            Some((_, times)) => Some(times),
+            None => None,
+        }
     }
 
     /// The holder is dead, and its task's result document has been read since.
@@ -570,42 +476,5 @@ fn held(seen: &Sighting, liveness: impl Fn(&Sighting) -> (Holder, Liveness)) -> 
         by,
         celery_retries: word.celery_retries,
         progress: word.progress.clone(),
-    }
-}
-
-impl Word {
-    fn node(&self) -> Option<&Arc<str>> {
-        self.holder.as_ref().map(|holder| &holder.node)
-    }
-
-    /// Whether both are about the same run by the same worker, as far as they tell.
-    fn is_of(&self, other: &Self) -> bool {
-        let is_same = match (&self.holder, &other.holder) {
-            (Some(one), Some(other)) => {
-                let containers = one.container.as_ref().zip(other.container.as_ref());
-                one.node == other.node && containers.is_none_or(|(one, other)| one.id == other.id)
-            }
-            _ => true,
-        };
-        is_same && other.celery_retries <= self.celery_retries
-    }
-}
-
-/// What is new, completed by what the same worker said before.
-fn merged(before: Option<Word>, now: Word) -> Word {
-    let Some(before) = before else { return now };
-    let celery_retries = before.celery_retries.max(now.celery_retries);
-    if !before.is_of(&now) {
-        return Word { celery_retries, ..now };
-    }
-    // A Pod that is leaving the API is not found any more when its worker speaks once more.
-    let names_container = |word: &Word| word.holder.as_ref().is_some_and(|holder| holder.container.is_some());
-    let is_known_better = names_container(&before) && !names_container(&now);
-    Word {
-        holder: if is_known_better { before.holder } else { now.holder.or(before.holder) },
-        said_at: now.said_at.max(before.said_at),
-        started_at: before.started_at.or(now.started_at),
-        celery_retries,
-        progress: now.progress.or(before.progress),
     }
 }

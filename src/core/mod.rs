@@ -13,6 +13,7 @@ pub mod plan;
 pub mod policy;
 pub mod reason;
 pub mod scale;
+pub mod stall;
 pub mod status;
 
 #[cfg(test)]

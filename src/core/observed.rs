@@ -20,10 +20,23 @@ pub struct Observed {
     pub published: Published,
     /// Since when its worker is asked to stop it.
     pub stop_asked_at: Option<Timestamp>,
-    /// Whether the holder's Pod runs nothing that is not to be stopped: then it may be deleted.
-    pub is_pod_free: bool,
+    /// Whether the holder's Pod may be deleted to stop it.
+    pub pod_deletion: PodDeletion,
     /// The attempt in hand, as its pool's Redis and workers show it.
     pub task: Task,
+}
+
+/// Whether the Pod of a worker that does not hear may be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PodDeletion {
+    /// It runs other tasks, there is none, or it was told to go and has long to: no kubelet ends it sooner for being
+    /// asked again (kubernetes/kubernetes#83916).
+    #[default]
+    Useless,
+    /// It runs nothing that is not to be stopped.
+    Fine,
+    /// It is under way.
+    UnderWay,
 }
 
 /// What was published as the attempt in hand. The spec may have changed since.
@@ -123,6 +136,13 @@ pub struct Held {
     pub progress: Option<Progress>,
 }
 
+impl Held {
+    /// Whether nobody who lives has it.
+    pub fn is_lost(&self) -> bool {
+        matches!(self.by, Holding::By(_, Liveness::Dead) | Holding::Nobody)
+    }
+}
+
 /// Who holds a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Holding {
@@ -141,8 +161,16 @@ pub enum Liveness {
     Alive,
     /// Its container has terminated, its Pod object is gone, or its Node is gone or out of service.
     Dead,
-    /// Its Node is not ready: it may still run.
+    /// Its Node does not answer: it may still run.
     Unreachable,
+}
+
+impl Liveness {
+    /// What it comes to in a pool that runs the tasks of unreachable workers again, or waits for them.
+    #[must_use]
+    pub fn in_pool(self, restarts_unreachable: bool) -> Self {
+        if restarts_unreachable && self == Self::Unreachable { Self::Dead } else { self }
+    }
 }
 
 /// How a run ended, by its result document.

@@ -19,11 +19,9 @@ impl InPool<'_> {
         let current = search.marker.unwrap_or(self.id.generation);
         if current < self.id.generation {
             let is_missing = search.denied && search.audits >= AUDITS;
-            return if is_missing {
-                self.behind(in_place_of)
-            } else {
-                self.stopping(search.seen.as_ref(), self.nothing())
-            };
+            // What a dead worker ran need not be stopped, and workers would refuse the next message under a revoked id.
+            let held = search.seen.as_ref().filter(|held| !held.is_lost());
+            return if is_missing { self.behind(in_place_of) } else { self.stopping(held, self.nothing()) };
         }
         if let Some(held) = search.seen.as_ref().filter(|held| held.generation == current) {
             match &held.by {

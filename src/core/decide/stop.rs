@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::super::observed::{Held, Holding, Liveness, Search, Task};
+use super::super::observed::{Held, Holding, Liveness, PodDeletion, Search, Task};
 use super::super::plan::{Effect, Next, Plan};
-use super::super::status::{AttemptOutcome, GaveUp, Phase, Status, TaskError};
+use super::super::status::{AttemptOutcome, GaveUp, Holder, Phase, Status, TaskError};
 use super::{Case, HARD_LIMIT_MARGIN, InPool, later};
 
 /// How often a worker is told again to stop a task.
@@ -70,8 +70,7 @@ impl Case<'_> {
         let waits = matches!(self.seen.task, Task::Queued { .. }).then(|| self.waits_until()).flatten();
         let runs_out = match &self.seen.task {
             Task::Held(held) | Task::Absent(Search { seen: Some(held), .. }) => {
-                let goes_on = !matches!(held.by, Holding::By(_, Liveness::Dead) | Holding::Nobody);
-                self.runs_out_at(held).filter(|_| goes_on)
+                self.runs_out_at(held).filter(|_| !held.is_lost())
             }
             Task::Absent(_) | Task::Unread | Task::Queued { .. } | Task::Withdrawn { .. } | Task::Ended(_) => None,
         };
@@ -111,10 +110,12 @@ impl InPool<'_> {
         }
         // Solo pools and workers on their way out hear nothing.
         match held.map(|held| &held.by) {
-            Some(Holding::By(holder, Liveness::Alive)) if self.seen.is_pod_free && holder.container.is_some() => {
-                let container = holder.container.clone().into_iter();
-                container.fold(plan, |plan, container| plan.first(Effect::DeletePod(container)))
+            Some(Holding::By(Holder { container: Some(container), .. }, Liveness::Alive))
+                if self.seen.pod_deletion == PodDeletion::Fine =>
+            {
+                plan.first(Effect::DeletePod(container.clone()))
             }
+            Some(Holding::By(..)) if self.seen.pod_deletion == PodDeletion::UnderWay => plan,
             Some(_) if self.job.spec.cancel => {
                 let since = plan.status.cancel_unsupported.or(Some(self.now));
                 Plan { status: Status { cancel_unsupported: since, ..plan.status }, ..plan }

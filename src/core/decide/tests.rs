@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::super::check::check as lint;
 use super::super::job::{Job, ObjectKey, Priority, Spec, SpecHash};
 use super::super::observed::{
-    Ended, Ending, Held, Holding, Liveness, Observed, Pool, PoolFacts, Published, Search, Task,
+    Ended, Ending, Held, Holding, Liveness, Observed, PodDeletion, Pool, PoolFacts, Published, Search, Task,
 };
 use super::super::plan::{Effect, Plan};
 use super::super::policy::Overrides;
@@ -61,7 +61,7 @@ fn scene() -> Scene {
     let seen = Observed {
         published: Published::default(),
         stop_asked_at: None,
-        is_pod_free: false,
+        pod_deletion: PodDeletion::Useless,
         pool: Pool::Ready(Arc::new(pool())),
         of: job.attempt_in_hand().task,
         task: never_sent(),

@@ -87,6 +87,25 @@ fn a_result_that_is_heard_counts_at_once_unless_it_may_be_of_an_earlier_delivery
 }
 
 #[test]
+fn a_result_of_what_may_have_been_published_waits_for_its_marker_which_tells_what_ran() {
+    let mut evidence = Evidence::unsent(task());
+    evidence.expect(id(0), at(100));
+    evidence.unread(); // the answer was lost
+    evidence.told(failure());
+    assert_eq!(task_of(&evidence), Task::Unread);
+    let mark = Mark {
+        generation: 0,
+        withdrawn: false,
+        at: at(100),
+        spec: Some(SpecHash([7; 16])),
+        priority: Priority::default(),
+    };
+    evidence.read(Levels { marker: Some(mark), place: Place::Nowhere, document: Some(failure()) });
+    assert!(matches!(task_of(&evidence), Task::Ended(_)));
+    assert_eq!(evidence.publication().spec, Some(SpecHash([7; 16])));
+}
+
+#[test]
 fn audits_denials_and_sightings_belong_to_one_delivery() {
     let mut evidence = published(0);
     evidence.hear(word("a", 101, Some(101)));
@@ -97,6 +116,33 @@ fn audits_denials_and_sightings_belong_to_one_delivery() {
     assert!(matches!(task_of(&evidence), Task::Absent(Search { audits: 3, denied: true, seen: Some(_), .. })));
     evidence.audit(levels(1, Place::Nowhere));
     assert!(matches!(task_of(&evidence), Task::Absent(Search { audits: 0, denied: false, seen: None, .. })));
+}
+
+#[test]
+fn what_is_nowhere_is_missed_when_it_was_published_or_asked_about() {
+    let task = TaskId::derive(uuid::Uuid::from_u128(1), 1);
+    assert_eq!(Evidence::unsent(task).misses(), None, "it was never published");
+    assert_eq!(published(0).misses(), None, "it is queued");
+    let emptied = Levels { marker: None, place: Place::Nowhere, document: None };
+    let mut after_a_restart = Evidence::none(task);
+    for rounds in 1..=2 {
+        after_a_restart.audit(emptied.clone());
+        after_a_restart.answered(false, false);
+        assert_eq!(after_a_restart.misses(), Some(rounds), "somebody may have it and does not answer");
+    }
+    after_a_restart.audit(levels(0, Place::Queued { generation: 0 }));
+    assert_eq!(after_a_restart.misses(), None);
+}
+
+#[test]
+fn a_document_that_is_read_again_and_again_proves_not_that_its_worker_lives() {
+    let mut evidence = published(0);
+    for second in [100, 200, 300] {
+        let document = Some(Document::Running(word("a", second, None)));
+        evidence.audit(Levels { document, ..levels(0, Place::InFlight { generation: 0, received_at: Some(at(50)) }) });
+        evidence.answered(true, false);
+    }
+    assert_eq!((evidence.misses(), evidence.sighting().unwrap().word.said_at), (Some(3), at(100)));
 }
 
 #[test]

@@ -2,20 +2,36 @@
 
 use super::super::job::{Priority, Spec, SpecHash};
 use super::broker::{Data, RESULT_EXPIRES};
+use super::operator::Order;
 use super::rng::Rng;
 use super::say;
 use super::world::{Event, World};
 
 /// Faults happen only this early, so that every world can come to rest.
 pub const CHAOS_ENDS: i64 = 60_000;
+
+/// Which workers there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Fleet {
+    #[default]
+    Stock,
+    Leased,
+    Mixed,
+}
+
 /// What may go wrong in this world.
 #[expect(clippy::struct_excessive_bools, reason = "each kind of fault is there or not")]
 #[derive(Debug, Clone, Default)]
 pub struct Chaos {
+    pub fleet: Fleet,
+    /// In so many looks of a thousand Redis is read anew; otherwise an operator goes by what it knows.
+    pub fresh: u64,
     /// Operators die between any two steps.
     pub crashes: bool,
     /// Operators stop for longer than the Lease lives, between any two steps, and go on as if nothing had happened.
     pub pauses: bool,
+    /// The API server is slow: seconds pass between a decision and what is done.
+    pub sluggish: bool,
     /// Nobody operates for longer than results are kept.
     pub blackouts: bool,
     /// Hints and events get lost, and the watch is slow.
@@ -43,21 +59,29 @@ pub struct Chaos {
 impl Chaos {
     /// Some kinds of faults together, and most worlds without most of them.
     pub fn seeded(rng: &mut Rng) -> Self {
+        let fleet = rng.one_of(&[Fleet::Stock, Fleet::Stock, Fleet::Leased, Fleet::Mixed]);
+        let fresh = rng.one_of(&[0, 0, 100, 700]);
         let mut maybe = |chance| rng.per_mille(chance);
+        let (kills, failovers) = (maybe(400), maybe(200));
         Self {
+            fleet,
+            fresh,
             crashes: maybe(400),
             pauses: maybe(350),
+            sluggish: maybe(400),
             blackouts: maybe(60),
             deafness: maybe(400),
-            kills: maybe(400),
+            kills,
             drains: maybe(300),
-            blips: maybe(200),
+            // Who has a copy when its first worker dies is a case of its own.
+            blips: maybe(if kills { 400 } else { 200 }),
             early_ack: maybe(200),
             silence: maybe(300),
             flushes: maybe(200),
-            failovers: maybe(200),
+            failovers,
             outages: maybe(200),
-            people: maybe(400),
+            // A job that is cancelled after Redis went back is a case of its own.
+            people: maybe(if failovers { 800 } else { 400 }),
         }
     }
 }
@@ -69,6 +93,7 @@ impl World {
             (self.chaos.kills, Event::Delete, 3),
             (self.chaos.drains, Event::Drain, 4),
             (self.chaos.blips, Event::Blip, 4),
+            (self.chaos.blips && self.chaos.kills, Event::Falter, 4),
             (self.chaos.flushes, Event::Flush, 4),
             (self.chaos.failovers, Event::Replica, 3),
             (self.chaos.outages, Event::RedisGoes, 2),
@@ -85,10 +110,14 @@ impl World {
         }
     }
 
+    /// Does something to a worker, most often to one that has something to lose.
     pub fn with_some_pod(&mut self, fault: fn(&mut Self, usize)) {
-        let up: Vec<usize> = (0..self.pods.len()).filter(|pod| self.pods[*pod].up).collect();
-        if !up.is_empty() {
-            let pod = self.rng.one_of(&up);
+        let all = || (0..self.pods.len()).filter(|pod| self.pods[*pod].up);
+        let busy: Vec<usize> = all().filter(|pod| !self.pods[*pod].copies.is_empty()).collect();
+        let up: Vec<usize> = all().collect();
+        let from = if busy.is_empty() || self.rng.per_mille(300) { up } else { busy };
+        if !from.is_empty() {
+            let pod = self.rng.one_of(&from);
             fault(self, pod);
         }
     }
@@ -108,12 +137,13 @@ impl World {
 
     pub fn flush(&mut self) {
         say!(self, "FLUSHALL");
-        self.broker.flush();
+        self.broker.become_as(Data::default());
+        self.reconnect_operators(false);
     }
 
     /// A replica is cut off now, and takes over later.
     pub fn replica(&mut self) {
-        let data = self.broker.data();
+        let data = self.broker.data.clone();
         let at = self.now;
         self.after(20, 30_000, Event::Failover { at, data: Box::new(data) });
     }
@@ -121,12 +151,27 @@ impl World {
     pub fn failover(&mut self, at: i64, data: Data) {
         say!(self, "Redis is again as it was at {at} ms");
         self.broker.become_as(data);
+        self.broker.ledger.went_back = true;
+        if self.chaos.people && self.rng.per_mille(500) {
+            self.after(10, 3_000, Event::Person);
+        }
+        self.reconnect();
+    }
+
+    /// Every connection was lost: that of workers is made again at once, operators take a moment.
+    fn reconnect(&mut self) {
         for pod in 0..self.pods.len() {
             self.blip(pod);
         }
         self.wake_workers();
+        self.reconnect_operators(true);
+    }
+
+    /// Leaders find out that Redis is not what it was. Until they do, the fence may be lower than it was.
+    fn reconnect_operators(&mut self, was_cut_off: bool) {
         for operator in 0..self.operators.len() {
-            self.renewed_redis(operator);
+            self.operators[operator].connected &= !was_cut_off;
+            self.order_after(operator, 10, 2_000, Order::Reconnect { was_cut_off });
         }
     }
 
@@ -134,6 +179,9 @@ impl World {
         if !self.broker.down {
             say!(self, "Redis goes away");
             self.broker.down = true;
+            for operator in &mut self.operators {
+                operator.connected = false;
+            }
             self.after(500, 20_000, Event::RedisComes);
         }
     }
@@ -141,10 +189,8 @@ impl World {
     pub fn redis_comes(&mut self) {
         say!(self, "Redis is back");
         self.broker.down = false;
-        for pod in 0..self.pods.len() {
-            self.blip(pod);
-        }
-        self.wake_workers();
+        self.broker.ledger.down_at = Some(self.now);
+        self.reconnect();
     }
 
     pub fn blackout(&mut self) {
@@ -169,7 +215,11 @@ impl World {
 
     pub fn edit(&mut self, job: usize, how: &str, change: impl FnOnce(&mut Spec)) {
         say!(self, "job-{job} is {how} by a person");
+        let was = self.api.jobs[job].job.clone();
         self.api.edit(job, change);
-        self.tell_watchers(job);
+        // Nobody watches a job that has ended.
+        if !was.status.phase.is_terminal() {
+            self.tell_watchers(job, &was);
+        }
     }
 }

@@ -1,17 +1,22 @@
-//! A small world around `decide`: API server, Redis, stock workers and two operators, all of which fail in every way
-//! that the design allows for, in an order that a seed determines.
+//! A small world around `decide`: API server, Redis, workers with and without leases, and two operators, all of which fail
+//! in every way that the design allows for, in an order that a seed determines.
 //!
 //! `SIM_SEED=17 cargo test --lib sim` tells the story of one seed, `SIM_SEEDS=100000` tries so many.
 
+mod act;
 mod apiserver;
 mod broker;
 mod chaos;
+mod ills;
 mod observe;
 mod operator;
 mod pass;
 mod rng;
+mod run;
+mod scripts;
 mod story;
 mod verdict;
+mod watch;
 mod worker;
 mod world;
 
@@ -42,7 +47,7 @@ fn millis(at: Timestamp) -> i64 {
     at.as_millisecond() - 1_767_225_600_000
 }
 
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 5_000;
 
 #[test]
 fn every_job_ends_once_as_declared_whatever_fails() {
@@ -100,6 +105,18 @@ const MUST_HAPPEN: &[&str] = &[
     "ends: QueueTimeout",
     "delete Pod",
     "retire",
+    "refused: its result is there",
+    "refused: it is queued",
+    "sent again",
+    "answer lost",
+    "write unanswered",
+    "watch broken",
+    "left the watch",
+    "put aside",
+    "copy dropped",
+    "lease lost",
+    "two runs between leases",
+    "published once more after a flush",
 ];
 
 type Failed = Vec<(u64, Vec<String>)>;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::super::evidence::{Document, Evidence, LastRun, Levels, Mark, Place, Sighting, Word};
 use super::super::job::{Job, TaskId};
-use super::super::observed::{Held, Holding, Liveness, Observed, Pool, Published, Task};
+use super::super::observed::{Liveness, Observed, PodDeletion, Pool, Published, Task};
 use super::super::status::{Holder, PoolProblem, PoolProblemKind};
 use super::at;
 use super::broker::{self, RESULT_EXPIRES, Sight};
@@ -15,6 +15,8 @@ use super::worker::Pod;
 use super::world::World;
 
 pub const AUDIT_EVERY: i64 = 20_000;
+/// How soon a message that was not found is looked for again.
+const AUDIT_AGAIN: i64 = 3_000;
 
 /// A Pod as the watch had it when a pass began.
 #[derive(Debug, Clone, Copy)]
@@ -49,36 +51,51 @@ impl World {
             detail: "Redis cannot be reached".into(),
         });
         let of = is.attempt_in_hand().task;
-        if self.broker.down {
+        if self.broker.down || !self.operators[operator].connected {
             return Observed {
                 pool: Pool::Unusable(DOWN.clone()),
                 of,
                 published: Published::default(),
                 stop_asked_at: None,
-                is_pod_free: false,
+                pod_deletion: PodDeletion::Useless,
                 task: Task::Unread,
             };
         }
         self.note_blindness(operator);
-        // As a rule the operator goes by what it read before: levels are read per pool and once in a while. A loss is
-        // only believed of what was read after it was heard of: what the worker stored last must be seen.
-        let is_fresh = self.rng.per_mille(700);
+        // As a rule the operator goes by what it read before: levels are read per pool and once in a while. Before a death
+        // is believed, what the worker stored last is read, but not where the message is.
+        let is_fresh = self.rng.per_mille(self.chaos.fresh);
         let notes = self.operators[operator].evidence(job, of);
         notes.recall(&is.status);
         if is_fresh {
             notes.unread();
         }
         let mut seen = self.understand(operator, job, pods);
-        if seen == Task::Unread || is_loss(&seen) {
+        if seen == Task::Unread {
             let levels = self.levels(of);
             self.operators[operator].evidence(job, of).read(levels);
             seen = self.understand(operator, job, pods);
         }
+        if self.operators[operator].evidence(job, of).must_check(&seen) {
+            self.check_death(operator, job, of);
+            seen = self.understand(operator, job, pods);
+        }
         let notes = self.operators[operator].evidence(job, of);
         let (published, stop_asked_at) = (notes.publication(), notes.stop_asked_at());
-        let is_pod_free = self.is_pod_free(operator, job);
+        let pod_deletion = self.pod_deletion(operator, job);
         let pool = Pool::Ready(Arc::clone(&self.facts));
-        Observed { pool, of, published, stop_asked_at, is_pod_free, task: seen }
+        Observed { pool, of, published, stop_asked_at, pod_deletion, task: seen }
+    }
+
+    /// The holder is dead: what it stored last is read. Where it had not begun, only an audit can tell where the message is.
+    fn check_death(&mut self, operator: usize, job: usize, of: TaskId) {
+        let said = self.broker.document(of).map(|document| self.told(document));
+        let notes = self.operators[operator].evidence(job, of);
+        let has_begun = notes.sighting().is_some_and(|seen| seen.word.started_at.is_some());
+        notes.death_checked(said);
+        if !has_begun {
+            self.plan_audit(operator, 10);
+        }
     }
 
     /// What is known, with what the Pods say.
@@ -151,9 +168,8 @@ impl World {
 
     /// The first half of an audit: looks for every message, and keeps what is in good hands from being put back.
     pub fn audit(&mut self, operator: usize) {
-        self.order(operator, AUDIT_EVERY, Order::Audit);
-        let Some(epoch) = self.operators[operator].epoch else { return };
-        if self.broker.down {
+        self.plan_audit(operator, AUDIT_EVERY);
+        if self.broker.down || !self.operators[operator].connected {
             return;
         }
         self.note_blindness(operator);
@@ -165,7 +181,7 @@ impl World {
             if let Place::InFlight { generation, .. } = levels.place
                 && self.operators[operator].notes.get(&job).is_some_and(|notes| self.is_in_good_hands(notes))
             {
-                self.broker.renew(epoch, (task, generation));
+                self.broker.renew((task, generation));
             }
             self.operators[operator].evidence(job, task).audit(levels);
         }
@@ -173,10 +189,13 @@ impl World {
         self.order_after(operator, 50, 500, Order::Inspect);
     }
 
-    /// Whether the Pod of the job's worker runs one task at a time, as far as the pool's settings tell.
-    fn is_pod_free(&self, operator: usize, job: usize) -> bool {
+    /// Whether the Pod of the job's worker runs one task at a time, as far as the pool's settings tell, and stays.
+    fn pod_deletion(&self, operator: usize, job: usize) -> PodDeletion {
         let holder = self.operators[operator].notes.get(&job).and_then(Evidence::holder);
-        holder.is_some_and(|holder| self.pods[pod_of(holder)].concurrency == 1)
+        match holder.map(|holder| &self.pods[pod_of(holder)]) {
+            Some(pod) if pod.concurrency == 1 && !pod.draining => PodDeletion::Fine,
+            Some(_) | None => PodDeletion::Useless,
+        }
     }
 
     fn is_in_good_hands(&self, notes: &Evidence) -> bool {
@@ -224,6 +243,9 @@ impl World {
             // What this audit found is acted on only now; what the one before found, has been.
             self.api.lease.audited_at = self.now - AUDIT_EVERY;
         }
+        if self.operators[operator].notes.values().any(|it: &Evidence| it.misses().is_some()) {
+            self.plan_audit(operator, AUDIT_AGAIN);
+        }
         self.look_at_all(operator, 0, 10);
     }
 }
@@ -231,13 +253,4 @@ impl World {
 /// Which Pod that is.
 fn pod_of(holder: &Holder) -> usize {
     holder.node.strip_prefix("crew@worker-").unwrap().parse().unwrap()
-}
-
-fn is_loss(task: &Task) -> bool {
-    let is_dead = |held: &Held| matches!(held.by, Holding::By(_, Liveness::Dead) | Holding::Nobody);
-    match task {
-        Task::Held(held) => is_dead(held),
-        Task::Absent(search) => search.denied || search.seen.as_ref().is_some_and(is_dead),
-        Task::Unread | Task::Queued { .. } | Task::Withdrawn { .. } | Task::Ended(_) => false,
-    }
 }

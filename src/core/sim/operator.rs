@@ -7,10 +7,13 @@ use super::super::job::{Job, TaskId};
 use super::broker::Message;
 use super::pass::Pass;
 use super::say;
+use super::scripts::Reply;
 use super::world::{Event, World};
 
 const LEASE: i64 = 10_000;
 const TICK: i64 = 2_000;
+/// A claim that was not renewed for so long is not acted on.
+const STALE_CLAIM: i64 = 5_500;
 
 /// One of the two processes.
 #[derive(Debug, Default)]
@@ -22,6 +25,10 @@ pub struct Operator {
     pub paused_until: i64,
     /// The fencing epoch, while it believes that it leads.
     pub epoch: Option<u64>,
+    /// When it last renewed its claim on the Lease.
+    renewed_at: i64,
+    /// Whether it has a connection to Redis, over which it has raised the fence.
+    pub connected: bool,
     /// Unfinished jobs as its watch and its own writes have them.
     pub cache: BTreeMap<usize, (u64, Job)>,
     pub notes: BTreeMap<usize, Evidence>,
@@ -30,6 +37,16 @@ pub struct Operator {
     pub passes: BTreeMap<usize, Pass>,
     /// Jobs that a hint came for during their pass.
     pub again: BTreeSet<usize>,
+    /// Jobs whose end is being written: that they leave the watch is no news.
+    pub closing: BTreeSet<usize>,
+    /// Jobs that it has seen as they were created, and nothing since: their first message needs no live look.
+    pub fresh: BTreeSet<usize>,
+    /// Jobs that it knows to have ended: what the watch still says of them is old.
+    pub ended: BTreeSet<usize>,
+    /// When its watch delivers what it has to deliver till now: in order.
+    pub watched_until: i64,
+    /// How many audits were planned: only the last of them takes place.
+    audits: u32,
 }
 
 /// What an operator does next.
@@ -37,8 +54,8 @@ pub struct Operator {
 pub enum Order {
     /// Renews the Lease, or tries to get it.
     Tick,
-    /// Begins an audit.
-    Audit,
+    /// Begins an audit, unless another one was planned since.
+    Audit { number: u32 },
     /// Ends an audit.
     Inspect,
     /// Begins a pass over a job.
@@ -47,6 +64,14 @@ pub enum Order {
     Step { job: usize },
     /// The watch says what the job is.
     Watch { job: usize, version: u64, is: Box<Job> },
+    /// The watch says that the job was deleted, with its old content: it does not meet the selector any more.
+    Left { job: usize, was: Box<Job> },
+    /// The answer to a GET of the job comes.
+    Live { job: usize },
+    /// The watch was broken, and everything is listed again.
+    List,
+    /// Redis is connected again, or found not to be what it was.
+    Reconnect { was_cut_off: bool },
     /// A worker's event.
     Hear(Heard),
     /// A result document, as it was when it was stored.
@@ -78,13 +103,23 @@ impl World {
             Order::Tick => self.tick(operator),
             Order::Step { job } => self.proceed(operator, job),
             _ if it.epoch.is_none() => {}
-            Order::Audit => self.audit(operator),
+            Order::Audit { number } if number != it.audits => {}
+            Order::Audit { .. } => self.audit(operator),
             Order::Inspect => self.inspect(operator),
             Order::Look { job } => self.look(operator, job),
             Order::Watch { job, version, is } => self.watched(operator, job, version, *is),
+            Order::Left { job, was } => self.left(operator, job, &was),
+            Order::Live { job } => self.read_live(operator, job),
+            Order::List => self.listed(operator),
+            Order::Reconnect { was_cut_off } => self.reconnected(operator, was_cut_off),
             Order::Hear(heard) => self.heard(operator, &heard),
             Order::Told { job, task, document } => self.told_of(operator, job, task, *document),
         }
+    }
+
+    /// Whether its claim on the Lease is fresh enough to act on: after a pause it is not.
+    pub fn may_act(&self, operator: usize) -> bool {
+        self.now < self.operators[operator].renewed_at + STALE_CLAIM
     }
 
     /// Orders an operator to do something so many milliseconds from now.
@@ -124,6 +159,7 @@ impl World {
         if let Some(epoch) = self.operators[operator].epoch {
             if lease.transitions == epoch {
                 lease.renewed_at = self.now;
+                self.operators[operator].renewed_at = self.now;
             } else {
                 self.step_down(operator);
             }
@@ -140,15 +176,24 @@ impl World {
     fn lead(&mut self, operator: usize, epoch: u64, read_at: i64) {
         say!(self, "operator {operator} leads, epoch {epoch}");
         // The fence goes up before anything is read: what the last leader does from now on is refused, not overlooked.
-        self.broker.admit(epoch);
+        let admitted = self.broker.admit(epoch);
         let unfinished = self.api.jobs.iter().enumerate().filter(|(_, stored)| !stored.job.status.phase.is_terminal());
         let cache = unfinished.map(|(number, stored)| (number, (stored.version, stored.job.clone()))).collect();
         let it = &mut self.operators[operator];
         it.epoch = Some(epoch);
+        it.renewed_at = self.now;
+        it.connected = admitted == Reply::Done;
         it.read_at = read_at;
         it.cache = cache;
         self.look_at_all(operator, 1, 100);
-        self.order(operator, 200, Order::Audit);
+        self.plan_audit(operator, 200);
+    }
+
+    /// Plans the next audit, in place of the one that was planned.
+    pub fn plan_audit(&mut self, operator: usize, wait: i64) {
+        self.operators[operator].audits += 1;
+        let number = self.operators[operator].audits;
+        self.order(operator, wait, Order::Audit { number });
     }
 
     pub fn step_down(&mut self, operator: usize) {
@@ -159,19 +204,26 @@ impl World {
         self.order(operator, TICK, Order::Tick);
     }
 
-    /// The connection was lost, and the Redis behind the next one is not what it was: everything is read again.
-    pub fn renewed_redis(&mut self, operator: usize) {
+    /// The fence goes up again. Where the connection was lost, what happened in between is not known: all is read again.
+    fn reconnected(&mut self, operator: usize, was_cut_off: bool) {
         let Some(epoch) = self.operators[operator].epoch else { return };
-        self.broker.admit(epoch);
-        for notes in self.operators[operator].notes.values_mut() {
-            notes.unread();
+        match self.broker.admit(epoch) {
+            Reply::Fenced => return self.step_down(operator),
+            Reply::Down => return,
+            Reply::Done | Reply::Refused | Reply::Lost => self.operators[operator].connected = true,
         }
-        self.order_after(operator, 100, 3_000, Order::Audit);
+        if was_cut_off {
+            for notes in self.operators[operator].notes.values_mut() {
+                notes.unread_if_published();
+            }
+        }
+        let wait = self.rng.between(100, 1_000);
+        self.plan_audit(operator, wait);
     }
 
     // === hints ===
 
-    fn leaders(&self) -> impl Iterator<Item = usize> + use<> {
+    pub fn leaders(&self) -> impl Iterator<Item = usize> + use<> {
         let leads: Vec<bool> = self.operators.iter().map(|it| it.epoch.is_some()).collect();
         leads.into_iter().enumerate().filter(|(_, leads)| *leads).map(|(operator, _)| operator)
     }
@@ -213,37 +265,10 @@ impl World {
         }
     }
 
-    /// The watch on jobs.
-    pub fn tell_watchers(&mut self, job: usize) {
-        let latest = if self.chaos.deafness { 4_000 } else { 50 };
-        for operator in self.leaders() {
-            let stored = &self.api.jobs[job];
-            let (version, is) = (stored.version, Box::new(stored.job.clone()));
-            self.order_after(operator, 1, latest, Order::Watch { job, version, is });
-        }
-    }
-
     pub fn look_at_all(&mut self, operator: usize, earliest: i64, latest: i64) {
         let jobs: Vec<usize> = self.operators[operator].cache.keys().copied().collect();
         for job in jobs {
             self.order_after(operator, earliest, latest, Order::Look { job });
-        }
-    }
-
-    fn watched(&mut self, operator: usize, job: usize, version: u64, is: Job) {
-        let it = &mut self.operators[operator];
-        if it.cache.get(&job).is_none_or(|(known, _)| *known >= version) {
-            return; // older than our own last write, or ended
-        }
-        if is.status.phase.is_terminal() {
-            it.cache.remove(&job);
-            it.notes.remove(&job);
-        } else {
-            if it.cache.get(&job).is_some_and(|(_, known)| known.status != is.status) {
-                it.evidence(job, is.attempt_in_hand().task).unread();
-            }
-            it.cache.insert(job, (version, is));
-            self.look(operator, job);
         }
     }
 

@@ -1,44 +1,190 @@
 //! What is promised, and whether this world kept it.
 
+use super::super::job::TaskId;
+use super::super::observed::Ending;
+use super::super::plan::{Effect, InPlaceOf};
 use super::super::status::{AttemptOutcome, GaveUp, Phase, Why};
-use super::broker::Message;
-use super::chaos::Chaos;
+use super::broker::{Document, LEASE_EXPIRES, Message, RESULT_EXPIRES};
+use super::chaos::{Chaos, Fleet};
 use super::observe::AUDIT_EVERY;
-use super::worker::{Outcome, Run};
+use super::run::RENEW_EVERY;
+use super::worker::{Copy, Outcome, Run};
 use super::world::World;
 
-impl World {
-    /// Whether this job may run more than once: Celery put back a message whose run had begun, Redis was emptied under
-    /// the workers, the job itself asks for another run when the end of one cannot be known, or a worker died between
-    /// storing a result and acknowledging while nobody was there to read it before it expired.
-    fn is_excused(&self, job: usize) -> bool {
-        let history = &self.api.jobs[job].job.status.history;
-        self.broker.flushes > 0
-            || history.iter().any(|past| past.outcome == AttemptOutcome::Unknown)
-            || self.runs.iter().filter(|run| run.job == job).any(|run| {
-                self.broker.put_back.contains(&run.tag.0) || self.chaos.blackouts && run.succeeded && !run.acked
-            })
+/// What there was of an attempt just before something was published.
+pub struct Scene {
+    publications: u32,
+    is_queued: bool,
+    ended: Option<Ending>,
+}
+
+impl Scene {
+    pub fn is_over(&self) -> bool {
+        self.ended.is_some()
     }
 
-    /// A run is about to begin.
-    pub fn judge_run(&mut self, message: Message) {
-        let job = message.job;
-        if self.is_excused(job) || self.broker.put_back.contains(&message.id.task) {
-            return;
-        }
-        let name = self.name_of(message);
-        if self.runs.iter().any(|run| run.job == job && run.spec != message.spec) {
-            self.broken.push(format!("{name} runs something else than job-{job} has run before"));
-        }
-        let mut earlier = self.runs.iter().filter(|run| run.job == job);
-        if earlier.clone().any(|run| !run.over) {
-            self.broken.push(format!("{name} begins while another run of job-{job} goes on"));
-        } else if earlier.any(|run| run.succeeded) {
-            self.broken.push(format!("{name} begins although a run of job-{job} has succeeded"));
-        } else if self.api.jobs[job].job.status.phase.is_terminal() {
-            self.broken.push(format!("{name} begins although job-{job} has ended"));
+    pub fn is_queued(&self) -> bool {
+        self.is_queued
+    }
+}
+
+impl World {
+    /// Whether it cannot be known how often this job runs: Redis forgot what it knew, two workers had its lease because
+    /// Redis could not be asked, the job itself asks for another run when the end of one cannot be known, or a worker died
+    /// between storing a result and acknowledging while nobody was there to read it before it expired.
+    fn is_doubtful(&self, job: usize) -> bool {
+        self.broker.ledger.forgot_at.is_some()
+            || self.doubled.contains(&job)
+            || self.is_unknown(job)
+            || self.chaos.blackouts && self.runs.iter().any(|run| run.job == job && run.succeeded)
+    }
+
+    /// Whether it may be with two workers: that too, or Celery put back a message whose run had begun.
+    fn is_excused(&self, job: usize) -> bool {
+        self.is_doubtful(job) || self.runs.iter().any(|run| run.job == job && self.is_put_back(run.tag.0))
+    }
+
+    /// Whether it may run when it should not. Where every worker asks for a lease, a message that was put back is no excuse.
+    fn may_run_twice(&self, message: Message) -> bool {
+        let is_guarded = self.chaos.fleet == Fleet::Leased;
+        self.is_doubtful(message.job)
+            || !is_guarded && (self.is_excused(message.job) || self.is_put_back(message.id.task))
+    }
+
+    /// Whether it may still be there when its job has ended. Who had it has died and the job was given up for that; that
+    /// somebody else had it by then, because it was put back, the operator may not have heard.
+    fn is_left_over(&self, message: Message) -> bool {
+        self.is_excused(message.job) || self.is_put_back(message.id.task)
+    }
+
+    fn is_put_back(&self, task: TaskId) -> bool {
+        self.broker.ledger.put_back.contains(&task)
+    }
+
+    /// Whether the end of a run could not be known, and the job asks for another one then.
+    fn is_unknown(&self, job: usize) -> bool {
+        let history = &self.api.jobs[job].job.status.history;
+        history.iter().any(|past| past.outcome == AttemptOutcome::Unknown)
+    }
+
+    // === publications ===
+
+    pub fn scene(&self, task: TaskId) -> Scene {
+        let ended = match self.broker.document(task) {
+            Some(Document::Ended { how, .. }) => Some(how.clone()),
+            Some(Document::Started { .. }) | None => None,
+        };
+        Scene {
+            publications: self.broker.ledger.publications,
+            is_queued: self.broker.data.queue.iter().any(|message| message.id.task == task),
+            ended,
         }
     }
+
+    /// Something may have been published: no message of the same attempt may wait, none may be with a living worker, and
+    /// the attempt may not be over.
+    pub fn judge_publication(&mut self, job: usize, effect: &Effect, before: &Scene) {
+        if self.broker.ledger.publications == before.publications {
+            return;
+        }
+        let Some(id) = effect.publication().map(|message| message.id) else { return };
+        let task = id.task;
+        let is_of_failure = matches!(effect, Effect::Requeue { in_place_of: InPlaceOf::Ended(_), .. });
+        let clears = matches!(effect, Effect::Requeue { clear_result: true, .. });
+        let is_missed = matches!(effect, Effect::Requeue { in_place_of: InPlaceOf::Nowhere(_), .. });
+        let (put_back, went_back) = (self.is_put_back(task), self.broker.ledger.went_back);
+        let is_doubled = self.doubled.contains(&job);
+        let complaint = match &before.ended {
+            // A failure of a copy, made by Celery itself or by a Redis that went back, is taken for the queued message's:
+            // nothing tells them apart. Nor does a script look through queues: one that is sent when Redis went back after
+            // the decision does not see what is there again.
+            _ if before.is_queued
+                && !(is_of_failure && (put_back || went_back || is_doubled))
+                && !(is_missed && went_back) =>
+            {
+                Some("while another one is queued")
+            }
+            Some(Ending::Failed(_) | Ending::ChildLost(_)) if clears => None,
+            Some(_) => Some("although its result is there"),
+            None if !put_back && !went_back && !is_doubled && self.is_with_living_worker(task) => {
+                // A leader published just this and did not live to record it, and then Redis was emptied: nobody can tell.
+                let is_unknown = self.broker.ledger.was_published_before_it_forgot((task, id.generation));
+                if is_unknown {
+                    self.doubled.insert(job);
+                    self.count("published once more after a flush");
+                }
+                (!is_unknown).then_some("while a living worker has it")
+            }
+            None => None,
+        };
+        if let Some(complaint) = complaint {
+            self.broken.push(format!("job-{job}: {effect} was published {complaint}"));
+        }
+    }
+
+    /// Whether a worker that lives has a message of this attempt, and has not ended its run.
+    fn is_with_living_worker(&self, task: TaskId) -> bool {
+        let is_alive = |copy: &Copy| copy.message.id.task == task && copy.run.is_none_or(|run| !self.runs[run].over);
+        self.pods.iter().any(|pod| {
+            pod.up && (pod.copies.iter().any(is_alive) || pod.in_hand.is_some_and(|message| message.id.task == task))
+        })
+    }
+
+    // === runs ===
+
+    /// A run is about to begin.
+    pub fn judge_run(&mut self, message: Message, leased: bool) {
+        let job = message.job;
+        let name = self.name_of(message);
+        let earlier = || self.runs.iter().filter(move |run| run.job == job);
+        let complaint = if earlier().any(|run| !run.over && !self.may_run_beside(run, message, leased)) {
+            "begins while another run goes on"
+        } else if earlier().any(|run| run.succeeded && !self.may_run_after(run, message, leased)) {
+            "begins although a run has succeeded"
+        } else if self.api.jobs[job].job.status.phase.is_terminal() && !self.is_left_over(message) {
+            "begins although its job has ended"
+        } else if !self.may_run_twice(message) && earlier().any(|run| run.spec != message.spec) {
+            "runs something else than its job has run before"
+        } else {
+            let is_beside = earlier().any(|run| !run.over && run.tag.0 == message.id.task && run.leased);
+            if leased && is_beside {
+                self.doubled.insert(job);
+                self.count("two runs between leases");
+            }
+            return;
+        };
+        self.broken.push(format!("job-{job}: {name} {complaint}"));
+    }
+
+    /// Whether the design lets a message begin while this run goes on. No lease holds apart what is no attempt of the same
+    /// task, and nobody whose worker asks for none.
+    fn may_run_beside(&self, run: &Run, message: Message, leased: bool) -> bool {
+        let is_same = run.tag.0 == message.id.task;
+        if run.leased && leased && is_same {
+            return self.may_lack_its_lease() || self.doubled.contains(&run.job);
+        }
+        self.may_run_twice(message)
+    }
+
+    /// Whether the lease of a run that goes on can be somebody else's now. It is renewed again soon after Redis can be
+    /// asked; where Redis went back to a lease of somebody else, as soon as that has run out.
+    fn may_lack_its_lease(&self) -> bool {
+        let is_since = |at: Option<i64>, patience| at.is_some_and(|at| self.now <= at + patience);
+        let others = if self.broker.ledger.went_back { LEASE_EXPIRES } else { 0 };
+        is_since(self.broker.ledger.down_at, RENEW_EVERY)
+            || is_since(self.broker.ledger.forgot_at, RENEW_EVERY + others)
+    }
+
+    /// Whether the design lets a message begin after this run has succeeded. Who has a lease looks for a result first.
+    fn may_run_after(&self, run: &Run, message: Message, leased: bool) -> bool {
+        let stored_at = run.stored_at.unwrap_or(run.began_at);
+        let is_result_gone =
+            self.broker.ledger.has_forgotten_since(stored_at) || stored_at + RESULT_EXPIRES <= self.now;
+        let is_same = run.tag.0 == message.id.task;
+        is_result_gone || !(leased && is_same) && self.may_run_twice(message)
+    }
+
+    // === the end ===
 
     /// A status was written.
     pub fn judge_record(&mut self, job: usize) {
@@ -86,19 +232,17 @@ impl World {
             }
             let runs = self.runs.iter().filter(|run| run.job == number).count();
             let status = &stored.job.status;
-            let waited_in_vain = usize::from(matches!(status.why, Why::GaveUp(GaveUp::QueueTimeout)));
+            let in_vain = matches!(status.why, Why::GaveUp(GaveUp::QueueTimeout | GaveUp::DeadlineExceeded));
+            let waited_in_vain = usize::from(in_vain);
             let deliveries = runs.max(1) + status.worker_losses as usize + waited_in_vain;
             if self.is_calm() && stored.writes as usize > 3 * deliveries {
                 broken.push(format!("job-{number} cost {} status writes for {runs} runs", stored.writes));
             }
         }
-        for ((tag, _), times) in &self.broker.published {
+        for ((tag, _), times) in &self.broker.ledger.published {
             if *times > 1 {
                 broken.push(format!("{}#{} was published {times} times", self.task_name(tag.0), tag.1));
             }
-        }
-        for (task, generation) in &self.broker.doubled {
-            broken.push(format!("{}#{generation} was published while another was queued", self.task_name(*task)));
         }
         if self.at_rest {
             broken.extend(self.leftovers());
@@ -111,6 +255,7 @@ impl World {
         let Chaos {
             crashes,
             pauses,
+            sluggish,
             blackouts,
             kills,
             drains,
@@ -122,9 +267,12 @@ impl World {
             people,
             deafness: _,
             silence: _,
+            fleet: _,
+            fresh: _,
         } = self.chaos;
         !(crashes
             || pauses
+            || sluggish
             || blackouts
             || kills
             || drains
@@ -138,12 +286,15 @@ impl World {
 
     fn leftovers(&self) -> Vec<String> {
         let mut left = Vec::new();
-        if !self.broker.queue.is_empty() {
-            left.push(format!("left in the queue: {:?}", self.broker.queue));
+        if !self.broker.data.queue.is_empty() {
+            left.push(format!("left in the queue: {:?}", self.broker.data.queue));
         }
-        let unowned = self.broker.unacked.values().filter(|entry| !self.is_excused(entry.message.job));
+        let unowned = self.broker.data.unacked.values().filter(|entry| !self.is_excused(entry.message.job));
         left.extend(unowned.map(|entry| format!("left in flight: {}", self.name_of(entry.message))));
-        left.extend(self.broker.markers.keys().map(|task| format!("marker left: {}", self.task_name(*task))));
+        for (number, operator) in self.operators.iter().enumerate().filter(|(_, it)| it.epoch.is_some()) {
+            left.extend(operator.cache.keys().map(|job| format!("operator {number} still follows job-{job}")));
+        }
+        left.extend(self.broker.data.markers.keys().map(|task| format!("marker left: {}", self.task_name(*task))));
         left
     }
 
@@ -153,7 +304,7 @@ impl World {
         let runs = || self.runs.iter().filter(move |run| run.job == job);
         let count = |test: fn(&Run) -> bool| runs().filter(|run| test(run)).count();
         let policy = is.spec.overrides.as_deref();
-        let results_may_be_lost = self.broker.flushes > 0
+        let results_may_be_lost = self.broker.ledger.forgot_at.is_some()
             || self.chaos.early_ack
             || self.chaos.blackouts
             || self.chaos.outages
@@ -175,15 +326,23 @@ impl World {
                     let losses = policy.and_then(|policy| policy.max_worker_losses).unwrap_or(3);
                     is.status.worker_losses > losses
                 }
-                GaveUp::MessageLost => self.chaos.kills || self.chaos.blips || self.chaos.outages,
+                // Who acknowledges early, says nothing and dies leaves no more behind than a lost message does.
+                GaveUp::MessageLost => {
+                    let Chaos { kills, blips, outages, early_ack, .. } = self.chaos;
+                    kills || blips || outages || early_ack
+                }
                 // A copy that was put back and acknowledged took the entry of the run with it, and then that worker died.
                 GaveUp::NoResult => results_may_be_lost || self.chaos.kills && self.chaos.blips,
                 GaveUp::ResultExpired => results_may_be_lost,
                 GaveUp::SpecChanged => is.spec.hash != super::super::job::SpecHash([0; 16]),
                 GaveUp::DeadlineExceeded => policy.is_some_and(|policy| policy.total.is_some()),
                 GaveUp::QueueTimeout => policy.is_some_and(|policy| policy.queue.is_some()),
-                // Stopped at a deadline by a leader that did not live to record even when the job was published.
-                GaveUp::Revoked => self.broker.flushes > 0 && policy.is_some_and(|policy| policy.total.is_some()),
+                // Stopped at a deadline by a leader that did not live to record even when the job was published, or for its
+                // hard limit before Redis went back: workers refuse what is published under that id once more.
+                GaveUp::Revoked => {
+                    let has_deadline = policy.is_some_and(|policy| policy.total.is_some());
+                    self.broker.ledger.forgot_at.is_some() && (has_deadline || self.chaos.blackouts)
+                }
                 GaveUp::InvalidSpec => false,
             },
             _ => false,

@@ -1,13 +1,17 @@
-//! Pods with stock Celery workers, which misbehave as the real ones do: deaf while draining or solo and busy, putting their own running
-//! job back after a connection blip, acking a shared tag, acking early, losing what they popped and did not yet enter.
+//! Pods with Celery workers, and how they take messages.
+//!
+//! Stock ones misbehave as the real ones do: deaf while draining or solo and busy, putting their own running job back after
+//! a connection blip, acking a shared tag, acking early, losing what they popped and did not yet enter. Leased ones run
+//! nothing without a lease on its task id (`examples/celery-worker/crewjob_guard.py`), and take a message in one step.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::super::job::{SpecHash, TaskId};
 use super::super::observed::Ending;
-use super::super::status::{Container, Holder, TaskError};
+use super::super::status::{Container, Holder};
 use super::broker::{Document, Message, Tag};
+use super::chaos::Fleet;
 use super::world::{Event, World};
 use super::{at, say};
 
@@ -38,6 +42,8 @@ pub struct Pod {
     /// Whether the Pod object is gone.
     pub gone: bool,
     pub draining: bool,
+    /// Runs a task only under a lease, and loses no message between Redis and itself.
+    pub leased: bool,
     /// Acknowledges before it runs.
     pub early: bool,
     /// Sends no events and stores no STARTED.
@@ -46,20 +52,36 @@ pub struct Pod {
     pub solo: bool,
     pub concurrency: usize,
     /// Popped and not yet entered in `unacked`: lost when the connection goes now.
-    in_hand: Option<Message>,
+    pub in_hand: Option<Message>,
     pub copies: Vec<Copy>,
-    revoked: BTreeSet<TaskId>,
+    pub revoked: BTreeSet<TaskId>,
+    /// How many copies it has ever had.
+    received: u32,
 }
 
 /// One message that a worker has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Copy {
     pub message: Message,
+    /// Which of the copies that its worker has ever had.
+    pub number: u32,
     /// Number of the run in the world's ledger, once it has begun.
     pub run: Option<usize>,
     pub began_at: Option<i64>,
-    /// Whether it counts against the prefetch; not after the channel was closed.
-    delivered: bool,
+    /// Whether it is its worker's to give back; not after the channel was closed.
+    pub delivered: bool,
+    pub waits: Waits,
+}
+
+/// What a copy waits for that has not begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waits {
+    /// A free process.
+    InLine,
+    /// The end of somebody else's lease: put aside, it takes no process and counts against no limit.
+    Aside,
+    /// A free process, after it was put aside.
+    AgainInLine,
 }
 
 /// One run of a task, for the verdict.
@@ -71,7 +93,11 @@ pub struct Run {
     pub over: bool,
     pub outcome: Outcome,
     pub succeeded: bool,
-    pub acked: bool,
+    pub began_at: i64,
+    /// When its result was stored.
+    pub stored_at: Option<i64>,
+    /// Whether it has a lease.
+    pub leased: bool,
 }
 
 impl Pod {
@@ -84,6 +110,7 @@ impl Pod {
             up: true,
             gone: false,
             draining: false,
+            leased: false,
             early: false,
             silent: false,
             solo: false,
@@ -91,20 +118,22 @@ impl Pod {
             in_hand: None,
             copies: Vec::new(),
             revoked: BTreeSet::new(),
+            received: 0,
         }
     }
 
     fn is_hungry(&self) -> bool {
-        let delivered = self.copies.iter().filter(|copy| copy.delivered).count();
+        let counts = |copy: &&Copy| copy.delivered && copy.waits != Waits::Aside;
+        let delivered = self.copies.iter().filter(counts).count();
         self.up && !self.draining && self.in_hand.is_none() && delivered < self.concurrency
     }
 
-    /// Whether it answers and obeys right now.
+    /// Whether it answers and obeys right now; not between the two halves of a receipt.
     pub fn hears(&self) -> bool {
-        self.up && !self.draining && !(self.solo && self.running() > 0)
+        self.up && !self.draining && self.in_hand.is_none() && !(self.solo && self.running() > 0)
     }
 
-    fn running(&self) -> usize {
+    pub fn running(&self) -> usize {
         self.copies.iter().filter(|copy| copy.run.is_some()).count()
     }
 
@@ -126,14 +155,20 @@ impl World {
     pub fn add_pod(&mut self) {
         let number = self.pods.len();
         let mut pod = Pod::new(number, self.now);
-        pod.early = self.chaos.early_ack && self.rng.per_mille(500);
+        pod.leased = match self.chaos.fleet {
+            Fleet::Stock => false,
+            Fleet::Leased => true,
+            Fleet::Mixed => self.rng.per_mille(500),
+        };
+        pod.early = !pod.leased && self.chaos.early_ack && self.rng.per_mille(500);
         pod.silent = self.chaos.silence && self.rng.per_mille(500);
         pod.solo = self.chaos.silence && self.rng.per_mille(400);
         pod.concurrency = if pod.solo { 1 } else { self.rng.one_of(&[1, 1, 2]) };
         say!(
             self,
-            "{} comes up{}{}{}, concurrency {}",
+            "{} comes up{}{}{}{}, concurrency {}",
             pod.name,
+            if pod.leased { ", leased" } else { "" },
             if pod.early { ", acks early" } else { "" },
             if pod.silent { ", silent" } else { "" },
             if pod.solo { ", solo" } else { "" },
@@ -160,8 +195,12 @@ impl World {
         say!(self, "{} pops {}", self.pods[pod].name, self.name_of(message));
         self.pods[pod].in_hand = Some(message);
         let container = self.pods[pod].container;
-        let stalls = self.rng.per_mille(if self.chaos.kills || self.chaos.blips { 150 } else { 30 });
-        let gap = if stalls { self.rng.between(100, 4_000) } else { 0 };
+        let stalls = self.rng.per_mille(match (self.chaos.kills, self.chaos.blips) {
+            (true, true) => 400,
+            (true, false) | (false, true) => 150,
+            (false, false) => 30,
+        });
+        let gap = if stalls && !self.pods[pod].leased { self.rng.between(100, 4_000) } else { 0 };
         if gap == 0 {
             self.enter(pod, container);
         } else {
@@ -186,204 +225,17 @@ impl World {
             self.broker.ack(message.tag());
             self.hint(message.job, message.id.task);
         } else {
-            self.pods[pod].copies.push(Copy { message, run: None, began_at: None, delivered: true });
+            let it = &mut self.pods[pod];
+            it.received += 1;
+            let number = it.received;
+            it.copies.push(Copy { message, number, run: None, began_at: None, delivered: true, waits: Waits::InLine });
             self.announce(pod, message, None);
         }
         self.start_runs(pod);
         self.at(1, Event::Poll { pod });
     }
 
-    /// Begins what is reserved while a process is free.
-    fn start_runs(&mut self, pod: usize) {
-        while self.pods[pod].up && self.pods[pod].running() < self.pods[pod].concurrency {
-            let Some(index) = self.pods[pod].copies.iter().position(|copy| copy.run.is_none()) else { return };
-            let message = self.pods[pod].copies[index].message;
-            let run = self.begin_run(message);
-            let copy = &mut self.pods[pod].copies[index];
-            copy.run = Some(run);
-            copy.began_at = Some(self.now);
-            let Pod { container, early, silent, .. } = self.pods[pod];
-            say!(self, "{} begins {} (run {run})", self.pods[pod].name, self.name_of(message));
-            if early && !self.broker.down {
-                self.broker.ack(message.tag());
-            }
-            if !silent && !self.broker.down {
-                self.broker.store(message.id.task, Document::Started { pod });
-                self.announce(pod, message, Some(self.now));
-                self.hint(message.job, message.id.task);
-            }
-            let lasts = self.duration_of(message.job);
-            self.at(lasts, Event::Finish { pod, container, run });
-        }
-    }
-
-    /// A run is over: its document is stored.
-    pub fn finish(&mut self, pod: usize, container: u32, run: usize) {
-        if !self.is_container(pod, container) || !self.pods[pod].copies.iter().any(|copy| copy.run == Some(run)) {
-            return;
-        }
-        if self.broker.down {
-            self.at(500, Event::Finish { pod, container, run });
-            return;
-        }
-        let Run { outcome, tag, job, .. } = self.runs[run];
-        let how = match outcome {
-            Outcome::Succeeds => Ending::Succeeded(self.result_of(job)),
-            Outcome::Fails => Ending::Failed(TaskError::new("ValueError", "no luck", None)),
-            Outcome::FailsForGood => Ending::Failed(TaskError::new("Fatal", "never again", None)),
-            Outcome::KillsChild => Ending::ChildLost(TaskError::new("WorkerLostError", "signal 9", None)),
-            Outcome::KillsContainer => {
-                say!(self, "{} runs out of memory in run {run}", self.pods[pod].name);
-                return self.kill_container(pod);
-            }
-        };
-        say!(self, "{} stores {outcome:?} of run {run}", self.pods[pod].name);
-        self.runs[run].over = true;
-        self.runs[run].succeeded = outcome == Outcome::Succeeds;
-        self.broker.store(tag.0, Document::Ended { how, pod });
-        self.hint(job, tag.0);
-        let gap = if self.chaos.kills && self.rng.per_mille(200) { self.rng.between(1, 800) } else { 0 };
-        if gap == 0 {
-            self.ack(pod, container, run);
-        } else {
-            self.at(gap, Event::Ack { pod, container, run });
-        }
-    }
-
-    pub fn ack(&mut self, pod: usize, container: u32, run: usize) {
-        if !self.is_container(pod, container) {
-            return;
-        }
-        let Some(index) = self.pods[pod].copies.iter().position(|copy| copy.run == Some(run)) else { return };
-        let copy = self.pods[pod].copies.remove(index);
-        if !self.broker.down {
-            self.runs[run].acked = true;
-            self.broker.ack(copy.message.tag());
-        }
-        self.start_runs(pod);
-        self.leave_when_drained(pod);
-        self.at(1, Event::Poll { pod });
-    }
-
-    // === what goes wrong ===
-
-    /// SIGKILL: memory is gone, `unacked` stays, the container restarts in place.
-    pub fn kill_container(&mut self, pod: usize) {
-        self.stop_container(pod);
-        let container = self.pods[pod].container;
-        if self.pods[pod].draining {
-            self.pods[pod].gone = true;
-        } else {
-            // The kubelet looks every second, and then it takes a moment.
-            self.after(1_100, 5_000, Event::Restart { pod, container });
-        }
-    }
-
-    fn stop_container(&mut self, pod: usize) {
-        for copy in std::mem::take(&mut self.pods[pod].copies) {
-            if let Some(run) = copy.run {
-                self.runs[run].over = true;
-            }
-        }
-        let now = self.now;
-        let pod = &mut self.pods[pod];
-        pod.in_hand = None;
-        pod.up = false;
-        pod.finished_at = Some(now);
-        pod.revoked.clear();
-        self.wake_operators();
-    }
-
-    pub fn restart(&mut self, pod: usize, container: u32) {
-        let now = self.now;
-        let it = &mut self.pods[pod];
-        if it.gone || it.up || it.container != container {
-            return;
-        }
-        it.container += 1;
-        it.started_at = now;
-        it.finished_at = None;
-        it.up = true;
-        say!(self, "{} restarts in place", self.pods[pod].name);
-        self.at(20, Event::Poll { pod });
-    }
-
-    /// The Pod is deleted by force, or its Node is gone; another Pod comes.
-    pub fn delete_pod(&mut self, pod: usize) {
-        say!(self, "{} is gone", self.pods[pod].name);
-        self.stop_container(pod);
-        self.pods[pod].gone = true;
-        self.after(500, 5_000, Event::AddPod);
-    }
-
-    /// SIGTERM: what is reserved goes back, what runs is finished, and nobody hears of it any more.
-    pub fn drain(&mut self, pod: usize) {
-        if self.pods[pod].draining || !self.pods[pod].up {
-            return;
-        }
-        say!(self, "{} is told to leave", self.pods[pod].name);
-        self.pods[pod].draining = true;
-        let reserved: Vec<Copy> = self.pods[pod].copies.extract_if(.., |copy| copy.run.is_none()).collect();
-        for copy in reserved.iter().filter(|copy| copy.delivered) {
-            self.broker.put_back(copy.message.tag(), false);
-        }
-        self.wake_workers();
-        self.leave_when_drained(pod);
-        self.after(500, 5_000, Event::AddPod);
-    }
-
-    fn leave_when_drained(&mut self, pod: usize) {
-        if self.pods[pod].draining && self.pods[pod].copies.is_empty() {
-            say!(self, "{} has left", self.pods[pod].name);
-            self.stop_container(pod);
-            self.pods[pod].gone = true;
-        }
-    }
-
-    /// The connection is lost and made again: the closing channel puts back all that is not acknowledged, what runs
-    /// included. What runs goes on.
-    pub fn blip(&mut self, pod: usize) {
-        if !self.pods[pod].up {
-            return;
-        }
-        say!(self, "{} loses its connection for a moment", self.pods[pod].name);
-        self.pods[pod].in_hand = None;
-        let delivered: Vec<Copy> = self.pods[pod].copies.iter().filter(|copy| copy.delivered).cloned().collect();
-        for copy in delivered {
-            self.broker.put_back(copy.message.tag(), copy.run.is_some());
-        }
-        self.pods[pod].copies.retain(|copy| copy.run.is_some());
-        for copy in &mut self.pods[pod].copies {
-            copy.delivered = false;
-        }
-        self.wake_workers();
-    }
-
-    /// `revoke(terminate=True)` to every worker that listens.
-    pub fn revoke(&mut self, task: TaskId) {
-        for pod in 0..self.pods.len() {
-            if !self.pods[pod].hears() || self.rng.per_mille(50) {
-                continue;
-            }
-            self.pods[pod].revoked.insert(task);
-            let runs = &self.runs;
-            let is_it = |copy: &mut Copy| copy.message.id.task == task && copy.run.is_none_or(|run| !runs[run].over);
-            let stopped: Vec<Copy> = self.pods[pod].copies.extract_if(.., is_it).collect();
-            for copy in stopped {
-                say!(self, "{} stops {}", self.pods[pod].name, self.name_of(copy.message));
-                if let Some(run) = copy.run {
-                    self.runs[run].over = true;
-                }
-                self.broker.store(task, Document::Ended { how: Ending::Revoked, pod });
-                self.broker.ack(copy.message.tag());
-                self.hint(copy.message.job, task);
-            }
-            self.start_runs(pod);
-            self.at(1, Event::Poll { pod });
-        }
-    }
-
-    fn is_container(&self, pod: usize, container: u32) -> bool {
+    pub fn is_container(&self, pod: usize, container: u32) -> bool {
         self.pods[pod].up && self.pods[pod].container == container
     }
 }

@@ -1,6 +1,6 @@
 //! Everything there is, the clock, and what happens next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ const COOL_DOWN: i64 = 200_000;
 /// What is to happen at some time.
 #[derive(Debug, Clone)]
 pub enum Event {
+    Create,
     // Workers.
     AddPod,
     Poll {
@@ -45,6 +46,22 @@ pub enum Event {
         pod: usize,
         container: u32,
         run: usize,
+    },
+    /// A copy that was put aside.
+    TryAgain {
+        pod: usize,
+        container: u32,
+        number: u32,
+    },
+    /// The lease of a run.
+    Renew {
+        pod: usize,
+        container: u32,
+        run: usize,
+    },
+    Die {
+        pod: usize,
+        container: u32,
     },
     Restart {
         pod: usize,
@@ -66,6 +83,7 @@ pub enum Event {
     Delete,
     Drain,
     Blip,
+    Falter,
     Flush,
     Replica,
     Failover {
@@ -103,6 +121,8 @@ pub struct World {
     pub story: Story,
     /// Promises that were broken on the way.
     pub broken: Vec<String>,
+    /// Jobs that are with two workers because Redis forgot, or could not be asked for a lease: the design lets that happen.
+    pub doubled: BTreeSet<usize>,
     /// What happened how often, to know that the worlds are as bad as they are meant to be.
     pub tally: BTreeMap<&'static str, u32>,
     pub facts: Arc<PoolFacts>,
@@ -163,6 +183,7 @@ impl World {
             runs: Vec::new(),
             story: Story::new(told),
             broken: Vec::new(),
+            doubled: BTreeSet::new(),
             tally: BTreeMap::new(),
             facts: Arc::new(facts),
             at_rest: false,
@@ -187,8 +208,13 @@ impl World {
             self.after(0, latest, Event::AddPod);
         }
         self.at(100_000, Event::Sweep);
-        for _ in 0..self.rng.between(1, 5) {
-            self.create_job();
+        self.create_job();
+        for _ in 1..self.rng.between(1, 5) {
+            if self.rng.per_mille(500) {
+                self.create_job();
+            } else {
+                self.after(0, 15_000, Event::Create);
+            }
         }
     }
 
@@ -241,7 +267,8 @@ impl World {
         let result = RESULTS[self.rng.index(RESULTS.len())].clone();
         say!(self, "{} is created: runs {lasts} ms, {outcomes:?}, {:?}", job.key.name, job.spec.overrides);
         self.scripts.push(Script { outcomes, lasts, result, begun: 0 });
-        self.api.create(job);
+        self.api.create(job.clone());
+        self.tell_watchers(number, &job);
     }
 
     // === time ===
@@ -268,11 +295,15 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         match event {
+            Event::Create => self.create_job(),
             Event::AddPod => self.add_pod(),
             Event::Poll { pod } => self.poll(pod),
             Event::Enter { pod, container } => self.enter(pod, container),
             Event::Finish { pod, container, run } => self.finish(pod, container, run),
             Event::Ack { pod, container, run } => self.ack(pod, container, run),
+            Event::TryAgain { pod, container, number } => self.try_again(pod, container, number),
+            Event::Renew { pod, container, run } => self.renew_lease(pod, container, run),
+            Event::Die { pod, container } => self.die(pod, container),
             Event::Restart { pod, container } => self.restart(pod, container),
             Event::Sweep => self.sweep(),
             Event::Boot { operator } => self.boot(operator),
@@ -281,6 +312,7 @@ impl World {
             Event::Delete => self.with_some_pod(Self::delete_pod),
             Event::Drain => self.with_some_pod(Self::drain),
             Event::Blip => self.with_some_pod(Self::blip),
+            Event::Falter => self.with_some_pod(Self::falter),
             Event::Flush => self.flush(),
             Event::Replica => self.replica(),
             Event::Failover { at, data } => self.failover(at, *data),
@@ -294,11 +326,11 @@ impl World {
 
     // === what workers ask of the world ===
 
-    pub fn begin_run(&mut self, message: Message) -> usize {
+    pub fn begin_run(&mut self, message: Message, leased: bool) -> usize {
         let script = &mut self.scripts[message.job];
         let outcome = script.outcomes.get(script.begun).copied().unwrap_or(Outcome::Succeeds);
         script.begun += 1;
-        self.judge_run(message);
+        self.judge_run(message, leased);
         let run = Run {
             job: message.job,
             tag: message.tag(),
@@ -306,7 +338,9 @@ impl World {
             over: false,
             outcome,
             succeeded: false,
-            acked: false,
+            began_at: self.now,
+            stored_at: None,
+            leased,
         };
         self.runs.push(run);
         self.runs.len() - 1

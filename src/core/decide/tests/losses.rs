@@ -58,6 +58,22 @@ fn a_fourth_dead_worker_is_one_too_many() {
 }
 
 #[test]
+fn a_worker_whose_node_does_not_answer_is_waited_for_unless_its_pool_gives_it_up() {
+    let scene = |restarts| {
+        let liveness = Liveness::Unreachable.in_pool(restarts);
+        scene().running().sees(Task::Held(runs(1_000, liveness))).at(9_000)
+    };
+    check(scene(false), expect!["Running (Running), attempts 1; look again at 2026-01-01T01:01:01Z"]);
+    check(
+        scene(true),
+        expect![
+            "requeue in place of #0 in flight: attempt 1#1 on crew_jobs at priority 5; Queued (WorkerLost), attempts 1; warn WorkerLost; wait for a hint"
+        ],
+    );
+    assert_eq!(Liveness::Alive.in_pool(true), Liveness::Alive);
+}
+
+#[test]
 fn a_child_process_that_died_counts_as_a_dead_worker_and_its_document_goes() {
     check(
         scene().running().sees(Task::Ended(child_lost())).at(9_000),
@@ -237,6 +253,20 @@ fn a_redis_that_came_back_from_an_old_snapshot_gets_a_generation_that_was_never_
             "clear the result, requeue in place of #0 in flight: attempt 1#4 on crew_jobs at priority 5; Queued (MessageLost), attempts 0; warn MessageLost; wait for a hint"
         ],
     );
+}
+
+#[test]
+fn what_a_dead_worker_ran_is_not_revoked_when_redis_came_back_from_an_old_snapshot() {
+    let seen = |liveness| {
+        let held = Held { generation: 3, ..runs(1_000, liveness) };
+        Task::Absent(Search { seen: Some(held), denied: false, ..vanished(0) })
+    };
+    check(
+        fourth().sees(seen(Liveness::Alive)).at(3_661_000),
+        expect!["revoke; Queued (Enqueued), attempts 0; look again at 2026-01-01T01:01:11Z"],
+    );
+    // Its next message must not be refused by every worker.
+    check(fourth().sees(seen(Liveness::Dead)).at(3_661_000), expect!["Queued (Enqueued), attempts 0; wait for a hint"]);
 }
 
 #[test]

@@ -1,0 +1,147 @@
+//! What happens to workers: kills, drains, lost connections, and what the operator does to them.
+
+use super::super::job::TaskId;
+use super::super::observed::Ending;
+use super::broker::Document;
+use super::say;
+use super::worker::{Copy, Waits};
+use super::world::{Event, World};
+
+impl World {
+    /// SIGKILL: memory is gone, `unacked` stays, the container restarts in place.
+    pub fn kill_container(&mut self, pod: usize) {
+        self.stop_container(pod);
+        let container = self.pods[pod].container;
+        if self.pods[pod].draining {
+            self.pods[pod].gone = true;
+        } else {
+            // The kubelet looks every second, and then it takes a moment.
+            self.after(1_100, 5_000, Event::Restart { pod, container });
+        }
+    }
+
+    pub fn stop_container(&mut self, pod: usize) {
+        for copy in std::mem::take(&mut self.pods[pod].copies) {
+            if let Some(run) = copy.run {
+                self.runs[run].over = true;
+            }
+        }
+        let now = self.now;
+        let pod = &mut self.pods[pod];
+        pod.in_hand = None;
+        pod.up = false;
+        pod.finished_at = Some(now);
+        pod.revoked.clear();
+        self.wake_operators();
+    }
+
+    pub fn restart(&mut self, pod: usize, container: u32) {
+        let now = self.now;
+        let it = &mut self.pods[pod];
+        if it.gone || it.up || it.container != container {
+            return;
+        }
+        it.container += 1;
+        it.started_at = now;
+        it.finished_at = None;
+        it.up = true;
+        say!(self, "{} restarts in place", self.pods[pod].name);
+        self.at(20, Event::Poll { pod });
+    }
+
+    /// The Pod is deleted by force, or its Node is gone; another Pod comes.
+    pub fn delete_pod(&mut self, pod: usize) {
+        say!(self, "{} is gone", self.pods[pod].name);
+        self.stop_container(pod);
+        self.pods[pod].gone = true;
+        self.after(500, 5_000, Event::AddPod);
+    }
+
+    /// SIGTERM: what is reserved goes back, what runs is finished, and nobody hears of it any more.
+    pub fn drain(&mut self, pod: usize) {
+        if self.pods[pod].draining || !self.pods[pod].up {
+            return;
+        }
+        say!(self, "{} is told to leave", self.pods[pod].name);
+        self.pods[pod].draining = true;
+        let reserved: Vec<Copy> = self.pods[pod].copies.extract_if(.., |copy| copy.run.is_none()).collect();
+        for copy in reserved.iter().filter(|copy| copy.delivered) {
+            self.broker.put_back(copy.message.tag(), false);
+        }
+        self.wake_workers();
+        self.leave_when_drained(pod);
+        self.after(500, 5_000, Event::AddPod);
+    }
+
+    pub fn leave_when_drained(&mut self, pod: usize) {
+        if self.pods[pod].draining && self.pods[pod].copies.is_empty() {
+            say!(self, "{} has left", self.pods[pod].name);
+            self.stop_container(pod);
+            self.pods[pod].gone = true;
+        }
+    }
+
+    /// It loses its connection, often while it is to leave, and dies soon after: what it gave back is somebody else's by
+    /// then, or not yet.
+    pub fn falter(&mut self, pod: usize) {
+        if self.rng.per_mille(600) {
+            self.drain(pod);
+        }
+        self.blip(pod);
+        let container = self.pods[pod].container;
+        self.after(1, 1_500, Event::Die { pod, container });
+    }
+
+    pub fn die(&mut self, pod: usize, container: u32) {
+        if self.is_container(pod, container) {
+            self.kill_by_hand(pod);
+        }
+    }
+
+    /// The connection is lost and made again: the closing channel puts back all that is not acknowledged, what runs
+    /// included. What runs goes on.
+    pub fn blip(&mut self, pod: usize) {
+        if !self.pods[pod].up {
+            return;
+        }
+        say!(self, "{} loses its connection for a moment", self.pods[pod].name);
+        self.pods[pod].in_hand = None;
+        let delivered: Vec<Copy> = self.pods[pod].copies.iter().filter(|copy| copy.delivered).cloned().collect();
+        for copy in delivered {
+            self.broker.put_back(copy.message.tag(), copy.run.is_some());
+        }
+        self.pods[pod].copies.retain(|copy| copy.run.is_some());
+        for copy in &mut self.pods[pod].copies {
+            copy.delivered = false;
+        }
+        self.wake_workers();
+    }
+
+    /// `revoke(terminate=True)` to every worker that listens.
+    pub fn revoke(&mut self, task: TaskId) {
+        for pod in 0..self.pods.len() {
+            if !self.pods[pod].hears() || self.rng.per_mille(50) {
+                continue;
+            }
+            self.pods[pod].revoked.insert(task);
+            let runs = &self.runs;
+            // What is put aside is not among the worker's requests: it finds out when it is tried again.
+            let is_it = |copy: &mut Copy| {
+                let is_listed = copy.waits != Waits::Aside && copy.run.is_none_or(|run| !runs[run].over);
+                copy.message.id.task == task && is_listed
+            };
+            let stopped: Vec<Copy> = self.pods[pod].copies.extract_if(.., is_it).collect();
+            for copy in stopped {
+                say!(self, "{} stops {}", self.pods[pod].name, self.name_of(copy.message));
+                if let Some(run) = copy.run {
+                    self.runs[run].over = true;
+                }
+                self.broker.store(task, Document::Ended { how: Ending::Revoked, pod });
+                self.broker.ack(copy.message.tag());
+                self.hint(copy.message.job, task);
+            }
+            self.start_runs(pod);
+            self.at(1, Event::Poll { pod });
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The operator's scripts on Redis: one per transition, each compare-and-set on the marker and fenced by the Lease's epoch.
+
+use super::super::job::{AttemptId, Priority, TaskId};
+use super::super::observed::Ending;
+use super::super::plan::InPlaceOf;
+use super::broker::{Broker, Document, Marker, Message, Tag};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reply {
+    Done,
+    /// The marker, or the message, is not as the plan expects.
+    Refused,
+    /// A later leader has been here.
+    Fenced,
+    /// Redis cannot be reached.
+    Down,
+    /// It was done, and the answer did not arrive.
+    Lost,
+}
+
+impl Broker {
+    /// What every script begins with.
+    pub fn admit(&mut self, epoch: u64) -> Reply {
+        if self.down {
+            return Reply::Down;
+        }
+        if epoch < self.data.epoch {
+            return Reply::Fenced;
+        }
+        self.data.epoch = epoch;
+        Reply::Done
+    }
+
+    pub fn enqueue(&mut self, epoch: u64, message: Message) -> Reply {
+        let admitted = self.admit(epoch);
+        if admitted != Reply::Done {
+            return admitted;
+        }
+        if self.data.markers.contains_key(&message.id.task) || self.document(message.id.task).is_some() {
+            return Reply::Refused;
+        }
+        self.publish(message);
+        Reply::Done
+    }
+
+    pub fn requeue(&mut self, epoch: u64, in_place_of: InPlaceOf, message: Message, clear_result: bool) -> Reply {
+        let admitted = self.admit(epoch);
+        if admitted != Reply::Done {
+            return admitted;
+        }
+        let task = message.id.task;
+        let marked = self.data.markers.get(&task).map(|marker| marker.generation);
+        if marked == Some(message.id.generation) {
+            return Reply::Done; // an earlier call got through, and its caller did not live to record it
+        }
+        let in_flight = |generation| self.data.unacked.contains_key(&(task, generation));
+        let as_expected = match in_place_of {
+            InPlaceOf::Nothing => marked.is_none(),
+            InPlaceOf::InFlight(generation) => {
+                marked.is_none_or(|marked| marked == generation) && in_flight(generation)
+            }
+            InPlaceOf::Nowhere(generation) => marked == Some(generation) && !in_flight(generation),
+            InPlaceOf::Ended(generation) => marked == Some(generation),
+        };
+        let is_over = match self.document(task) {
+            Some(Document::Ended { how: Ending::Failed(_) | Ending::ChildLost(_), .. }) => !clear_result,
+            Some(Document::Ended { .. }) => true,
+            Some(Document::Started { .. }) | None => false,
+        };
+        if !as_expected || is_over {
+            return Reply::Refused;
+        }
+        if let Some(generation) = in_place_of.generation() {
+            self.data.unacked.remove(&(task, generation));
+        }
+        self.data.documents.remove(&task); // what an earlier generation says must not be taken for this one
+        self.publish(message);
+        Reply::Done
+    }
+
+    fn publish(&mut self, message: Message) {
+        let AttemptId { number, task, generation } = message.id;
+        self.data.markers.insert(
+            task,
+            Marker {
+                job: message.job,
+                number,
+                generation,
+                withdrawn: false,
+                at: self.now,
+                spec: message.spec,
+                priority: message.priority,
+            },
+        );
+        self.data.queue.push_back(message);
+        let ledger = &mut self.ledger;
+        ledger.publications += 1;
+        *ledger.published.entry((message.tag(), ledger.lives)).or_default() += 1;
+    }
+
+    pub fn withdraw(&mut self, epoch: u64, id: AttemptId) -> Reply {
+        let admitted = self.admit(epoch);
+        if admitted != Reply::Done {
+            return admitted;
+        }
+        let queued = self.data.queue.len();
+        if self.data.markers.get(&id.task).is_some_and(|marker| marker.generation != id.generation) {
+            return Reply::Refused;
+        }
+        let found = self
+            .data
+            .queue
+            .iter()
+            .find(|message| message.id.task == id.task)
+            .map(|message| (message.job, message.spec, message.priority));
+        self.data.queue.retain(|message| message.id.task != id.task);
+        match found {
+            Some((job, spec, priority)) if self.data.queue.len() < queued => {
+                let AttemptId { number, task, generation } = id;
+                self.data
+                    .markers
+                    .insert(task, Marker { job, number, generation, withdrawn: true, at: self.now, spec, priority });
+                Reply::Done
+            }
+            _ => Reply::Refused,
+        }
+    }
+
+    pub fn retire(&mut self, epoch: u64, in_place_of: InPlaceOf, id: AttemptId) -> Reply {
+        let admitted = self.admit(epoch);
+        if admitted != Reply::Done {
+            return admitted;
+        }
+        let Some(from) = in_place_of.generation() else { return Reply::Refused };
+        let in_flight = self.data.unacked.contains_key(&(id.task, from));
+        let as_expected = match in_place_of {
+            InPlaceOf::InFlight(_) => in_flight,
+            InPlaceOf::Nowhere(_) => !in_flight,
+            InPlaceOf::Nothing | InPlaceOf::Ended(_) => true,
+        };
+        match self.data.markers.get_mut(&id.task) {
+            Some(marker) if marker.generation == from && as_expected => {
+                marker.generation = id.generation;
+                marker.withdrawn = true;
+                self.data.unacked.remove(&(id.task, from));
+                Reply::Done
+            }
+            Some(_) | None => Reply::Refused,
+        }
+    }
+
+    /// The order in the queue is not simulated; what the marker remembers is.
+    pub fn move_band(&mut self, epoch: u64, id: AttemptId, priority: Priority) -> Reply {
+        let admitted = self.admit(epoch);
+        let is_queued = self.data.queue.iter().any(|message| message.id == id);
+        match self.data.markers.get_mut(&id.task) {
+            Some(marker) if admitted == Reply::Done && is_queued && marker.generation == id.generation => {
+                marker.priority = priority;
+                Reply::Done
+            }
+            Some(_) | None if admitted == Reply::Done => Reply::Refused,
+            Some(_) | None => admitted,
+        }
+    }
+
+    /// No fence: whoever says so, the attempt is over.
+    pub fn forget(&mut self, task: TaskId) -> Reply {
+        if self.down {
+            return Reply::Down;
+        }
+        if let Some(marker) = self.data.markers.remove(&task) {
+            self.data.unacked.remove(&(task, marker.generation));
+        }
+        Reply::Done
+    }
+
+    /// `ZADD XX`, without a fence: what is in flight with a living worker stays there.
+    pub fn renew(&mut self, tag: Tag) {
+        if !self.down
+            && let Some(entry) = self.data.unacked.get_mut(&tag)
+        {
+            entry.score = self.now;
+        }
+    }
+}
