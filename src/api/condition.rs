@@ -38,6 +38,8 @@ pub enum ConditionType {
     GracePeriodTooShort,
     /// CrewWorkerPool: somebody else sets the Deployment's replicas too, so the operator has stopped.
     ReplicasContested,
+    /// CrewWorkerPool: messages wait, workers have room for them, and nobody takes any. Nobody is killed for that.
+    WorkersStalled,
 }
 
 /// Why a condition is what it is. The list is closed and stable: programs may rely on it.
@@ -128,6 +130,9 @@ pub enum Reason {
     GracePeriodTooShort,
     /// A `HorizontalPodAutoscaler` or another field manager sets the Deployment's replicas too.
     ReplicasContested,
+    /// For half a minute no worker took a message although one had room: the workers hang, consume other queues, or run
+    /// fewer tasks at once than `spec.concurrency` says.
+    NothingTaken,
 }
 
 impl Reason {

@@ -55,7 +55,7 @@ pub struct CrewWorkerPoolStatus {
     pub audited_at: Option<Time>,
 
     /// The state in aspects: `Ready`, `BrokerReachable`, `WorkersMisconfigured`, `GracePeriodTooShort`,
-    /// `ReplicasContested`. A pool with no workers and no load is ready.
+    /// `ReplicasContested`, `WorkersStalled`. A pool with no workers and no load is ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

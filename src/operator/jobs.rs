@@ -1,9 +1,10 @@
 //! The unfinished jobs: stubs of what was declared and recorded, and what was seen of each.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::late::Ended;
 use super::queue::WorkQueue;
@@ -13,6 +14,9 @@ use crate::core::job::{AttemptId, Job, ObjectKey, TaskId};
 
 /// Whole objects that are kept until their first enqueue, so that a new job is not read a second time.
 const FRESH: usize = 512;
+/// Jobs that are remembered to be over, so that what the watch still says of them is no news: more than end while it
+/// is behind.
+const OVER: usize = 4096;
 
 /// The unfinished jobs, and the queue of those to look at.
 #[derive(Default)]
@@ -51,8 +55,29 @@ pub struct Table {
     /// In boxes: a hash table keeps up to half of its places empty, and each would be as large as an entry.
     by_key: HashMap<ObjectKey, Box<Entry>>,
     by_task: HashMap<TaskId, ObjectKey>,
+    over: Over,
     fresh: usize,
     turns: u64,
+}
+
+/// The jobs that were over last, by UID.
+#[derive(Default)]
+struct Over {
+    jobs: HashSet<Uuid>,
+    order: VecDeque<Uuid>,
+}
+
+impl Over {
+    fn remember(&mut self, job: Uuid) {
+        if self.jobs.insert(job) {
+            self.order.push_back(job);
+        }
+        if self.order.len() > OVER
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.jobs.remove(&oldest);
+        }
+    }
 }
 
 /// What became of an object that a watch delivered.
@@ -162,6 +187,9 @@ impl Table {
             self.insert(job, version, object, listing);
             return old.map_or(Applied::Changed, Applied::Replaced);
         }
+        if self.over.jobs.contains(&job.uid) {
+            return Applied::Stale;
+        }
         self.insert(job, version, object, listing);
         Applied::Changed
     }
@@ -214,11 +242,12 @@ impl Table {
         }
     }
 
-    /// Drops a job that is over or gone.
+    /// Drops a job that is over or gone; no job ever comes back from there.
     pub fn remove(&mut self, key: &ObjectKey) -> Option<Box<Entry>> {
         let entry = self.by_key.remove(key)?;
         self.fresh -= usize::from(entry.fresh.is_some());
         self.by_task.remove(&entry.job.attempt_in_hand().task);
+        self.over.remember(entry.job.uid);
         Some(entry)
     }
 
@@ -234,5 +263,44 @@ fn is_newer(version: &str, than: &str) -> bool {
     match (version.parse::<u64>(), than.parse::<u64>()) {
         (Ok(version), Ok(than)) => version > than,
         _ => version != than,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn apply(table: &mut Table, uid: u128, version: u64) -> Applied {
+        let uid = Uuid::from_u128(uid);
+        let metadata = json!({
+            "name": "job", "namespace": "team", "uid": uid.to_string(), "creationTimestamp": "2026-01-01T00:00:00Z",
+            "resourceVersion": version.to_string(),
+        });
+        let object: CrewJob =
+            serde_json::from_value(json!({ "metadata": metadata, "spec": { "topic": "t" } })).unwrap();
+        table.apply(object.to_job().unwrap(), version.to_string().into(), object, false)
+    }
+
+    #[test]
+    fn what_the_watch_says_late_of_a_job_that_is_over_brings_it_not_back() {
+        let mut table = Table::default();
+        assert!(matches!(apply(&mut table, 1, 10), Applied::Changed));
+        assert!(matches!(apply(&mut table, 1, 9), Applied::Stale));
+        table.remove(&ObjectKey::new("team", "job")).unwrap();
+        assert!(matches!(apply(&mut table, 1, 11), Applied::Stale), "it would be published as a new job");
+        assert_eq!(table.len(), 0);
+        assert!(matches!(apply(&mut table, 2, 12), Applied::Changed), "another one of its name is news");
+    }
+
+    #[test]
+    fn so_many_jobs_are_remembered_to_be_over_and_no_more() {
+        let mut over = Over::default();
+        for uid in 0..=OVER as u128 {
+            over.remember(Uuid::from_u128(uid));
+        }
+        assert_eq!((over.jobs.len(), over.order.len()), (OVER, OVER));
+        assert!(!over.jobs.contains(&Uuid::from_u128(0)) && over.jobs.contains(&Uuid::from_u128(1)));
     }
 }

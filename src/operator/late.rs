@@ -11,7 +11,7 @@ use crate::api::{CrewJob, status_patch};
 use crate::core::decide::decide;
 use crate::core::evidence::{Document, Evidence};
 use crate::core::job::{ObjectKey, TaskId};
-use crate::core::observed::{Ending, Observed};
+use crate::core::observed::{Ending, Observed, PodDeletion};
 use crate::runtime::clock;
 use crate::runtime::metrics::{WriteOutcome, Written};
 
@@ -78,7 +78,7 @@ async fn record(ctx: &Context, key: &ObjectKey, uid: Uuid, task: TaskId, said: D
         of: job.attempt_in_hand().task,
         published: evidence.publication(),
         stop_asked_at: None,
-        is_pod_free: false,
+        pod_deletion: PodDeletion::Useless,
         task: evidence.task(|seen| ctx.workers.judge(&key.namespace, seen)),
     };
     let plan = decide(&job, &seen, clock::now());

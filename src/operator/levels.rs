@@ -3,7 +3,9 @@
 //! Order matters. Results are read before places: a task that ends in between is seen by its result at the latest in the
 //! second reading, which follows. A job that changed while Redis was read keeps what it has, and is read again.
 
-use std::collections::{HashMap, HashSet};
+mod ask;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,17 +16,17 @@ use super::documents;
 use super::jobs::Entry;
 use super::pool::labels;
 use super::pools::Handle;
-use super::workers::{self, WorkerPod};
-use crate::core::evidence::{Evidence, Levels, Mark, Place, Word};
+use crate::core::evidence::{Document, Evidence, Levels, Mark, Place, Word};
 use crate::core::job::{AttemptId, Job, ObjectKey, TaskId};
 use crate::core::observed::Liveness;
 use crate::runtime::clock;
-use crate::store::{self, Audit, Document, Error, Marker, MarkerId, MarkerState, Store};
+use crate::store::{self, Audit, Error, Marker, MarkerId, MarkerState, Store};
+use ask::{Answers, ask_workers};
 
-/// A worker that is told to go takes no more messages after so long, and clocks do not differ by more.
-const FAREWELL: Duration = Duration::from_secs(10);
 /// How soon a message that was not found is looked for again.
 const AGAIN: Duration = Duration::from_secs(3);
+/// How often a message that was not found is looked for that soon.
+const SETTLED_AFTER: u32 = 4;
 
 /// One job whose Redis side is read.
 struct Subject {
@@ -36,21 +38,10 @@ struct Subject {
 /// What Redis says, and then the workers.
 #[derive(Default)]
 struct Found {
-    documents: HashMap<TaskId, Document>,
+    documents: HashMap<TaskId, store::Document>,
     markers: HashMap<TaskId, Marker>,
     places: HashMap<TaskId, Vec<store::Place>>,
     answers: Option<Answers>,
-}
-
-/// What the workers answered when they were asked for tasks, after the places were read.
-struct Answers {
-    /// Who has answered.
-    nodes: HashSet<Arc<str>>,
-    claims: HashMap<TaskId, (Arc<str>, Option<Timestamp>)>,
-    /// The Pods that could have a message and have not answered; `None` when nobody can say which Pods there are.
-    silent: Option<Vec<WorkerPod>>,
-    /// Whether no worker but the Deployment's has answered: workers elsewhere are never taken for dead.
-    all_known: bool,
 }
 
 /// Reads levels when asked, and once in a while, for ever.
@@ -63,10 +54,11 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
             () = pool.levels.notified() => false,
         };
         match read(ctx, pool, store, everything).await {
-            Ok(missed) if everything || missed > 0 => {
-                next = tokio::time::Instant::now() + if missed > 0 { AGAIN } else { ctx.audit_every };
+            Ok(missed) => {
+                let due = tokio::time::Instant::now()
+                    + missed.map_or(ctx.audit_every, |rounds| again(rounds, ctx.audit_every));
+                next = if everything { due } else { due.min(next) };
             }
-            Ok(_) => {}
             Err(error) => {
                 tracing::warn!(pool = %pool.key, %error, "levels could not be read; trying again");
                 next = tokio::time::Instant::now() + AGAIN;
@@ -75,12 +67,20 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
     }
 }
 
-/// Reads the levels of the pool's jobs, or only of the unread ones. Returns how many messages were looked for in vain.
-async fn read(ctx: &Context, pool: &Handle, store: &Store, everything: bool) -> Result<usize, Error> {
+/// When to look again for what was missed so many times: soon, as long as looking may settle it. What is not settled by
+/// then is with a worker that does not answer, for as long as it likes.
+fn again(misses: u32, audit_every: Duration) -> Duration {
+    let doublings = misses.saturating_sub(SETTLED_AFTER);
+    AGAIN.saturating_mul(2u32.saturating_pow(doublings)).min(audit_every)
+}
+
+/// Reads the levels of the pool's jobs, or only of the unread ones. Returns how often what was looked for in vain has
+/// been, at least.
+async fn read(ctx: &Context, pool: &Handle, store: &Store, everything: bool) -> Result<Option<u32>, Error> {
     let began_at = clock::now();
     mark_unwatched(ctx, pool, began_at);
     let subjects = subjects(ctx, pool, everything);
-    let mut missed = 0;
+    let mut missed = None;
     if everything || !subjects.is_empty() {
         let mut found = Found::default();
         read_documents(&mut found, store, subjects.iter().map(|subject| subject.id.task)).await?;
@@ -197,62 +197,6 @@ fn is_to_be_asked_about(ctx: &Context, subject: &Subject, found: &Found) -> bool
     }
 }
 
-/// Asks the workers which of these tasks they have. Silence is not denial: a draining worker is deaf and still works.
-async fn ask_workers(ctx: &Context, pool: &Handle, store: &Store, tasks: &[TaskId]) -> Result<Answers, Error> {
-    let pods = pool.spec.deployment_ref.as_ref().map(|deployment| {
-        let key = ObjectKey::new(pool.key.namespace.clone(), deployment.name.as_str());
-        let known = ctx.workers.is_listed(&pool.key.namespace) && ctx.workers.deployment(&key).is_some();
-        known.then(|| ctx.workers.pods_of(&key))
-    });
-    let nodes = store.holders(tasks).await?;
-    let answered: HashSet<&str> = nodes.iter().map(|node| workers::host_of(&node.name)).collect();
-    let (all_known, silent) = match pods {
-        Some(Some(pods)) => (
-            answered.iter().all(|host| pods.iter().any(|pod| *pod.name == **host)),
-            Some(pods.into_iter().filter(|pod| !answered.contains(&*pod.name)).collect()),
-        ),
-        Some(None) => (false, None),
-        // Without a Deployment the workers that answer are all that anybody knows.
-        None => (false, Some(Vec::new())),
-    };
-    let mut claims = HashMap::new();
-    for node in &nodes {
-        for task in &node.tasks {
-            // Who runs it counts for more than who has a copy that waits.
-            let claim = claims.entry(task.task).or_insert_with(|| (node.name.clone(), task.started_at));
-            if claim.1.is_none() && task.started_at.is_some() {
-                *claim = (node.name.clone(), task.started_at);
-            }
-        }
-    }
-    let nodes = nodes.iter().map(|node| node.name.clone()).collect();
-    Ok(Answers { nodes, claims, silent, all_known })
-}
-
-impl Answers {
-    /// Whether everybody who could have this message, published then, has denied it.
-    fn is_denied(&self, place: Place, published_at: Option<Timestamp>) -> bool {
-        let Some(silent) = &self.silent else { return false };
-        match place {
-            // Who started after it was taken did not take it, nor did who was told to go before.
-            Place::InFlight { received_at, .. } => {
-                let did_not = |pod: &WorkerPod| {
-                    received_at.is_some_and(|received_at| pod.started_at > received_at || has_left(pod, received_at))
-                };
-                self.all_known && silent.iter().all(did_not)
-            }
-            Place::Nowhere | Place::Queued { .. } => {
-                silent.iter().all(|pod| published_at.is_some_and(|published_at| has_left(pod, published_at)))
-            }
-        }
-    }
-}
-
-/// Whether a worker was told to go, and had the time to hear it, before then.
-fn has_left(pod: &WorkerPod, at: Timestamp) -> bool {
-    pod.leaving_since.and_then(|since| since.checked_add(FAREWELL).ok()).is_some_and(|gone| gone < at)
-}
-
 /// Keeps the messages of living workers from being restored by kombu after its visibility timeout.
 async fn renew(ctx: &Context, store: &Store, subjects: &[Subject], found: &Found) -> Result<(), Error> {
     let is_claimed = |task| found.answers.as_ref().is_some_and(|answers| answers.claims.contains_key(&task));
@@ -278,8 +222,18 @@ async fn renew(ctx: &Context, store: &Store, subjects: &[Subject], found: &Found
 }
 
 /// Notes what was found, where nothing has happened since.
-fn tell(ctx: &Context, pool: &Handle, subjects: Vec<Subject>, found: &Found) -> usize {
-    let (mut missed, mut changed, mut outdated) = (0, Vec::new(), false);
+fn tell(ctx: &Context, pool: &Handle, subjects: Vec<Subject>, found: &Found) -> Option<u32> {
+    let (mut missed, mut changed, mut outdated) = (Vec::new(), Vec::new(), false);
+    // Results may be large: they are read while nobody waits for the table.
+    let now = clock::now();
+    let holder = |node: &Arc<str>| ctx.workers.holder(&pool.key.namespace, node);
+    let mut said: HashMap<TaskId, Document> = subjects
+        .iter()
+        .filter_map(|subject| {
+            let document = found.documents.get(&subject.id.task)?;
+            Some((subject.id.task, documents::read(subject.id, document, holder, now)?))
+        })
+        .collect();
     {
         let mut table = ctx.jobs.lock();
         for subject in subjects {
@@ -289,30 +243,35 @@ fn tell(ctx: &Context, pool: &Handle, subjects: Vec<Subject>, found: &Found) -> 
                 continue;
             }
             let before = entry.evidence.clone();
-            table.note(&subject.key, |job, evidence| note(ctx, job, evidence, &subject, found));
+            let document = said.remove(&subject.id.task);
+            table.note(&subject.key, |job, evidence| note(ctx, job, evidence, &subject, document, found));
             let Some(entry) = table.get(&subject.key) else { continue };
-            missed += usize::from(entry.evidence.is_missed());
+            missed.extend(entry.evidence.misses());
             if entry.evidence != before {
                 changed.push(subject.key);
             }
         }
     }
-    tracing::debug!(pool = %pool.key, changed = changed.len(), missed, "levels read");
+    tracing::debug!(pool = %pool.key, changed = changed.len(), missed = missed.len(), "levels read");
     for key in changed {
         ctx.jobs.queue.now(key);
     }
     if outdated {
         pool.levels.notify_one();
     }
-    missed
+    missed.into_iter().min()
 }
 
 /// What the levels and the workers say of one attempt.
-fn note(ctx: &Context, job: &Job, evidence: &mut Evidence, subject: &Subject, found: &Found) {
+fn note(
+    ctx: &Context,
+    job: &Job,
+    evidence: &mut Evidence,
+    subject: &Subject,
+    document: Option<Document>,
+    found: &Found,
+) {
     let task = subject.id.task;
-    let now = clock::now();
-    let holder = |node: &Arc<str>| ctx.workers.holder(&job.key.namespace, node);
-    let document = found.documents.get(&task).and_then(|document| documents::read(subject.id, document, holder, now));
     let marker = found.markers.get(&task).map(|marker| Mark {
         generation: marker.generation,
         withdrawn: marker.state == MarkerState::Withdrawn,
@@ -324,19 +283,19 @@ fn note(ctx: &Context, job: &Job, evidence: &mut Evidence, subject: &Subject, fo
     evidence.audit(Levels { marker, place, document });
     let Some(answers) = &found.answers else { return };
     if let Some((node, started_at)) = answers.claims.get(&task) {
-        evidence.claimed(Word {
-            holder: Some(holder(node)),
-            said_at: now,
-            started_at: *started_at,
-            celery_retries: 0,
-            progress: None,
-        });
+        evidence.claimed(answer(ctx, &job.key.namespace, node, *started_at));
     } else {
         let disowned = evidence.holder().is_some_and(|holder| answers.nodes.contains(&holder.node));
         let recorded = job.status.attempt.map(|attempt| attempt.enqueued_at);
         let published_at = evidence.published_at().or(recorded);
         evidence.answered(answers.is_denied(place, published_at), disowned);
     }
+}
+
+/// What a worker says that was asked for a task and has it.
+fn answer(ctx: &Context, namespace: &Arc<str>, node: &Arc<str>, started_at: Option<Timestamp>) -> Word {
+    let holder = Some(ctx.workers.holder(namespace, node));
+    Word { holder, said_at: clock::now(), started_at, celery_retries: 0, progress: None }
 }
 
 /// A worker was found dead: what it stored before it died is read, then its death counts. Where it had not begun, only
@@ -348,8 +307,13 @@ pub async fn check_death(ctx: &Context, entry: &Entry) {
     }
     let id = job.attempt_in_hand();
     let Some(store) = ctx.pools.store(&job.key.namespace, &job.spec.pool) else { return };
-    let documents = match store.outcomes(&[id.task]).await {
-        Ok(documents) => documents,
+    let read = async {
+        // A Redis may be shared with other clusters, whose workers may be named like ours: who answers lives.
+        let nodes = if is_known_by_name(entry) { store.holders(&[id.task]).await? } else { Vec::new() };
+        Ok::<_, Error>((nodes, store.outcomes(&[id.task]).await?))
+    };
+    let (nodes, documents) = match read.await {
+        Ok(found) => found,
         Err(error) => {
             tracing::warn!(job = %job.key, %error, "the last word of a dead worker could not be read; trying again");
             let later = clock::now().checked_add(Duration::from_secs(1)).unwrap_or(Timestamp::MAX);
@@ -359,45 +323,31 @@ pub async fn check_death(ctx: &Context, entry: &Entry) {
     let holder = |node: &Arc<str>| ctx.workers.holder(&job.key.namespace, node);
     let document = documents.into_iter().flatten().next();
     let said = document.and_then(|document| documents::read(id, &document, holder, clock::now()));
+    let claim = nodes.iter().find_map(|node| node.tasks.iter().find(|it| it.task == id.task).map(|it| (node, it)));
     let mut table = ctx.jobs.lock();
     if table.get(&job.key).is_some_and(|now| now.turn == entry.turn) {
-        table.note(&job.key, |_, evidence| evidence.death_checked(said));
+        table.note(&job.key, |_, evidence| match claim {
+            Some((node, task)) => evidence.claimed(answer(ctx, &job.key.namespace, &node.name, task.started_at)),
+            None => evidence.death_checked(said),
+        });
     }
     drop(table);
     ctx.jobs.queue.now(job.key.clone());
+}
+
+/// Whether all that is known of who has the task is a name: there was never a Pod of that name.
+fn is_known_by_name(entry: &Entry) -> bool {
+    entry.evidence.holder().is_some_and(|holder| holder.container.is_none())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
-    fn pod(started: i64, leaving: Option<i64>) -> WorkerPod {
-        WorkerPod::silent("w", at(started), leaving.map(at))
-    }
-
-    fn denied(silent: Vec<WorkerPod>, place: Place) -> bool {
-        let answers = Answers { nodes: HashSet::new(), claims: HashMap::new(), silent: Some(silent), all_known: true };
-        answers.is_denied(place, Some(at(1000)))
-    }
-
     #[test]
-    fn a_silent_worker_may_have_what_is_nowhere_unless_it_was_leaving_when_that_was_published() {
-        assert!(denied(vec![], Place::Nowhere));
-        assert!(!denied(vec![pod(5, None)], Place::Nowhere));
-        assert!(!denied(vec![pod(5, Some(995))], Place::Nowhere), "it may not have heard yet");
-        assert!(denied(vec![pod(5, Some(900))], Place::Nowhere));
-    }
-
-    #[test]
-    fn a_silent_worker_may_have_what_was_taken_unless_it_came_later_or_was_leaving() {
-        let taken = Place::InFlight { generation: 0, received_at: Some(at(1000)) };
-        assert!(!denied(vec![pod(999, None)], taken));
-        assert!(denied(vec![pod(1001, None), pod(5, Some(900))], taken));
-        let nobody_knows_when = Place::InFlight { generation: 0, received_at: None };
-        assert!(!denied(vec![pod(1001, None)], nobody_knows_when));
+    fn what_is_missed_is_looked_for_again_soon_and_then_more_and_more_rarely() {
+        let seconds = |misses| again(misses, Duration::from_mins(1)).as_secs();
+        assert_eq!([0, 1, 4, 5, 6, 8, 9, 4000].map(seconds), [3, 3, 3, 6, 12, 48, 60, 60]);
+        assert_eq!(again(1, Duration::from_secs(1)), Duration::from_secs(1), "never later than without");
     }
 }

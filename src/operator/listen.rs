@@ -26,10 +26,14 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
     while let Some(notice) = notices.next().await {
         match notice {
             Notice::Result { task, document } => {
+                pool.hears_of_work(clock::now());
                 result(ctx, task, document);
                 pool.load.notify_one();
             }
-            Notice::Task(event) => task_event(ctx, &event),
+            Notice::Task(event) => {
+                pool.hears_of_work(clock::now());
+                task_event(ctx, &event);
+            }
             Notice::Worker(event) => match event.state {
                 WorkerState::Online => {
                     pool.load.notify_one();

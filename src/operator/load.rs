@@ -20,6 +20,7 @@ use super::workers::{DeploymentView, FIELD_MANAGER, mark_busy};
 use crate::core::job::ObjectKey;
 use crate::core::policy::Policy;
 use crate::core::scale::{Bounds, Held, Load, Scaling, Window, Workers, scale};
+use crate::core::stall::Stall;
 use crate::core::status::PoolProblem;
 use crate::runtime::clock;
 use crate::runtime::metrics::{WriteOutcome, Written};
@@ -38,6 +39,7 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, reporter
     let mut incarnation: Option<Incarnation> = None;
     let mut recheck: Option<Timestamp> = None;
     let mut census: Option<Census> = None;
+    let mut stall = Stall::default();
     let mut round_trips = store.round_trips();
     loop {
         let snapshot = match store.snapshot(&pool.queues()).await {
@@ -57,6 +59,7 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, reporter
             } else {
                 incarnation = None;
                 pool.audit.notify_one();
+                pool.strays.notify_one();
             }
         }
         incarnation.get_or_insert_with(|| snapshot.incarnation.clone());
@@ -64,7 +67,9 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, reporter
             census = None;
         }
         let census = census.get_or_insert_with(|| Census::take(ctx, pool));
-        let view = rescale(ctx, pool, &snapshot, census.hard_limit, &mut window).await;
+        let mut view = rescale(ctx, pool, &snapshot, census.hard_limit, &mut window).await;
+        view.stalled_since = stall.note(everything(&snapshot), view.slots, pool.heard_of_work_at(), clock::now());
+        ctx.metrics.workers_stalled.get_or_create(&labels(pool)).set(i64::from(view.stalled_since.is_some()));
         recheck = view.scaling.and_then(|scaling| scaling.recheck).or(recheck.filter(|at| *at > clock::now()));
         let now = store.round_trips();
         ctx.metrics.redis_round_trips.get_or_create(&labels(pool)).inc_by(now.saturating_sub(round_trips));
@@ -91,17 +96,32 @@ pub struct View {
     pub(super) deployment: Option<ObjectKey>,
     pub(super) known: Option<DeploymentView>,
     pub(super) ready: u32,
+    /// How many tasks they can run at once.
+    slots: u64,
+    /// Since when they take nothing although they could.
+    pub(super) stalled_since: Option<Timestamp>,
     pub(super) scaling: Option<Scaling>,
     /// Who else sets the replicas, by the API server's own words.
     pub(super) contested_by: Option<String>,
     pub(super) hard_limit: Duration,
 }
 
-async fn rescale(ctx: &Context, pool: &Handle, snapshot: &Snapshot, hard_limit: Duration, window: &mut Window) -> View {
-    let load = Load {
+/// What waits for the pool's workers, and all that they have, other producers' queues included.
+fn everything(snapshot: &Snapshot) -> Load {
+    let load = load(snapshot);
+    Load { in_flight: load.in_flight + snapshot.foreign_in_flight, ..load }
+}
+
+/// What waits in the pool's queues, and what was taken from them.
+fn load(snapshot: &Snapshot) -> Load {
+    Load {
         queued: snapshot.queues.iter().map(crate::store::QueueLoad::depth).sum(),
         in_flight: snapshot.queues.iter().map(|queue| queue.in_flight).sum(),
-    };
+    }
+}
+
+async fn rescale(ctx: &Context, pool: &Handle, snapshot: &Snapshot, hard_limit: Duration, window: &mut Window) -> View {
+    let load = load(snapshot);
     let foreign = snapshot.foreign_in_flight > 0 || load.in_flight > ctx.jobs.lock().len() as u64;
     pool.foreign_in_flight.store(foreign, Ordering::Relaxed);
     let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
@@ -111,7 +131,16 @@ async fn rescale(ctx: &Context, pool: &Handle, snapshot: &Snapshot, hard_limit: 
         pool.spec.deployment_ref.as_ref().map(|named| ObjectKey::new(pool.key.namespace.clone(), named.name.as_str()));
     let known = deployment.as_ref().and_then(|key| ctx.workers.deployment(key));
     let (Some(deployment), Some(known)) = (deployment.clone(), known) else {
-        return View { deployment, known: None, ready: 0, scaling: None, contested_by: None, hard_limit };
+        return View {
+            deployment,
+            known: None,
+            ready: 0,
+            slots: 0,
+            stalled_since: None,
+            scaling: None,
+            contested_by: None,
+            hard_limit,
+        };
     };
     let count = |n: i32| u32::try_from(n).unwrap_or(0);
     let bounds = Bounds {
@@ -142,9 +171,18 @@ async fn rescale(ctx: &Context, pool: &Handle, snapshot: &Snapshot, hard_limit: 
             Err(error) => tracing::warn!(pool = %pool.key, %error, "workers could not be scaled; trying again"),
         }
     }
-    let ready = ctx.workers.pods_of(&deployment).iter().filter(|pod| pod.is_ready).count();
-    let ready = u32::try_from(ready).unwrap_or(u32::MAX);
-    View { deployment: Some(deployment), known: Some(known), ready, scaling: Some(scaling), contested_by, hard_limit }
+    let ready: Vec<_> = ctx.workers.pods_of(&deployment).into_iter().filter(|pod| pod.is_ready).collect();
+    let staying = ready.iter().filter(|pod| pod.leaving_since.is_none()).count();
+    View {
+        deployment: Some(deployment),
+        known: Some(known),
+        ready: u32::try_from(ready.len()).unwrap_or(u32::MAX),
+        slots: staying as u64 * u64::try_from(pool.spec.concurrency).unwrap_or(1),
+        stalled_since: None,
+        scaling: Some(scaling),
+        contested_by,
+        hard_limit,
+    }
 }
 
 /// The Pods that hold a task of this pool.

@@ -17,7 +17,7 @@ use crate::runtime::metrics::PoolLabels;
 use crate::store::{ConnectError, Error, Keys, Secret, Settings, Store};
 
 /// Shortest and longest wait between two tries to connect.
-const RECONNECT: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+const RECONNECT: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(4));
 
 /// Serves a pool until it is stopped.
 pub async fn serve(ctx: Arc<Context>, pool: Arc<Handle>, status: CrewWorkerPoolStatus) {

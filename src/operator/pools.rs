@@ -1,7 +1,7 @@
 //! The pools there are, and how their jobs see them.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::context::Context;
 use super::jobs::Entry;
 use super::pool;
 use super::settings::Complaint;
-use crate::api::{CrewWorkerPool, CrewWorkerPoolSpec};
+use crate::api::{CrewWorkerPool, CrewWorkerPoolSpec, OnWorkerUnreachable};
 use crate::core::job::{Job, ObjectKey, TaskId};
 use crate::core::observed::{Pool, PoolFacts};
 use crate::core::status::{PoolProblem, PoolProblemKind};
@@ -50,6 +50,8 @@ pub struct Handle {
     pub levels: Notify,
     /// Asks for a full audit.
     pub audit: Notify,
+    /// Asks for a look for attempts without a job.
+    pub strays: Notify,
     /// Asks for [`Handle::take_over`].
     pub over: Notify,
     /// Says that a worker has started.
@@ -64,6 +66,8 @@ pub struct Handle {
     finished: Mutex<Vec<MarkerId>>,
     copies: Mutex<Vec<MarkerId>>,
     misconfigured: Mutex<Option<Complaint>>,
+    /// When a worker was last heard of working, in milliseconds since 1970; 0 when none was.
+    heard_at: AtomicI64,
     /// Whether messages of other producers are with the workers, as far as the last look at the load tells.
     pub foreign_in_flight: AtomicBool,
 }
@@ -94,6 +98,7 @@ impl Handle {
             load: Notify::new(),
             levels: Notify::new(),
             audit: Notify::new(),
+            strays: Notify::new(),
             over: Notify::new(),
             sweep: Notify::new(),
             started: Notify::new(),
@@ -106,6 +111,7 @@ impl Handle {
             )),
             finished: Mutex::default(),
             copies: Mutex::default(),
+            heard_at: AtomicI64::new(0),
             foreign_in_flight: AtomicBool::new(true),
         }
     }
@@ -118,6 +124,17 @@ impl Handle {
     pub fn audited(&self, began_at: Timestamp) {
         let mut audits = self.audits();
         *audits = (Some(began_at), audits.0);
+    }
+
+    /// A worker has begun or finished something.
+    pub fn hears_of_work(&self, now: Timestamp) {
+        self.heard_at.store(now.as_millisecond(), Ordering::Relaxed);
+    }
+
+    /// When a worker was last heard of working.
+    pub fn heard_of_work_at(&self) -> Option<Timestamp> {
+        let at = Some(self.heard_at.load(Ordering::Relaxed)).filter(|at| *at > 0);
+        at.and_then(|at| Timestamp::from_millisecond(at).ok())
     }
 
     /// Until when everything that was found has been acted on, or has had the time of one more audit to be.
@@ -253,6 +270,11 @@ impl Pools {
     /// Whether a worker Pod runs one task at a time.
     pub fn runs_one_at_a_time(&self, namespace: &Arc<str>, name: &Arc<str>) -> bool {
         self.get(namespace, name).is_some_and(|pool| pool.spec.concurrency <= 1)
+    }
+
+    /// Whether the tasks of a worker whose Node does not answer are run again elsewhere.
+    pub fn restarts_unreachable(&self, namespace: &Arc<str>, name: &Arc<str>) -> bool {
+        self.get(namespace, name).is_some_and(|pool| pool.spec.on_worker_unreachable == OnWorkerUnreachable::Restart)
     }
 
     /// Whether a worker Pod may have tasks of other producers.

@@ -161,6 +161,21 @@ fn verdicts(problem: Option<&PoolProblem>, view: Option<&View>, pool: &Handle) -
             ),
             None => fine(ConditionType::ReplicasContested, false),
         });
+        all.push(match view.stalled_since {
+            Some(since) => verdict(
+                ConditionType::WorkersStalled,
+                true,
+                Reason::NothingTaken,
+                format!(
+                    "since {since:.0} messages wait and no worker has taken one, although not all are busy; their log may \
+                     tell whether they hang, consume other queues than {} or run fewer tasks at once than {} \
+                     (spec.concurrency)",
+                    pool.spec.queues.iter().map(|queue| queue.name.as_str()).collect::<Vec<_>>().join(","),
+                    pool.spec.concurrency,
+                ),
+            ),
+            None => fine(ConditionType::WorkersStalled, false),
+        });
     }
     all
 }

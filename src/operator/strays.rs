@@ -18,7 +18,7 @@ use crate::core::status::Holder;
 use crate::runtime::clock;
 use crate::store::{self, Epoch, Marker, MarkerId, Store, Withdrawn};
 
-/// How often they are looked for, besides after every connect.
+/// How often they are looked for, besides after every connect and whenever Redis is not what it was.
 const EVERY: Duration = Duration::from_mins(10);
 /// How soon after a failure.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -47,7 +47,10 @@ pub async fn run(ctx: &Context, pool: &Handle, store: &Store) {
                 AGAIN
             }
         };
-        tokio::time::sleep(pause).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = pool.strays.notified() => {}
+        }
     }
 }
 

@@ -20,10 +20,14 @@ use crate::api::{CrewJob, UNFINISHED};
 use crate::core::job::ObjectKey;
 use crate::store::MarkerId;
 
+/// Jobs that are listed in one answer. A job has up to 10 kB, and what an answer takes is not all given back.
+const PAGE: u32 = 100;
+
 /// Follows the unfinished jobs, for ever. `ctx.jobs.listed` is cancelled when all are known.
 pub async fn watch_jobs(ctx: Arc<Context>) {
     let api: Api<Guard<CrewJob>> = Api::all(ctx.client.clone());
-    let mut events = watch(api, watcher::Config::default().fields(UNFINISHED)).default_backoff().boxed();
+    let config = watcher::Config::default().fields(UNFINISHED).page_size(PAGE);
+    let mut events = watch(api, config).default_backoff().boxed();
     let mut listing: HashSet<ObjectKey> = HashSet::new();
     while let Some(event) = events.next().await {
         match event {

@@ -86,6 +86,8 @@ pub struct Metrics {
     pub replicas_desired: Family<PoolLabels, Gauge>,
     /// 1 while the pool's Redis is reachable.
     pub broker_up: Family<PoolLabels, Gauge>,
+    /// 1 while workers have room and take nothing.
+    pub workers_stalled: Family<PoolLabels, Gauge>,
     /// Reconciliations that could not do their work.
     pub reconcile_errors: Counter,
     /// 1 while this replica leads.
@@ -110,6 +112,7 @@ impl Metrics {
             in_flight: Family::default(),
             replicas_desired: Family::default(),
             broker_up: Family::default(),
+            workers_stalled: Family::default(),
             reconcile_errors: Counter::default(),
             leading: Gauge::default(),
         };
@@ -133,6 +136,11 @@ impl Metrics {
         registry.register("in_flight", "Messages taken and not acknowledged", m.in_flight);
         registry.register("replicas_desired", "Worker replicas that the load asks for", m.replicas_desired);
         registry.register("broker_up", "1 while the pool's Redis is reachable", m.broker_up);
+        registry.register(
+            "workers_stalled",
+            "1 while messages wait, workers have room and nobody takes any",
+            m.workers_stalled,
+        );
         registry.register("reconcile_errors", "Reconciliations that could not do their work", m.reconcile_errors);
         registry.register("leading", "1 while this replica leads", m.leading);
         (metrics, registry)

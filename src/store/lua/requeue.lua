@@ -4,7 +4,9 @@
 local refusal = fenced()
 if refusal then return refusal end
 local gen = redis.call('HGET', KEYS[2], 'gen') or ''
-if gen ~= ARGV[12] then
+-- Redis may have been emptied after a worker took the message and before it noted that it has it.
+local unmarked = gen == '' and ARGV[15] == 'in'
+if gen ~= ARGV[12] and not unmarked then
   return gen == '' and {'changed', {}} or {'superseded', marker(KEYS[2])}
 end
 if ARGV[15] ~= 'any' and (redis.call('HEXISTS', KEYS[4], ARGV[14]) == 1) ~= (ARGV[15] == 'in') then

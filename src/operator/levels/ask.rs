@@ -1,0 +1,122 @@
+//! Asking the workers, when only they can tell where a message is.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::super::context::Context;
+use super::super::pools::Handle;
+use super::super::workers::{self, WorkerPod};
+use crate::api::OnWorkerUnreachable;
+use crate::core::evidence::Place;
+use crate::core::job::{ObjectKey, TaskId};
+use crate::store::{Error, Store};
+
+/// A worker that is told to go takes no more messages after so long, and clocks do not differ by more.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// What the workers answered when they were asked for tasks, after the places were read.
+pub struct Answers {
+    /// Who has answered.
+    pub(super) nodes: HashSet<Arc<str>>,
+    pub(super) claims: HashMap<TaskId, (Arc<str>, Option<Timestamp>)>,
+    /// The Pods that could have a message and have not answered; `None` when nobody can say which Pods there are.
+    silent: Option<Vec<WorkerPod>>,
+    /// Whether no worker but the Deployment's has answered: workers elsewhere are never taken for dead.
+    all_known: bool,
+}
+
+/// Asks the workers which of these tasks they have. Silence is not denial: a draining worker is deaf and still works.
+pub async fn ask_workers(ctx: &Context, pool: &Handle, store: &Store, tasks: &[TaskId]) -> Result<Answers, Error> {
+    let pods = pool.spec.deployment_ref.as_ref().map(|deployment| {
+        let key = ObjectKey::new(pool.key.namespace.clone(), deployment.name.as_str());
+        let known = ctx.workers.is_listed(&pool.key.namespace) && ctx.workers.deployment(&key).is_some();
+        known.then(|| ctx.workers.pods_of(&key))
+    });
+    let restarts = pool.spec.on_worker_unreachable == OnWorkerUnreachable::Restart;
+    let is_given_up = |pod: &WorkerPod| restarts && pod.is_unreachable;
+    let nodes = store.holders(tasks).await?;
+    let answered: HashSet<&str> = nodes.iter().map(|node| workers::host_of(&node.name)).collect();
+    let (all_known, silent) = match pods {
+        Some(Some(pods)) => (
+            answered.iter().all(|host| pods.iter().any(|pod| *pod.name == **host)),
+            Some(pods.into_iter().filter(|pod| !answered.contains(&*pod.name) && !is_given_up(pod)).collect()),
+        ),
+        Some(None) => (false, None),
+        // Without a Deployment the workers that answer are all that anybody knows.
+        None => (false, Some(Vec::new())),
+    };
+    let mut claims = HashMap::new();
+    for node in &nodes {
+        for task in &node.tasks {
+            // Who runs it counts for more than who has a copy that waits.
+            let claim = claims.entry(task.task).or_insert_with(|| (node.name.clone(), task.started_at));
+            if claim.1.is_none() && task.started_at.is_some() {
+                *claim = (node.name.clone(), task.started_at);
+            }
+        }
+    }
+    let nodes = nodes.iter().map(|node| node.name.clone()).collect();
+    Ok(Answers { nodes, claims, silent, all_known })
+}
+
+impl Answers {
+    /// Whether everybody who could have this message, published then, has denied it.
+    pub(super) fn is_denied(&self, place: Place, published_at: Option<Timestamp>) -> bool {
+        let Some(silent) = &self.silent else { return false };
+        match place {
+            // Who started after it was taken did not take it, nor did who was told to go before.
+            Place::InFlight { received_at, .. } => {
+                let did_not = |pod: &WorkerPod| {
+                    received_at.is_some_and(|received_at| pod.started_at > received_at || has_left(pod, received_at))
+                };
+                self.all_known && silent.iter().all(did_not)
+            }
+            Place::Nowhere | Place::Queued { .. } => {
+                silent.iter().all(|pod| published_at.is_some_and(|published_at| has_left(pod, published_at)))
+            }
+        }
+    }
+}
+
+/// Whether a worker was told to go, and had the time to hear it, before then.
+fn has_left(pod: &WorkerPod, at: Timestamp) -> bool {
+    pod.leaving_since.and_then(|since| since.checked_add(FAREWELL).ok()).is_some_and(|gone| gone < at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn pod(started: i64, leaving: Option<i64>) -> WorkerPod {
+        WorkerPod::silent("w", at(started), leaving.map(at))
+    }
+
+    fn denied(silent: Vec<WorkerPod>, place: Place) -> bool {
+        let answers = Answers { nodes: HashSet::new(), claims: HashMap::new(), silent: Some(silent), all_known: true };
+        answers.is_denied(place, Some(at(1000)))
+    }
+
+    #[test]
+    fn a_silent_worker_may_have_what_is_nowhere_unless_it_was_leaving_when_that_was_published() {
+        assert!(denied(vec![], Place::Nowhere));
+        assert!(!denied(vec![pod(5, None)], Place::Nowhere));
+        assert!(!denied(vec![pod(5, Some(995))], Place::Nowhere), "it may not have heard yet");
+        assert!(denied(vec![pod(5, Some(900))], Place::Nowhere));
+    }
+
+    #[test]
+    fn a_silent_worker_may_have_what_was_taken_unless_it_came_later_or_was_leaving() {
+        let taken = Place::InFlight { generation: 0, received_at: Some(at(1000)) };
+        assert!(!denied(vec![pod(999, None)], taken));
+        assert!(denied(vec![pod(1001, None), pod(5, Some(900))], taken));
+        let nobody_knows_when = Place::InFlight { generation: 0, received_at: None };
+        assert!(!denied(vec![pod(1001, None)], nobody_knows_when));
+    }
+}

@@ -1,0 +1,140 @@
+//! Deployments of workers: what may be scaled, and who else does it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Api, ResourceExt};
+
+use super::super::context::Context;
+use super::key_of;
+
+/// A Deployment, as far as it matters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeploymentView {
+    /// `spec.replicas`.
+    pub replicas: u32,
+    /// `terminationGracePeriodSeconds` of its Pods.
+    pub grace_period: Duration,
+    /// Whether a rollout is under way.
+    pub rolling_out: bool,
+    /// Whether its replicas are the API server's default, which belongs to whoever created it by a client-side apply.
+    pub is_default: bool,
+    /// Labels that its Pods have.
+    pub(super) selector: BTreeMap<String, String>,
+}
+
+/// Follows the Deployments of a namespace, for ever.
+pub async fn watch_deployments(ctx: Arc<Context>, namespace: Arc<str>) {
+    let api: Api<Deployment> = Api::namespaced(ctx.client.clone(), &namespace);
+    let mut events = watch(api, watcher::Config::default()).default_backoff().boxed();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => ctx.workers.write(|known| known.deployments.retain(|key, _| key.namespace != namespace)),
+            Ok(Event::InitApply(deployment) | Event::Apply(deployment)) => {
+                let Some(key) = key_of(&deployment) else { continue };
+                ctx.workers.write(|known| {
+                    known.deployments.insert(key, DeploymentView::of(&deployment));
+                });
+                ctx.pools.refresh_namespace(&namespace);
+            }
+            Ok(Event::Delete(deployment)) => {
+                ctx.workers.write(|known| {
+                    if let Some(key) = key_of(&deployment) {
+                        known.deployments.remove(&key);
+                    }
+                });
+                ctx.pools.refresh_namespace(&namespace);
+            }
+            Ok(Event::InitDone) => ctx.pools.refresh_namespace(&namespace),
+            Err(error) => tracing::warn!(%error, %namespace, "watching deployments failed; trying again"),
+        }
+    }
+}
+
+impl DeploymentView {
+    pub(super) fn of(deployment: &Deployment) -> Self {
+        let number = |n: Option<i32>| n.and_then(|n| u32::try_from(n).ok());
+        let spec = deployment.spec.as_ref();
+        let status = deployment.status.as_ref();
+        let replicas = number(spec.and_then(|spec| spec.replicas)).unwrap_or(1);
+        let grace = spec
+            .and_then(|spec| spec.template.spec.as_ref())
+            .and_then(|pod| pod.termination_grace_period_seconds)
+            .and_then(|seconds| u64::try_from(seconds).ok());
+        let updated = number(status.and_then(|status| status.updated_replicas)).unwrap_or(0);
+        let existing = number(status.and_then(|status| status.replicas)).unwrap_or(0);
+        Self {
+            replicas,
+            grace_period: Duration::from_secs(grace.unwrap_or(30)),
+            rolling_out: existing > updated,
+            is_default: has_default_replicas(deployment),
+            selector: spec.and_then(|spec| spec.selector.match_labels.clone()).unwrap_or_default(),
+        }
+    }
+}
+
+/// Annotation in which a client-side `kubectl apply` notes what was applied.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// Whether one replica is all there is, and nobody is known to have asked for it.
+///
+/// A client that creates an object by POST (a client-side `kubectl apply`, `kubectl create`, Helm 3) owns the defaults of
+/// the API server too, so ownership alone does not tell whether a person chose the number.
+fn has_default_replicas(deployment: &Deployment) -> bool {
+    let mut owners = deployment.metadata.managed_fields.iter().flatten().filter(|entry| {
+        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
+        fields.is_some_and(|fields| fields.pointer("/f:spec/f:replicas").is_some())
+    });
+    let is_of_creation = |entry: &ManagedFieldsEntry| {
+        entry.operation.as_deref() == Some("Update") && entry.subresource.as_deref().unwrap_or("").is_empty()
+    };
+    let asked_for = deployment.annotations().get(LAST_APPLIED).is_some_and(|applied| {
+        let applied: Option<serde_json::Value> = serde_json::from_str(applied).ok();
+        applied.is_some_and(|applied| applied.pointer("/spec/replicas").is_some())
+    });
+    let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas);
+    replicas == Some(1) && !asked_for && owners.all(is_of_creation)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn deployment(replicas: i32, owners: &[(&str, &str, &str)], applied: Option<Value>) -> Deployment {
+        let entry = |(manager, operation, subresource): &(&str, &str, &str)| {
+            let fields = json!({ "f:spec": { "f:replicas": {} } });
+            json!({ "manager": manager, "operation": operation, "subresource": subresource, "fieldsV1": fields })
+        };
+        let annotations = applied.map(|applied| json!({ LAST_APPLIED: applied.to_string() }));
+        let fields: Vec<Value> = owners.iter().map(entry).collect();
+        let spec = json!({ "replicas": replicas, "selector": {}, "template": {} });
+        let metadata = json!({ "managedFields": fields, "annotations": annotations });
+        serde_json::from_value(json!({ "metadata": metadata, "spec": spec })).unwrap()
+    }
+
+    #[test]
+    fn the_default_of_a_client_side_apply_is_nobodys_choice() {
+        let kubectl = [("kubectl-client-side-apply", "Update", "")];
+        let without = Some(json!({ "spec": {} }));
+        assert!(has_default_replicas(&deployment(1, &kubectl, without.clone())));
+        assert!(has_default_replicas(&deployment(1, &[("helm", "Update", "")], None)));
+        assert!(!has_default_replicas(&deployment(3, &kubectl, without)), "somebody has scaled it");
+    }
+
+    #[test]
+    fn a_number_that_was_asked_for_is_left_alone() {
+        let kubectl = [("kubectl-client-side-apply", "Update", "")];
+        let with = Some(json!({ "spec": { "replicas": 1 } }));
+        assert!(!has_default_replicas(&deployment(1, &kubectl, with)));
+        assert!(!has_default_replicas(&deployment(1, &[("argocd", "Apply", "")], None)));
+        assert!(!has_default_replicas(&deployment(1, &[("kube-controller-manager", "Update", "scale")], None)));
+    }
+}
