@@ -44,12 +44,10 @@ app.conf.update(
     task_track_started=True,
     worker_send_task_events=True,
     task_send_sent_event=True,
-    broker_transport_options={
-        "visibility_timeout": settings.VISIBILITY_TIMEOUT,
-        # Kombu reads without a limit: a worker was seen that waited for ever for a reply that nobody owed it.
-        "socket_timeout": 30,
-        "socket_keepalive": True,
-    },
+    broker_transport_options={"visibility_timeout": settings.VISIBILITY_TIMEOUT, **settings.SOCKETS},
+    redis_socket_timeout=settings.SOCKET_TIMEOUT,
+    redis_socket_connect_timeout=settings.SOCKETS["socket_connect_timeout"],
+    redis_socket_keepalive=True,
     broker_connection_retry_on_startup=True,
     broker_use_ssl=settings.tls(settings.REDIS_URL),
     redis_backend_use_ssl=settings.tls(settings.RESULT_BACKEND_URL),

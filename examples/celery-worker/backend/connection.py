@@ -17,6 +17,4 @@ def result_redis() -> Redis:
 
 @cache
 def connect(url: str) -> Redis:
-    return Redis.from_url(
-        url, decode_responses=False, socket_connect_timeout=5, socket_timeout=30, **(settings.tls(url) or {})
-    )
+    return Redis.from_url(url, decode_responses=False, **settings.SOCKETS, **(settings.tls(url) or {}))

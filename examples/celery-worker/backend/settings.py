@@ -1,6 +1,7 @@
 """Settings from the environment, with the defaults of a local setup."""
 
 import os
+import socket
 import ssl
 from pathlib import Path
 
@@ -24,6 +25,19 @@ REDIS_CA_FILE = os.environ.get("REDIS_CA_FILE") or "/etc/crewjob/redis/ca.crt"
 
 # `0` shows what Celery does without the guard.
 GUARD = os.environ.get("CREWJOB_GUARD") != "0"
+# Kombu reads without a limit: a worker was seen that waited for ever for a reply that nobody owed it. And when Redis goes
+# without a word, with its machine, a worker has many connections to find out about.
+SOCKET_TIMEOUT = 10
+KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 10_000}
+SOCKETS = {
+    "socket_timeout": SOCKET_TIMEOUT,
+    "socket_connect_timeout": 5,
+    "socket_keepalive": True,
+    "socket_keepalive_options": {
+        getattr(socket, name): value for name, value in KEEPALIVE.items() if hasattr(socket, name)
+    },
+}
+
 VISIBILITY_TIMEOUT = seconds("VISIBILITY_TIMEOUT", 3600)
 CONCURRENCY = whole_number("CELERY_CONCURRENCY", None)
 
