@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crewjob::api::CrewJob;
 use futures::{StreamExt, TryStreamExt, stream};
-use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use super::Result;
@@ -34,10 +34,34 @@ pub async fn create(
     numbers: std::ops::Range<usize>,
     say: impl Fn(usize),
 ) -> Result<()> {
+    make(api, prefix, numbers, None, say).await
+}
+
+/// Creates jobs that have been cancelled before anybody saw them.
+pub async fn create_finished(
+    api: &Api<CrewJob>,
+    prefix: &str,
+    numbers: std::ops::Range<usize>,
+    say: impl Fn(usize),
+) -> Result<()> {
+    make(api, prefix, numbers, Some(json!({ "status": { "phase": "Cancelled" } })), say).await
+}
+
+async fn make(
+    api: &Api<CrewJob>,
+    prefix: &str,
+    numbers: std::ops::Range<usize>,
+    status: Option<Value>,
+    say: impl Fn(usize),
+) -> Result<()> {
     let created = AtomicUsize::new(0);
     stream::iter(numbers)
         .map(async |number| {
-            api.create(&PostParams::default(), &job(&format!("{prefix}-{number}"))?).await?;
+            let name = format!("{prefix}-{number}");
+            api.create(&PostParams::default(), &job(&name)?).await?;
+            if let Some(status) = &status {
+                api.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await?;
+            }
             let created = created.fetch_add(1, Ordering::Relaxed) + 1;
             if created.is_multiple_of(1000) {
                 say(created);

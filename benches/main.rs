@@ -2,7 +2,7 @@
 //!
 //! It starts an API server, a Redis and the operator, and needs nothing else on the machine. One JSON line per measure goes
 //! to standard output, progress to standard error. Arguments are the measures to take (`latency`, `throughput`,
-//! `scaling`, `enqueue`, `memory`; all of them by default) and `--quick`, or `BENCH_QUICK=1`, for less of each.
+//! `scaling`, `enqueue`, `memory`, `finished`; all of them by default) and `--quick`, or `BENCH_QUICK=1`, for less of each.
 //! `BENCH_PROGRAM` names another build of the operator to measure instead.
 
 mod bed;
@@ -27,7 +27,7 @@ use report::Report;
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 type Result<T> = std::result::Result<T, Failure>;
 
-const MEASURES: [&str; 5] = ["latency", "throughput", "scaling", "enqueue", "memory"];
+const MEASURES: [&str; 6] = ["latency", "throughput", "scaling", "enqueue", "memory", "finished"];
 
 /// How much is measured.
 #[derive(Clone, Copy)]
@@ -110,6 +110,9 @@ async fn run() -> Result<()> {
     if wanted("memory") {
         jobs::delete_all(&bed.api::<CrewJob>()).await?;
         memory::measure(&bed, extent, &report).await?;
+    }
+    if wanted("finished") {
+        memory::measure_finished(&bed, extent, &report).await?;
     }
     report.say(format!("done: {} measures", report.measures()));
     Ok(())

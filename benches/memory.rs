@@ -1,4 +1,4 @@
-//! Memory of an operator with jobs that wait and no worker.
+//! Memory of an operator: with jobs that wait and no worker, and beside jobs that are over.
 
 use std::time::Duration;
 
@@ -6,11 +6,13 @@ use crewjob::api::CrewJob;
 use tokio::time::sleep;
 
 use super::bed::Bed;
-use super::operator::JOB_WRITES;
+use super::operator::{JOB_WRITES, Operator};
 use super::report::{Report, number};
 use super::{Extent, Result, jobs};
 
 const TARGET: f64 = 40.0;
+/// What finished jobs may add, however many they are.
+const FINISHED_TARGET: f64 = 5.0;
 
 /// A thousand jobs, ten thousand, and an operator that finds ten thousand when it starts.
 pub async fn measure(bed: &Bed, extent: Extent, report: &Report) -> Result<()> {
@@ -42,4 +44,30 @@ pub async fn measure(bed: &Bed, extent: Extent, report: &Report) -> Result<()> {
         report.say(format!("  at most so far {:.1} MB", operator.memory("VmHWM")?));
     }
     Ok(())
+}
+
+/// A hundred thousand jobs that were over before the operator started.
+pub async fn measure_finished(bed: &Bed, extent: Extent, report: &Report) -> Result<()> {
+    let api = bed.api::<CrewJob>();
+    jobs::delete_all(&api).await?;
+    let without = settled(&bed.operator().await?).await?;
+    let count = extent.pick(1000, 100_000);
+    report.say(format!("memory: {without:.1} MB without a job; making {count} finished ones"));
+    let say = |more| {
+        if more % 10_000 == 0 {
+            report.say(format!("  {more} of {count} made"));
+        }
+    };
+    jobs::create_finished(&api, "finished", 0..count, say).await?;
+    let with = settled(&bed.operator().await?).await?;
+    report.say(format!("  {with:.1} MB beside {count} finished jobs"));
+    let limit = (count == 100_000).then_some(FINISHED_TARGET);
+    report.measure("operator_rss_finished", with - without, "MB", limit);
+    Ok(())
+}
+
+/// Its memory once it has nothing to do any more.
+async fn settled(operator: &Operator) -> Result<f64> {
+    sleep(Duration::from_secs(5)).await;
+    operator.memory("VmRSS")
 }
