@@ -52,7 +52,7 @@ class Extent:
 
 
 LONG = Extent(500, 300, (2.0, 6.0), 300, faults.DECK)
-SHORT = Extent(40, 40, (1.5, 3.5), 150, list(faults.KINDS))
+SHORT = Extent(40, 40, (1.5, 3.5), 300, list(faults.KINDS))
 
 
 @dataclass
@@ -62,6 +62,7 @@ class Outcome:
     name: str
     faults: list[verdict.Fault]
     phases: Counter[str]
+    unknown: int
     runs: int
     findings: list[tuple[verdict.Job, verdict.Finding]]
     recoveries: list[verdict.Recovery]
@@ -185,7 +186,8 @@ def assess(class_: str, jobs: list[verdict.Job], broken: faults.Faults, records:
         findings += [(job, finding) for finding in verdict.judge(job, said, by_job.get(job.name, []), broken.lost_data)]
     phases = Counter(status_of(item).phase for item in statuses.values())
     recoveries = verdict.recoveries(runs, workers, broken.done)
-    outcome = Outcome(class_, broken.done, phases, len(runs), findings, recoveries)
+    unknown = sum(status_of(item).reason == "NoResult" for item in statuses.values())
+    outcome = Outcome(class_, broken.done, phases, unknown, len(runs), findings, recoveries)
     teller = story.Teller(statuses, by_job, broken.done, logs, history, broken.redis)
     outcome.stories = [teller.tell(job, what) for job, what in worth_telling(outcome, jobs)]
     return outcome

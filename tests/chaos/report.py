@@ -36,6 +36,7 @@ def measures(outcomes):
         limit = 0 if outcome.name == "guarded" else None
         yield f"chaos_run_twice_{outcome.name}", outcome.count(verdict.TWICE), "jobs", limit
     yield "chaos_run_twice_excused", total(outcomes, verdict.EXCUSED), "jobs", None
+    yield "chaos_outcome_unknown", sum(outcome.unknown for outcome in outcomes), "jobs", None
     yield "chaos_slowest_recovery", slowest(outcomes, disturbed=False), "s", RECOVERY_LIMIT
     yield "chaos_slowest_recovery_disturbed", slowest(outcomes, disturbed=True), "s", None
     yield "chaos_faults", sum(len(outcome.faults) for outcome in outcomes), "faults", None
@@ -67,6 +68,7 @@ def table(outcomes) -> str:
     rows.append(["jobs", *(str(sum(outcome.phases.values())) for outcome in outcomes)])
     phases = sorted({phase for outcome in outcomes for phase in outcome.phases}, key=PHASES.index)
     rows += [[f"  {phase or 'none'}", *(str(outcome.phases[phase]) for outcome in outcomes)] for phase in phases]
+    rows.append(["  Failed because the outcome was lost", *(str(outcome.unknown) for outcome in outcomes)])
     rows.append(["runs begun", *(str(outcome.runs) for outcome in outcomes)])
     rows.append(["  of them interrupted, then run again", *(str(len(outcome.recoveries)) for outcome in outcomes)])
     names = {

@@ -90,6 +90,13 @@ def test_retries_are_exhausted_only_after_all_of_them():
     assert kinds(JOB, status("Failed", "RetriesExhausted"), failures[:3]) == [WRONG]
 
 
+def test_a_failure_that_was_not_seen_to_be_stored_may_count():
+    failures = [run(1, 2, "ConnectionError"), run(3, 4, "ConnectionError", stored=None)]
+    once = Job("job", created_at=0.0, max_retries=1)
+    assert kinds(once, status("Failed", "RetriesExhausted"), failures) == []
+    assert kinds(once, status("Failed", "RetriesExhausted"), failures[:1]) == [WRONG]
+
+
 def test_a_worker_death_is_no_failure():
     runs = [run(1, 2, "ConnectionError"), run(3, died=4), run(5, died=6), run(7, died=8)]
     assert kinds(JOB, status("Failed", "RetriesExhausted"), runs) == [WRONG]
@@ -111,6 +118,18 @@ def test_only_an_exception_that_is_named_is_not_worth_a_repetition():
 @pytest.mark.parametrize("reason", ["MessageLost", "NoResult", "ResultExpired", "Revoked"])
 def test_no_fault_is_a_reason_to_give_up(reason):
     assert kinds(JOB, status("Failed", reason), [run(1, died=2)]) == [WRONG]
+
+
+@pytest.mark.parametrize(("losses", "expected"), [([], [WRONG]), ([3.0], []), ([30.0], [WRONG])])
+def test_an_outcome_is_unknown_only_where_it_was_lost_before_it_could_be_read(losses, expected):
+    assert kinds(JOB, status("Failed", "NoResult"), [run(1, 2)], losses) == expected
+    assert kinds(JOB, status("Failed", "NoResult"), [run(1, 2, "ConnectionError")], losses) == expected
+
+
+def test_an_outcome_is_unknown_where_it_was_never_stored():
+    assert kinds(JOB, status("Failed", "NoResult"), [run(1, died=2)]) == [WRONG]
+    assert kinds(JOB, status("Failed", "NoResult"), [run(1, 2, stored=None)]) == []
+    assert kinds(JOB, status("Failed", "NoResult"), [run(1, died=2)], [3.0]) == [], "its worker's word was lost"
 
 
 def test_a_failure_is_wrong_where_a_result_was_there_to_read():

@@ -69,7 +69,7 @@ class Run:
 
     @property
     def failed(self) -> bool:
-        return self.how is not None and not self.succeeded and self.stored is not None
+        return self.how is not None and not self.succeeded
 
     @property
     def interrupted(self) -> bool:
@@ -111,12 +111,15 @@ def failed(job: Job, status: Status, runs: list[Run], losses: list[float]) -> li
     readable = readable_result(runs, losses, before=status.finished_at)
     if readable:
         return [Finding(WRONG, f"Failed/{status.reason}, and the result from {readable.pod} was there to read")]
+    # A failure that could not be stored at once may be stored by the worker's main process, which nobody records.
     failures = [run.how for run in runs if run.failed]
     died = sum(run.interrupted for run in runs)
     legitimate = {
         "RetriesExhausted": len(failures) > job.max_retries,
         "NonRetryableError": any(how in job.non_retryable for how in failures),
         "WorkerLost": died > job.max_worker_losses,
+        # The jobs of a chaos run do not ask for another run when it cannot be known how one ended.
+        "NoResult": any(is_lost_unread(run, losses, status.finished_at) for run in runs),
     }
     if legitimate.get(status.reason, False):
         return []
@@ -133,6 +136,15 @@ def cancelled(job: Job, status: Status, runs: list[Run], losses: list[float]) ->
     if status.finished_at is not None and any(run.begin > status.finished_at + SLACK for run in runs):
         findings.append(Finding(WRONG, "Cancelled, and run afterwards"))
     return findings
+
+
+def is_lost_unread(run: Run, losses: list[float], before: float | None) -> bool:
+    """Whether nobody can know how a run ended: its outcome was never stored, or lost before it could be read."""
+    if run.stored is None:
+        # Of a child process that died only its worker tells, in Redis.
+        return run.end is not None or any(run.over - SLACK <= loss <= run.over + UNREAD for loss in losses)
+    until = run.stored + UNREAD if before is None else min(before, run.stored + UNREAD)
+    return any(run.stored - SLACK <= loss <= until for loss in losses)
 
 
 def readable_result(runs: list[Run], losses: list[float], before: float | None) -> Run | None:
@@ -158,7 +170,7 @@ def repetitions(runs: list[Run], losses: list[float]) -> list[Finding]:
                 # The crew was done, but its process died or Redis was away before the result was stored: nobody can
                 # know of it, so running the job again is the only way not to lose it.
                 findings.append(Finding(EXCUSED, f"the result from {earlier.pod} was never stored"))
-            elif any(earlier.stored - SLACK <= loss <= min(later.begin, earlier.stored + UNREAD) for loss in losses):
+            elif is_lost_unread(earlier, losses, later.begin):
                 # Redis was emptied before the operator could have read the result. Nothing else knows of it, so the
                 # job has to run again.
                 findings.append(Finding(EXCUSED, f"the result from {earlier.pod} was lost with Redis' data"))

@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 from collections import Counter
+from dataclasses import dataclass
 
 from crew import PROJECT, SECRET
 from kube import get
@@ -25,14 +26,42 @@ def application():
     return tasks.app
 
 
+def answers(app, node: str, within: float = 1) -> bool:
+    """Whether a worker answers. The connection is a new one: others may be to a Redis that has been replaced."""
+    with app.connection_for_write() as connection:
+        return bool(app.control.ping([node], timeout=within, connection=connection))
+
+
+def deliveries_in_flight(app, task: str) -> list[bytes]:
+    """The delivery tags under which a task's message is with a worker, as far as Redis knows."""
+    return [tag for tag, message in app.backend.client.hgetall("unacked").items() if task.encode() in message]
+
+
+def drop(app, task: str) -> None:
+    """Ends a task that somebody else than the operator has sent, wherever it is."""
+    app.control.revoke(task, terminate=True)
+    for tag in deliveries_in_flight(app, task):
+        app.backend.client.zrem("unacked_index", tag)
+        app.backend.client.hdel("unacked", tag)
+
+
+@dataclass(frozen=True)
+class Begin:
+    """Where and when a run of a task began."""
+
+    node: str
+    at: float
+
+
 class Executions:
     """Counts how often each task was begun, by the events of the workers and of nobody else."""
 
     def __init__(self, app):
         self.begun: Counter[str] = Counter()
+        self.last_begin: dict[str, Begin] = {}
         self.revoked: set[str] = set()
         handlers = {
-            "task-started": lambda event: self.begun.update([event["uuid"]]),
+            "task-started": self.started,
             "task-revoked": lambda event: self.revoked.add(event["uuid"]),
         }
         self.connection = app.connection_for_read()
@@ -42,6 +71,10 @@ class Executions:
         self.thread = threading.Thread(target=self.receiver.capture, daemon=True)
         self.thread.start()
         assert listening.wait(10), "nobody can listen to the workers' events"
+
+    def started(self, event: dict) -> None:
+        self.last_begin[event["uuid"]] = Begin(event["hostname"], event["timestamp"])
+        self.begun.update([event["uuid"]])
 
     def stop(self) -> None:
         self.receiver.should_stop = True

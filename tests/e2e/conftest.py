@@ -8,6 +8,7 @@ import pytest
 import celery_side
 import crew
 import kube
+import workers
 
 CHART = crew.PROJECT / "charts/crewjob-operator"
 FIGURES = pytest.StashKey[list[str]]()
@@ -74,6 +75,12 @@ def executions(app):
     counter = celery_side.Executions(app)
     yield counter
     counter.stop()
+
+
+@pytest.fixture
+def two_workers(installation):
+    with workers.at_least(2):
+        yield
 
 
 @pytest.fixture

@@ -41,6 +41,14 @@ def start(*jobs: dict) -> None:
     create(*jobs)
 
 
+def cancel(label: str) -> dict[str, str]:
+    """Cancels a whole batch; returns the phase that each job had at that moment."""
+    names = [found["metadata"]["name"] for found in items("crewjobs", f"test={label}")]
+    change = ["--type=merge", "--patch", json.dumps({"spec": {"cancel": True}})]
+    shown = ["-o", "jsonpath={.metadata.name}={.status.phase}{'\\n'}"]
+    return dict(line.split("=") for line in kubectl("patch", "crewjob", *names, *change, *shown).split())
+
+
 def remove_all() -> None:
     """Deletes all jobs in one request, but those that are to be deleted by themselves."""
     path = f"/apis/{API_VERSION}/namespaces/{NAMESPACE}/crewjobs"

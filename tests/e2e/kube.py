@@ -76,6 +76,14 @@ def until(what: str, probe: Callable[[], T], seconds: float = 60, every: float =
         time.sleep(every)
 
 
+def holds(what: str, probe: Callable[[], T], seconds: float, every: float = 0.5) -> None:
+    """Asks again and again whether something stays as it is for so long."""
+    began = time.monotonic()
+    while time.monotonic() - began < seconds:
+        assert probe(), f"not any more after {time.monotonic() - began:.0f} s: {what}"
+        time.sleep(every)
+
+
 class Watch:
     """What a watch on one CrewJob shows of its phase."""
 

@@ -3,6 +3,8 @@
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from kube import OPERATOR, get, items, kubectl, until
@@ -67,3 +69,15 @@ def settle() -> None:
     """Waits until a rollout is over."""
     kubectl("rollout", "status", f"deployment/{OPERATOR}", "--timeout=60s")
     until("the old operator is gone", lambda: len(pods()) == get("deployment", OPERATOR)["spec"]["replicas"])
+
+
+@contextmanager
+def auditing_every(seconds: int) -> Iterator[None]:
+    """An operator that reads everything more often than every minute, for tests that cannot wait so long."""
+    kubectl("set", "env", f"deployment/{OPERATOR}", f"CREWJOB_AUDIT_EVERY={seconds}")
+    settle()
+    try:
+        yield
+    finally:
+        kubectl("set", "env", f"deployment/{OPERATOR}", "CREWJOB_AUDIT_EVERY-")
+        settle()

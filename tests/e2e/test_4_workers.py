@@ -1,16 +1,13 @@
 """Workers die, go and fall silent in the middle of a job."""
 
-import contextlib
-import os
-import signal
+import json
 import time
-from pathlib import Path
 
 import pytest
 
 import crew
 import kube
-import operators
+import workers
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -18,38 +15,11 @@ TAKEOVER_LIMIT = 10
 BUSY = 8
 
 
-def processes_of(uid: str) -> dict[int, int]:
-    """The Celery processes of a Pod, each with its parent."""
-    found = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if uid in (folder / "cgroup").read_text() and b"celery_app" in (folder / "cmdline").read_bytes():
-                found[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
-    return found
-
-
-def kill_worker(pod: dict) -> float:
-    """Ends a worker's main process with signal 9, and so its container; returns when."""
-    processes = processes_of(pod["metadata"]["uid"])
-    (main,) = [pid for pid, parent in processes.items() if parent not in processes]
-    os.kill(main, signal.SIGKILL)
-    return time.monotonic()
-
-
-@pytest.fixture
-def two_workers():
-    kube.patch("crewworkerpool", "default", {"spec": {"minReplicas": 2}})
-    ready = lambda: crew.status_of_pool().get("replicas", {}).get("ready") == 2
-    kube.until("two workers are ready", ready, 60)
-    yield
-    kube.patch("crewworkerpool", "default", {"spec": {"minReplicas": 0}})
-
-
 def test_the_job_of_a_killed_worker_runs_elsewhere_within_ten_seconds(two_workers, executions, figure):
     crew.start(crew.job("orphan", inputs={"seconds": 8}))
     status = crew.in_phase("orphan", "Running")
     task, pod = status["taskID"], kube.get("pod", status["worker"]["podName"])
-    killed_at = kill_worker(pod)
+    killed_at = workers.kill(pod)
     kube.until("it runs again", lambda: executions.begun[task] == 2, seconds=30, every=0.05)
     took = time.monotonic() - killed_at
     status = crew.in_phase("orphan", "Succeeded")
@@ -79,19 +49,26 @@ def test_workers_that_have_to_go_finish_their_jobs_although_nobody_hears_of_them
         kube.patch("crewworkerpool", "default", {"spec": {"concurrency": 4, "targetPerWorker": None}})
 
 
-def test_what_a_living_worker_runs_is_never_old_enough_to_be_given_to_another(app):
-    """kombu gives away what was taken longer ago than the visibility timeout; the operator keeps it young."""
-    kube.kubectl("set", "env", f"deployment/{kube.OPERATOR}", "CREWJOB_AUDIT_EVERY=3")
-    operators.settle()
-    try:
-        crew.start(crew.job("long", inputs={"seconds": 25}))
-        task = crew.in_phase("long", "Running")["taskID"]
-        redis, oldest = app.backend.client, 0.0
-        while crew.status("long")["phase"] == "Running":
-            taken_at = redis.zscore("unacked_index", task)
-            oldest = max(oldest, time.time() - taken_at) if taken_at else oldest
-            time.sleep(0.5)
-        assert 0 < oldest < 12
-    finally:
-        kube.kubectl("set", "env", f"deployment/{kube.OPERATOR}", "CREWJOB_AUDIT_EVERY-")
-        operators.settle()
+def test_the_job_of_a_pod_that_is_deleted_by_force_runs_elsewhere(two_workers, executions, figure):
+    crew.start(crew.job("forced", inputs={"seconds": 6}))
+    status = crew.in_phase("forced", "Running")
+    task, began = status["taskID"], time.monotonic()
+    kube.kubectl("delete", "pod", status["worker"]["podName"], "--grace-period=0", "--force", "--wait=false")
+    kube.until("it runs again", lambda: executions.begun[task] == 2, seconds=30, every=0.05)
+    figure(f"the job of a Pod deleted by force ran again after {time.monotonic() - began:.1f} s")
+    status = crew.in_phase("forced", "Succeeded")
+    assert (status["workerLosses"], executions.begun[task]) == (1, 2)
+    assert status["worker"]["podName"] in {pod["metadata"]["name"] for pod in crew.worker_pods()}
+
+
+def test_an_evicted_worker_finishes_its_job(two_workers, executions):
+    crew.start(crew.job("evicted", inputs={"seconds": 8}))
+    status = crew.in_phase("evicted", "Running")
+    pod = status["worker"]["podName"]
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": kube.NAMESPACE}}
+    path = f"/api/v1/namespaces/{kube.NAMESPACE}/pods/{pod}/eviction"
+    kube.kubectl("create", "--raw", path, "-f", "-", given=json.dumps(eviction))
+    assert "deletionTimestamp" in kube.get("pod", pod)["metadata"]
+    ended = crew.in_phase("evicted", "Succeeded")
+    assert (ended["attempts"], ended.get("workerLosses", 0), ended["worker"]["podName"]) == (1, 0, pod)
+    assert executions.begun[status["taskID"]] == 1

@@ -8,6 +8,7 @@ import pytest
 
 import crew
 import kube
+import workers
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -32,17 +33,11 @@ def expired(installation):
     return time.monotonic()
 
 
-def cancel(label: str) -> None:
-    patch = ["--type=merge", "--patch", json.dumps({"spec": {"cancel": True}})]
-    names = [found["metadata"]["name"] for found in kube.items("crewjobs", f"test={label}")]
-    kube.kubectl("patch", "crewjob", *names, *patch)
-
-
 def test_queued_jobs_that_are_cancelled_without_a_worker_never_run(expired, no_worker, executions, figure):
     crew.start(*crew.batch("many", MANY), crew.job("last"))
     crew.all_in_phase("many", "Queued", MANY, 60)
     tasks = crew.task_ids("many")
-    cancel("many")
+    crew.cancel("many")
     took = crew.all_in_phase("many", "Cancelled", MANY, 60)
     kube.until("only one message is left", lambda: crew.status_of_pool()["depth"] == 1)
     crew.workers_at_most(3)
@@ -61,7 +56,7 @@ def test_a_copy_that_kombu_has_put_back_is_withdrawn_too(no_worker, app, executi
     restored["headers"]["redelivered"] = restored["properties"]["delivery_info"]["redelivered"] = True
     assert redis.lrem(queue, 1, message) == 1
     redis.rpush(queue, json.dumps(restored))
-    cancel("copied")
+    crew.cancel("copied")
     crew.in_phase("copied", "Cancelled")
     assert not any(task.encode() in found for found in redis.lrange(queue, 0, -1))
     crew.workers_at_most(3)
@@ -94,31 +89,19 @@ def test_a_job_that_takes_too_long_in_all_is_stopped(executions):
 
 def test_a_worker_that_does_not_hear_that_its_job_is_cancelled_is_replaced(figure):
     """A solo pool runs the task in its main loop: while it does, it hears nothing."""
-    container = {"name": "worker", "args": worker_args() + ["--pool", "solo"]}
-    before = worker_args()
     crew.no_workers()
     kube.patch("crewworkerpool", "default", {"spec": {"concurrency": 1}})
-    patch_worker(container)
     try:
-        crew.start(crew.job("unheard", inputs={"seconds": 600}))
-        pod = crew.in_phase("unheard", "Running")["worker"]["podName"]
-        began = time.monotonic()
-        cancel("unheard")
-        crew.in_phase("unheard", "Cancelled", seconds=90)
-        figure(f"a job on a deaf worker was Cancelled after {time.monotonic() - began:.1f} s")
-        kube.until("its Pod is gone", lambda: kube.find("pod", pod) is None)
+        with workers.started_with(["--pool", "solo"]):
+            crew.start(crew.job("unheard", inputs={"seconds": 600}))
+            pod = crew.in_phase("unheard", "Running")["worker"]["podName"]
+            began = time.monotonic()
+            crew.cancel("unheard")
+            crew.in_phase("unheard", "Cancelled", seconds=90)
+            figure(f"a job on a deaf worker was Cancelled after {time.monotonic() - began:.1f} s")
+            kube.until("its Pod is gone", lambda: kube.find("pod", pod) is None)
     finally:
-        patch_worker({"name": "worker", "args": before})
         kube.patch("crewworkerpool", "default", {"spec": {"concurrency": 4}})
-
-
-def worker_args() -> list[str]:
-    return kube.get("deployment", kube.WORKER)["spec"]["template"]["spec"]["containers"][0]["args"]
-
-
-def patch_worker(container: dict) -> None:
-    template = {"spec": {"containers": [container]}}
-    kube.kubectl("patch", "deployment", kube.WORKER, "--patch", json.dumps({"spec": {"template": template}}))
 
 
 def test_a_job_whose_time_to_live_has_passed_is_deleted(expired, figure):

@@ -65,6 +65,26 @@ async fn markers_of_this_cluster_are_found_among_all_keys() {
 }
 
 #[tokio::test]
+async fn two_clusters_share_one_redis_and_neither_can_disturb_the_other() {
+    let server = RedisServer::start();
+    let (ours, settings) = (store(&server).await, settings(&server));
+    let theirs = Store::connect(&Settings { cluster_uid: "other".into(), ..settings }).await.unwrap();
+    ours.claim(Epoch(7)).await.unwrap();
+    theirs.claim(FIRST).await.unwrap();
+    assert_eq!(ours.enqueue(Epoch(7), &message(1)).await, Ok(Enqueued::Published));
+    assert_eq!(theirs.enqueue(FIRST, &message(2)).await, Ok(Enqueued::Published), "our epoch does not fence them");
+    assert_eq!(server.list(HIGH), [message(2).envelope, message(1).envelope], "the workers serve both");
+    let audit = theirs.audit(&queues()).await.unwrap();
+    assert!(audit.poison.is_empty() && audit.places.contains_key(&attempt(2).task));
+    assert_eq!(theirs.scan_markers().await.unwrap(), [message(2).marker()], "ours are no strays of theirs");
+    assert_eq!(theirs.withdraw(FIRST, &message(2).marker(), 0).await, Ok(Withdrawn::Removed));
+    assert_eq!(theirs.sweep_copies(FIRST, &[message(2).marker()], &queues()).await, Ok(vec![]));
+    theirs.forget(&[message(2).marker()]).await.unwrap();
+    assert_eq!(server.list(HIGH), [message(1).envelope]);
+    assert!(ours.markers(&[message(1).marker()]).await.unwrap()[0].is_some());
+}
+
+#[tokio::test]
 async fn messages_wait_in_the_band_of_their_priority() {
     let server = RedisServer::start();
     let store = store(&server).await;
@@ -201,6 +221,20 @@ async fn a_delivery_is_replaced_only_when_it_is_where_it_was_seen() {
     take(&server, HIGH, &message.id.tag());
     assert_eq!(requeue(InPlaceOf::Nowhere(0)).await, Ok(Requeued::Changed));
     assert_eq!(requeue(InPlaceOf::InFlight(0)).await, Ok(Requeued::Published));
+}
+
+#[tokio::test]
+async fn a_delivery_that_was_noted_after_redis_was_emptied_is_replaced() {
+    let server = RedisServer::start();
+    let (store, message) = published(&server).await;
+    let next = again(&message, 1);
+    take(&server, HIGH, &message.id.tag());
+    server.run::<()>(&["DEL", &format!("crewjob:{{cluster}}:team:{}", message.id.task)]);
+    assert_eq!(store.requeue(FIRST, InPlaceOf::Nowhere(0), &next, false).await, Ok(Requeued::Changed));
+    assert_eq!(store.requeue(FIRST, InPlaceOf::InFlight(0), &next, false).await, Ok(Requeued::Published));
+    let once_more = store.requeue(FIRST, InPlaceOf::InFlight(0), &next, false).await;
+    assert!(matches!(once_more, Ok(Requeued::Superseded(_))), "{once_more:?}");
+    assert_eq!(server.list(HIGH), [next.envelope]);
 }
 
 #[tokio::test]

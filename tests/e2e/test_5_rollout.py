@@ -1,0 +1,66 @@
+"""Cancelling while the workers are being replaced."""
+
+from collections import Counter
+from datetime import datetime
+
+import pytest
+
+import crew
+import kube
+import workers
+
+pytestmark = pytest.mark.usefixtures("clean")
+
+CHILDREN = 17
+PODS = 3
+JOBS, LASTING = 51, 60
+
+
+@pytest.fixture
+def many_at_once(installation):
+    """Three workers that run 51 tasks at once."""
+    kube.patch("crewworkerpool", "default", {"spec": {"concurrency": CHILDREN}})
+    try:
+        with workers.started_with(["--concurrency", str(CHILDREN)]), workers.at_least(PODS):
+            yield
+    finally:
+        kube.patch("crewworkerpool", "default", {"spec": {"concurrency": 4}})
+
+
+def test_every_running_job_that_is_cancelled_while_workers_restart_is_cancelled_or_has_won(
+    many_at_once, executions, figure
+):
+    # A worker that was told to go hears nothing, and the kubelet does not end it sooner: its jobs win.
+    jobs = crew.batch("storm", JOBS, inputs={"seconds": LASTING})
+    crew.start(*jobs)
+    crew.all_in_phase("storm", "Running", JOBS)
+
+    old = crew.worker_pods()
+    kube.kubectl("rollout", "restart", f"deployment/{kube.WORKER}")
+    leaves = lambda: [pod for pod in crew.worker_pods() if "deletionTimestamp" in pod["metadata"]]
+    kube.until("a busy worker is told to go", leaves, every=0.1)
+    leaving = {pod["metadata"]["name"] for pod in leaves()}
+    workers.kill(next(pod for pod in old if pod["metadata"]["name"] not in leaving))
+    before = Counter(crew.cancel("storm").values())
+    assert before["Succeeded"] == 0 and before["Running"] + before["Queued"] == JOBS, before
+
+    final = lambda: not set(crew.phases("storm")) - set(crew.FINAL)
+    kube.until("all have ended", final, seconds=240, every=0.5)
+    kube.patch("crewworkerpool", "default", {"spec": {"minReplicas": 0}})
+    crew.no_workers()
+    ended = {found["metadata"]["name"]: found["status"] for found in kube.items("crewjobs", "test=storm")}
+    ends = {name: end_of(status) for name, status in ended.items()}
+    figure(f"{len(ended)} running jobs cancelled while workers restart: {dict(Counter(ends.values()))}")
+    assert set(ends.values()) <= {"Cancelled", "FinishedBeforeCancel"}, ends
+    begun_after = {
+        name: executions.last_begin[status["taskID"]].at - datetime.fromisoformat(status["finishedAt"]).timestamp()
+        for name, status in ended.items()
+    }
+    assert {name: late for name, late in begun_after.items() if late > 1} == {}
+
+
+def end_of(status: dict) -> str:
+    """The reason for which a job has ended, if it is over."""
+    types = {"Succeeded": "Complete", "Failed": "Failed", "Cancelled": "Failed"}
+    said = {found["type"]: found["reason"] for found in status["conditions"] if found["status"] == "True"}
+    return said.get(types[status["phase"]], status["phase"])

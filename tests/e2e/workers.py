@@ -1,0 +1,111 @@
+"""The workers: how many there are, how they are started, their processes and connections."""
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import crew
+import kube
+
+# === How many, and how they are started ===
+
+
+@contextmanager
+def at_least(count: int) -> Iterator[None]:
+    """So many workers, with or without work."""
+    kube.patch("crewworkerpool", "default", {"spec": {"minReplicas": count}})
+    try:
+        ready = lambda: crew.status_of_pool().get("replicas", {}).get("ready") == count
+        kube.until(f"{count} workers are ready", ready, 60)
+        yield
+    finally:
+        kube.patch("crewworkerpool", "default", {"spec": {"minReplicas": 0}})
+
+
+def container() -> dict:
+    (found,) = kube.get("deployment", kube.WORKER)["spec"]["template"]["spec"]["containers"]
+    return found
+
+
+@contextmanager
+def started_with(args: list[str] = (), **container_and_pod) -> Iterator[None]:
+    """Workers whose template differs for a while: further arguments, `env` and `volumeMounts`, and the Pod's `volumes`.
+
+    When this begins, workers of the usual template have gone. When it ends, those of this one may still be going.
+    """
+    before = kube.get("deployment", kube.WORKER)["spec"]["template"]
+    volumes = container_and_pod.pop("volumes", [])
+    # Of several options of one name, Celery takes the last.
+    change = {"name": "worker", "args": [*container()["args"], *args], **container_and_pod}
+    template = {"spec": {"containers": [change], "volumes": volumes}}
+    kube.kubectl("patch", "deployment", kube.WORKER, "--patch", json.dumps({"spec": {"template": template}}))
+    try:
+        settle()
+        yield
+    finally:
+        back = [{"op": "replace", "path": "/spec/template", "value": before}]
+        kube.kubectl("patch", "deployment", kube.WORKER, "--type=json", "--patch", json.dumps(back))
+
+
+def set_env(**values: str | None) -> None:
+    """Sets environment variables, or removes them. Returns when only workers that have them so are left."""
+    changes = [f"{name}-" if value is None else f"{name}={value}" for name, value in values.items()]
+    kube.kubectl("set", "env", f"deployment/{kube.WORKER}", *changes)
+    settle()
+
+
+def settle() -> None:
+    """Waits until a rollout is over and the old workers are gone."""
+    kube.kubectl("rollout", "status", f"deployment/{kube.WORKER}", "--timeout=120s")
+    kube.until("the old workers are gone", lambda: len(crew.worker_pods()) == crew.replicas())
+
+
+# === One of them ===
+
+
+def pod_of(node: str) -> dict:
+    """The Pod of a Celery worker's node name."""
+    return kube.get("pod", node.removeprefix("crew@"))
+
+
+def processes_of(uid: str) -> dict[int, int]:
+    """The Celery processes of a Pod, each with its parent."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if uid in (folder / "cgroup").read_text() and b"celery_app" in (folder / "cmdline").read_bytes():
+                found[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+    return found
+
+
+def main_process(pod: dict) -> int:
+    """The worker's main process, whose end is the end of its container."""
+    processes = processes_of(pod["metadata"]["uid"])
+    (main,) = [pid for pid, parent in processes.items() if parent not in processes]
+    return main
+
+
+def kill(pod: dict) -> float:
+    """Ends a worker's main process with signal 9, and so its container; returns when."""
+    os.kill(main_process(pod), signal.SIGKILL)
+    return time.monotonic()
+
+
+def disconnect(pod: dict, redis) -> None:
+    """Ends a worker's connections to Redis; it connects anew."""
+    address = pod["status"]["podIP"]
+    for type_ in ("normal", "pubsub"):
+        for client in redis.client_list(_type=type_):
+            if client["addr"].rsplit(":", 1)[0] == address:
+                redis.client_kill_filter(_id=client["id"])
+
+
+def lost_container(name: str) -> dict:
+    """How the last container of a Pod's worker has ended, if one has."""
+    (status,) = kube.get("pod", name)["status"]["containerStatuses"]
+    return status.get("lastState", {}).get("terminated", {})
