@@ -212,9 +212,9 @@ async fn settings(ctx: &Context, pool: &Handle) -> Result<Settings, PoolProblem>
         return Err(problem(PoolProblemKind::SecretInvalid, format!("Secret {name:?} has no key REDIS_URL")));
     };
     let mut settings = Settings::new(Secret::new(url), ctx.cluster_uid.clone(), ctx.lease.clone());
-    settings.result_url = value("RESULT_BACKEND_URL")?.map(Secret::new);
-    settings.ca = value("REDIS_CA")?;
-    settings.keys = keys(pool);
+    settings.access.result_url = value("RESULT_BACKEND_URL")?.map(Secret::new);
+    settings.access.ca = value("REDIS_CA")?;
+    settings.access.keys = keys(pool);
     Ok(settings)
 }
 

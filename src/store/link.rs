@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::error::{ConnectError, Error};
-use super::settings::{Secret, Settings};
+use super::settings::{Access, Secret};
 
 /// A script of this folder.
 macro_rules! script {
@@ -105,10 +105,10 @@ enum State {
 }
 
 impl Link {
-    pub fn new(address: &Address, settings: &Settings, round_trips: &Arc<AtomicU64>) -> Self {
+    pub fn new(address: &Address, access: &Access, round_trips: &Arc<AtomicU64>) -> Self {
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(settings.connect_timeout))
-            .set_response_timeout(Some(settings.response_timeout));
+            .set_connection_timeout(Some(access.connect_timeout))
+            .set_response_timeout(Some(access.response_timeout));
         let state = Mutex::new(State::Down { failures: 0, pause: None, serial: 0 });
         Self(Arc::new(Shared { address: address.clone(), config, state, round_trips: round_trips.clone() }))
     }

@@ -31,7 +31,7 @@ pub use error::{ConnectError, Error};
 pub use marker::{Marker, MarkerId, MarkerState};
 pub use notice::{Notice, Stage, TaskEvent, WorkerEvent, WorkerState};
 pub use results::Document;
-pub use settings::{Keys, Queue, Secret, Settings};
+pub use settings::{Access, Keys, Queue, Secret, Settings};
 pub use snapshot::{Incarnation, QueueLoad, Snapshot};
 pub use sweep::Swept;
 pub use transition::{Enqueued, Epoch, Message, Moved, Requeued, Withdrawn};
@@ -64,18 +64,18 @@ impl Store {
     /// Afterwards lost connections are made again by themselves, with a bounded backoff during which calls fail at once.
     pub async fn connect(settings: &Settings) -> Result<Self, ConnectError> {
         let round_trips = Arc::new(AtomicU64::new(0));
-        let address = settings.broker()?;
+        let address = settings.access.broker()?;
         let names = Names::new(settings, address.database())?;
-        let broker = Link::new(&address, settings, &round_trips);
-        let (results, same_database) = match settings.results()? {
-            Some(other) if !other.same_database(&address) => (Link::new(&other, settings, &round_trips), false),
+        let broker = Link::new(&address, &settings.access, &round_trips);
+        let (results, same_database) = match settings.access.results()? {
+            Some(other) if !other.same_database(&address) => (Link::new(&other, &settings.access, &round_trips), false),
             Some(_) | None => (broker.clone(), true),
         };
         broker.check().await?;
         if !same_database {
             results.check().await?;
         }
-        let scans = Link::new(&address, settings, &round_trips);
+        let scans = Link::new(&address, &settings.access, &round_trips);
         Ok(Self(Arc::new(Inner {
             broker,
             scans,

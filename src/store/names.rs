@@ -2,9 +2,9 @@
 
 use super::error::ConnectError;
 use super::marker::MarkerId;
-use super::settings::{Keys, Settings};
+use super::settings::Settings;
 use crate::core::job::{Priority, TaskId};
-use crate::wire::{Bands, BrokerKeys, ResultKeys};
+use crate::wire::{BrokerKeys, ResultKeys};
 
 /// All names that one pool uses.
 pub(super) struct Names {
@@ -21,23 +21,12 @@ pub(super) struct Names {
 
 impl Names {
     pub fn new(settings: &Settings, database: i64) -> Result<Self, ConnectError> {
-        let Keys { separator, priority_steps, global_prefix, unacked, unacked_index, result_prefix } = &settings.keys;
-        let invalid = |field, detail: String| ConnectError::Invalid { field, detail };
-        let bands = Bands::new(priority_steps.clone(), separator)
-            .map_err(|error| invalid("prioritySteps", error.to_string()))?;
-        let broker = BrokerKeys {
-            prefix: global_prefix.clone(),
-            database,
-            bands,
-            unacked: unacked.clone(),
-            unacked_index: unacked_index.clone(),
-            ..BrokerKeys::default()
-        };
+        let (broker, results) = settings.access.keys.names(database)?;
         // The braces keep a cluster's keys together should Redis ever be sharded.
         let markers = format!("crewjob:{{{}}}:", settings.cluster_uid);
         let fence = format!("{markers}epoch:{}", settings.lease);
         let quarantine = format!("{markers}quarantine");
-        Ok(Self { quarantine, broker, results: ResultKeys::new(result_prefix), fence, markers })
+        Ok(Self { broker, results, fence, quarantine, markers })
     }
 
     pub fn band(&self, priority: Priority) -> u8 {

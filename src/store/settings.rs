@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::error::ConnectError;
 use super::link::Address;
+use crate::wire::{Bands, BrokerKeys, ResultKeys};
 
 /// A text that is never printed, such as a URL with a password in it.
 #[derive(Clone, PartialEq, Eq)]
@@ -45,6 +46,24 @@ pub struct Keys {
     pub result_prefix: String,
 }
 
+impl Keys {
+    /// The names of all keys and channels on the broker with this database number, and on the result backend.
+    pub(super) fn names(&self, database: i64) -> Result<(BrokerKeys, ResultKeys), ConnectError> {
+        let Self { separator, priority_steps, global_prefix, unacked, unacked_index, result_prefix } = self;
+        let bands = Bands::new(priority_steps.clone(), separator)
+            .map_err(|error| ConnectError::Invalid { field: "prioritySteps", detail: error.to_string() })?;
+        let broker = BrokerKeys {
+            prefix: global_prefix.clone(),
+            database,
+            bands,
+            unacked: unacked.clone(),
+            unacked_index: unacked_index.clone(),
+            ..BrokerKeys::default()
+        };
+        Ok((broker, ResultKeys::new(result_prefix)))
+    }
+}
+
 impl Default for Keys {
     fn default() -> Self {
         Self {
@@ -58,9 +77,9 @@ impl Default for Keys {
     }
 }
 
-/// Where a pool's Redis is, how it is named there, and how long to wait for it.
+/// Where a Redis is, what things are called there, and how long to wait for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct Access {
     /// The broker: `redis://` or `rediss://`, with user, password and database number.
     pub url: Secret,
     /// The result backend, where it is not the broker.
@@ -69,26 +88,20 @@ pub struct Settings {
     pub ca: Option<String>,
     /// What Celery's configuration calls things.
     pub keys: Keys,
-    /// UID of the cluster (of its `kube-system` namespace): several clusters may share a Redis.
-    pub cluster_uid: Arc<str>,
-    /// `namespace/name` of the Lease whose epochs fence the writers.
-    pub lease: Arc<str>,
     /// How long a connection may take, greeting included.
     pub connect_timeout: Duration,
     /// How long an answer may take.
     pub response_timeout: Duration,
 }
 
-impl Settings {
-    /// Settings with the usual key names and timeouts of 5 s.
-    pub fn new(url: Secret, cluster_uid: impl Into<Arc<str>>, lease: impl Into<Arc<str>>) -> Self {
+impl Access {
+    /// The usual key names, and timeouts of 5 s.
+    pub fn new(url: Secret) -> Self {
         Self {
             url,
             result_url: None,
             ca: None,
             keys: Keys::default(),
-            cluster_uid: cluster_uid.into(),
-            lease: lease.into(),
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(5),
         }
@@ -101,6 +114,24 @@ impl Settings {
     pub(super) fn results(&self) -> Result<Option<Address>, ConnectError> {
         let parse = |url| Address::parse("RESULT_BACKEND_URL", url, self.ca.as_deref());
         self.result_url.as_ref().map(parse).transpose()
+    }
+}
+
+/// What it takes to work on a pool's Redis as its operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Where it is.
+    pub access: Access,
+    /// UID of the cluster (of its `kube-system` namespace): several clusters may share a Redis.
+    pub cluster_uid: Arc<str>,
+    /// `namespace/name` of the Lease whose epochs fence the writers.
+    pub lease: Arc<str>,
+}
+
+impl Settings {
+    /// Settings with the usual key names and timeouts.
+    pub fn new(url: Secret, cluster_uid: impl Into<Arc<str>>, lease: impl Into<Arc<str>>) -> Self {
+        Self { access: Access::new(url), cluster_uid: cluster_uid.into(), lease: lease.into() }
     }
 }
 

@@ -12,7 +12,7 @@ mod withdrawing;
 use std::sync::Arc;
 
 use crewjob::core::job::{AttemptId, Priority, SpecHash, TaskId};
-use crewjob::store::{Epoch, Message, Queue, Secret, Settings, Store};
+use crewjob::store::{Access, Epoch, Message, Queue, Secret, Settings, Store};
 use crewjob::wire::{Call, Object, Value};
 use uuid::Uuid;
 
@@ -27,6 +27,12 @@ const FIRST: Epoch = Epoch(1);
 
 fn settings(server: &RedisServer) -> Settings {
     Settings::new(Secret::new(server.url(0)), "cluster", "crewjob/crewjob-operator")
+}
+
+/// The same settings with another way in.
+fn changed(mut settings: Settings, change: impl FnOnce(&mut Access)) -> Settings {
+    change(&mut settings.access);
+    settings
 }
 
 async fn store(server: &RedisServer) -> Store {

@@ -29,7 +29,7 @@ async fn refusal(settings: &Settings) -> ConnectError {
 fn at(url: impl Into<String>) -> Settings {
     let quickly = Duration::from_millis(500);
     let settings = Settings::new(Secret::new(url), "cluster", "crewjob/crewjob-operator");
-    Settings { connect_timeout: quickly, response_timeout: quickly, ..settings }
+    changed(settings, |access| (access.connect_timeout, access.response_timeout) = (quickly, quickly))
 }
 
 #[tokio::test]
@@ -105,7 +105,7 @@ async fn a_missing_permission_is_named() {
 async fn tls_is_spoken_with_the_given_authority_only() {
     let server = Setup::default().tls().config(&format!("requirepass {PASSWORD}")).start();
     let url = server.url_as("default", PASSWORD);
-    let trusting = Settings { ca: Some(server.ca()), ..at(&url) };
+    let trusting = changed(at(&url), |access| access.ca = Some(server.ca()));
     let store = Store::connect(&trusting).await.unwrap();
     assert_eq!(store.enqueue(FIRST, &message(1)).await, Ok(Enqueued::Published));
     let mut notices = Box::pin(store.subscribe());
@@ -115,10 +115,10 @@ async fn tls_is_spoken_with_the_given_authority_only() {
     assert!(unknown.contains("REDIS_CA"), "{unknown}");
     let plain = refusal(&at(url.replace("rediss://", "redis://"))).await.to_string();
     assert!(plain.contains("use rediss:// in REDIS_URL"), "{plain}");
-    let junk = Settings { ca: Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----".into()), ..at(&url) };
-    let junk = refusal(&junk).await;
+    let with_ca = |ca: &str| changed(at(&url), |access| access.ca = Some(ca.to_owned()));
+    let junk = refusal(&with_ca("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----")).await;
     assert!(matches!(junk, ConnectError::Invalid { field: "REDIS_CA", .. }), "{junk}");
-    let empty = refusal(&Settings { ca: Some("no PEM at all".into()), ..at(&url) }).await;
+    let empty = refusal(&with_ca("no PEM at all")).await;
     assert!(matches!(empty, ConnectError::Invalid { field: "REDIS_CA", .. }), "{empty}");
 }
 
@@ -144,7 +144,8 @@ async fn urls_that_nobody_can_use_are_refused_without_quoting_them() {
         let refused = refusal(&at(url)).await;
         assert!(matches!(refused, ConnectError::Invalid { field: "REDIS_URL", .. }), "{url}: {refused}");
     }
-    let results = Settings { result_url: Some(Secret::new("amqp://hunter2")), ..at("redis://127.0.0.1") };
+    let amqp = Some(Secret::new("amqp://hunter2"));
+    let results = changed(at("redis://127.0.0.1"), |access| access.result_url = amqp);
     assert!(matches!(refusal(&results).await, ConnectError::Invalid { field: "RESULT_BACKEND_URL", .. }));
 }
 

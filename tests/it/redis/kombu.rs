@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crewjob::store::{Keys, Place, Settings, Store};
+use crewjob::store::{Keys, Place, Store};
 
 use super::*;
 
@@ -30,7 +30,7 @@ async fn kombu_takes_what_we_publish_and_we_find_what_it_puts_back() {
         "unacked_index_key": "held_index"}"#;
     for (keys, options) in [(Keys::default(), "{}"), (other, options)] {
         let server = RedisServer::start();
-        let store = Store::connect(&Settings { keys, ..settings(&server) }).await.unwrap();
+        let store = Store::connect(&changed(settings(&server), |access| access.keys = keys)).await.unwrap();
         store.declare(&queues()).await.unwrap();
         let jobs: [(u128, i32); 4] = [(1, 0), (2, 10), (3, 6), (4, 3)];
         for (job, priority) in jobs {

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use crewjob::store::{Keys, Notice, Secret, Settings, Stage, Store, TaskEvent, WorkerState};
+use crewjob::store::{Keys, Notice, Secret, Stage, Store, TaskEvent, WorkerState};
 use crewjob::wire::event::{Detail, Event};
 use crewjob::wire::{Envelope, Value};
 use futures::{Stream, StreamExt};
@@ -151,7 +151,10 @@ async fn broker_and_results_may_be_apart_and_have_prefixes() {
     let keys = Keys { global_prefix: "app1:".into(), result_prefix: "res".into(), ..Keys::default() };
     let result_url = Some(Secret::new(results.url(0)));
     let url = Secret::new(broker.url(2));
-    let store = Store::connect(&Settings { keys, result_url, url, ..settings(&broker) }).await.unwrap();
+    let apart = changed(settings(&broker), |access| {
+        (access.keys, access.result_url, access.url) = (keys, result_url, url);
+    });
+    let store = Store::connect(&apart).await.unwrap();
     let mut notices = listen(&store).await;
     assert_eq!(next(&mut notices).await, Notice::Connected, "once for each server");
     publish(&results, &format!("res_{}", result_key(attempt(1).task)), b"{}");

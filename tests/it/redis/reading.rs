@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crewjob::core::job::TaskId;
-use crewjob::store::{Document, Keys, Place, Secret, Settings, Snapshot, Store};
+use crewjob::store::{Document, Keys, Place, Snapshot, Store};
 
 use super::*;
 
@@ -184,7 +184,7 @@ async fn other_names_for_everything_are_respected() {
         unacked_index: "held_index".into(),
         result_prefix: "res".into(),
     };
-    let store = Store::connect(&Settings { keys, ..settings(&server) }).await.unwrap();
+    let store = Store::connect(&changed(settings(&server), |access| access.keys = keys)).await.unwrap();
     let message = message(1);
     store.enqueue(FIRST, &message).await.unwrap();
     store.declare(&queues()[..1]).await.unwrap();
@@ -200,7 +200,7 @@ async fn other_names_for_everything_are_respected() {
     let place = Place::Queued { tag: message.id.tag().into(), queue: "crew_jobs".into(), band: 5, redelivered: false };
     assert_eq!(audit.places[&message.id.task], [place]);
     let bad = Keys { priority_steps: vec![3, 3], ..Keys::default() };
-    let refused = Store::connect(&Settings { keys: bad, url: Secret::new(server.url(0)), ..settings(&server) }).await;
+    let refused = Store::connect(&changed(settings(&server), |access| access.keys = bad)).await;
     assert_eq!(
         refused.err().map(|error| error.to_string()).as_deref(),
         Some("prioritySteps is not usable: priority steps must increase: 3 follows 3")

@@ -163,7 +163,7 @@ fn take_foreign(server: &RedisServer) {
 async fn requeue_over(document: &str, clear: bool, apart: bool) -> (Requeued, bool) {
     let (server, results) = (RedisServer::start(), RedisServer::start());
     let result_url = apart.then(|| Secret::new(results.url(3)));
-    let store = Store::connect(&Settings { result_url, ..settings(&server) }).await.unwrap();
+    let store = Store::connect(&changed(settings(&server), |access| access.result_url = result_url)).await.unwrap();
     let message = message(1);
     store.enqueue(FIRST, &message).await.unwrap();
     let holder = if apart { &results } else { &server };
@@ -206,7 +206,8 @@ async fn an_attempt_that_left_a_result_is_not_run_again_when_its_marker_is_lost(
     assert_eq!(store.enqueue(FIRST, &message).await, Ok(Enqueued::HasResult));
     assert_eq!(server.list(HIGH).len(), 0);
     let results = Some(Secret::new(server.url(0)));
-    let elsewhere = Settings { url: Secret::new(server.url(4)), result_url: results, ..settings(&server) };
+    let url = Secret::new(server.url(4));
+    let elsewhere = changed(settings(&server), |access| (access.url, access.result_url) = (url, results));
     let apart = Store::connect(&elsewhere).await.unwrap();
     assert_eq!(apart.enqueue(FIRST, &message).await, Ok(Enqueued::HasResult));
 }
