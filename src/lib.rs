@@ -10,7 +10,8 @@
 //! | 2 | `store` | Redis by intent: enqueue, requeue, withdraw, snapshot, outcome |
 //! | 2 | `runtime` | clock, configuration, telemetry, metrics, admin server, shutdown |
 //! | 3 | `operator` | Kubernetes in, Kubernetes out: observe, decide, act |
-//! | 3 | `cli` | the command line |
+//! | 3 | `worker` | Celery tasks in, commands run, results out |
+//! | 4 | `cli` | the command line |
 
 pub mod core;
 pub mod wire;
@@ -25,3 +26,5 @@ pub mod operator;
 pub mod runtime;
 #[cfg(feature = "full")]
 pub mod store;
+#[cfg(feature = "full")]
+pub mod worker;

@@ -23,7 +23,12 @@ const LAYERS: &[Layer] = &[
         may_import: &["operator", "api", "store", "runtime", "core", "wire"],
         never: &["redis"],
     },
-    Layer { module: "cli", may_import: &["cli", "operator", "api", "runtime", "core"], never: &["redis"] },
+    Layer {
+        module: "worker",
+        may_import: &["worker", "store", "runtime", "wire"],
+        never: &["redis", "kube", "k8s_openapi"],
+    },
+    Layer { module: "cli", may_import: &["cli", "operator", "worker", "api", "runtime", "core"], never: &["redis"] },
 ];
 
 #[test]

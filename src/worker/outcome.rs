@@ -1,0 +1,49 @@
+//! What can come of a run, whatever ran it.
+
+use crate::wire::{Exception, RawJson};
+
+/// What came of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It returned this value.
+    Succeeded(RawJson),
+    /// It failed.
+    Failed {
+        /// How.
+        failure: Failure,
+        /// Whether another run may succeed.
+        retryable: bool,
+    },
+    /// It was stopped because somebody asked for that, with this signal.
+    Stopped {
+        /// The signal's number.
+        signal: i32,
+    },
+}
+
+/// Why a run failed, as Celery stores it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The Python exception that stands for it.
+    pub exception: Exception,
+    /// What is shown where Python shows a traceback: the last lines that the command wrote to its standard error.
+    pub traceback: Option<String>,
+}
+
+impl Failure {
+    /// A failure with one message.
+    pub fn new(module: &str, kind: &str, message: impl Into<String>) -> Self {
+        let exception = Exception {
+            exc_type: kind.to_owned(),
+            exc_message: vec![message.into().into()],
+            exc_module: Some(module.to_owned()),
+        };
+        Self { exception, traceback: None }
+    }
+
+    /// The same failure with the last words of the command.
+    #[must_use]
+    pub fn with_traceback(self, traceback: Option<String>) -> Self {
+        Self { traceback, ..self }
+    }
+}
