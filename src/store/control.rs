@@ -2,21 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::time::{Instant, sleep};
 
 use super::notice::moment;
 use super::{Error, Store};
 use crate::core::job::TaskId;
-use crate::wire::keys::PIDBOX_REPLY;
-use crate::wire::pidbox::{Reply, Request, ReturnAddress, TaskInfo, WorkerConf, WorkerStats, error_of};
-use crate::wire::{Object, Value};
-
-/// How long workers are given to answer, as in Celery.
-const PATIENCE: Duration = Duration::from_secs(1);
+use crate::wire::Value;
+use crate::wire::pidbox::{Request, TaskInfo, WorkerConf, WorkerStats};
 
 /// Tasks that one question asks about.
 const QUESTION: usize = 1000;
@@ -136,71 +129,8 @@ impl Store {
 
     /// Asks workers something and waits until all that listen have answered, at most for a second.
     pub async fn inspect(&self, request: Request) -> Result<Vec<(Arc<str>, Value)>, Error> {
-        const ACT: &str = "asking the workers";
-        let store = self.clone();
-        // In a task of its own: a caller that gives up must not leave the address and late replies behind.
-        let call = tokio::spawn(async move {
-            let ticket = store.ticket(ACT).await?;
-            let address = ReturnAddress { oid: ticket.clone(), ticket };
-            let answers = store.converse(ACT, request, &address).await;
-            store.hang_up(ACT, &address).await?;
-            answers
-        });
-        call.await.map_err(|error| Error::unexpected(ACT, error.to_string()))?
+        self.0.pidbox.ask("asking the workers", request).await
     }
-
-    /// A name that no other call has.
-    async fn ticket(&self, act: &'static str) -> Result<String, Error> {
-        let (seconds, micros): (u64, u64) = self.0.scans.query(act, &redis::cmd("TIME")).await?;
-        let call = self.0.calls.fetch_add(1, Ordering::Relaxed);
-        Ok(format!("crewjob-{seconds}-{micros:06}-{call}"))
-    }
-
-    async fn converse(
-        &self,
-        act: &'static str,
-        request: Request,
-        address: &ReturnAddress,
-    ) -> Result<Vec<(Arc<str>, Value)>, Error> {
-        let keys = &self.0.names.broker;
-        let request = request.replying_to(address.clone()).envelope(0, None, address.ticket.clone());
-        let mut ask = redis::pipe();
-        ask.sadd(keys.binding(PIDBOX_REPLY), address.binding_member(keys)).ignore();
-        ask.sadd(keys.binding_permanent(PIDBOX_REPLY), address.binding_member(keys)).ignore();
-        ask.publish(keys.pidbox_channel(), request.encode());
-        let (listening,): (usize,) = self.0.scans.pipe(act, &ask).await?;
-
-        let mut take = redis::cmd("RPOP");
-        take.arg(keys.reply_list(&address.oid)).arg(100);
-        let mut answers = Vec::new();
-        let patience = Instant::now() + PATIENCE;
-        let mut pause = Duration::from_millis(5);
-        while answers.len() < listening && Instant::now() < patience {
-            sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_millis(50));
-            let replies: Option<Vec<Vec<u8>>> = self.0.scans.query(act, &take).await?;
-            let replies = replies.unwrap_or_default().into_iter().filter_map(|reply| Reply::decode(&reply).ok());
-            for reply in replies.filter(|reply| reply.ticket.as_ref() == Some(&address.ticket)) {
-                answers.extend(said(reply.nodes));
-            }
-        }
-        Ok(answers)
-    }
-
-    /// Tells workers that nobody waits any more.
-    async fn hang_up(&self, act: &'static str, address: &ReturnAddress) -> Result<(), Error> {
-        let keys = &self.0.names.broker;
-        let mut pipe = redis::pipe();
-        pipe.srem(keys.binding(PIDBOX_REPLY), address.binding_member(keys)).ignore();
-        pipe.srem(keys.binding_permanent(PIDBOX_REPLY), address.binding_member(keys)).ignore();
-        pipe.del(keys.reply_lists(&address.oid)).ignore();
-        self.0.scans.pipe(act, &pipe).await
-    }
-}
-
-/// The answers of workers that could answer.
-fn said(nodes: Object) -> impl Iterator<Item = (Arc<str>, Value)> {
-    nodes.into_iter().filter(|(_, answer)| error_of(answer).is_none()).map(|(node, answer)| (node.into(), answer))
 }
 
 impl RunningTask {

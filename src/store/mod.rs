@@ -10,9 +10,11 @@ mod audit;
 mod control;
 mod error;
 mod link;
+mod listen;
 mod marker;
 mod names;
 mod notice;
+mod pidbox;
 mod quarantine;
 mod results;
 mod settings;
@@ -39,6 +41,7 @@ pub use transition::{Enqueued, Epoch, Message, Moved, Requeued, Withdrawn};
 use crate::core::job::Priority;
 use link::Link;
 use names::Names;
+use pidbox::Pidbox;
 
 /// The Redis of one pool: its broker and its result backend. Cloning is cheap and shares the connections.
 #[derive(Clone)]
@@ -54,8 +57,7 @@ struct Inner {
     same_database: bool,
     names: Names,
     round_trips: Arc<AtomicU64>,
-    /// Remote control calls made so far; makes their addresses differ.
-    calls: AtomicU64,
+    pidbox: Pidbox,
 }
 
 impl Store {
@@ -76,15 +78,8 @@ impl Store {
             results.check().await?;
         }
         let scans = Link::new(&address, &settings.access, &round_trips);
-        Ok(Self(Arc::new(Inner {
-            broker,
-            scans,
-            results,
-            same_database,
-            names,
-            round_trips,
-            calls: AtomicU64::new(0),
-        })))
+        let pidbox = Pidbox::new(scans.clone(), names.broker.clone());
+        Ok(Self(Arc::new(Inner { broker, scans, results, same_database, names, round_trips, pidbox })))
     }
 
     /// Lowest Celery priority of the band in which messages of this priority wait.

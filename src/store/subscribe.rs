@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use futures::Stream;
-use redis::{PushInfo, PushKind, Value};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
 
+use super::Store;
+use super::link::Link;
+use super::listen::{Heard, listen};
 use super::notice::{Notice, events};
-use super::{Error, Store};
 use crate::core::job::TaskId;
 use crate::wire::ResultKeys;
 
@@ -21,10 +20,6 @@ const ACT: &str = "listening to results and events";
 const WAITING: usize = 8192;
 /// Bytes of documents that may wait for the reader.
 const WAITING_BYTES: usize = 64 << 20;
-/// How often a silent connection is tried.
-const KEEPALIVE: Duration = Duration::from_secs(5);
-const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 impl Store {
     /// Listens to results and events of our tasks until the stream is dropped, over all losses of the connection.
@@ -43,11 +38,15 @@ impl Store {
         });
         let (results, events) = (names.results.result_pattern(), names.broker.event_pattern());
         let mut listeners = JoinSet::new();
+        let mut spawn = |link: &Link, patterns| {
+            let feed = feed.clone();
+            listeners.spawn(listen(ACT, link.clone(), patterns, move |heard| feed.take(heard)));
+        };
         if self.0.same_database {
-            listeners.spawn(listen(self.clone(), feed.clone(), false, vec![results, events]));
+            spawn(&self.0.broker, vec![results, events]);
         } else {
-            listeners.spawn(listen(self.clone(), feed.clone(), false, vec![events]));
-            listeners.spawn(listen(self.clone(), feed.clone(), true, vec![results]));
+            spawn(&self.0.broker, vec![events]);
+            spawn(&self.0.results, vec![results]);
         }
         futures::stream::unfold((receiver, feed, listeners), async |(mut receiver, feed, listeners)| {
             let notice = tokio::select! {
@@ -63,42 +62,6 @@ impl Store {
     }
 }
 
-/// Listens to these patterns for good.
-async fn listen(store: Store, feed: Arc<Feed>, results: bool, patterns: Vec<String>) {
-    let mut pause = SHORTEST_PAUSE;
-    let mut told = false;
-    loop {
-        let link = if results { &store.0.results } else { &store.0.broker };
-        let lost = Arc::new(Notify::new());
-        let (hear, gone) = (feed.clone(), lost.clone());
-        let push = move |push: PushInfo| {
-            hear.take(push, &gone);
-            Ok::<(), std::convert::Infallible>(())
-        };
-        let reason = match link.listener(ACT, push, &patterns).await {
-            Ok(mut connection) => {
-                (pause, told) = (SHORTEST_PAUSE, false);
-                feed.offer(Notice::Connected);
-                loop {
-                    if timeout(KEEPALIVE, lost.notified()).await.is_ok() {
-                        break "the connection was closed".to_owned();
-                    }
-                    if let Err(error) = redis::cmd("PING").exec_async(&mut connection).await {
-                        break Error::of(ACT, &error).to_string();
-                    }
-                }
-            }
-            Err(error) => error.to_string(),
-        };
-        if !told {
-            feed.offer(Notice::Disconnected(reason));
-            told = true;
-        }
-        sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
-    }
-}
-
 /// From the sockets to the reader.
 struct Feed {
     sender: mpsc::Sender<Notice>,
@@ -109,18 +72,13 @@ struct Feed {
 }
 
 impl Feed {
-    /// Called by the connection for whatever the server pushes; it must not block.
-    fn take(&self, push: PushInfo, lost: &Notify) {
-        let PushInfo { kind, data } = push;
-        if kind == PushKind::Disconnection {
-            lost.notify_one();
-        }
-        let (PushKind::PMessage, Ok([_, Value::BulkString(channel), Value::BulkString(payload)])) =
-            (kind, <[Value; 3]>::try_from(data))
-        else {
-            return;
+    /// Called by the connection; it must not block.
+    fn take(&self, heard: Heard) {
+        let (channel, payload) = match heard {
+            Heard::Connected => return self.offer(Notice::Connected),
+            Heard::Disconnected(reason) => return self.offer(Notice::Disconnected(reason)),
+            Heard::Message { channel, payload } => (channel, payload),
         };
-        let Ok(channel) = String::from_utf8(channel) else { return };
         if let Some(id) = self.results.task_id(&channel) {
             // Foreign results are dropped by their id, whatever is in them.
             if let Some(task) = TaskId::parse(id) {

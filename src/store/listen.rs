@@ -1,0 +1,85 @@
+//! A subscription that outlives its connections.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{PushInfo, PushKind, Value};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use super::Error;
+use super::link::Link;
+
+/// How often a silent connection is tried.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What a subscription says.
+pub(super) enum Heard {
+    /// It stands, from now on.
+    Connected,
+    /// It does not, for this reason. Only said once until the next `Connected`.
+    Disconnected(String),
+    /// Somebody has published something.
+    Message {
+        /// Where.
+        channel: String,
+        /// What.
+        payload: Vec<u8>,
+    },
+}
+
+/// Listens to these patterns for good. `hear` is called by the connection and must not block.
+pub(super) async fn listen(
+    act: &'static str,
+    link: Link,
+    patterns: Vec<String>,
+    hear: impl Fn(Heard) + Clone + Send + Sync + 'static,
+) {
+    let mut pause = SHORTEST_PAUSE;
+    let mut told = false;
+    loop {
+        let lost = Arc::new(Notify::new());
+        let (pushed, gone) = (hear.clone(), lost.clone());
+        let push = move |push: PushInfo| {
+            if push.kind == PushKind::Disconnection {
+                gone.notify_one();
+            }
+            if let Some(message) = message(push) {
+                pushed(message);
+            }
+            Ok::<(), std::convert::Infallible>(())
+        };
+        let reason = match link.listener(act, push, &patterns).await {
+            Ok(mut connection) => {
+                (pause, told) = (SHORTEST_PAUSE, false);
+                hear(Heard::Connected);
+                loop {
+                    if timeout(KEEPALIVE, lost.notified()).await.is_ok() {
+                        break "the connection was closed".to_owned();
+                    }
+                    if let Err(error) = redis::cmd("PING").exec_async(&mut connection).await {
+                        break Error::of(act, &error).to_string();
+                    }
+                }
+            }
+            Err(error) => error.to_string(),
+        };
+        if !told {
+            hear(Heard::Disconnected(reason));
+            told = true;
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+fn message(push: PushInfo) -> Option<Heard> {
+    let (PushKind::PMessage, Ok([_, Value::BulkString(channel), Value::BulkString(payload)])) =
+        (push.kind, <[Value; 3]>::try_from(push.data))
+    else {
+        return None;
+    };
+    Some(Heard::Message { channel: String::from_utf8(channel).ok()?, payload })
+}
