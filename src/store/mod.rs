@@ -7,6 +7,7 @@
 //! Redis types stop here.
 
 mod audit;
+pub mod channel;
 mod control;
 mod error;
 mod link;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use audit::{Audit, Place, Poison};
+pub use channel::Channel;
 pub use control::{Node, NodeSettings, RunningTask};
 pub use error::{ConnectError, Error};
 pub use marker::{Marker, MarkerId, MarkerState};

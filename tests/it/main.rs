@@ -4,6 +4,7 @@
 mod api_reference;
 mod apiserver;
 mod architecture;
+mod channel;
 mod control_plane;
 mod generated;
 mod golden_wire;

@@ -1,0 +1,8 @@
+-- KEYS: lease, [result]. ARGV: who asks, milliseconds, how much of the result is of interest
+-- Takes the lease on a task. Answers what is left of somebody else's, in milliseconds (never 0), or 0 and
+-- the beginning of the result.
+if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) and redis.call('GET', KEYS[1]) ~= ARGV[1] then
+  local remaining = redis.call('PTTL', KEYS[1])
+  return {remaining == 0 and 1 or remaining, ''}
+end
+return {0, KEYS[2] and redis.call('GETRANGE', KEYS[2], 0, ARGV[3]) or ''}

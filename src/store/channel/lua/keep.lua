@@ -1,0 +1,13 @@
+-- KEYS: leases. ARGV: milliseconds, who holds each
+-- Renews leases, also those that Redis has lost. Answers who else has each one, '' where nobody.
+local others = {}
+for i, key in ipairs(KEYS) do
+  local holder = redis.call('GET', key)
+  if holder and holder ~= ARGV[i + 1] then
+    others[i] = holder
+  else
+    redis.call('SET', key, ARGV[i + 1], 'PX', ARGV[1])
+    others[i] = ''
+  end
+end
+return others

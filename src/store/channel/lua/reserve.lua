@@ -1,0 +1,31 @@
+-- KEYS: unacked, unacked_index, quarantine, lists in the order in which they are looked through.
+-- ARGV: how many elements the quarantine keeps
+-- Takes the oldest message of the first list that has one, off the list and in flight in one step: no crash loses it.
+-- What could not be acknowledged is no message; it goes into quarantine.
+local function text(value) return type(value) == 'string' and value or '' end
+
+local function address(element)
+  local ok, message = pcall(cjson.decode, element)
+  local properties = ok and type(message) == 'table' and message.properties
+  if type(properties) ~= 'table' or text(properties.delivery_tag) == '' then return nil end
+  local info = type(properties.delivery_info) == 'table' and properties.delivery_info or {}
+  return properties.delivery_tag, text(info.exchange), text(info.routing_key)
+end
+
+local refused = 0
+for i = 4, #KEYS do
+  local element = redis.call('RPOP', KEYS[i])
+  while element do
+    local tag, exchange, routing_key = address(element)
+    if tag then
+      local now = redis.call('TIME')
+      redis.call('ZADD', KEYS[2], now[1] .. '.' .. string.format('%06d', now[2]), tag)
+      redis.call('HSET', KEYS[1], tag, '[' .. element .. ', ' .. cjson.encode(exchange) .. ', ' .. cjson.encode(routing_key) .. ']')
+      return {i - 4, tag, element, refused}
+    end
+    redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[1], '*', 'list', KEYS[i], 'element', element)
+    refused = refused + 1
+    element = redis.call('RPOP', KEYS[i])
+  end
+end
+return {-1, '', '', refused}

@@ -1,0 +1,195 @@
+//! Taking messages, leases, putting messages back.
+
+use crewjob::store::channel::Begun;
+use tokio::time::timeout;
+
+use super::*;
+
+#[tokio::test]
+async fn messages_are_taken_in_kombus_order() {
+    let server = RedisServer::start();
+    let channel = channel(&server).await;
+    for (queue, id, priority) in
+        [("default", "1", 9), ("crew_jobs", "2", 5), ("default", "3", 4), ("crew_jobs", "4", 3), ("default", "5", 0)]
+    {
+        send(&server, queue, id, priority);
+    }
+    let mut order = Vec::new();
+    while let Some(taken) = reserve(&channel).await {
+        order.push(taken);
+    }
+    let expected = [("t5", 1), ("t2", 0), ("t4", 0), ("t3", 1), ("t1", 1)];
+    assert_eq!(order, expected.map(|(tag, queue)| (tag.to_owned(), queue)));
+}
+
+#[tokio::test]
+async fn a_message_that_was_taken_is_in_flight_as_kombu_notes_it() {
+    let server = RedisServer::start();
+    let channel = channel(&server).await;
+    send(&server, "crew_jobs", "1", 5);
+    let before: Vec<Vec<u8>> = server.list("crew_jobs\u{6}\u{16}3");
+    let (delivery, refused) = channel.reserve(&["crew_jobs"]).await.unwrap();
+    let delivery = delivery.unwrap();
+    assert_eq!((&delivery.envelope, refused), (&before[0], 0), "verbatim");
+    let unacked = in_flight(&server, "t1").unwrap();
+    assert_eq!((unacked.exchange.as_str(), unacked.routing_key.as_str()), ("", "crew_jobs"));
+    assert_eq!(unacked.envelope.encode(), before[0]);
+    let (now, _): (f64, u32) = server.run(&["TIME"]);
+    let score: f64 = server.run(&["ZSCORE", "unacked_index", "t1"]);
+    assert!((now - score).abs() < 5.0, "{score}");
+}
+
+#[tokio::test]
+async fn what_is_no_message_goes_into_quarantine_and_the_next_one_is_taken() {
+    let server = RedisServer::start();
+    let channel = channel(&server).await;
+    for junk in ["not json", "{}", r#"{"properties": {"delivery_tag": 7}}"#, r#"{"properties": []}"#, "[[["] {
+        server.run::<()>(&["LPUSH", "crew_jobs", junk]);
+    }
+    send(&server, "crew_jobs", "1", 0);
+    let (delivery, refused) = channel.reserve(&["crew_jobs"]).await.unwrap();
+    assert_eq!((delivery.unwrap().tag.as_str(), refused), ("t1", 5));
+    assert_eq!(server.run::<u64>(&["XLEN", &channel.quarantine_stream()]), 5);
+    assert_eq!(channel.reserve(&["crew_jobs"]).await.unwrap(), (None, 0));
+}
+
+#[tokio::test]
+async fn one_run_at_a_time_has_the_lease_on_a_task() {
+    let server = RedisServer::start();
+    let channel = channel(&server).await;
+    assert_eq!(channel.begin("1", "me", LEASE).await, Ok(Begun::Taken(Vec::new())));
+    assert_eq!(channel.begin("1", "me", LEASE).await, Ok(Begun::Taken(Vec::new())), "asked again: the answer was lost");
+    let Ok(Begun::Held(left)) = channel.begin("1", "other", LEASE).await else { panic!("held") };
+    assert!(left > Duration::from_secs(4) && left <= LEASE, "{left:?}");
+    assert_eq!(server.run::<String>(&["GET", "crewjob-lease:1"]), "me", "the guard of Python workers looks there");
+}
+
+#[tokio::test]
+async fn a_lease_is_renewed_and_made_again_and_its_loss_is_told() {
+    let server = RedisServer::start();
+    let channel = channel(&server).await;
+    for task in ["1", "2", "3"] {
+        channel.begin(task, "me", Duration::from_secs(1)).await.unwrap();
+    }
+    server.run::<()>(&["DEL", "crewjob-lease:2"]);
+    server.run::<()>(&["SET", "crewjob-lease:3", "other"]);
+    let lost = channel.keep(&[("1", "me"), ("2", "me"), ("3", "me")], LEASE).await.unwrap();
+    assert_eq!(lost, [(2, "other".to_owned())]);
+    assert!(server.run::<u64>(&["PTTL", "crewjob-lease:1"]) > 4000);
+    assert!(server.run::<u64>(&["PTTL", "crewjob-lease:2"]) > 4000);
+}
+
+#[tokio::test]
+async fn who_begins_sees_what_the_run_before_has_left() {
+    let server = RedisServer::start();
+    let channel = channel(&server).await;
+    server.run::<()>(&["SET", "celery-task-meta-1", r#"{"status": "SUCCESS"}"#]);
+    server.run::<()>(&[
+        "SET",
+        "celery-task-meta-2",
+        &format!(r#"{{"status": "SUCCESS", "result": "{}"}}"#, "long ".repeat(20_000)),
+    ]);
+    assert_eq!(channel.begin("1", "me", LEASE).await, Ok(Begun::Taken(br#"{"status": "SUCCESS"}"#.to_vec())));
+    let Ok(Begun::Taken(head)) = channel.begin("2", "me", LEASE).await else { panic!("taken") };
+    assert!(head.starts_with(br#"{"status": "SUCCESS""#) && head.len() < 70_000, "cut: {}", head.len());
+}
+
+#[tokio::test]
+async fn a_message_that_is_put_back_comes_next_and_says_so() {
+    let server = RedisServer::start();
+    let channel = channel(&server).await;
+    for id in ["1", "2"] {
+        send(&server, "crew_jobs", id, 5);
+    }
+    reserve(&channel).await.unwrap();
+    channel.begin("1", "me", LEASE).await.unwrap();
+    assert_eq!(channel.restore("t1", "1", "me", &queues()).await, Ok(true));
+    assert_eq!(in_flight(&server, "t1"), None);
+    assert!(!server.run::<bool>(&["EXISTS", "crewjob-lease:1"]), "the lease is given up");
+    assert_eq!(channel.restore("t1", "1", "me", &queues()).await, Ok(false), "once");
+    let (again, _) = channel.reserve(&["crew_jobs"]).await.unwrap();
+    let again = crewjob::wire::Envelope::decode(&again.unwrap().envelope).unwrap();
+    assert_eq!(
+        (again.properties.delivery_tag.as_str(), again.properties.delivery_info.redelivered),
+        ("t1", Some(true))
+    );
+}
+
+#[tokio::test]
+async fn a_message_through_an_exchange_goes_back_to_the_queue_that_is_bound_to_it() {
+    let server = RedisServer::start();
+    let channel = channel(&server).await;
+    server.run::<()>(&["SADD", "_kombu.binding.theirs", "their.key\u{6}\u{16}\u{6}\u{16}their_queue"]);
+    for (exchange, key, list) in
+        [("crew_jobs", "crew.jobs", "crew_jobs"), ("theirs", "their.key", "their_queue"), ("", "any", "any")]
+    {
+        let mut envelope = Call::new("a.task", "1", "x").envelope();
+        envelope.properties.priority = Some(0);
+        envelope.properties.delivery_info.exchange = exchange.into();
+        envelope.properties.delivery_info.routing_key = key.into();
+        server.run::<()>(&["LPUSH", "crew_jobs", std::str::from_utf8(&envelope.encode()).unwrap()]);
+        reserve(&channel).await.unwrap();
+        assert_eq!(channel.restore("1", "1", "", &queues()).await, Ok(true));
+        assert_eq!(server.run::<u64>(&["LLEN", list]), 1, "{exchange} {key}");
+        server.run::<()>(&["DEL", list]);
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_acknowledged_in_time_is_put_back_by_one_at_a_time() {
+    let server = RedisServer::start();
+    let channel = channel(&server).await;
+    for id in ["1", "2", "3", "4"] {
+        send(&server, "crew_jobs", id, 5);
+        reserve(&channel).await.unwrap();
+    }
+    let (now, _): (f64, u32) = server.run(&["TIME"]);
+    for tag in ["t1", "t2", "t4", "stray"] {
+        server.run::<()>(&["ZADD", "unacked_index", &(now - 3601.0).to_string(), tag]);
+    }
+    assert_eq!(channel.renew(&["t2", "gone"]).await, Ok(1), "its worker lives");
+    server.run::<()>(&["HSET", "unacked", "t4", "junk"]);
+    let visibility = Duration::from_secs(3600);
+    server.run::<()>(&["SET", "unacked_mutex", "kombu"]);
+    assert_eq!(channel.restore_visible(visibility, "me", &queues()).await, Ok(0), "kombu is at it");
+    server.run::<()>(&["DEL", "unacked_mutex"]);
+    // t1 goes back; the junk of t4 into quarantine; the stray time is taken away.
+    assert_eq!(channel.restore_visible(visibility, "me", &queues()).await, Ok(2));
+    assert_eq!(server.run::<Vec<String>>(&["ZRANGE", "unacked_index", "0", "-1"]), ["t3", "t2"]);
+    assert_eq!(server.run::<u64>(&["XLEN", &channel.quarantine_stream()]), 1);
+    assert!(!server.run::<bool>(&["EXISTS", "unacked_mutex"]));
+    assert_eq!(reserve(&channel).await.unwrap().0, "t1");
+}
+
+#[tokio::test]
+async fn an_arrival_wakes_whoever_waits_and_stays_on_its_queue() {
+    let server = RedisServer::start();
+    let channel = channel(&server).await;
+    let arrivals = channel.arrivals(&["crew_jobs", "default"]).unwrap();
+    let patience = Duration::from_secs(10);
+    for (queue, priority) in [("crew_jobs", 5), ("default", 9), ("crew_jobs", 0)] {
+        let sent = async {
+            // Not before somebody waits; that an arrival in between is not missed is the next test's.
+            while server.run::<String>(&["CLIENT", "LIST"]).matches("cmd=blmove").count() < 8 {
+                tokio::task::yield_now().await;
+            }
+            send(&server, queue, "1", priority);
+        };
+        let (woken, ()) = tokio::join!(timeout(patience, arrivals.wait()), sent);
+        woken.expect("it wakes");
+        assert_eq!(reserve(&channel).await.map(|(tag, _)| tag).as_deref(), Some("t1"), "it is still there");
+    }
+}
+
+#[tokio::test]
+async fn an_arrival_before_the_waiting_begins_is_not_missed() {
+    let server = RedisServer::start();
+    let channel = channel(&server).await;
+    let arrivals = channel.arrivals(&["crew_jobs"]).unwrap();
+    for id in ["1", "2", "3"] {
+        assert_eq!(reserve(&channel).await, None);
+        send(&server, "crew_jobs", id, 5);
+        timeout(Duration::from_secs(10), arrivals.wait()).await.expect("it wakes");
+        assert!(reserve(&channel).await.is_some());
+    }
+}

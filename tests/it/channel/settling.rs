@@ -1,0 +1,136 @@
+//! The end of a run.
+
+use crewjob::store::channel::{Publication, Settled, Settlement};
+
+use super::*;
+
+const SUCCESS: &[u8] = br#"{"status":"SUCCESS","result":1,"task_id":"1"}"#;
+const FAILURE: &[u8] = br#"{"status":"FAILURE","result":null,"task_id":"1"}"#;
+const TAKEN: Settled = Settled { taken: true, acknowledged: true };
+
+fn end(document: &'static [u8]) -> Settlement<'static> {
+    Settlement {
+        task: "1",
+        tag: "t1",
+        holder: "me",
+        document: Some(document),
+        expires: Some(Duration::from_secs(3600)),
+        is_success: document == SUCCESS,
+        publish: &[],
+    }
+}
+
+fn next() -> [Publication; 1] {
+    [Publication { queue: "default".into(), priority: Some(5), envelope: b"next".to_vec() }]
+}
+
+/// A task that runs under our lease.
+async fn begun(server: &RedisServer) -> Channel {
+    let channel = channel(server).await;
+    send(server, "crew_jobs", "1", 5);
+    reserve(&channel).await.unwrap();
+    channel.begin("1", "me", LEASE).await.unwrap();
+    channel
+}
+
+fn result(server: &RedisServer) -> Option<String> {
+    server.run(&["GET", "celery-task-meta-1"])
+}
+
+fn sent(server: &RedisServer) -> u64 {
+    server.run(&["LLEN", "default\u{6}\u{16}3"])
+}
+
+#[tokio::test]
+async fn an_end_is_stored_published_and_acknowledged_in_one_step() {
+    let server = RedisServer::start();
+    let channel = begun(&server).await;
+    let mut connection = server.connection();
+    let mut heard = connection.as_pubsub();
+    heard.subscribe("celery-task-meta-1").unwrap();
+    assert_eq!(channel.settle(&Settlement { publish: &next(), ..end(SUCCESS) }).await, Ok(TAKEN));
+    assert_eq!(result(&server).unwrap().as_bytes(), SUCCESS);
+    assert_eq!(heard.get_message().unwrap().get_payload_bytes(), SUCCESS, "who waits for the result hears of it");
+    assert!((3590..=3600).contains(&server.run::<u64>(&["TTL", "celery-task-meta-1"])));
+    assert_eq!(in_flight(&server, "t1"), None);
+    assert!(!server.run::<bool>(&["EXISTS", "crewjob-lease:1"]));
+    assert_eq!(sent(&server), 1);
+}
+
+#[tokio::test]
+async fn an_end_whose_answer_was_lost_may_be_repeated() {
+    let server = RedisServer::start();
+    let channel = begun(&server).await;
+    for document in [FAILURE, SUCCESS] {
+        let end = Settlement { publish: &next(), ..end(document) };
+        let before = sent(&server);
+        assert_eq!(channel.settle(&end).await, Ok(TAKEN));
+        assert_eq!(channel.settle(&end).await, Ok(TAKEN), "repeated");
+        assert_eq!(sent(&server), before + 1, "what follows is published once");
+    }
+}
+
+#[tokio::test]
+async fn a_success_is_final() {
+    let server = RedisServer::start();
+    let channel = begun(&server).await;
+    channel.settle(&end(SUCCESS)).await.unwrap();
+    channel.begin("1", "me", LEASE).await.unwrap();
+    let late = Settlement { publish: &next(), ..end(FAILURE) };
+    assert_eq!(channel.settle(&late).await, Ok(Settled { taken: false, acknowledged: true }));
+    assert_eq!(result(&server).unwrap().as_bytes(), SUCCESS);
+    assert_eq!(sent(&server), 0);
+}
+
+#[tokio::test]
+async fn who_has_lost_the_lease_leaves_the_message_to_the_other_run_and_only_a_success_counts() {
+    let server = RedisServer::start();
+    let channel = begun(&server).await;
+    server.run::<()>(&["SET", "crewjob-lease:1", "other"]);
+    let late = Settlement { publish: &next(), ..end(FAILURE) };
+    assert_eq!(channel.settle(&late).await, Ok(Settled { taken: false, acknowledged: false }));
+    assert_eq!((result(&server), sent(&server)), (None, 0));
+    let won = channel.settle(&end(SUCCESS)).await;
+    assert_eq!(won, Ok(Settled { taken: true, acknowledged: false }));
+    assert!(in_flight(&server, "t1").is_some(), "the other run acknowledges it");
+    assert_eq!(server.run::<String>(&["GET", "crewjob-lease:1"]), "other");
+}
+
+#[tokio::test]
+async fn an_end_without_a_result_only_acknowledges_and_publishes_once() {
+    let server = RedisServer::start();
+    let channel = begun(&server).await;
+    let end = Settlement { document: None, publish: &next(), ..end(SUCCESS) };
+    assert_eq!(channel.settle(&end).await, Ok(TAKEN));
+    assert_eq!(channel.settle(&end).await, Ok(Settled { taken: false, acknowledged: true }));
+    assert_eq!((result(&server), sent(&server)), (None, 1));
+    assert_eq!(in_flight(&server, "t1"), None);
+}
+
+#[tokio::test]
+async fn a_result_backend_of_its_own_gets_the_result_before_the_message_is_acknowledged() {
+    let server = RedisServer::start();
+    let mut access = Access::new(Secret::new(server.url(0)));
+    access.result_url = Some(Secret::new(server.url(3)));
+    begun(&server).await;
+    let channel = Channel::connect(&access).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(channel.settle(&Settlement { publish: &next(), ..end(SUCCESS) }).await, Ok(TAKEN));
+    }
+    assert_eq!((result(&server), in_flight(&server, "t1"), sent(&server)), (None, None, 1));
+    server.run::<()>(&["SELECT", "3"]);
+    assert_eq!(result(&server).unwrap().as_bytes(), SUCCESS);
+}
+
+#[tokio::test]
+async fn a_state_that_is_no_end_never_hides_one() {
+    let server = RedisServer::start();
+    let channel = channel(&server).await;
+    let progress = br#"{"status":"PROGRESS","result":{"percent":5},"task_id":"1"}"#;
+    assert_eq!(channel.store_state("1", progress, None).await, Ok(true));
+    assert_eq!(server.run::<i64>(&["TTL", "celery-task-meta-1"]), -1);
+    for ended in ["SUCCESS", "FAILURE", "REVOKED"] {
+        server.run::<()>(&["SET", "celery-task-meta-1", &format!(r#"{{"status": "{ended}"}}"#)]);
+        assert_eq!(channel.store_state("1", progress, None).await, Ok(false), "{ended}");
+    }
+}
