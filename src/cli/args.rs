@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::operator;
+use crate::{operator, worker};
 
 /// Runs AI crew jobs, declared as CrewJob resources, on Celery workers.
 #[derive(Debug, Parser)]
@@ -22,6 +22,9 @@ pub enum Command {
     ///
     /// It uses the Pod's service account or the current kubeconfig context. Several replicas may run: one leads.
     Operator(Box<operator::Config>),
+
+    /// Run a Celery worker that runs a command for each task: no Python needed, on the same queues as Python workers.
+    Worker(Box<worker::Config>),
 
     /// Print or install the custom resource definitions.
     #[command(subcommand)]

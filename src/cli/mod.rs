@@ -9,8 +9,8 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::operator;
 use crate::runtime::telemetry::{self, chain};
+use crate::{operator, worker};
 use args::{Cli, Command, Crds};
 
 /// What was asked for was not done.
@@ -20,6 +20,7 @@ const FAILED: u8 = 1;
 pub async fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Operator(config) => operate(*config).await,
+        Command::Worker(config) => work(*config).await,
         Command::Crds(Crds::Print) => print(),
         Command::Crds(Crds::Apply { file, field_manager }) => {
             apply::apply(file.as_deref(), &field_manager).await.map_err(|error| chain(&error))
@@ -38,6 +39,12 @@ async fn operate(config: operator::Config) -> Result<(), String> {
     telemetry::init(config.log_format, &config.log)
         .map_err(|error| format!("--log {:?} is not a filter: {error}", config.log))?;
     operator::run(config).await.map_err(|error| chain(&error))
+}
+
+async fn work(config: worker::Config) -> Result<(), String> {
+    telemetry::init(config.log_format, &config.log)
+        .map_err(|error| format!("--log {:?} is not a filter: {error}", config.log))?;
+    worker::run(config).await.map_err(|error| chain(&error))
 }
 
 fn print() -> Result<(), String> {

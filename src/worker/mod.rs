@@ -3,6 +3,31 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | [`outcome`] | what can come of a run |
+//! | [`run`] | connects, takes messages while there is room, leaves |
+//! | [`handle`] | one message's way from its queue to its end |
+//! | [`admit`] | pure: what is to be done with a message |
+//! | [`conclude`], [`document`] | pure: what follows from what came of a run ([`outcome`]) |
+//! | [`registry`], [`builtin`] | which task is run in which way |
+//! | [`leases`] | keeps leases and messages in flight, puts back what others lost |
+//! | [`announce`], [`status`] | events and heartbeats |
+//! | [`context`], [`entry`] | what all share: the setup, the tasks in hand |
+//! | [`config`], [`node`] | the command line |
 
+pub mod admit;
+pub mod announce;
+pub mod builtin;
+pub mod conclude;
+pub mod config;
+pub mod context;
+pub mod document;
+pub mod entry;
+pub mod handle;
+pub mod leases;
+pub mod node;
 pub mod outcome;
+pub mod registry;
+pub mod run;
+pub mod status;
+
+pub use config::Config;
+pub use run::{RunError, run};

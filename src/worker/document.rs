@@ -1,0 +1,104 @@
+//! Result documents: what a run leaves behind, field by field as a Python worker writes it.
+
+use jiff::Timestamp;
+
+use super::outcome::Failure;
+use crate::wire::{Envelope, Message, Object, RawJson, ResultDocument, State, Value, time};
+
+/// The run that a document is about.
+#[derive(Debug, Clone, Copy)]
+pub struct About<'a> {
+    /// Its message.
+    pub message: &'a Message,
+    /// The envelope it came in.
+    pub envelope: &'a Envelope,
+    /// The worker's node name.
+    pub worker: &'a str,
+}
+
+/// The document of a success. `children` are the tasks that were sent, as result tuples.
+pub fn success(about: About<'_>, result: RawJson, children: Vec<Value>, now: Timestamp) -> ResultDocument {
+    document(about, State::Success, result, None, children, Some(now))
+}
+
+/// The document of a failure.
+pub fn failure(about: About<'_>, failure: &Failure, now: Timestamp) -> ResultDocument {
+    document(about, State::Failure, exception(failure), failure.traceback.clone(), Vec::new(), Some(now))
+}
+
+/// The document of a run after which the task is sent again.
+pub fn retry(about: About<'_>, failure: &Failure, children: Vec<Value>) -> ResultDocument {
+    document(about, State::Retry, exception(failure), failure.traceback.clone(), children, None)
+}
+
+/// The document of a task that is not run, or was stopped: `why` is `revoked`, `expired` or `terminated`.
+pub fn revoked(about: About<'_>, why: &str, now: Timestamp) -> ResultDocument {
+    let failure = Failure::new("celery.exceptions", "TaskRevokedError", why);
+    document(about, State::Revoked, exception(&failure), None, Vec::new(), Some(now))
+}
+
+/// The document of a run that reports how far it is.
+pub fn progress(about: About<'_>, meta: RawJson) -> ResultDocument {
+    document(about, State::Custom("PROGRESS".into()), meta, None, Vec::new(), None)
+}
+
+/// The failure of a task that is not known here, or whose message cannot be read: nothing else is known of it.
+pub fn refused(id: &str, failure: &Failure, now: Timestamp) -> ResultDocument {
+    ResultDocument {
+        status: State::Failure,
+        result: exception(failure),
+        traceback: failure.traceback.clone(),
+        children: RawJson::from(&Value::Array(Vec::new())),
+        date_done: Some(time::format(now)),
+        task_id: id.to_owned(),
+        parent_id: None,
+        group_id: None,
+        name: None,
+        args: None,
+        kwargs: None,
+        worker: None,
+        retries: None,
+        queue: None,
+        other: ["name", "args", "kwargs", "worker", "retries", "queue"]
+            .map(|field| (field, Value::Null))
+            .into_iter()
+            .collect(),
+    }
+}
+
+fn exception(failure: &Failure) -> RawJson {
+    let exception = &failure.exception;
+    let fields = Object::new()
+        .with("exc_type", exception.exc_type.as_str())
+        .with("exc_message", exception.exc_message.clone())
+        .with("exc_module", exception.exc_module.as_deref());
+    RawJson::from(&Value::from(fields))
+}
+
+fn document(
+    about: About<'_>,
+    status: State,
+    result: RawJson,
+    traceback: Option<String>,
+    children: Vec<Value>,
+    done: Option<Timestamp>,
+) -> ResultDocument {
+    let headers = &about.message.headers;
+    ResultDocument {
+        status,
+        result,
+        traceback,
+        children: RawJson::from(&Value::Array(children)),
+        date_done: done.map(time::format),
+        task_id: headers.id.clone(),
+        parent_id: headers.parent_id.clone(),
+        group_id: headers.group.clone(),
+        name: Some(headers.task.clone()),
+        args: Some(RawJson::from(&Value::Array(about.message.args.clone()))),
+        kwargs: Some(RawJson::from(&Value::from(about.message.kwargs.clone()))),
+        worker: Some(about.worker.to_owned()),
+        retries: Some(headers.retries.unwrap_or(0)),
+        queue: Some(about.envelope.properties.delivery_info.routing_key.clone()),
+        other: Object::new(),
+    }
+}

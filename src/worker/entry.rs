@@ -1,0 +1,134 @@
+//! The tasks a worker has: reserved, waiting for their time, running.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::wire::{Envelope, Message};
+
+/// What a task does here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Taken, and about to run.
+    Reserved,
+    /// Waits for its time.
+    Scheduled(Timestamp),
+    /// Another run has the lease on it, or Redis did not answer: it is tried again.
+    PutAside,
+    /// Runs.
+    Running {
+        /// Since when.
+        since: Timestamp,
+        /// In which process; ours for a task without a command.
+        pid: u32,
+    },
+}
+
+/// A task that was taken.
+#[derive(Debug)]
+pub struct Entry {
+    /// Delivery tag of its message.
+    pub tag: String,
+    /// Who we are on its lease.
+    pub holder: String,
+    /// The envelope.
+    pub envelope: Envelope,
+    /// The task.
+    pub message: Message,
+    stage: Mutex<(Stage, bool)>,
+    stop: watch::Sender<Option<i32>>,
+}
+
+impl Entry {
+    /// What it does.
+    pub fn stage(&self) -> Stage {
+        self.locked().0
+    }
+
+    /// Says what it does now.
+    pub fn enter(&self, stage: Stage) {
+        self.locked().0 = stage;
+    }
+
+    /// Whether the lease is ours.
+    pub fn is_leased(&self) -> bool {
+        self.locked().1
+    }
+
+    /// Says whether the lease is ours.
+    pub fn lease(&self, ours: bool) {
+        self.locked().1 = ours;
+    }
+
+    /// Asks for it to be stopped with this signal.
+    pub fn stop(&self, signal: i32) {
+        self.stop.send_replace(Some(signal));
+    }
+
+    /// The signal with which it is to be stopped, as soon as there is one.
+    pub async fn stopped(&self) -> i32 {
+        let mut stop = self.stop.subscribe();
+        loop {
+            if let Some(signal) = *stop.borrow_and_update() {
+                return signal;
+            }
+            if stop.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, (Stage, bool)> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub struct Entries {
+    all: Mutex<BTreeMap<u64, Arc<Entry>>>,
+    serial: AtomicU64,
+}
+
+impl Entries {
+    /// Notes a task that was taken, until what is returned is dropped.
+    pub fn add(self: &Arc<Self>, tag: String, holder: String, envelope: Envelope, message: Message) -> Listed {
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let stage = Mutex::new((Stage::Reserved, false));
+        let entry = Arc::new(Entry { tag, holder, envelope, message, stage, stop: watch::Sender::new(None) });
+        self.locked().insert(serial, entry.clone());
+        Listed { serial, entry, of: self.clone() }
+    }
+
+    /// All of them, in the order in which they were taken.
+    pub fn list(&self) -> Vec<Arc<Entry>> {
+        self.locked().values().cloned().collect()
+    }
+
+    /// How many run.
+    pub fn running(&self) -> usize {
+        self.locked().values().filter(|entry| matches!(entry.stage(), Stage::Running { .. })).count()
+    }
+
+    fn locked(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Entry>>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A task in the list of all.
+#[derive(Debug)]
+pub struct Listed {
+    serial: u64,
+    /// The task.
+    pub entry: Arc<Entry>,
+    of: Arc<Entries>,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.of.locked().remove(&self.serial);
+    }
+}

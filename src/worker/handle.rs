@@ -1,0 +1,250 @@
+//! One message's way through the worker, from its queue to its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::sleep;
+
+use super::admit::{self, Admission, Read};
+use super::conclude::{self, Conclusion};
+use super::context::{LEASE, RENEW, Worker};
+use super::document::{self, About};
+use super::entry::{Entry, Stage};
+use super::outcome::Outcome;
+use super::registry;
+use crate::runtime::clock;
+use crate::store::channel::{Begun, Delivery, Settlement};
+use crate::wire::event::{Detail, TaskSummary};
+
+/// The lease of the attempt before is often given up a moment after its retry has been sent.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+
+/// Room for one task to run.
+type Slot = Option<OwnedSemaphorePermit>;
+
+/// Why a task is not run any further here.
+struct Left;
+
+/// Brings a message to its end.
+pub async fn handle(worker: Arc<Worker>, delivery: Delivery, slot: OwnedSemaphorePermit) {
+    let tag = delivery.tag;
+    match admit::read(&delivery.envelope) {
+        Read::Poison(why) => {
+            tracing::error!(%tag, %why, "a message without a task goes into quarantine");
+            worker.insist(|| worker.channel.discard(&tag)).await;
+        }
+        Read::Unreadable { id, task, failure } => {
+            tracing::error!(task.id = %id, task.name = task, error = failure.exception.message(), "a message cannot be read");
+            let document = document::refused(&id, &failure, clock::now()).encode();
+            let end = Conclusion::refused(&id, document, &failure);
+            settle(&worker, &id, &tag, None, &end).await;
+        }
+        Read::Task(task) => {
+            drop(delivery.envelope);
+            let (envelope, message) = *task;
+            let listed = worker.entries.add(tag, worker.holder(), envelope, message);
+            // Left: it is back on its queue, or Redis keeps it in flight for whoever sweeps.
+            let _: Result<(), Left> = attend(&worker, &listed.entry, Some(slot)).await;
+        }
+    }
+}
+
+async fn attend(worker: &Arc<Worker>, entry: &Arc<Entry>, mut slot: Slot) -> Result<(), Left> {
+    let message = &entry.message;
+    let (id, name) = (message.headers.id.as_str(), message.headers.task.as_str());
+    let about = About { message, envelope: &entry.envelope, worker: worker.node() };
+    let Some(task) = worker.registry.get(name) else {
+        tracing::error!(task.id = id, task.name = name, "no command for this task");
+        let failure = registry::not_registered(name);
+        let document = document::refused(id, &failure, clock::now()).encode();
+        settle(worker, id, &entry.tag, None, &Conclusion::refused(id, document, &failure)).await;
+        return Ok(());
+    };
+    let mut said = false;
+    let mut put_aside = false;
+    loop {
+        let is_revoked = worker.revoked(id);
+        match admit::admit(message, is_revoked, true, clock::now()) {
+            Admission::Run => {}
+            Admission::Wait(at) => {
+                received(worker, entry, &mut said);
+                entry.enter(Stage::Scheduled(at));
+                pause(worker, entry, &mut slot, until(at)).await?;
+                continue;
+            }
+            refused @ (Admission::Revoked | Admission::Expired) => {
+                let expired = refused == Admission::Expired;
+                let end = Conclusion::dropped(about, expired, clock::now());
+                settle(worker, id, &entry.tag, None, &end).await;
+                return Ok(());
+            }
+            // Looked up before.
+            Admission::Unknown => return Ok(()),
+        }
+        received(worker, entry, &mut said);
+        if slot.is_none() {
+            slot = Some(room(worker, entry).await?);
+            entry.enter(Stage::Reserved);
+            // What was known of it is old by now.
+            continue;
+        }
+        let wait = match worker.channel.begin(id, &entry.holder, LEASE).await {
+            Ok(Begun::Taken(head)) => {
+                entry.lease(true);
+                let redelivered = entry.envelope.properties.delivery_info.redelivered.unwrap_or(false);
+                if let Some(how) = admit::ended(message, redelivered, &head) {
+                    tracing::info!(task.id = id, task.name = name, how, "not run again: it has ended before");
+                    settle(worker, id, &entry.tag, Some(entry), &Conclusion::nothing(id)).await;
+                    return Ok(());
+                }
+                break;
+            }
+            Ok(Begun::Held(left)) if put_aside => left,
+            Ok(Begun::Held(left)) => {
+                tracing::info!(task.id = id, task.name = name, "put aside: another run holds the lease");
+                left.min(FIRST_WAIT)
+            }
+            Err(error) => {
+                tracing::warn!(task.id = id, task.name = name, %error, "put aside: no lease");
+                RENEW
+            }
+        };
+        put_aside = true;
+        entry.enter(Stage::PutAside);
+        pause(worker, entry, &mut slot, wait).await?;
+    }
+    run(worker, entry, task).await
+}
+
+/// Runs a task whose lease is ours, and settles it.
+async fn run(worker: &Arc<Worker>, entry: &Arc<Entry>, task: &registry::Task) -> Result<(), Left> {
+    let message = &entry.message;
+    let (id, name) = (message.headers.id.as_str(), message.headers.task.as_str());
+    let about = About { message, envelope: &entry.envelope, worker: worker.node() };
+    let since = clock::now();
+    entry.enter(Stage::Running { since, pid: std::process::id() });
+    worker.count(name);
+    worker.events.task(Detail::TaskStarted { uuid: id.to_owned() });
+    tracing::info!(task.id = id, task.name = name, retries = message.headers.retries, "task begins");
+    let outcome = tokio::select! {
+        outcome = task.run(worker, entry, since) => outcome,
+        () = worker.cold.cancelled() => {
+            put_back(worker, entry).await;
+            return Err(Left);
+        }
+    };
+    let now = clock::now();
+    let seconds = now.duration_since(since).as_secs_f64();
+    match &outcome {
+        Outcome::Succeeded(_) => tracing::info!(task.id = id, task.name = name, seconds, "task succeeded"),
+        Outcome::Failed { failure, .. } => {
+            let error = format!("{}: {}", failure.exception.exc_type, failure.exception.message());
+            tracing::warn!(task.id = id, task.name = name, seconds, error, "task failed");
+        }
+        Outcome::Stopped { signal } => tracing::info!(task.id = id, task.name = name, seconds, signal, "task stopped"),
+    }
+    let end = conclude::conclude(about, outcome, seconds, &worker.rules(task), now);
+    settle(worker, id, &entry.tag, Some(entry), &end).await;
+    Ok(())
+}
+
+/// Settles a task and says so.
+async fn settle(worker: &Worker, id: &str, tag: &str, leased: Option<&Entry>, end: &Conclusion) {
+    let settlement = Settlement {
+        task: id,
+        tag,
+        holder: leased.map_or("", |entry| &entry.holder),
+        document: end.document.as_deref(),
+        expires: worker.config.result_expires(),
+        is_success: end.is_success,
+        publish: &end.publish,
+    };
+    let settle = || async {
+        // A renewal on its way would bring the lease back.
+        let _no_renewal = worker.renewal.read().await;
+        let settled = worker.channel.settle(&settlement).await?;
+        leased.inspect(|entry| entry.lease(false));
+        Ok(settled)
+    };
+    let Some(settled) = worker.insist(settle).await else {
+        tracing::error!(task.id = id, "the worker has to go and Redis does not answer: the task will run again");
+        return;
+    };
+    if !settled.taken && end.document.is_some() {
+        tracing::warn!(
+            task.id = id,
+            "the outcome does not count: the task has succeeded before, or another run goes on"
+        );
+    }
+    if let Some(event) = end.event.clone().filter(|_| settled.taken) {
+        worker.events.task(event);
+    }
+}
+
+/// Waits without taking up room, until then, or until it is revoked. When the worker leaves, the message goes back.
+async fn pause(worker: &Worker, entry: &Entry, slot: &mut Slot, time: Duration) -> Result<(), Left> {
+    slot.take();
+    tokio::select! {
+        () = sleep(time) => Ok(()),
+        _ = entry.stopped(), if !worker.revoked(&entry.message.headers.id) => Ok(()),
+        () = worker.leaving.cancelled() => {
+            put_back(worker, entry).await;
+            Err(Left)
+        }
+    }
+}
+
+/// Waits for room to run.
+async fn room(worker: &Worker, entry: &Entry) -> Result<OwnedSemaphorePermit, Left> {
+    let free = tokio::select! {
+        free = worker.slots.clone().acquire_owned() => free.ok(),
+        () = worker.leaving.cancelled() => None,
+    };
+    if free.is_none() {
+        put_back(worker, entry).await;
+    }
+    free.ok_or(Left)
+}
+
+/// Puts the message back on its queue for somebody else, as far as Redis answers. Otherwise it stays in flight, and is
+/// put back when its time there has run out.
+async fn put_back(worker: &Worker, entry: &Entry) {
+    let id = &entry.message.headers.id;
+    let holder = if entry.is_leased() { entry.holder.as_str() } else { "" };
+    let queues = worker.queues.borrow().clone();
+    let _no_renewal = worker.renewal.read().await;
+    entry.lease(false);
+    match worker.channel.restore(&entry.tag, id, holder, &queues).await {
+        Ok(_) => tracing::info!(task.id = %id, "put back for somebody else"),
+        Err(error) => {
+            tracing::error!(task.id = %id, %error, "not put back; it comes again after the visibility timeout");
+        }
+    }
+}
+
+/// Announces that the task is here, once.
+fn received(worker: &Worker, entry: &Entry, said: &mut bool) {
+    if std::mem::replace(said, true) {
+        return;
+    }
+    let headers = &entry.message.headers;
+    worker.events.task(Detail::TaskReceived {
+        uuid: headers.id.clone(),
+        task: TaskSummary {
+            name: Some(headers.task.clone()),
+            args: headers.argsrepr.clone(),
+            kwargs: headers.kwargsrepr.clone(),
+            root_id: headers.root_id.clone(),
+            parent_id: headers.parent_id.clone(),
+            retries: Some(headers.retries.unwrap_or(0)),
+            eta: headers.eta.clone(),
+            expires: headers.expires.clone(),
+        },
+    });
+}
+
+fn until(at: Timestamp) -> Duration {
+    at.duration_since(clock::now()).try_into().unwrap_or_default()
+}

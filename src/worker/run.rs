@@ -1,0 +1,173 @@
+//! The worker's life: connect, consume, leave.
+
+use std::collections::BTreeMap;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{RwLock, Semaphore, watch};
+use tokio::time::{interval, sleep};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::announce::Announcer;
+use super::config::{Config, ConfigError};
+use super::context::Worker;
+use super::handle::handle;
+use super::registry::Registry;
+use super::{leases, status};
+use crate::runtime::{clock, shutdown};
+use crate::store::channel::Arrivals;
+use crate::store::{Channel, ConnectError, Error};
+use crate::wire::event::Detail;
+
+/// How long the last words may take.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// Longest pause between two looks for messages while Redis is away.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Why a worker does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// It was told nonsense.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// There is no Redis to start with.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// Redis does not let it begin.
+    #[error(transparent)]
+    Store(#[from] Error),
+    /// Signals cannot be received.
+    #[error("listening to signals")]
+    Signals(#[source] std::io::Error),
+}
+
+/// Runs a worker until it is told to stop.
+pub async fn run(config: Config) -> Result<(), RunError> {
+    let signals = shutdown::stages().map_err(RunError::Signals)?;
+    work(config, signals.0, signals.1).await
+}
+
+/// Runs a worker until `leaving`; `cold` stops the tasks that run, too.
+pub async fn work(config: Config, leaving: CancellationToken, cold: CancellationToken) -> Result<(), RunError> {
+    let queues = config.queues()?;
+    let channel = Channel::connect(&config.access()?).await?;
+    channel.declare(&queues).await?;
+    channel.open_mailbox(config.hostname.as_str()).await?;
+    let (events, publishing) = Announcer::start(channel.clone(), config.hostname.as_str(), !config.without_task_events);
+    let worker = Arc::new(Worker {
+        slots: Arc::new(Semaphore::new(config.concurrency as usize)),
+        queues: watch::Sender::new(queues),
+        registry: Registry::builtin(),
+        entries: Arc::default(),
+        totals: Mutex::new(BTreeMap::new()),
+        since: clock::now(),
+        revoked: Mutex::new(HashSet::new()),
+        renewal: RwLock::new(()),
+        config,
+        channel,
+        events,
+        leaving,
+        cold,
+    });
+    worker.events.say(Detail::WorkerOnline(status::of(&worker)));
+    tracing::info!(node = worker.node(), concurrency = worker.config.concurrency, "ready");
+
+    let upkeep = CancellationToken::new();
+    let background = TaskTracker::new();
+    for task in [tokio::spawn(leases::keep(worker.clone())), tokio::spawn(beat(worker.clone()))] {
+        let stop = upkeep.clone();
+        let abort = task.abort_handle();
+        background.spawn(async move {
+            stop.cancelled().await;
+            abort.abort();
+        });
+    }
+    consume(&worker).await;
+    upkeep.cancel();
+
+    worker.events.say(Detail::WorkerOffline(status::of(&worker)));
+    worker.events.close();
+    let farewell = async {
+        let _ = publishing.await;
+        worker.channel.close_mailbox(worker.node()).await
+    };
+    match tokio::time::timeout(FAREWELL, farewell).await {
+        Ok(Ok(())) => tracing::info!("gone"),
+        Ok(Err(error)) => tracing::warn!(%error, "gone, with the mailbox left behind"),
+        Err(_) => tracing::warn!("gone, without a word: Redis does not answer"),
+    }
+    Ok(())
+}
+
+/// Takes messages until the worker is to leave, then waits for those it has.
+async fn consume(worker: &Arc<Worker>) {
+    let handled = TaskTracker::new();
+    let mut rotation = 0;
+    let mut queues = worker.queues.subscribe();
+    let mut arrivals: Option<Arrivals> = None;
+    let mut pause = Duration::from_millis(100);
+    loop {
+        let slot = tokio::select! {
+            biased;
+            () = worker.leaving.cancelled() => break,
+            slot = worker.slots.clone().acquire_owned() => slot,
+        };
+        let Ok(slot) = slot else { break };
+        let consumed = queues.borrow_and_update().clone();
+        // The queue just served comes last, as in kombu.
+        let names: Vec<&str> =
+            (0..consumed.len()).map(|at| &*consumed[(at + rotation) % consumed.len()].name).collect();
+        match worker.channel.reserve(&names).await {
+            Ok((delivery, refused)) => {
+                pause = Duration::from_millis(100);
+                if refused > 0 {
+                    tracing::error!(
+                        refused,
+                        stream = worker.channel.quarantine_stream(),
+                        "what is no message goes into quarantine"
+                    );
+                }
+                if let Some(delivery) = delivery {
+                    rotation = (rotation + delivery.queue + 1) % consumed.len().max(1);
+                    handled.spawn(handle(worker.clone(), delivery, slot));
+                    continue;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no messages");
+                tokio::select! { () = sleep(pause) => {} () = worker.leaving.cancelled() => break }
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                continue;
+            }
+        }
+        drop(slot);
+        if arrivals.is_none() {
+            arrivals = worker.channel.arrivals(&names).ok();
+        }
+        let Some(waiting) = &arrivals else { continue };
+        tokio::select! {
+            () = waiting.wait() => {}
+            changed = queues.changed() => {
+                if changed.is_ok() {
+                    arrivals = None;
+                }
+            }
+            () = worker.leaving.cancelled() => break,
+        }
+    }
+    let running = worker.entries.list().len();
+    tracing::info!(running, "takes no more tasks");
+    handled.close();
+    handled.wait().await;
+}
+
+/// Says every two seconds that the worker is there.
+async fn beat(worker: Arc<Worker>) {
+    let mut beats = interval(status::BEAT);
+    loop {
+        beats.tick().await;
+        worker.events.say(Detail::WorkerHeartbeat(status::of(&worker)));
+    }
+}
