@@ -4,8 +4,10 @@
 //! published, the result stored, the message acknowledged, the lease given up. So a crash loses no task, and between two
 //! scripts a task is either still in flight or wholly done. Everything else on the keys of kombu stays as kombu has it.
 
+mod cache;
 mod control;
 mod flight;
+mod housekeeping;
 mod settle;
 mod wait;
 
@@ -14,6 +16,7 @@ use std::sync::atomic::AtomicU64;
 
 pub use control::Call;
 pub use flight::{Begun, Delivery};
+pub use housekeeping::Cleaned;
 pub use settle::{Publication, Settled, Settlement};
 pub use wait::Arrivals;
 

@@ -1,10 +1,12 @@
 //! Python's `repr` and Celery's variant of it, for fields that people read: `argsrepr`, `kwargsrepr`, events, messages of
 //! exceptions.
 
+mod canonical;
 mod safe;
 
 use super::json::{Number, Object, Value};
 
+pub use canonical::canonical_json;
 pub use safe::{safe_repr, safe_repr_array, safe_repr_object};
 
 /// Celery cuts a `repr` after about this many characters.

@@ -19,6 +19,7 @@ pub mod builtin;
 pub mod conclude;
 pub mod config;
 pub mod context;
+pub mod crew;
 pub mod document;
 pub mod entry;
 pub mod handle;

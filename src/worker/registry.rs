@@ -42,7 +42,7 @@ impl Task {
     /// Runs it.
     pub async fn run(&self, worker: &Arc<Worker>, entry: &Arc<Entry>, _since: Timestamp) -> Outcome {
         match self {
-            Self::Builtin(builtin) => builtin.run(worker, entry),
+            Self::Builtin(builtin) => builtin.run(worker, entry).await,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a worker does on a real Redis server.
 
 mod flight;
+mod keeping;
 mod mailbox;
 mod settling;
 
