@@ -3,6 +3,8 @@
 //!
 //! | file | what it does |
 //! |---|---|
+//! | [`command`] | runs a command for one task |
 //! | [`outcome`] | what can come of a run |
 
+pub mod command;
 pub mod outcome;
