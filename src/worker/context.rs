@@ -10,10 +10,9 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::announce::Announcer;
-use super::conclude::Rules;
 use super::config::Config;
 use super::entry::Entries;
-use super::registry::{Registry, Task};
+use super::registry::Registry;
 use crate::runtime::clock;
 use crate::store::{Channel, Error, Queue};
 
@@ -69,11 +68,6 @@ impl Worker {
     /// Whether nobody wants this task any more.
     pub fn revoked(&self, id: &str) -> bool {
         self.revoked.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
-    }
-
-    /// What is set about the end of a task.
-    pub fn rules(&self, _task: &Task) -> Rules {
-        Rules { max_retries: self.config.max_retries }
     }
 
     /// Counts a task that begins.

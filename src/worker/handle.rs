@@ -12,6 +12,7 @@ use super::conclude::{self, Conclusion};
 use super::context::{LEASE, RENEW, Worker};
 use super::document::{self, About};
 use super::entry::{Entry, Stage};
+use super::execute::execute;
 use super::outcome::Outcome;
 use super::registry;
 use crate::runtime::clock;
@@ -129,7 +130,7 @@ async fn run(worker: &Arc<Worker>, entry: &Arc<Entry>, task: &registry::Task) ->
     worker.events.task(Detail::TaskStarted { uuid: id.to_owned() });
     tracing::info!(task.id = id, task.name = name, retries = message.headers.retries, "task begins");
     let outcome = tokio::select! {
-        outcome = task.run(worker, entry, since) => outcome,
+        outcome = execute(worker, entry, task) => outcome,
         () = worker.cold.cancelled() => {
             put_back(worker, entry).await;
             return Err(Left);
@@ -145,7 +146,7 @@ async fn run(worker: &Arc<Worker>, entry: &Arc<Entry>, task: &registry::Task) ->
         }
         Outcome::Stopped { signal } => tracing::info!(task.id = id, task.name = name, seconds, signal, "task stopped"),
     }
-    let end = conclude::conclude(about, outcome, seconds, &worker.rules(task), now);
+    let end = conclude::conclude(about, outcome, seconds, &task.rules(), now);
     settle(worker, id, &entry.tag, Some(entry), &end).await;
     Ok(())
 }

@@ -4,10 +4,12 @@
 //! | file | what it does |
 //! |---|---|
 //! | [`run`] | connects, takes messages while there is room, leaves |
-//! | [`handle`] | one message's way from its queue to its end |
+//! | [`handle`], [`execute`] | one message's way from its queue to its end, and one run of its task |
 //! | [`admit`] | pure: what is to be done with a message |
 //! | [`conclude`], [`document`] | pure: what follows from what came of a run ([`outcome`]) |
-//! | [`registry`], [`builtin`] | which task is run in which way |
+//! | [`registry`], [`tasks`], [`builtin`] | which task is run in which way |
+//! | [`command`] | runs a command for a task, and all that can go wrong with it |
+//! | [`crew`] | the crew's task around a command |
 //! | [`leases`] | keeps leases and messages in flight, puts back what others lost |
 //! | [`announce`], [`status`] | events and heartbeats |
 //! | [`context`], [`entry`] | what all share: the setup, the tasks in hand |
@@ -16,12 +18,14 @@
 pub mod admit;
 pub mod announce;
 pub mod builtin;
+pub mod command;
 pub mod conclude;
 pub mod config;
 pub mod context;
 pub mod crew;
 pub mod document;
 pub mod entry;
+pub mod execute;
 pub mod handle;
 pub mod leases;
 pub mod node;
@@ -29,6 +33,7 @@ pub mod outcome;
 pub mod registry;
 pub mod run;
 pub mod status;
+pub mod tasks;
 
 pub use config::Config;
 pub use run::{RunError, run};

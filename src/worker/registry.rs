@@ -1,50 +1,133 @@
 //! Which task is run in which way.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use jiff::Timestamp;
+use std::time::Duration;
 
 use super::builtin::Builtin;
-use super::context::Worker;
-use super::entry::Entry;
-use super::outcome::{Failure, Outcome};
+use super::command::Spec;
+use super::conclude::Rules;
+use super::config::{Config, seconds};
+use super::outcome::Failure;
+use super::tasks::{self, TasksError};
+use crate::wire::{Headers, Number};
+
+/// The task of crews.
+pub const CREW: &str = "backend.tasks.run_crew_task";
 
 /// A way to run a task.
 #[derive(Debug, Clone)]
 pub enum Task {
     /// In this process.
     Builtin(Builtin),
+    /// By a command.
+    Command(Runner),
+    /// By a command that is a crew.
+    Crew(Runner, Kept),
+}
+
+/// A command and what holds for its runs.
+#[derive(Debug, Clone)]
+pub struct Runner {
+    /// How it is run.
+    pub spec: Spec,
+    limits: Limits,
+    max_retries: u32,
+}
+
+/// How a crew's outputs are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Under which name.
+    pub crew: String,
+    /// For how long; `None` keeps none.
+    pub ttl: Option<Duration>,
+}
+
+/// How long a run may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// After which it is killed.
+    pub hard: Option<Duration>,
+    /// After which it is asked to stop.
+    pub soft: Option<Duration>,
 }
 
 /// All tasks a worker knows, by name.
 #[derive(Debug, Clone, Default)]
-pub struct Registry(BTreeMap<String, Task>);
+pub struct Registry {
+    tasks: BTreeMap<String, Task>,
+    /// Queues of tasks that are sent when another one has ended.
+    pub routes: BTreeMap<String, String>,
+}
 
 impl Registry {
-    /// The tasks that need no command.
-    pub fn builtin() -> Self {
-        Self(Builtin::ALL.iter().map(|builtin| (builtin.name().to_owned(), Task::Builtin(*builtin))).collect())
+    /// The tasks of the file and of the command line, and those that need no command. The last one of a name counts.
+    pub fn new(config: &Config) -> Result<Self, TasksError> {
+        let builtin = |task: &Builtin| (task.name().to_owned(), Task::Builtin(*task));
+        let mut tasks: BTreeMap<_, _> = Builtin::ALL.iter().map(builtin).collect();
+        let file = config.tasks.as_deref().map(tasks::File::read).transpose()?.unwrap_or_default();
+        let runner = |name: &str, command: &tasks::Command| {
+            let limit = |own: Option<u32>, usual: u32| seconds(own.unwrap_or(usual));
+            Ok(Runner {
+                spec: command.spec(name)?,
+                limits: Limits {
+                    hard: limit(command.time_limit, config.time_limit),
+                    soft: limit(command.soft_time_limit, config.soft_time_limit),
+                },
+                max_retries: command.max_retries.unwrap_or(config.max_retries),
+            })
+        };
+        if let Some(crew) = file.crew {
+            let kept = Kept { crew: crew.name, ttl: seconds(crew.cache) };
+            tasks.insert(CREW.to_owned(), Task::Crew(runner(CREW, &crew.run)?, kept));
+        }
+        for (name, command) in &file.tasks {
+            tasks.insert(name.clone(), Task::Command(runner(name, command)?));
+        }
+        for given in &config.commands {
+            let (name, line) = given
+                .split_once('=')
+                .filter(|(name, line)| !name.trim().is_empty() && !line.trim().is_empty())
+                .ok_or_else(|| TasksError::Flag { given: given.clone() })?;
+            let command = tasks::Command::shell(line.trim());
+            tasks.insert(name.trim().to_owned(), Task::Command(runner(name, &command)?));
+        }
+        Ok(Self { tasks, routes: file.routes })
     }
 
     /// How this task is run.
     pub fn get(&self, name: &str) -> Option<&Task> {
-        self.0.get(name)
+        self.tasks.get(name)
     }
 
     /// The names of all tasks, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.tasks.keys().map(String::as_str)
     }
 }
 
 impl Task {
-    /// Runs it.
-    pub async fn run(&self, worker: &Arc<Worker>, entry: &Arc<Entry>, _since: Timestamp) -> Outcome {
+    /// What is set about the end of its runs.
+    pub fn rules(&self) -> Rules {
         match self {
-            Self::Builtin(builtin) => builtin.run(worker, entry).await,
+            Self::Builtin(_) => Rules { max_retries: 0 },
+            Self::Command(runner) | Self::Crew(runner, _) => Rules { max_retries: runner.max_retries },
         }
     }
+}
+
+impl Runner {
+    /// How long the run of this message may take: as it says, or else as is set for the task.
+    pub fn limits(&self, headers: &Headers) -> Limits {
+        let asked = |limit: &Option<Number>| limit.as_ref().map(Number::as_f64).and_then(duration);
+        let time = &headers.timelimit;
+        Limits { hard: asked(&time.hard).or(self.limits.hard), soft: asked(&time.soft).or(self.limits.soft) }
+    }
+}
+
+/// A limit in seconds; what is no length of time is no limit.
+fn duration(seconds: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(seconds).ok().filter(|limit| !limit.is_zero())
 }
 
 /// The failure of a task that no worker of this kind knows.

@@ -15,6 +15,7 @@ use super::config::{Config, ConfigError};
 use super::context::Worker;
 use super::handle::handle;
 use super::registry::Registry;
+use super::tasks::TasksError;
 use super::{leases, status};
 use crate::runtime::{clock, shutdown};
 use crate::store::channel::Arrivals;
@@ -32,6 +33,9 @@ pub enum RunError {
     /// It was told nonsense.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Its tasks cannot be read.
+    #[error(transparent)]
+    Tasks(#[from] TasksError),
     /// There is no Redis to start with.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -52,6 +56,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 /// Runs a worker until `leaving`; `cold` stops the tasks that run, too.
 pub async fn work(config: Config, leaving: CancellationToken, cold: CancellationToken) -> Result<(), RunError> {
     let queues = config.queues()?;
+    let registry = Registry::new(&config)?;
     let channel = Channel::connect(&config.access()?).await?;
     channel.declare(&queues).await?;
     channel.open_mailbox(config.hostname.as_str()).await?;
@@ -59,7 +64,7 @@ pub async fn work(config: Config, leaving: CancellationToken, cold: Cancellation
     let worker = Arc::new(Worker {
         slots: Arc::new(Semaphore::new(config.concurrency as usize)),
         queues: watch::Sender::new(queues),
-        registry: Registry::builtin(),
+        registry,
         entries: Arc::default(),
         totals: Mutex::new(BTreeMap::new()),
         since: clock::now(),

@@ -10,3 +10,4 @@ mod generated;
 mod golden_wire;
 mod redis;
 mod support;
+mod worker;

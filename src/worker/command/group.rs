@@ -1,0 +1,151 @@
+//! A command's process group, and signals that never reach anybody else.
+
+use std::io;
+use std::process::ExitStatus;
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::signal::unix::{self, SignalKind};
+
+/// A process that leads its own group. Dropping it kills the group.
+///
+/// INVARIANT: signals are sent only while the leader has not been reaped. Until then the kernel gives its number to no
+/// other process and no other group. Held by the types ([`Group::reap`] consumes it) and by
+/// `a_group_is_signalled_until_it_is_reaped`.
+pub(super) struct Group {
+    child: Child,
+    leader: Pid,
+    number: u32,
+    children: unix::Signal,
+}
+
+/// The ends of its three pipes.
+pub(super) type Ends = (Option<ChildStdin>, Option<ChildStdout>, Option<ChildStderr>);
+
+impl Group {
+    /// Starts `command` as the leader of a new group.
+    pub(super) fn spawn(command: &mut Command) -> io::Result<Self> {
+        // Before the process exists, so that its end is not missed, and so that the kernel does not reap it: that is what
+        // it does for a parent that ignores SIGCHLD.
+        let children = unix::signal(SignalKind::child())?;
+        let child = command.process_group(0).spawn()?;
+        let number = child.id().ok_or(io::ErrorKind::NotFound)?;
+        let leader = i32::try_from(number).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Self { child, leader, number, children })
+    }
+
+    /// The number of the leader and of the group.
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// The pipes, once.
+    pub(super) fn ends(&mut self) -> Ends {
+        (self.child.stdin.take(), self.child.stdout.take(), self.child.stderr.take())
+    }
+
+    /// Sends a signal to everybody in the group.
+    pub(super) fn signal(&self, signal: Signal) {
+        // No number: it has been reaped. An error: somebody else has reaped it.
+        if self.child.id().is_none() || self.peek().is_err() {
+            return;
+        }
+        if let Err(error) = kill_process_group(self.leader, signal) {
+            tracing::debug!(group = self.number, ?signal, %error, "signal not delivered");
+        }
+    }
+
+    /// Whether the leader has ended. It stays a zombie, so its number remains taken.
+    pub(super) fn has_ended(&self) -> bool {
+        self.peek().unwrap_or(true)
+    }
+
+    /// Waits until the leader has ended. It stays a zombie.
+    pub(super) async fn ended(&mut self) {
+        while !self.has_ended() {
+            if self.children.recv().await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Waits until the leader has ended, kills what is left of the group, and reaps the leader.
+    pub(super) async fn reap(mut self) -> io::Result<ExitStatus> {
+        self.ended().await;
+        self.signal(Signal::KILL);
+        self.child.wait().await
+    }
+
+    fn peek(&self) -> rustix::io::Result<bool> {
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        waitid(WaitId::Pid(self.leader), look).map(|status| status.is_some())
+    }
+}
+
+impl Drop for Group {
+    /// Tokio reaps the leader in the background.
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}
+
+/// The signal of this number; SIGTERM for a number that is none, or a real-time signal.
+pub(super) fn signal_of(number: i32) -> Signal {
+    Signal::from_named_raw(number).unwrap_or(Signal::TERM)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    fn shell(script: &str) -> Group {
+        Group::spawn(Command::new("/bin/sh").args(["-c", script])).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_group_is_signalled_until_it_is_reaped() {
+        let mut group = shell("exit 3");
+        group.ended().await;
+        let number = group.leader;
+        assert!(rustix::process::test_kill_process_group(number).is_ok(), "its number is still taken");
+        assert_eq!(group.reap().await.unwrap().code(), Some(3));
+        assert!(rustix::process::test_kill_process_group(number).is_err());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_to_a_number_that_somebody_else_has_reaped() {
+        let mut group = shell("exit 3");
+        group.ended().await;
+        waitid(WaitId::Pid(group.leader), WaitIdOptions::EXITED).unwrap();
+        assert!(group.peek().is_err() && group.has_ended());
+        assert!(group.reap().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_dropped_group_is_killed() {
+        let group = shell("sleep 600 & sleep 600");
+        let number = group.leader;
+        drop(group);
+        tokio::time::timeout(std::time::Duration::from_secs(20), async {
+            while rustix::process::test_kill_process_group(number).is_ok() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_signal_without_a_name_is_sigterm() {
+        assert_eq!(signal_of(9), Signal::KILL);
+        assert_eq!(
+            (signal_of(0), signal_of(-9), signal_of(64), signal_of(999)),
+            (Signal::TERM, Signal::TERM, Signal::TERM, Signal::TERM)
+        );
+        let group = shell("exec sleep 600");
+        group.signal(signal_of(10));
+        assert_eq!(group.reap().await.unwrap().signal(), Some(10));
+    }
+}

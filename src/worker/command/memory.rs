@@ -1,0 +1,159 @@
+//! How much memory a command takes, and whether it was more than there is.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+/// First and longest time between two looks. Most commands are short, and they matter too.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
+/// A command that prints a lot is not looked at more often than this.
+const OUTPUT_PAUSE: Duration = Duration::from_millis(10);
+/// Most processes of a command that are looked at.
+const PROCESSES: usize = 256;
+
+/// The most memory that one process of a command ever had, as far as was seen.
+///
+/// The kernel keeps the high-water mark of each process until it ends, so nothing before a look is missed. (The rusage of
+/// an ended child is no better source: it starts with the size of the process that forked it, which is the worker.)
+pub(super) struct Peak {
+    leader: u32,
+    highest: Option<u64>,
+    last: Option<Instant>,
+    pause: Duration,
+}
+
+impl Peak {
+    pub(super) fn new(leader: u32) -> Self {
+        Self { leader, highest: None, last: None, pause: PAUSE.0 }
+    }
+
+    /// In bytes.
+    pub(super) fn highest(&self) -> Option<u64> {
+        self.highest
+    }
+
+    /// Waits for the next look, and looks.
+    pub(super) async fn watch(&mut self) {
+        sleep_until(self.last.unwrap_or_else(Instant::now) + self.pause).await;
+        self.pause = (self.pause * 2).min(PAUSE.1);
+        self.look();
+    }
+
+    /// Looks because something was printed: what prints its result has just computed it.
+    pub(super) fn printed(&mut self) {
+        if self.last.is_none_or(|last| last.elapsed() >= OUTPUT_PAUSE) {
+            self.look();
+        }
+    }
+
+    /// Looks now. Only while the leader has not been reaped.
+    pub(super) fn look(&mut self) {
+        self.last = Some(Instant::now());
+        self.highest = self.highest.max(high_water(self.leader));
+    }
+}
+
+/// The highest mark of a process and its descendants.
+fn high_water(leader: u32) -> Option<u64> {
+    let mut processes = vec![leader];
+    let mut highest = None;
+    let mut index = 0;
+    while let Some(&process) = processes.get(index) {
+        index += 1;
+        highest = highest.max(fs::read_to_string(format!("/proc/{process}/status")).ok().and_then(|text| mark(&text)));
+        let room = PROCESSES.saturating_sub(processes.len());
+        processes.extend(children(process).into_iter().take(room));
+    }
+    highest
+}
+
+/// The children that the main thread has started. Kernels can be built without this file; then there are none.
+fn children(process: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|number| number.parse().ok()).collect()
+}
+
+fn mark(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
+/// Counts the processes that the kernel has killed in our cgroup because it was out of memory.
+#[derive(Debug, Clone)]
+pub(super) struct OomKills(Option<PathBuf>);
+
+impl OomKills {
+    /// Those of the cgroup that this process is in.
+    pub(super) fn here() -> Self {
+        let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        Self(files(&groups).into_iter().find(|file| fs::read_to_string(file).is_ok_and(|text| kills(&text).is_some())))
+    }
+
+    /// Those counted in this file.
+    #[cfg(test)]
+    pub(super) fn counted_in(file: PathBuf) -> Self {
+        Self(Some(file))
+    }
+
+    /// How many so far.
+    pub(super) fn count(&self) -> Option<u64> {
+        kills(&fs::read_to_string(self.0.as_ref()?).ok()?)
+    }
+}
+
+/// Where a cgroup counts. Inside a container its own is mounted at the root, whatever it is called outside.
+fn files(groups: &str) -> Vec<PathBuf> {
+    let unified = groups.lines().find_map(|line| line.strip_prefix("0::"));
+    let memory = groups.lines().find_map(|line| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        controllers.split(',').any(|controller| controller == "memory").then_some(path)
+    });
+    let under = |root: &str, path: Option<&str>, file: &str| {
+        let own = path.map(|path| PathBuf::from(format!("{root}{}/{file}", path.trim_end_matches('/'))));
+        own.into_iter().chain([PathBuf::from(format!("{root}/{file}"))])
+    };
+    under("/sys/fs/cgroup", unified, "memory.events")
+        .chain(under("/sys/fs/cgroup/memory", memory, "memory.oom_control"))
+        .collect()
+}
+
+fn kills(text: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mark_is_in_bytes() {
+        assert_eq!(mark("VmPeak:\t 9 kB\nVmHWM:\t    1520 kB\nVmRSS:\t 3 kB\n"), Some(1520 * 1024));
+        assert_eq!(mark("Name:\tzombie\nState:\tZ (zombie)\n"), None);
+        assert!(high_water(std::process::id()).unwrap() > 1 << 20);
+    }
+
+    #[test]
+    fn kills_are_counted_in_both_kinds_of_cgroups() {
+        assert_eq!(kills("low 0\nhigh 0\nmax 7\noom 2\noom_kill 1\noom_group_kill 0\n"), Some(1));
+        assert_eq!(kills("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"), Some(3));
+        assert_eq!(kills("oom_kill_disable 0\nunder_oom 0\n"), None);
+    }
+
+    #[test]
+    fn the_own_cgroup_is_looked_up_before_the_root() {
+        let names = |groups| files(groups).into_iter().map(|file| file.display().to_string()).collect::<Vec<_>>();
+        assert_eq!(
+            names("0::/pod/a\n"),
+            [
+                "/sys/fs/cgroup/pod/a/memory.events",
+                "/sys/fs/cgroup/memory.events",
+                "/sys/fs/cgroup/memory/memory.oom_control",
+            ]
+        );
+        assert_eq!(names("4:cpu,memory:/pod\n0::/\n")[0], "/sys/fs/cgroup/memory.events");
+        assert_eq!(names("4:cpu,memory:/pod\n0::/\n")[2], "/sys/fs/cgroup/memory/pod/memory.oom_control");
+    }
+}

@@ -1,0 +1,135 @@
+//! From a call to a command line, and why one cannot be started.
+
+use std::io;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use tokio::process::Command;
+
+use super::classify::failed;
+use super::stderr::Tail;
+use super::{Call, Spec};
+use crate::wire::{Object, Value};
+use crate::worker::outcome::Outcome;
+
+/// The one line of JSON that a command reads.
+pub(super) fn input(call: &Call) -> Vec<u8> {
+    let line = Object::new()
+        .with("task", &*call.task)
+        .with("id", &*call.id)
+        .with("args", call.args.clone())
+        .with("kwargs", call.kwargs.clone())
+        .with("retries", call.retries)
+        .with("worker", &*call.worker)
+        .with("time_limit", call.hard.map(seconds))
+        .with("soft_time_limit", call.soft.map(seconds));
+    let mut line = Value::from(line).to_json().into_bytes();
+    line.push(b'\n');
+    line
+}
+
+/// A duration as Python would have it: an integer if it is one.
+pub(super) fn seconds(duration: Duration) -> Value {
+    match i64::try_from(duration.as_secs()) {
+        Ok(seconds) if duration.subsec_nanos() == 0 => seconds.into(),
+        _ => duration.as_secs_f64().into(),
+    }
+}
+
+/// The command to spawn, with pipes.
+pub(super) fn command(spec: &Spec) -> Result<Command, Outcome> {
+    let Some((program, arguments)) = spec.command.split_first() else {
+        let message = "the command is empty: name a program and its arguments";
+        return Err(failed("CommandNotFound", message, &Tail::default(), false));
+    };
+    let mut command = Command::new(program);
+    command.args(arguments).envs(spec.env.iter().map(|(name, value)| (name, value)));
+    if let Some(directory) = &spec.directory {
+        command.current_dir(directory);
+    }
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    Ok(command)
+}
+
+/// What a command finds in its environment about the call it runs for.
+pub(super) fn name_call(command: &mut Command, call: &Call) {
+    command
+        .env("CREWJOB_TASK", &call.task)
+        .env("CREWJOB_TASK_ID", &call.id)
+        .env("CREWJOB_RETRIES", call.retries.to_string())
+        .env("CREWJOB_WORKER", &call.worker);
+}
+
+/// Why a command could not be started, and what to do about that.
+pub(super) fn not_started(spec: &Spec, error: &io::Error) -> Outcome {
+    let program = spec.command.first().map_or("", String::as_str);
+    if let Some(directory) = spec.directory.as_deref().filter(|directory| !directory.is_dir()) {
+        let message = format!("{} is no directory: create it, or change the task's `directory`", directory.display());
+        return failed("DirectoryNotFound", message, &Tail::default(), false);
+    }
+    let is = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
+    let (kind, advice) = if is(Errno::NOENT) && !program.contains('/') {
+        ("CommandNotFound", "is in no folder of PATH: install it in the worker's image, or name its full path")
+    } else if is(Errno::NOENT) && there(spec, program) {
+        ("CommandNotFound", "is there, but not what its `#!` line or its ELF header asks for: install that")
+    } else if is(Errno::NOENT) {
+        ("CommandNotFound", "does not exist: install it in the worker's image, or correct the path")
+    } else if is(Errno::ACCESS) || is(Errno::PERM) {
+        let advice = "may not be executed by the worker's user: `chmod +x` it, and look at the folders above it";
+        ("CommandNotExecutable", advice)
+    } else if is(Errno::NOEXEC) {
+        ("CommandNotExecutable", "is no program for this machine: begin a script with a line like `#!/bin/sh`")
+    } else {
+        ("CommandNotStarted", &*format!("could not be started: {error}"))
+    };
+    let message = format!("{program} {advice}");
+    let message = message.replace('\0', "\\0");
+    failed(kind, message, &Tail::default(), passes(error))
+}
+
+/// Whether it is the machine that has too little of something right now.
+fn passes(error: &io::Error) -> bool {
+    let lacking = [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE, Errno::TXTBSY];
+    lacking.iter().any(|lack| error.raw_os_error() == Some(lack.raw_os_error()))
+}
+
+fn there(spec: &Spec, program: &str) -> bool {
+    spec.directory.as_deref().unwrap_or(Path::new(".")).join(program).exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_input_is_one_line() {
+        let call = Call {
+            task: "shop.ship".into(),
+            id: "i".into(),
+            args: vec!["a\nb".into(), Value::parse(b"1e400").unwrap()],
+            kwargs: Object::new().with("k", 1),
+            retries: 2,
+            worker: "w@h".into(),
+            soft: Some(Duration::from_millis(1500)),
+            hard: Some(Duration::from_mins(1)),
+        };
+        let expected = concat!(
+            r#"{"task":"shop.ship","id":"i","args":["a\nb",1e400],"kwargs":{"k":1},"retries":2,"worker":"w@h","#,
+            r#""time_limit":60,"soft_time_limit":1.5}"#,
+            "\n"
+        );
+        assert_eq!(String::from_utf8(input(&call)).unwrap(), expected);
+        let unlimited = input(&Call { soft: None, hard: None, ..call });
+        assert!(String::from_utf8(unlimited).unwrap().ends_with("\"time_limit\":null,\"soft_time_limit\":null}\n"));
+    }
+
+    #[test]
+    fn what_passes_may_be_tried_again() {
+        let outcome = |code| not_started(&Spec::new(["x"]), &io::Error::from_raw_os_error(code));
+        let retryable = |code| matches!(outcome(code), Outcome::Failed { retryable: true, .. });
+        assert!(retryable(11) && retryable(12) && retryable(24));
+        assert!(!retryable(2) && !retryable(13) && !retryable(8) && !retryable(7));
+    }
+}

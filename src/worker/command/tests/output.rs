@@ -1,0 +1,170 @@
+//! What goes in and what comes out.
+
+use super::*;
+
+#[tokio::test]
+async fn a_command_reads_its_call_as_one_line_and_then_the_end() {
+    let expected = concat!(
+        r#"{"task":"shop.ship","id":"c0ffee","args":["parcel",2],"kwargs":{"express":true},"retries":1,"#,
+        r#""worker":"native@host","time_limit":60,"soft_time_limit":1.5}"#
+    );
+    let limited = Call { hard: Some(Duration::from_mins(1)), soft: Some(Duration::from_millis(1500)), ..call() };
+    let report = report_within(&Bounds::usual(), &shell("cat"), &limited).await;
+    assert_eq!(report.outcome, succeeded(expected));
+}
+
+#[tokio::test]
+async fn a_command_finds_its_call_in_the_environment() {
+    let script = r#"printf '"%s %s %s %s %s %s"' $CREWJOB_TASK $CREWJOB_TASK_ID $CREWJOB_RETRIES $CREWJOB_WORKER $MORE "${PATH:+p}""#;
+    let mut spec = shell(script);
+    spec.env = vec![("MORE".to_owned(), "more".to_owned()), ("CREWJOB_TASK".to_owned(), "no".to_owned())];
+    assert_eq!(outcome(&spec).await, succeeded("\"shop.ship c0ffee 1 native@host more p\""));
+}
+
+#[tokio::test]
+async fn a_command_runs_where_its_task_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spec = shell(r#"printf '"%s"' "$(pwd -P)""#);
+    spec.directory = Some(folder.path().canonicalize().unwrap());
+    let Outcome::Succeeded(value) = outcome(&spec).await else { panic!() };
+    assert_eq!(value.parse(&crate::wire::Limits::default()).unwrap().as_str(), spec.directory.unwrap().to_str());
+}
+
+#[tokio::test]
+async fn no_shell_reads_the_arguments() {
+    let spec = Spec::new(["printf", "\"%s\"", "$HOME; *"]);
+    assert_eq!(outcome(&spec).await, succeeded("\"$HOME; *\""));
+}
+
+#[tokio::test]
+async fn a_command_need_not_read_its_input() {
+    let large = Call { args: vec!["x".repeat(1 << 20).into()], ..call() };
+    for script in ["echo 1", "exec 0<&-; echo 1", "head -c 10 >/dev/null; echo 1"] {
+        let report = report_within(&Bounds::usual(), &shell(script), &large).await;
+        assert_eq!(report.outcome, succeeded("1"), "{script}");
+    }
+}
+
+#[tokio::test]
+async fn input_and_output_may_both_be_larger_than_a_pipe() {
+    let large = Call { args: vec!["x".repeat(1 << 20).into()], ..call() };
+    let report = report_within(&Bounds::usual(), &shell("cat; cat /dev/null"), &large).await;
+    let Outcome::Succeeded(value) = report.outcome else { panic!("{:?}", report.outcome) };
+    assert!(value.as_str().len() > 1 << 20);
+}
+
+#[tokio::test]
+async fn the_last_line_is_the_result_verbatim() {
+    assert_eq!(
+        outcome(&shell("echo starting; echo '{\"b\": 1.50,  \"a\": 2}'; echo")).await,
+        succeeded("{\"b\": 1.50,  \"a\": 2}")
+    );
+    assert_eq!(outcome(&shell("printf 5")).await, succeeded("5"));
+    assert_eq!(outcome(&shell("true")).await, succeeded("null"));
+}
+
+#[tokio::test]
+async fn all_of_the_text_is_the_result() {
+    let spec = Spec { output: Output::Text, ..shell(r"printf 'one\n\n  two\n'") };
+    assert_eq!(outcome(&spec).await, succeeded(r#""one\n\n  two\n""#));
+    assert_eq!(outcome(&Spec { output: Output::Text, ..shell(r"printf '\377'") }).await, succeeded("\"\u{fffd}\""));
+}
+
+#[tokio::test]
+async fn garbage_is_no_result() {
+    let (kind, message) = refused(outcome(&shell("echo 1; echo done")).await);
+    assert_eq!(kind, "InvalidResult");
+    assert!(message.contains("expected a value at byte 0: done"), "{message}");
+    for script in [
+        "echo '[NaN]'",
+        "printf '\"\\377\"'",
+        "head -c 1000 /dev/urandom | tr -d '\\n'; echo",
+        r#"echo '{"__type__":"x","__value__":1}'"#,
+    ] {
+        assert_eq!(refused(outcome(&shell(script)).await).0, "InvalidResult", "{script}");
+    }
+}
+
+#[tokio::test]
+async fn progress_is_told_while_the_command_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let go = folder.path().join("go");
+    let script = format!(
+        "echo '{{\"progress\": {{\"done\": 1}}}}'; while [ ! -e {} ]; do sleep 0.01; done; echo '{{\"progress\": 2}}'; echo 3",
+        go.display()
+    );
+    let (_stop, stopped) = oneshot::channel();
+    let (started, _) = oneshot::channel();
+    let (progress, mut latest) = watch::channel(None);
+    let (spec, call) = (shell(&script), call());
+    let release = async {
+        latest.changed().await.unwrap();
+        assert_eq!(latest.borrow_and_update().as_ref().map(RawJson::as_str), Some("{\"done\": 1}"));
+        std::fs::write(&go, "").unwrap();
+    };
+    let (report, ()) = bounded(async { tokio::join!(run(&spec, &call, stopped, started, &progress), release) }).await;
+    assert_eq!(report.outcome, succeeded("3"));
+    assert_eq!(latest.borrow().as_ref().map(RawJson::as_str), Some("2"));
+}
+
+#[tokio::test]
+async fn endless_output_takes_no_memory_and_is_a_failure() {
+    let before = memory::Peak::new(std::process::id());
+    let resident = |mut peak: memory::Peak| {
+        peak.look();
+        peak.highest().unwrap()
+    };
+    let before = resident(before);
+    for output in [Output::Json, Output::Text] {
+        let spec = Spec { output, ..shell("head -c 300M /dev/zero | tr '\\0' x; echo; echo 1") };
+        let (kind, message) = refused(outcome(&spec).await);
+        assert_eq!(kind, "ResultTooLarge");
+        assert!(message.contains("of more than 16777216 bytes"), "{message}");
+    }
+    let grown = resident(memory::Peak::new(std::process::id())) - before;
+    assert!(grown < 200 << 20, "{grown} bytes");
+}
+
+#[tokio::test]
+async fn many_short_lines_are_not_too_much_json() {
+    let bounds = Bounds { output: 1000, ..Bounds::usual() };
+    let spec = shell("yes 1 | head -n 2000");
+    assert_eq!(report_within(&bounds, &spec, &call()).await.outcome, succeeded("1"));
+    let text = Spec { output: Output::Text, ..spec };
+    assert_eq!(refused(report_within(&bounds, &text, &call()).await.outcome).0, "ResultTooLarge");
+}
+
+#[tokio::test]
+async fn a_command_may_close_its_output_early() {
+    let report = report(&shell("echo 1; exec >&- 2>&-; sleep 0.3")).await;
+    assert_eq!(report.outcome, succeeded("1"));
+    assert!(report.seconds >= 0.3, "it was waited for: {}", report.seconds);
+}
+
+#[tokio::test]
+async fn the_process_is_known_while_it_runs() {
+    let (stop, stopped) = oneshot::channel();
+    let (started, process) = oneshot::channel();
+    let (progress, _) = watch::channel(None);
+    let (spec, call) = (shell(FOREVER), call());
+    let look = async {
+        let process = process.await.unwrap();
+        assert!(lives(process));
+        stop.send(15).unwrap();
+        process
+    };
+    let (report, process) = bounded(async { tokio::join!(run(&spec, &call, stopped, started, &progress), look) }).await;
+    assert_eq!(report.pid, Some(process));
+}
+
+#[tokio::test]
+async fn memory_is_that_of_the_largest_process() {
+    let mebibytes = |report: &Report| report.peak_memory.unwrap() >> 20;
+    let python = "import sys\nkept = bytearray(80 << 20)\ndel kept\nprint(1)\nsys.stdout.flush()\nsys.stdin.read()\n";
+    let small = report(&Spec::new(["cat"])).await;
+    let large = report(&Spec::new(["python3", "-c", python])).await;
+    let wrapped = report(&shell(&format!("python3 -c '{python}'; true"))).await;
+    assert!(mebibytes(&small) < 20, "{small:?}");
+    assert!((80..200).contains(&mebibytes(&large)), "{large:?}");
+    assert!((80..200).contains(&mebibytes(&wrapped)), "{wrapped:?}");
+}

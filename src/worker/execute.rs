@@ -1,0 +1,148 @@
+//! One run of a task, whatever runs it.
+
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, sleep};
+
+use super::command::{self, Call, Output};
+use super::context::Worker;
+use super::crew::{self, Arguments};
+use super::document::{self, About};
+use super::entry::{Entry, Stage};
+use super::outcome::{Failure, Outcome};
+use super::registry::{Kept, Limits, Runner, Task};
+use crate::wire::{Limits as JsonLimits, Object, RawJson, Value};
+
+/// Shortest time between two progress reports that are stored.
+const PROGRESS: Duration = Duration::from_millis(500);
+
+/// Runs it.
+pub async fn execute(worker: &Worker, entry: &Entry, task: &Task) -> Outcome {
+    match task {
+        Task::Builtin(builtin) => builtin.run(worker, entry).await,
+        Task::Command(runner) => {
+            let message = &entry.message;
+            command(worker, entry, runner, message.args.clone(), message.kwargs.clone()).await
+        }
+        Task::Crew(runner, kept) => match Arguments::bind(&entry.message.args, &entry.message.kwargs) {
+            Ok(arguments) => crew(worker, entry, runner, kept, &arguments).await,
+            Err(failure) => Outcome::Failed { failure, retryable: false },
+        },
+    }
+}
+
+/// Runs a command, showing its process and its progress.
+async fn command(worker: &Worker, entry: &Entry, runner: &Runner, args: Vec<Value>, kwargs: Object) -> Outcome {
+    let headers = &entry.message.headers;
+    let Limits { hard, soft } = runner.limits(headers);
+    let call = Call {
+        task: headers.task.clone(),
+        id: headers.id.clone(),
+        args,
+        kwargs,
+        retries: headers.retries.unwrap_or(0),
+        worker: worker.node().to_owned(),
+        soft,
+        hard,
+    };
+    let (stop, stopped) = oneshot::channel();
+    let (started, pid) = oneshot::channel();
+    let (progress, reports) = watch::channel(None);
+    let beside = async {
+        if let (Ok(pid), Stage::Running { since, .. }) = (pid.await, entry.stage()) {
+            entry.enter(Stage::Running { since, pid });
+        }
+        tokio::join!(show(worker, entry, reports), async {
+            let _ = stop.send(entry.stopped().await);
+        });
+    };
+    let mut run = std::pin::pin!(command::run(&runner.spec, &call, stopped, started, &progress));
+    let report = tokio::select! {
+        report = &mut run => report,
+        () = beside => run.await,
+    };
+    tracing::debug!(task.id = %call.id, peak_memory = report.peak_memory, oom_killed = report.oom_killed, "command ended");
+    report.outcome
+}
+
+/// Stores progress reports, the latest one when they come too fast.
+async fn show(worker: &Worker, entry: &Entry, mut reports: watch::Receiver<Option<RawJson>>) {
+    let about = About { message: &entry.message, envelope: &entry.envelope, worker: worker.node() };
+    let id = &entry.message.headers.id;
+    while reports.changed().await.is_ok() {
+        let Some(report) = reports.borrow_and_update().clone() else { continue };
+        let document = document::progress(about, report).encode();
+        if let Err(error) = worker.channel.store_state(id, &document, worker.config.result_expires()).await {
+            tracing::warn!(task.id = %id, %error, "progress is not shown");
+        }
+        sleep(PROGRESS).await;
+    }
+}
+
+/// Runs a crew, or takes its output from the cache.
+async fn crew(worker: &Worker, entry: &Entry, runner: &Runner, kept: &Kept, arguments: &Arguments) -> Outcome {
+    let since = Instant::now();
+    let headers = &entry.message.headers;
+    let inputs = arguments.canonical();
+    let known = match kept.ttl {
+        Some(_) if !arguments.bypass_cache => cached(worker, kept, &inputs).await,
+        Some(_) | None => None,
+    };
+    let is_cached = known.is_some();
+    let output = if let Some(output) = known {
+        output
+    } else {
+        let kwargs = Object::new()
+            .with("job_id", arguments.job_id.as_str())
+            .with("inputs", arguments.inputs.clone())
+            .with("bypass_cache", arguments.bypass_cache);
+        match command(worker, entry, runner, Vec::new(), kwargs).await {
+            Outcome::Succeeded(printed) => match output_of(&printed, runner.spec.output) {
+                Ok(output) => output,
+                Err(failure) => return Outcome::Failed { failure, retryable: false },
+            },
+            ended @ (Outcome::Failed { .. } | Outcome::Stopped { .. }) => return ended,
+        }
+    };
+    if let Some(ttl) = kept.ttl.filter(|_| !is_cached) {
+        let text = Value::from(output.clone()).to_json();
+        if let Err(error) = worker.channel.cache(&kept.crew, &inputs, text.as_bytes(), ttl).await {
+            tracing::warn!(%error, "the result cache is not written");
+        }
+    }
+    let about = crew::About {
+        task_id: &headers.id,
+        retries: headers.retries.unwrap_or(0),
+        worker: worker.node(),
+        cached: is_cached,
+        seconds: since.elapsed().as_secs_f64(),
+    };
+    Outcome::Succeeded(RawJson::from(&arguments.result(output, about)))
+}
+
+async fn cached(worker: &Worker, kept: &Kept, inputs: &str) -> Option<Object> {
+    let read = worker.channel.cached(&kept.crew, inputs).await;
+    let text = read.inspect_err(|error| tracing::warn!(%error, "the result cache is not read")).ok()??;
+    let output = match Value::parse(&text) {
+        Ok(Value::Object(output)) if output.get("text").is_some_and(|text| text.as_str().is_some()) => Some(output),
+        Ok(_) | Err(_) => None,
+    };
+    if output.is_none() {
+        tracing::warn!(crew = kept.crew, "the result cache holds something else");
+    }
+    output
+}
+
+/// What a crew has put out: an object with a `text`, or any other value, which is taken for the text.
+fn output_of(printed: &RawJson, format: Output) -> Result<Object, Failure> {
+    let value = printed.parse(&JsonLimits::default().bytes(printed.as_str().len()));
+    match (value, format) {
+        (Ok(Value::Object(output)), Output::Json) if output.get("text").is_some_and(|text| text.as_str().is_some()) => {
+            Ok(output)
+        }
+        (Ok(Value::String(text)), _) => Ok(Object::new().with("text", text)),
+        (Ok(value), _) => Ok(Object::new().with("text", value.to_json())),
+        (Err(error), _) => Err(Failure::new(command::MODULE, "InvalidResult", error.to_string())),
+    }
+}

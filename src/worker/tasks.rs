@@ -1,0 +1,204 @@
+//! The file that says which command runs which task.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::command::{Output, Spec};
+
+/// What stands in the file. `docs/worker-commands.md` shows one.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct File {
+    /// The command behind `backend.tasks.run_crew_task`.
+    pub crew: Option<Crew>,
+    /// Commands by the name of their task.
+    #[serde(default)]
+    pub tasks: BTreeMap<String, Command>,
+    /// Queues of tasks that are sent when another one has ended, by name.
+    #[serde(default)]
+    pub routes: BTreeMap<String, String>,
+}
+
+/// A command for a task. Times are in seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Command {
+    /// Program and arguments; no shell reads them.
+    pub command: Vec<String>,
+    /// Added to the worker's own environment.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Where it runs; the worker's own directory unless it is given.
+    pub directory: Option<PathBuf>,
+    /// What is read from its standard output.
+    #[serde(default)]
+    pub output: Format,
+    /// Exit statuses after which another run may succeed. Default: 75, `EX_TEMPFAIL` of sysexits.h.
+    pub retry_exit_codes: Option<Vec<i32>>,
+    /// Between SIGTERM and SIGKILL. Default: 10.
+    pub grace: Option<u32>,
+    /// After which a run is killed; 0 is never. Default: `--time-limit`. What the message says goes before.
+    pub time_limit: Option<u32>,
+    /// After which a run is asked to stop; 0 is never. Default: `--soft-time-limit`.
+    pub soft_time_limit: Option<u32>,
+    /// Runs after the first one of a task that may be tried again. Default: `--max-retries`.
+    pub max_retries: Option<u32>,
+}
+
+/// The crew: a command, and how its outputs are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Crew {
+    /// The name under which outputs are kept.
+    #[serde(default = "default_crew")]
+    pub name: String,
+    /// How long an output is kept for calls with the same inputs, in seconds; 0 keeps none. Default: a day.
+    #[serde(default = "default_cache")]
+    pub cache: u32,
+    /// The command.
+    pub run: Command,
+}
+
+/// What is read from standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// The last line is the result, as JSON.
+    #[default]
+    Json,
+    /// All of it is the result, as a string.
+    Text,
+}
+
+/// Why a file of tasks cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TasksError {
+    /// It cannot be read.
+    #[error("reading the tasks from {path:?}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What was seen.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is not what it should be.
+    #[error("{path:?} is no file of tasks: {detail}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        detail: String,
+    },
+    /// A task has no command.
+    #[error("task {task}: `command` is empty")]
+    NoCommand {
+        /// The task.
+        task: String,
+    },
+    /// What was given with `--task` is not `NAME=COMMAND`.
+    #[error("--task {given:?}: expected NAME=COMMAND")]
+    Flag {
+        /// What was given.
+        given: String,
+    },
+}
+
+impl File {
+    /// Reads a file.
+    pub fn read(path: &Path) -> Result<Self, TasksError> {
+        let path = path.to_path_buf();
+        let text = std::fs::read_to_string(&path);
+        let text = text.map_err(|source| TasksError::Read { path: path.clone(), source })?;
+        Self::parse(&text).map_err(|detail| TasksError::Parse { path, detail })
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        serde_saphyr::from_str(text).map_err(|error| error.to_string())
+    }
+}
+
+impl Command {
+    /// A command for the shell.
+    pub fn shell(line: &str) -> Self {
+        Self {
+            command: ["/bin/sh", "-c", line].map(str::to_owned).to_vec(),
+            env: BTreeMap::new(),
+            directory: None,
+            output: Format::Json,
+            retry_exit_codes: None,
+            grace: None,
+            time_limit: None,
+            soft_time_limit: None,
+            max_retries: None,
+        }
+    }
+
+    /// How it is run.
+    pub fn spec(&self, task: &str) -> Result<Spec, TasksError> {
+        if self.command.first().is_none_or(String::is_empty) {
+            return Err(TasksError::NoCommand { task: task.to_owned() });
+        }
+        let mut spec = Spec::new(self.command.clone());
+        spec.env = self.env.clone().into_iter().collect();
+        spec.directory.clone_from(&self.directory);
+        spec.output = match self.output {
+            Format::Json => Output::Json,
+            Format::Text => Output::Text,
+        };
+        if let Some(codes) = &self.retry_exit_codes {
+            spec.retry_exit_codes.clone_from(codes);
+        }
+        if let Some(grace) = self.grace {
+            spec.grace = Duration::from_secs(grace.into());
+        }
+        Ok(spec)
+    }
+}
+
+fn default_crew() -> String {
+    "crew".to_owned()
+}
+
+fn default_cache() -> u32 {
+    86_400
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_names_commands_and_what_differs_from_the_defaults() {
+        let file = File::parse(
+            "crew: {name: research, cache: 0, run: {command: [./crew.sh], output: text}}
+tasks:
+  shop.ship:
+    command: [python3, ship.py]
+    env: {REGION: eu}
+    retryExitCodes: [3, 75]
+    timeLimit: 60
+",
+        )
+        .unwrap();
+        let crew = file.crew.unwrap();
+        assert_eq!((crew.name.as_str(), crew.cache, crew.run.output), ("research", 0, Format::Text));
+        let ship = &file.tasks["shop.ship"];
+        let spec = ship.spec("shop.ship").unwrap();
+        assert_eq!(spec.env, [("REGION".to_owned(), "eu".to_owned())]);
+        assert_eq!((spec.retry_exit_codes, ship.time_limit, spec.grace.as_secs()), (vec![3, 75], Some(60), 10));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_said_with_its_place() {
+        let unknown = File::parse("tasks:\n  a:\n    command: [x]\n    timelimit: 3\n").unwrap_err();
+        assert!(unknown.contains("timelimit") && unknown.contains("timeLimit"), "{unknown}");
+        let missing = File::parse("tasks:\n  a: {}\n").unwrap_err();
+        assert!(missing.contains("command"), "{missing}");
+        let empty = File::parse("tasks: {a: {command: []}}").unwrap().tasks["a"].spec("a").unwrap_err();
+        assert_eq!(empty.to_string(), "task a: `command` is empty");
+    }
+}

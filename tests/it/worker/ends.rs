@@ -1,0 +1,77 @@
+//! Each task ends once, whatever happens to messages, workers and Redis.
+
+use super::*;
+
+/// Notes that it ran, waits until it may go on, and notes that it ends.
+fn noted(folder: &Path) -> String {
+    let line =
+        format!("cd {}; echo begin >> runs; until [ -e go ]; do sleep 0.02; done; echo end >> runs", folder.display());
+    format!("tasks: {{noted: {{command: [/bin/sh, -c, {line:?}]}}}}")
+}
+
+#[test]
+fn a_copy_of_a_running_task_does_not_run() {
+    let (server, folder) = (RedisServer::start(), tempfile::tempdir().unwrap());
+    send(&server, "noted", "id-1", "[]");
+    let worker = Worker::start(&server, &noted(folder.path()), &["-c", "2"]);
+    written(&folder.path().join("runs"));
+    // What kombu does to messages in flight when it takes their worker for lost.
+    send_changed(&server, "noted", "id-1", "[]", |call| call.retries = 0);
+    until("the copy is put aside", || worker.log().contains("put aside").then_some(()));
+    std::fs::write(folder.path().join("go"), "").unwrap();
+    state(&server, "id-1", "SUCCESS");
+    until("the copy is acknowledged", || worker.log().contains("not run again").then_some(()));
+    assert_eq!(written(&folder.path().join("runs")), "begin\nend\n");
+    assert_eq!(in_flight(&server), 0);
+}
+
+#[test]
+fn the_task_of_a_killed_worker_is_run_by_another_one() {
+    let (server, folder) = (RedisServer::start(), tempfile::tempdir().unwrap());
+    send(&server, "noted", "id-1", "[]");
+    let mut first = Worker::start(&server, &noted(folder.path()), &[]);
+    written(&folder.path().join("runs"));
+    first.signal("KILL");
+    first.gone();
+    assert_eq!(in_flight(&server), 1, "nothing is lost");
+    // The visibility timeout runs out.
+    server.run::<()>(&["ZADD", "unacked_index", "1", "id-1"]);
+    std::fs::write(folder.path().join("go"), "").unwrap();
+    let _second = Worker::start(&server, &noted(folder.path()), &[]);
+    state(&server, "id-1", "SUCCESS");
+    until("it is acknowledged", || (in_flight(&server) == 0).then_some(()));
+    let runs = written(&folder.path().join("runs"));
+    assert_eq!(runs.matches("begin").count(), 2, "{runs}");
+}
+
+#[test]
+fn a_result_is_delivered_when_redis_is_back() {
+    let (mut server, folder) = (RedisServer::start(), tempfile::tempdir().unwrap());
+    send(&server, "noted", "id-1", "[]");
+    let worker = Worker::start(&server, &noted(folder.path()), &[]);
+    written(&folder.path().join("runs"));
+    server.stop();
+    std::fs::write(folder.path().join("go"), "").unwrap();
+    until("the result cannot be stored", || worker.log().contains("asked again until it works").then_some(()));
+    server.start_again();
+    state(&server, "id-1", "SUCCESS");
+    send(&server, "noted", "id-2", "[]");
+    state(&server, "id-2", "SUCCESS");
+}
+
+#[test]
+fn messages_that_no_worker_can_run_neither_stop_it_nor_stay() {
+    let server = RedisServer::start();
+    for junk in ["not json", "{}", r#"{"properties": {"delivery_tag": "t"}}"#] {
+        server.run::<()>(&["LPUSH", "default", junk]);
+    }
+    let mut broken = Call::new("echo", "id-1", "default").envelope();
+    broken.body = "%%%".into();
+    server.run::<()>(&["LPUSH", "default", std::str::from_utf8(&broken.encode()).unwrap()]);
+    send(&server, "backend.tasks.health_check", "id-2", "[]");
+    let _worker = Worker::start(&server, "{}", &[]);
+    state(&server, "id-2", "SUCCESS");
+    assert_eq!(state(&server, "id-1", "FAILURE").exception().unwrap().exc_type, "DecodeError");
+    until("nothing is left in flight", || (in_flight(&server) == 0).then_some(()));
+    assert_eq!(server.run::<u64>(&["XLEN", "crewjob:quarantine"]), 3);
+}

@@ -1,0 +1,98 @@
+//! From a message to its result.
+
+use super::*;
+
+const ECHO: &str = r#"
+tasks:
+  echo: {command: [cat]}
+  fail: {command: [/bin/sh, -c, "echo lost >&2; exit 3"]}
+  slow: {command: [/bin/sh, -c, "echo '{\"progress\": {\"percent\": 40}}'; sleep 1; echo 1"], softTimeLimit: 0, timeLimit: 0}
+"#;
+
+#[test]
+fn a_command_gets_the_call_and_its_result_is_stored_as_a_python_worker_stores_it() {
+    let server = RedisServer::start();
+    send(&server, "echo", "id-1", r#"["job-1", {"topic": "AI"}]"#);
+    let _worker = Worker::start(&server, ECHO, &["-n", "w@host"]);
+    let found = state(&server, "id-1", "SUCCESS");
+    let given = found.result.parse(&crewjob::wire::Limits::default()).unwrap();
+    assert_eq!(given.get("args"), Some(&value(r#"["job-1", {"topic": "AI"}]"#)));
+    assert_eq!(given.get("worker").and_then(Value::as_str), Some("w@host"));
+    assert_eq!((found.name.as_deref(), found.worker.as_deref()), (Some("echo"), Some("w@host")));
+    assert_eq!((found.retries, found.queue.as_deref(), found.children.as_str()), (Some(0), Some("default"), "[]"));
+    assert!(found.done_at().is_some());
+    until("it is acknowledged", || (in_flight(&server) == 0).then_some(()));
+    assert!((3500..=3600).contains(&server.run::<i64>(&["TTL", "celery-task-meta-id-1"])));
+}
+
+#[test]
+fn a_failure_says_what_the_command_said_last() {
+    let server = RedisServer::start();
+    send(&server, "fail", "id-1", "[]");
+    send(&server, "nobody.knows", "id-2", "[]");
+    let _worker = Worker::start(&server, ECHO, &[]);
+    let exception = state(&server, "id-1", "FAILURE").exception().unwrap();
+    assert_eq!((exception.exc_type.as_str(), exception.message().as_str()), ("CommandFailed", "exit status 3: lost"));
+    let exception = state(&server, "id-2", "FAILURE").exception().unwrap();
+    assert_eq!((exception.exc_type.as_str(), exception.message().as_str()), ("NotRegistered", "'nobody.knows'"));
+}
+
+#[test]
+fn progress_is_shown_while_it_runs() {
+    let server = RedisServer::start();
+    send(&server, "slow", "id-1", "[]");
+    let _worker = Worker::start(&server, ECHO, &[]);
+    assert_eq!(state(&server, "id-1", "PROGRESS").result.as_str(), r#"{"percent": 40}"#);
+    assert_eq!(state(&server, "id-1", "SUCCESS").result.as_str(), "1");
+}
+
+#[test]
+fn a_task_waits_for_its_time_without_taking_a_place_and_expires() {
+    let server = RedisServer::start();
+    let at = |seconds: i64| {
+        let time = jiff::Timestamp::from_second(server.run::<(i64, i64)>(&["TIME"]).0 + seconds).unwrap();
+        Value::from(crewjob::wire::time::format(time))
+    };
+    for (id, field, seconds) in [("later", "eta", 3), ("late", "expires", -1)] {
+        send_changed(&server, "echo", id, "[]", |call| call.headers.insert(field, at(seconds)).map_or((), drop));
+    }
+    send(&server, "echo", "now", "[]");
+    let _worker = Worker::start(&server, ECHO, &["-c", "1"]);
+    state(&server, "now", "SUCCESS");
+    let expired = state(&server, "late", "REVOKED");
+    assert_eq!(expired.exception().unwrap().message(), "expired");
+    assert_eq!(document(&server, "later"), None);
+    state(&server, "later", "SUCCESS");
+}
+
+#[test]
+fn a_crews_output_is_kept_for_calls_with_the_same_inputs() {
+    let server = RedisServer::start();
+    let runs = tempfile::NamedTempFile::new().unwrap();
+    let tasks = format!(
+        r#"crew: {{name: research, run: {{output: text, command: [/bin/sh, -c, "echo run >> {}; echo '{{\"answer\": 42}}'"]}}}}"#,
+        runs.path().display()
+    );
+    let _worker = Worker::start(&server, &tasks, &[]);
+    let call = |id: &str, bypass: &str| {
+        send(&server, "backend.tasks.run_crew_task", id, &format!(r#"["job-1", {{"topic": "AI"}}, {bypass}]"#));
+        let result = state(&server, id, "SUCCESS").result.parse(&crewjob::wire::Limits::default()).unwrap();
+        assert_eq!(result.get("result"), Some(&value(r#"{"answer": 42}"#)));
+        assert_eq!(result.get("celery").and_then(|celery| celery.get("task_id")), Some(&Value::from(id)));
+        result.get("cached").and_then(Value::as_bool).unwrap()
+    };
+    assert_eq!([call("id-1", "false"), call("id-2", "false"), call("id-3", "true")], [false, true, false]);
+    assert_eq!(written(runs.path()), "run\nrun\n");
+}
+
+#[test]
+fn the_tasks_of_the_python_application_are_there_without_a_command() {
+    let server = RedisServer::start();
+    send(&server, "backend.tasks.health_check", "id-1", "[]");
+    server.run::<()>(&["LPUSH", "gone.reply.celery.pidbox", "x"]);
+    send(&server, "backend.tasks.cleanup_old_results", "id-2", "[]");
+    let _worker = Worker::start(&server, "{}", &["-n", "w@host"]);
+    let health = state(&server, "id-1", "SUCCESS").result.parse(&crewjob::wire::Limits::default()).unwrap();
+    assert_eq!(health.get("worker_id").and_then(Value::as_str), Some("w@host"));
+    assert!(state(&server, "id-2", "SUCCESS").result.as_str().contains(r#""reply_lists_deleted":1"#));
+}
