@@ -4,5 +4,11 @@
 //! | file | what it does |
 //! |---|---|
 //! | [`outcome`] | what can come of a run |
+//! | [`control`] | what is answered to remote control, and done about it |
+//! | [`routes`] | which queue a task is sent to |
+//! | [`pattern`] | the patterns in both |
 
+pub mod control;
 pub mod outcome;
+pub mod pattern;
+pub mod routes;
