@@ -20,7 +20,7 @@ pub use housekeeping::Cleaned;
 pub use settle::{Publication, Settled, Settlement};
 pub use wait::Arrivals;
 
-use super::link::Link;
+use super::link::{Link, Place};
 use super::pidbox::Pidbox;
 use super::{Access, ConnectError, Error, Queue};
 use crate::wire::{BrokerKeys, ResultKeys};
@@ -34,6 +34,7 @@ pub struct Channel(Arc<Inner>);
 
 struct Inner {
     access: Access,
+    place: Place,
     broker: Link,
     /// The result backend; the broker's connection when it is the same database.
     results: Link,
@@ -60,12 +61,26 @@ impl Channel {
         }
         // A question waits for answers; a connection of its own keeps tasks from waiting for it.
         let pidbox = Pidbox::new(Link::new(&address, access, &round_trips), keys.clone());
-        Ok(Self(Arc::new(Inner { access: access.clone(), broker, results, same_database, keys, result_keys, pidbox })))
+        Ok(Self(Arc::new(Inner {
+            access: access.clone(),
+            place: address.place(),
+            broker,
+            results,
+            same_database,
+            keys,
+            result_keys,
+            pidbox,
+        })))
     }
 
     /// Binds the queues as kombu does, so that producers that name an exchange find them.
     pub async fn declare(&self, queues: &[Queue]) -> Result<(), Error> {
         super::upkeep::declare(&self.0.broker, &self.0.keys, queues).await
+    }
+
+    /// Where the broker is.
+    pub fn place(&self) -> Place {
+        self.0.place.clone()
     }
 
     /// The names of keys and channels on the broker.

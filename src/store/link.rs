@@ -73,6 +73,17 @@ impl Address {
         self.client.get_connection_info().redis_settings().db()
     }
 
+    /// Where it is, for people.
+    pub fn place(&self) -> Place {
+        let info = self.client.get_connection_info();
+        let user = info.redis_settings().username().map(ToString::to_string);
+        let (host, port) = match info.addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => (host.clone(), *port),
+            ConnectionAddr::Unix(_) | _ => (String::new(), 0),
+        };
+        Place { host, port, user, tls: self.tls() }
+    }
+
     pub fn same_database(&self, other: &Self) -> bool {
         self.name() == other.name() && self.database() == other.database()
     }
@@ -86,6 +97,19 @@ impl Address {
     fn tls(&self) -> bool {
         matches!(self.client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. })
     }
+}
+
+/// Where a Redis is, and as whom it is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its host.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The user, if one is named.
+    pub user: Option<String>,
+    /// Whether the connection is encrypted.
+    pub tls: bool,
 }
 
 /// A connection that is made when first used, and again after it was lost.

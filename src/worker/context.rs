@@ -1,7 +1,7 @@
 //! What all parts of a worker share.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,7 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::announce::Announcer;
 use super::config::Config;
+use super::control::{Broker, Revoked, Settings};
 use super::entry::Entries;
+use super::rate::Rates;
+use super::registry::Limits;
 use super::registry::Registry;
 use crate::runtime::clock;
 use crate::store::{Channel, Error, Queue};
@@ -20,6 +23,9 @@ use crate::store::{Channel, Error, Queue};
 pub const LEASE: Duration = Duration::from_secs(6);
 /// How often leases are renewed.
 pub const RENEW: Duration = Duration::from_secs(2);
+
+/// Most tasks that may run at once.
+const MOST: u32 = 1000;
 
 /// First and longest pause between two tries of what must not fail.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -41,9 +47,19 @@ pub struct Worker {
     /// Room for tasks that run.
     pub slots: Arc<Semaphore>,
     /// Tasks begun since the start, by name.
-    pub totals: Mutex<BTreeMap<String, u64>>,
+    pub totals: Mutex<BTreeMap<String, i64>>,
     /// Tasks that nobody wants any more.
-    pub revoked: Mutex<HashSet<String>>,
+    pub revoked: Mutex<Revoked>,
+    /// How often tasks may begin.
+    pub rates: Mutex<Rates>,
+    /// Limits of tasks whose message has none, as set by remote control.
+    pub limits: Mutex<BTreeMap<String, Limits>>,
+    /// The broker, as it is shown.
+    pub broker: Broker,
+    /// The setup, as it is shown.
+    pub settings: Settings,
+    /// Tasks that run at once, and room for them that is to go as soon as it is free.
+    pub room: Mutex<u32>,
     /// Read by whoever gives a lease up, written by the renewal of all: the two must not cross.
     pub renewal: RwLock<()>,
     /// When it started.
@@ -67,17 +83,43 @@ impl Worker {
 
     /// Whether nobody wants this task any more.
     pub fn revoked(&self, id: &str) -> bool {
-        self.revoked.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
+        locked(&self.revoked).contains(id, clock::now())
+    }
+
+    /// Tasks that run at once.
+    pub fn concurrency(&self) -> u32 {
+        *locked(&self.room)
+    }
+
+    /// Runs so many more at once.
+    pub fn grow(&self, by: u32) {
+        let mut room = locked(&self.room);
+        let by = by.min(MOST.saturating_sub(*room));
+        *room += by;
+        self.slots.add_permits(by as usize);
+    }
+
+    /// Runs so many fewer at once, as soon as they are free.
+    pub fn shrink(&self, by: u32) {
+        let mut room = locked(&self.room);
+        let by = by.min(room.saturating_sub(1));
+        *room -= by;
+        let slots = self.slots.clone();
+        tokio::spawn(async move {
+            if let Ok(free) = slots.acquire_many_owned(by).await {
+                free.forget();
+            }
+        });
     }
 
     /// Counts a task that begins.
     pub fn count(&self, task: &str) {
-        *self.totals.lock().unwrap_or_else(PoisonError::into_inner).entry(task.to_owned()).or_default() += 1;
+        *locked(&self.totals).entry(task.to_owned()).or_default() += 1;
     }
 
     /// Tasks begun since the start.
-    pub fn processed(&self) -> u64 {
-        self.totals.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+    pub fn processed(&self) -> i64 {
+        locked(&self.totals).values().sum()
     }
 
     /// Tries until it is done, however long Redis is away. `None` when the worker has to go before.
@@ -102,4 +144,9 @@ impl Worker {
             }
         }
     }
+}
+
+/// What a mutex holds. A thread that panicked with it has left it whole: nothing here takes two steps.
+pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

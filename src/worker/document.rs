@@ -37,6 +37,13 @@ pub fn revoked(about: About<'_>, why: &str, now: Timestamp) -> ResultDocument {
     document(about, State::Revoked, exception(&failure), None, Vec::new(), Some(now))
 }
 
+/// The document of a task that was revoked before anybody had it.
+pub fn revoked_unseen(id: &str, now: Timestamp) -> ResultDocument {
+    let failure = Failure::new("celery.exceptions", "TaskRevokedError", "revoked");
+    let bare = refused(id, &failure, now);
+    ResultDocument { status: State::Revoked, children: RawJson::default(), other: Object::new(), ..bare }
+}
+
 /// The document of a run that reports how far it is.
 pub fn progress(about: About<'_>, meta: RawJson) -> ResultDocument {
     document(about, State::Custom("PROGRESS".into()), meta, None, Vec::new(), None)

@@ -6,7 +6,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep};
 
 use super::command::{self, Call, Output};
-use super::context::Worker;
+use super::context::{Worker, locked};
 use super::crew::{self, Arguments};
 use super::document::{self, About};
 use super::entry::{Entry, Stage};
@@ -35,7 +35,8 @@ pub async fn execute(worker: &Worker, entry: &Entry, task: &Task) -> Outcome {
 /// Runs a command, showing its process and its progress.
 async fn command(worker: &Worker, entry: &Entry, runner: &Runner, args: Vec<Value>, kwargs: Object) -> Outcome {
     let headers = &entry.message.headers;
-    let Limits { hard, soft } = runner.limits(headers);
+    let changed = locked(&worker.limits).get(&headers.task).copied();
+    let Limits { hard, soft } = runner.limits(headers, changed);
     let call = Call {
         task: headers.task.clone(),
         id: headers.id.clone(),

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::admit::{self, Admission, Read};
 use super::conclude::{self, Conclusion};
-use super::context::{LEASE, RENEW, Worker};
+use super::context::{LEASE, RENEW, Worker, locked};
 use super::document::{self, About};
 use super::entry::{Entry, Stage};
 use super::execute::execute;
@@ -89,6 +89,12 @@ async fn attend(worker: &Arc<Worker>, entry: &Arc<Entry>, mut slot: Slot) -> Res
             slot = Some(room(worker, entry).await?);
             entry.enter(Stage::Reserved);
             // What was known of it is old by now.
+            continue;
+        }
+        let limited = locked(&worker.rates).begin(name, clock::now());
+        if let Some(wait) = limited {
+            // With its room, or the worker would take the whole queue.
+            rest(worker, entry, wait).await?;
             continue;
         }
         let wait = match worker.channel.begin(id, &entry.holder, LEASE).await {
@@ -184,9 +190,14 @@ async fn settle(worker: &Worker, id: &str, tag: &str, leased: Option<&Entry>, en
     }
 }
 
-/// Waits without taking up room, until then, or until it is revoked. When the worker leaves, the message goes back.
+/// Waits without taking up room.
 async fn pause(worker: &Worker, entry: &Entry, slot: &mut Slot, time: Duration) -> Result<(), Left> {
     slot.take();
+    rest(worker, entry, time).await
+}
+
+/// Waits until then, or until it is revoked. When the worker leaves, the message goes back.
+async fn rest(worker: &Worker, entry: &Entry, time: Duration) -> Result<(), Left> {
     tokio::select! {
         () = sleep(time) => Ok(()),
         _ = entry.stopped(), if !worker.revoked(&entry.message.headers.id) => Ok(()),

@@ -10,6 +10,8 @@
 //! | [`registry`], [`tasks`], [`builtin`] | which task is run in which way |
 //! | [`command`] | runs a command for a task, and all that can go wrong with it |
 //! | [`crew`] | the crew's task around a command |
+//! | [`mailbox`], [`control`] | remote control: requests heard and obeyed; pure: what is answered |
+//! | [`routes`], [`pattern`] | pure: which queue a task is sent to |
 //! | [`leases`] | keeps leases and messages in flight, puts back what others lost |
 //! | [`announce`], [`status`] | events and heartbeats |
 //! | [`context`], [`entry`] | what all share: the setup, the tasks in hand |
@@ -22,15 +24,20 @@ pub mod command;
 pub mod conclude;
 pub mod config;
 pub mod context;
+pub mod control;
 pub mod crew;
 pub mod document;
 pub mod entry;
 pub mod execute;
 pub mod handle;
 pub mod leases;
+pub mod mailbox;
 pub mod node;
 pub mod outcome;
+pub mod pattern;
+pub mod rate;
 pub mod registry;
+pub mod routes;
 pub mod run;
 pub mod status;
 pub mod tasks;

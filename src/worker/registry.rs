@@ -8,6 +8,7 @@ use super::command::Spec;
 use super::conclude::Rules;
 use super::config::{Config, seconds};
 use super::outcome::Failure;
+use super::routes::Routes;
 use super::tasks::{self, TasksError};
 use crate::wire::{Headers, Number};
 
@@ -57,7 +58,7 @@ pub struct Limits {
 pub struct Registry {
     tasks: BTreeMap<String, Task>,
     /// Queues of tasks that are sent when another one has ended.
-    pub routes: BTreeMap<String, String>,
+    routes: BTreeMap<String, String>,
 }
 
 impl Registry {
@@ -95,6 +96,11 @@ impl Registry {
         Ok(Self { tasks, routes: file.routes })
     }
 
+    /// Queues of tasks that are sent when another one has ended, and of all others.
+    pub fn routes(&self, default: &str) -> Routes {
+        Routes::new(self.routes.clone(), default)
+    }
+
     /// How this task is run.
     pub fn get(&self, name: &str) -> Option<&Task> {
         self.tasks.get(name)
@@ -117,11 +123,13 @@ impl Task {
 }
 
 impl Runner {
-    /// How long the run of this message may take: as it says, or else as is set for the task.
-    pub fn limits(&self, headers: &Headers) -> Limits {
+    /// How long the run of this message may take: as it says, or else as was set since for the task, or else as it was
+    /// set up.
+    pub fn limits(&self, headers: &Headers, changed: Option<Limits>) -> Limits {
+        let usual = changed.unwrap_or(self.limits);
         let asked = |limit: &Option<Number>| limit.as_ref().map(Number::as_f64).and_then(duration);
         let time = &headers.timelimit;
-        Limits { hard: asked(&time.hard).or(self.limits.hard), soft: asked(&time.soft).or(self.limits.soft) }
+        Limits { hard: asked(&time.hard).or(usual.hard), soft: asked(&time.soft).or(usual.soft) }
     }
 }
 

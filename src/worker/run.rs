@@ -1,7 +1,5 @@
 //! The worker's life: connect, consume, leave.
 
-use std::collections::BTreeMap;
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,14 +11,16 @@ use tokio_util::task::TaskTracker;
 use super::announce::Announcer;
 use super::config::{Config, ConfigError};
 use super::context::Worker;
+use super::control::{self, Broker};
 use super::handle::handle;
 use super::registry::Registry;
 use super::tasks::TasksError;
-use super::{leases, status};
+use super::{leases, mailbox, status};
 use crate::runtime::{clock, shutdown};
 use crate::store::channel::Arrivals;
 use crate::store::{Channel, ConnectError, Error};
 use crate::wire::event::Detail;
+use crate::wire::{Number, Object, TimeLimit};
 
 /// How long the last words may take.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -61,14 +61,21 @@ pub async fn work(config: Config, leaving: CancellationToken, cold: Cancellation
     channel.declare(&queues).await?;
     channel.open_mailbox(config.hostname.as_str()).await?;
     let (events, publishing) = Announcer::start(channel.clone(), config.hostname.as_str(), !config.without_task_events);
+    let broker = broker(&channel);
+    let settings = settings(&config, &registry);
     let worker = Arc::new(Worker {
         slots: Arc::new(Semaphore::new(config.concurrency as usize)),
         queues: watch::Sender::new(queues),
         registry,
         entries: Arc::default(),
-        totals: Mutex::new(BTreeMap::new()),
+        totals: Mutex::default(),
         since: clock::now(),
-        revoked: Mutex::new(HashSet::new()),
+        revoked: Mutex::default(),
+        rates: Mutex::default(),
+        limits: Mutex::default(),
+        broker,
+        settings,
+        room: Mutex::new(config.concurrency),
         renewal: RwLock::new(()),
         config,
         channel,
@@ -76,6 +83,11 @@ pub async fn work(config: Config, leaving: CancellationToken, cold: Cancellation
         leaving,
         cold,
     });
+    let (calls, _listening) = worker.channel.requests();
+    let serving = tokio::spawn(mailbox::serve(worker.clone(), calls));
+    if !worker.config.without_mingle {
+        mailbox::mingle(&worker).await;
+    }
     worker.events.say(Detail::WorkerOnline(status::of(&worker)));
     tracing::info!(node = worker.node(), concurrency = worker.config.concurrency, "ready");
 
@@ -91,6 +103,7 @@ pub async fn work(config: Config, leaving: CancellationToken, cold: Cancellation
     }
     consume(&worker).await;
     upkeep.cancel();
+    serving.abort();
 
     worker.events.say(Detail::WorkerOffline(status::of(&worker)));
     worker.events.close();
@@ -174,5 +187,32 @@ async fn beat(worker: Arc<Worker>) {
     loop {
         beats.tick().await;
         worker.events.say(Detail::WorkerHeartbeat(status::of(&worker)));
+    }
+}
+
+/// The broker, as remote control shows it.
+fn broker(channel: &Channel) -> Broker {
+    let place = channel.place();
+    Broker {
+        hostname: place.host,
+        port: place.port,
+        database: channel.keys().database,
+        userid: place.user,
+        tls: place.tls,
+    }
+}
+
+/// The setup, as remote control shows it.
+fn settings(config: &Config, registry: &Registry) -> control::Settings {
+    let limit = |seconds: u32| (seconds > 0).then(|| Number::from(i64::from(seconds)));
+    control::Settings {
+        time_limit: TimeLimit { hard: limit(config.time_limit), soft: limit(config.soft_time_limit) },
+        visibility_timeout: config.visibility_timeout.into(),
+        result_expires: config.result_expires.into(),
+        routes: registry.routes(&config.default_queue),
+        default_priority: 5,
+        send_events: !config.without_task_events,
+        track_started: false,
+        other: Object::new(),
     }
 }

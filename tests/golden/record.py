@@ -4,6 +4,8 @@
 Needs Python 3.11 or later, `redis-server` on the PATH and, the first time, a package index for pip. It starts its
 own redis-server and its own workers, and takes about a minute. Ids chosen here are fixed; tags, times and process ids
 differ from run to run: tests decode these files and encode them again, and do not compare them with a new recording.
+
+With `follow` only follow/ and control.json are recorded, and the rest stays.
 """
 
 import os
@@ -35,16 +37,27 @@ from recorder import Recording, Tap, redis_server, say  # noqa: E402
 TARGET = HERE / f"celery-{'.'.join(celery.__version__.split('.')[:2])}"
 
 
+PARTS = ["follow", "control.json"]
+
+
 def main() -> None:
     staging = WORK / "recorded"
+    staging.mkdir()
     recording = Recording(staging)
     with redis_server() as (client, url):
         os.environ["REDIS_URL"] = url
         # The application takes the server's address when it is imported.
+        import cases_control
         import cases_envelopes
+        import cases_follow
         import cases_workers
 
         tap = Tap(client)
+        say("what follows a task, and what remote control answers")
+        cases_follow.record_follow(client, tap, staging)
+        cases_control.record_control(client, tap, staging)
+        if sys.argv[1:] == ["follow"]:
+            return replace(staging, PARTS)
         say("envelopes that producers push")
         cases_envelopes.record_envelopes(client, recording)
         cases_workers.record_runs(client, tap, recording)
@@ -60,15 +73,24 @@ def main() -> None:
             "python": sys.version.split()[0],
         }
     )
+    shutil.rmtree(TARGET, ignore_errors=True)
+    replace(staging, [path.name for path in staging.iterdir()])
+
+
+def replace(staging, parts: list[str]) -> None:
     private = re.compile(rb"/home/|/root/")
     leaks = [path for path in staging.rglob("*") if path.is_file() and private.search(path.read_bytes())]
     if leaks:
         raise ValueError(
             f"{leaks[0]} names somebody's home directory; record with a neutral temporary directory (TMPDIR)"
         )
-    shutil.rmtree(TARGET, ignore_errors=True)
-    shutil.copytree(staging, TARGET)
-    say(f"{len(recording.cases)} files in {os.path.relpath(TARGET)}")
+    TARGET.mkdir(exist_ok=True)
+    for part in parts:
+        old, new = TARGET / part, staging / part
+        if old.is_dir():
+            shutil.rmtree(old)
+        shutil.copytree(new, old) if new.is_dir() else shutil.copy(new, old)
+    say(f"{len([path for path in staging.rglob('*') if path.is_file()])} files in {os.path.relpath(TARGET)}")
     shutil.rmtree(WORK)
 
 

@@ -89,4 +89,16 @@ impl Channel {
         call.arg(expires.map_or(0, |expires| expires.as_secs().max(1))).arg(document);
         self.0.results.script("storing a state", &call).await
     }
+
+    /// Stores that a task is revoked, unless it runs or has ended, as far as can be seen. So whoever waits for a task that
+    /// is still in its queue hears of it.
+    pub async fn revoke_unseen(&self, task: &str, document: &[u8], expires: Option<Duration>) -> Result<bool, Error> {
+        static REVOKE: LazyLock<Script> = script!("lua/revoke.lua");
+        let mut call = REVOKE.key(self.0.result_keys.result(task));
+        if self.0.same_database {
+            call.key(self.lease(task));
+        }
+        call.arg(expires.map_or(0, |expires| expires.as_secs().max(1))).arg(document);
+        self.0.results.script("storing that a task is revoked", &call).await
+    }
 }

@@ -1,0 +1,203 @@
+//! Remote control: requests are heard, answered and obeyed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::context::{Worker, locked};
+use super::control::{self, Action, View};
+use super::entry::{Entry, Stage};
+use super::registry::Limits;
+use super::{document, status};
+use crate::runtime::clock;
+use crate::store::{Queue, channel};
+use crate::wire::event::Detail;
+use crate::wire::pidbox::Request;
+use crate::wire::{Number, Value};
+
+/// The signal that stops what only waits.
+const SIGTERM: i32 = 15;
+
+/// Hears requests until nobody sends any.
+pub async fn serve(worker: Arc<Worker>, mut calls: mpsc::Receiver<channel::Call>) {
+    while let Some(call) = calls.recv().await {
+        match call {
+            channel::Call::Connected => tracing::debug!("listening to remote control"),
+            channel::Call::Disconnected(reason) => tracing::warn!(%reason, "not listening to remote control"),
+            channel::Call::Request(request) if control::is_for(&request, worker.node()) => {
+                obey(&worker, &request).await;
+            }
+            channel::Call::Request(_) => {}
+        }
+    }
+}
+
+/// Asks the other workers which tasks are revoked: nobody else remembers.
+pub async fn mingle(worker: &Worker) {
+    let revoked = {
+        let revoked = locked(&worker.revoked);
+        revoked.ids(clock::now()).map(str::to_owned).collect()
+    };
+    let answers = match worker.channel.ask(Request::hello(worker.node(), revoked)).await {
+        Ok(answers) => answers,
+        Err(error) => return tracing::warn!(%error, "the other workers were not asked which tasks are revoked"),
+    };
+    for (node, answer) in answers.iter().filter(|(node, _)| **node != *worker.node()) {
+        tracing::info!(%node, "another worker answers");
+        worker.events.adjust(answer.get("clock").and_then(Value::as_i64).unwrap_or(0));
+        if let Some(revoked) = answer.get("revoked") {
+            locked(&worker.revoked).merge(revoked, clock::now());
+        }
+    }
+}
+
+async fn obey(worker: &Arc<Worker>, request: &Request) {
+    let entries = worker.entries.list();
+    let answered = look(worker, &entries, |view| control::answer(request, view, clock::now()));
+    tracing::debug!(method = request.method, "remote control");
+    if let (Some(address), Some(reply)) = (&request.reply, answered.reply) {
+        let tag = clock::random_id().to_string();
+        if let Err(error) = worker.channel.reply(address, worker.node(), reply, worker.events.tick(), tag).await {
+            tracing::warn!(%error, method = request.method, "a request is not answered");
+        }
+    }
+    for action in answered.actions {
+        act(worker, &entries, action).await;
+    }
+}
+
+/// Shows what the worker knows at this moment.
+fn look<T>(worker: &Worker, entries: &[Arc<Entry>], see: impl FnOnce(&View<'_>) -> T) -> T {
+    let now = clock::now();
+    let clock = worker.events.tick();
+    let (mut running, mut reserved, mut scheduled) = (Vec::new(), Vec::new(), Vec::new());
+    for entry in entries {
+        let task = |started, pid| control::Task {
+            message: &entry.message,
+            properties: &entry.envelope.properties,
+            started,
+            pid,
+            acknowledged: false,
+        };
+        match entry.stage() {
+            Stage::Running { since, pid } => running.push(task(Some(since), Some(pid))),
+            Stage::Reserved => reserved.push(task(None, None)),
+            Stage::Scheduled(_) => scheduled.push(task(None, None)),
+            // Another run has the lease: whoever is asked for the task, it is that one.
+            Stage::PutAside => {}
+        }
+    }
+    let concurrency = worker.concurrency();
+    let prefetch = i64::from(concurrency) + i64::try_from(scheduled.len()).unwrap_or(i64::MAX);
+    let queues: Vec<control::Queue> = worker.queues.borrow().iter().map(described).collect();
+    let registered: Vec<String> = worker.registry.names().map(str::to_owned).collect();
+    let rate_limits = locked(&worker.rates).texts();
+    let totals = locked(&worker.totals).clone();
+    let revoked = locked(&worker.revoked);
+    let view = View {
+        node: worker.node(),
+        pid: std::process::id(),
+        uptime: now.duration_since(worker.since).unsigned_abs(),
+        clock,
+        concurrency,
+        autoscale: None,
+        running,
+        reserved,
+        scheduled,
+        registered: &registered,
+        rate_limits: &rate_limits,
+        queues: &queues,
+        revoked: &revoked,
+        totals: &totals,
+        broker: &worker.broker,
+        prefetch_count: prefetch,
+        usage: status::usage(),
+        memory: status::memory(),
+        settings: &worker.settings,
+        events: worker.events.announces_tasks(),
+    };
+    see(&view)
+}
+
+async fn act(worker: &Arc<Worker>, entries: &[Arc<Entry>], action: Action) {
+    match action {
+        Action::Revoke { ids, signal } => revoke(worker, entries, &ids, signal).await,
+        Action::Merge { revoked } => locked(&worker.revoked).add(revoked, clock::now()),
+        Action::EnableEvents => drop(worker.events.enable_tasks(true)),
+        Action::DisableEvents => drop(worker.events.enable_tasks(false)),
+        Action::Heartbeat => worker.events.say(Detail::WorkerHeartbeat(status::of(worker))),
+        Action::Shutdown => {
+            tracing::info!("told to go by remote control");
+            worker.leaving.cancel();
+        }
+        Action::AddConsumer(queue) => {
+            let queue = Queue {
+                name: queue.name.into(),
+                exchange: queue.exchange.into(),
+                routing_key: queue.routing_key.into(),
+            };
+            if let Err(error) = worker.channel.declare(std::slice::from_ref(&queue)).await {
+                tracing::warn!(%error, queue = %queue.name, "a queue is consumed that is not bound to its exchange");
+            }
+            worker.queues.send_if_modified(|queues| {
+                let is_new = queues.iter().all(|known| known.name != queue.name);
+                if is_new {
+                    queues.push(queue);
+                }
+                is_new
+            });
+        }
+        Action::CancelConsumer(name) => drop(worker.queues.send_if_modified(|queues| {
+            let before = queues.len();
+            queues.retain(|queue| *queue.name != *name);
+            queues.len() != before
+        })),
+        Action::Grow(by) => worker.grow(by),
+        Action::Shrink(by) => worker.shrink(by),
+        // Never asked for: `View::autoscale` says that there is none.
+        Action::Autoscale(_) => {}
+        Action::TimeLimit { task, hard, soft } => {
+            let limits = Limits { hard: limit(hard), soft: limit(soft) };
+            locked(&worker.limits).insert(task, limits);
+        }
+        Action::RateLimit { task, text, per_second } => {
+            locked(&worker.rates).set(task, text, per_second, clock::now());
+        }
+    }
+}
+
+/// What runs is killed if a signal is given; what waits is dropped; what is not here is stored as revoked, unless it runs
+/// elsewhere or has ended.
+async fn revoke(worker: &Arc<Worker>, entries: &[Arc<Entry>], ids: &[String], signal: Option<i32>) {
+    locked(&worker.revoked).add(ids, clock::now());
+    let mut elsewhere = Vec::new();
+    for id in ids {
+        let mut here = entries.iter().filter(|entry| entry.message.headers.id == *id).peekable();
+        if here.peek().is_none() {
+            elsewhere.push(id);
+        }
+        for entry in here {
+            match (entry.stage(), signal) {
+                (Stage::Running { .. }, None) => {}
+                (Stage::Running { .. }, Some(signal)) => entry.stop(signal),
+                (Stage::Reserved | Stage::Scheduled(_) | Stage::PutAside, _) => entry.stop(SIGTERM),
+            }
+        }
+    }
+    for id in elsewhere {
+        let document = document::revoked_unseen(id, clock::now()).encode();
+        if let Err(error) = worker.channel.revoke_unseen(id, &document, worker.config.result_expires()).await {
+            tracing::warn!(task.id = id, %error, "a revoked task is not shown as such yet");
+        }
+    }
+}
+
+fn described(queue: &Queue) -> control::Queue {
+    let Queue { name, exchange, routing_key } = queue;
+    control::Queue { name: name.to_string(), exchange: exchange.to_string(), routing_key: routing_key.to_string() }
+}
+
+fn limit(seconds: Option<Number>) -> Option<Duration> {
+    seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds.as_f64()).ok())
+}
