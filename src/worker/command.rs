@@ -13,12 +13,12 @@
 //!
 //! # What it says
 //!
-//! * **Standard output**, a line that is a JSON object with the single key `progress`, like `{"progress": {"done": 3}}`: a
-//!   progress report, shown as soon as it is printed. When reports come faster than they can be stored, only the latest
-//!   is.
+//! * **Standard output**, a line that is a JSON object with the single key `progress`, for example
+//!   `{"progress": {"done": 3}}`: a progress report, shown as soon as it is printed. When reports come faster than they
+//!   can be stored, only the latest is.
 //! * **Standard output**, anything else. With `output: json` the last line is the result and must be JSON; lines before
-//!   it are logged, empty lines do not count. With `output: text` all of it is the result, as one string. Printing nothing
-//!   is the result `null`. More than 16 MiB, in a line of JSON or in all of the text, is a failure.
+//!   it are logged, empty lines do not count. With `output: text` all of it is the result, as one string. Printing
+//!   nothing is the result `null`. More than 16 MiB, in a line of JSON or in all of the text, is a failure.
 //! * **Standard error** is logged line by line, each cut at 4 KiB. The last 20 lines, at most 4 KiB, are shown as the
 //!   traceback of a failure.
 //! * **The exit status**: 0 is success. One of `retry_exit_codes`, 75 by default (`EX_TEMPFAIL` of `sysexits.h`), is a
@@ -29,16 +29,16 @@
 //!
 //! # How a failure is named
 //!
-//! | what happened | exception |
-//! |---|---|
-//! | it exits with another status than 0, and the last line of its output is `{"error": {"type": "NoStock", "message": "…"}}` | that type and message |
-//! | it exits with another status than 0 | `CommandFailed`: `exit status 3: <the last line of standard error>` |
-//! | it exits with 0, and its last line is no such JSON | `InvalidResult` |
-//! | it prints more than 16 MiB | `ResultTooLarge` |
-//! | it cannot be started | `CommandNotFound`, `CommandNotExecutable`, `DirectoryNotFound` or `CommandNotStarted` |
-//! | a signal ends it that the worker has not sent | `billiard.exceptions.WorkerLostError`, which says so if the kernel killed it because it was out of memory |
-//! | the soft limit passes, and it does not exit with 0 and a result after that | `billiard.exceptions.SoftTimeLimitExceeded` |
-//! | the hard limit passes | `billiard.exceptions.TimeLimitExceeded` |
+//! * It exits with another status than 0: `CommandFailed` with `exit status 3: <the last line of standard error>`; or,
+//!   if the last line of its output is `{"error": {"type": "NoStock", "message": "…"}}`, that type and message.
+//! * It exits with 0, and its last line is no such JSON: `InvalidResult`.
+//! * It prints more than 16 MiB: `ResultTooLarge`.
+//! * It cannot be started: `CommandNotFound`, `CommandNotExecutable`, `DirectoryNotFound` or `CommandNotStarted`.
+//! * A signal ends it that the worker has not sent: `billiard.exceptions.WorkerLostError`, which says so if the kernel
+//!   killed it because there was no memory left.
+//! * The soft limit passes, and it does not exit with 0 and a result after that:
+//!   `billiard.exceptions.SoftTimeLimitExceeded`.
+//! * The hard limit passes: `billiard.exceptions.TimeLimitExceeded`.
 //!
 //! # How it is stopped
 //!
@@ -64,13 +64,17 @@
 //! | `memory` | high-water marks, and kills by the kernel |
 //! | `answer` | what a line of output says |
 //! | `classify` | what came of it, as a pure function |
+//! | `check` | tries a command before any task depends on it |
+//! | [`server`] | a command that stays and serves one call after the other |
 
 mod answer;
+mod check;
 mod classify;
 mod group;
 mod lines;
 mod memory;
 mod pipes;
+pub mod server;
 mod start;
 mod stderr;
 mod stdout;
@@ -84,6 +88,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::wire::{Object, RawJson, Value};
 use crate::worker::outcome::Outcome;
+pub use check::check;
 use classify::{Exit, Rules, Seen, classify};
 use group::Group;
 use memory::{OomKills, Peak};
@@ -247,6 +252,7 @@ async fn run_within(
                         peak.printed();
                     }
                     Heard::Errors(chunk) => stderr.take(chunk),
+                    Heard::Input { .. } => {}
                 },
                 () = peak.watch() => {}
             }
@@ -258,6 +264,7 @@ async fn run_within(
             match pipes.hear().await {
                 Heard::Output(chunk) => stdout.take(chunk),
                 Heard::Errors(chunk) => stderr.take(chunk),
+                Heard::Input { .. } => {}
             }
         }
     };

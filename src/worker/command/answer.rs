@@ -14,6 +14,15 @@ pub(super) struct Described {
     pub message: String,
 }
 
+/// How a server ends a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// `{"result": …}`, and what is wrong with it if anything is.
+    Result(Result<RawJson, json::Error>),
+    /// `{"error": {…}, "retry": …}`.
+    Error { described: Described, retry: bool },
+}
+
 /// The value of a progress report, and what is wrong with it if anything is. Nothing if the line is something else.
 pub(super) fn progress(line: &str) -> Option<Result<RawJson, json::Error>> {
     match members(line)?.as_slice() {
@@ -30,6 +39,17 @@ pub(super) fn error(line: &str) -> Option<Described> {
     }
 }
 
+/// What ends a call of a server. Nothing if the line is something else.
+pub(super) fn answer(line: &str) -> Option<Answer> {
+    match members(line)?.as_slice() {
+        [(key, value)] if key == "result" => Some(Answer::Result(value_of(value))),
+        [(key, value)] if key == "error" => Some(Answer::Error { described: described(value)?, retry: false }),
+        [(one, value), (other, retry)] if one == "error" && other == "retry" => failed(value, retry),
+        [(one, retry), (other, value)] if one == "retry" && other == "error" => failed(value, retry),
+        _ => None,
+    }
+}
+
 /// Checks that `text` is one JSON value that every client of Celery can read, and keeps it verbatim.
 ///
 /// Numbers must be finite, because only Python reads others. An object of exactly `__type__` and `__value__` is what
@@ -39,6 +59,15 @@ pub(super) fn value_of(text: &str) -> Result<RawJson, json::Error> {
     check(&mut scanner, Limits::MAX_DEPTH)?;
     scanner.end()?;
     RawJson::new(text)
+}
+
+fn failed(value: &str, retry: &str) -> Option<Answer> {
+    let retry = match retry {
+        "true" => true,
+        "false" => false,
+        _ => return None,
+    };
+    Some(Answer::Error { described: described(value)?, retry })
 }
 
 /// A name that is none in Python would make a client fail that builds an exception of it.
@@ -169,6 +198,19 @@ mod tests {
             r#"{"error":"x"}"#,
         ] {
             assert_eq!(error(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_server_says_result_or_error() {
+        let described = Described { kind: "E".into(), message: "m".into() };
+        let error = |retry| Some(Answer::Error { described: described.clone(), retry });
+        assert_eq!(answer(r#"{"result": [1]}"#), Some(Answer::Result(value_of("[1]"))));
+        assert_eq!(answer(r#"{"error":{"type":"E","message":"m"}}"#), error(false));
+        assert_eq!(answer(r#"{"error":{"type":"E","message":"m"},"retry":true}"#), error(true));
+        assert_eq!(answer(r#"{"retry":false,"error":{"type":"E","message":"m"}}"#), error(false));
+        for line in ["1", r#"{"result":1,"retry":true}"#, r#"{"error":{"type":"E"},"retry":1}"#, "ready"] {
+            assert_eq!(answer(line), None, "{line}");
         }
     }
 }

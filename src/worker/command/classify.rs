@@ -13,7 +13,17 @@ use super::{MODULE, Output};
 use crate::wire::{Exception, RawJson, Value};
 use crate::worker::outcome::{Failure, Outcome};
 
-const BILLIARD: &str = "billiard.exceptions";
+/// The module of the exceptions with which Celery tells of limits and lost processes.
+pub(super) const BILLIARD: &str = "billiard.exceptions";
+/// The types of failures that a command does not mean.
+pub(super) const FLAWS: [&str; 6] = [
+    "InvalidResult",
+    "ResultTooLarge",
+    "CommandNotFound",
+    "CommandNotExecutable",
+    "DirectoryNotFound",
+    "CommandNotStarted",
+];
 /// What a shell ends with when SIGKILL ended what it ran: 128 and the signal.
 const SHELL_SAW_SIGKILL: i32 = 137;
 

@@ -25,8 +25,8 @@ pub(super) type Ends = (Option<ChildStdin>, Option<ChildStdout>, Option<ChildStd
 impl Group {
     /// Starts `command` as the leader of a new group.
     pub(super) fn spawn(command: &mut Command) -> io::Result<Self> {
-        // Before the process exists, so that its end is not missed, and so that the kernel does not reap it: that is what
-        // it does for a parent that ignores SIGCHLD.
+        // Before the process exists, so that its end is not missed, and so that the kernel does not reap it, as it does
+        // for a parent that ignores SIGCHLD.
         let children = unix::signal(SignalKind::child())?;
         let child = command.process_group(0).spawn()?;
         let number = child.id().ok_or(io::ErrorKind::NotFound)?;
@@ -46,13 +46,17 @@ impl Group {
 
     /// Sends a signal to everybody in the group.
     pub(super) fn signal(&self, signal: Signal) {
-        // No number: it has been reaped. An error: somebody else has reaped it.
-        if self.child.id().is_none() || self.peek().is_err() {
+        if !self.is_ours() {
             return;
         }
         if let Err(error) = kill_process_group(self.leader, signal) {
             tracing::debug!(group = self.number, ?signal, %error, "signal not delivered");
         }
+    }
+
+    /// Whether its number is still taken by the leader, dead or alive: neither we nor anybody else has reaped it.
+    fn is_ours(&self) -> bool {
+        self.child.id().is_some() && self.peek().is_ok()
     }
 
     /// Whether the leader has ended. It stays a zombie, so its number remains taken.
@@ -97,8 +101,13 @@ pub(super) fn signal_of(number: i32) -> Signal {
 #[cfg(test)]
 mod tests {
     use std::os::unix::process::ExitStatusExt;
+    use std::time::Duration;
 
     use super::*;
+
+    async fn bounded<T>(future: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_mins(1), future).await.unwrap()
+    }
 
     fn shell(script: &str) -> Group {
         Group::spawn(Command::new("/bin/sh").args(["-c", script])).unwrap()
@@ -107,20 +116,21 @@ mod tests {
     #[tokio::test]
     async fn a_group_is_signalled_until_it_is_reaped() {
         let mut group = shell("exit 3");
-        group.ended().await;
+        bounded(group.ended()).await;
         let number = group.leader;
         assert!(rustix::process::test_kill_process_group(number).is_ok(), "its number is still taken");
-        assert_eq!(group.reap().await.unwrap().code(), Some(3));
+        assert_eq!(bounded(group.reap()).await.unwrap().code(), Some(3));
         assert!(rustix::process::test_kill_process_group(number).is_err());
     }
 
     #[tokio::test]
     async fn nothing_is_sent_to_a_number_that_somebody_else_has_reaped() {
         let mut group = shell("exit 3");
-        group.ended().await;
+        bounded(group.ended()).await;
+        assert!(group.is_ours());
         waitid(WaitId::Pid(group.leader), WaitIdOptions::EXITED).unwrap();
-        assert!(group.peek().is_err() && group.has_ended());
-        assert!(group.reap().await.is_err());
+        assert!(!group.is_ours() && group.has_ended());
+        assert!(bounded(group.reap()).await.is_err());
     }
 
     #[tokio::test]
@@ -128,13 +138,12 @@ mod tests {
         let group = shell("sleep 600 & sleep 600");
         let number = group.leader;
         drop(group);
-        tokio::time::timeout(std::time::Duration::from_secs(20), async {
+        bounded(async {
             while rustix::process::test_kill_process_group(number).is_ok() {
                 tokio::task::yield_now().await;
             }
         })
-        .await
-        .unwrap();
+        .await;
     }
 
     #[tokio::test]
@@ -146,6 +155,6 @@ mod tests {
         );
         let group = shell("exec sleep 600");
         group.signal(signal_of(10));
-        assert_eq!(group.reap().await.unwrap().signal(), Some(10));
+        assert_eq!(bounded(group.reap()).await.unwrap().signal(), Some(10));
     }
 }

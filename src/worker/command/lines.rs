@@ -45,6 +45,11 @@ impl Lines {
         }
     }
 
+    /// Whether a line has begun.
+    pub(super) fn begun(&self) -> bool {
+        !self.line.is_empty() || !self.whole
+    }
+
     fn give(&mut self, ended: bool, each: &mut impl FnMut(Line<'_>)) {
         each(Line { bytes: &self.line, whole: self.whole, ended });
         self.line.clear();

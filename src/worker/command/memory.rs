@@ -15,18 +15,22 @@ const PROCESSES: usize = 256;
 
 /// The most memory that one process of a command ever had, as far as was seen.
 ///
-/// The kernel keeps the high-water mark of each process until it ends, so nothing before a look is missed. (The rusage of
-/// an ended child is no better source: it starts with the size of the process that forked it, which is the worker.)
+/// The kernel keeps the high-water mark of each process until it ends, so nothing before a look is missed. (The rusage
+/// of an ended child is no better source: it starts with the size of the process that forked it, the worker.)
 pub(super) struct Peak {
     leader: u32,
     highest: Option<u64>,
-    last: Option<Instant>,
+    next: Instant,
     pause: Duration,
+    printed: Option<Instant>,
 }
 
 impl Peak {
+    /// Looks for the first time.
     pub(super) fn new(leader: u32) -> Self {
-        Self { leader, highest: None, last: None, pause: PAUSE.0 }
+        let mut peak = Self { leader, highest: None, next: Instant::now() + PAUSE.0, pause: PAUSE.0, printed: None };
+        peak.look();
+        peak
     }
 
     /// In bytes.
@@ -36,22 +40,29 @@ impl Peak {
 
     /// Waits for the next look, and looks.
     pub(super) async fn watch(&mut self) {
-        sleep_until(self.last.unwrap_or_else(Instant::now) + self.pause).await;
+        sleep_until(self.next).await;
         self.pause = (self.pause * 2).min(PAUSE.1);
+        self.next = Instant::now() + self.pause;
         self.look();
     }
 
     /// Looks because something was printed: what prints its result has just computed it.
     pub(super) fn printed(&mut self) {
-        if self.last.is_none_or(|last| last.elapsed() >= OUTPUT_PAUSE) {
+        if self.printed.is_none_or(|last| last.elapsed() >= OUTPUT_PAUSE) {
+            self.printed = Some(Instant::now());
             self.look();
         }
     }
 
-    /// Looks now. Only while the leader has not been reaped.
-    pub(super) fn look(&mut self) {
-        self.last = Some(Instant::now());
+    /// Only while the leader has not been reaped.
+    fn look(&mut self) {
         self.highest = self.highest.max(high_water(self.leader));
+    }
+
+    /// The same for a process that has done something before. The kernel forgets that, where it can.
+    pub(super) fn anew(leader: u32) -> Self {
+        let _ = fs::write(format!("/proc/{leader}/clear_refs"), "5");
+        Self::new(leader)
     }
 }
 

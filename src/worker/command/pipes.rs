@@ -23,6 +23,11 @@ pub(super) enum Heard<'a> {
     Output(&'a [u8]),
     /// On standard error. Empty at its end.
     Errors(&'a [u8]),
+    /// Standard input has taken everything, or will take no more.
+    Input {
+        /// Whether it has taken everything.
+        taken: bool,
+    },
 }
 
 struct Source<P> {
@@ -47,35 +52,46 @@ impl Pipes {
         (self.text, self.written, self.close) = (text, 0, close);
     }
 
+    /// Closes standard input, written or not.
+    pub(super) fn close_input(&mut self) {
+        self.input = None;
+    }
+
+    /// Whether everything has been written.
+    pub(super) fn all_written(&self) -> bool {
+        self.written == self.text.len()
+    }
+
     /// Whether nobody can write to us any more.
     pub(super) fn closed(&self) -> bool {
         self.output.pipe.is_none() && self.errors.pipe.is_none()
     }
 
-    /// Writes what can be written until something is heard. Waits forever once both have ended. Safe to cancel.
+    /// Writes what can be written until something is heard. Waits forever once nothing can be. Safe to cancel.
     pub(super) async fn hear(&mut self) -> Heard<'_> {
         let Self { input, text, written, close, output, errors } = self;
-        let (from_output, read) = loop {
-            tokio::select! {
-                read = output.read() => break (true, read),
-                read = errors.read() => break (false, read),
-                () = feed(input, text, written, *close) => {}
-            }
-        };
-        if from_output { Heard::Output(&output.chunk[..read]) } else { Heard::Errors(&errors.chunk[..read]) }
+        tokio::select! {
+            read = output.read() => Heard::Output(&output.chunk[..read]),
+            read = errors.read() => Heard::Errors(&errors.chunk[..read]),
+            taken = feed(input, text, written, *close) => Heard::Input { taken },
+        }
     }
 }
 
-/// One write. A pipe that takes no more is closed: to read its input or not is the command's choice.
-async fn feed(input: &mut Option<ChildStdin>, text: &[u8], written: &mut usize, close: bool) {
+/// Writes the rest. A pipe that takes no more is closed: to read its input or not is the command's choice.
+async fn feed(input: &mut Option<ChildStdin>, text: &[u8], written: &mut usize, close: bool) -> bool {
     let Some(pipe) = input.as_mut().filter(|_| *written < text.len()) else { return pending().await };
-    match pipe.write(&text[*written..]).await {
-        Ok(taken) => *written += taken,
-        Err(_) => *input = None,
+    while *written < text.len() {
+        let Ok(taken) = pipe.write(&text[*written..]).await else {
+            *input = None;
+            return false;
+        };
+        *written += taken;
     }
-    if close && *written == text.len() {
+    if close {
         *input = None;
     }
+    true
 }
 
 impl<P: AsyncRead + Unpin> Source<P> {

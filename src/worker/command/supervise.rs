@@ -37,8 +37,8 @@ impl Deadlines {
     }
 }
 
-/// Waits until the leader of the group has ended, and sees to it that it does in time. Tells in `done` what it did, also
-/// when it is cancelled.
+/// Waits until the leader of the group has ended, and sees to it that it does in time. Tells in `done` what it did,
+/// also when it is cancelled.
 pub(super) async fn supervise(
     group: &mut Group,
     deadlines: Deadlines,

@@ -68,7 +68,7 @@ async fn limits_that_have_not_passed_change_nothing() {
 
 #[tokio::test]
 async fn a_stop_sends_the_signal_that_was_asked_for() {
-    for (signal, name) in [(15, "TERM"), (10, "USR1"), (2, "INT")] {
+    for (signal, name) in [(15, "TERM"), (10, "USR1"), (12, "USR2")] {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("got");
         let script = format!(

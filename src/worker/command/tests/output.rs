@@ -15,8 +15,8 @@ async fn a_command_reads_its_call_as_one_line_and_then_the_end() {
 
 #[tokio::test]
 async fn a_command_finds_its_call_in_the_environment() {
-    let script = r#"printf '"%s %s %s %s %s %s"' $CREWJOB_TASK $CREWJOB_TASK_ID $CREWJOB_RETRIES $CREWJOB_WORKER $MORE "${PATH:+p}""#;
-    let mut spec = shell(script);
+    let names = "$CREWJOB_TASK $CREWJOB_TASK_ID $CREWJOB_RETRIES $CREWJOB_WORKER $MORE ${PATH:+p}";
+    let mut spec = shell(&format!(r#"echo "\"{names}\"""#));
     spec.env = vec![("MORE".to_owned(), "more".to_owned()), ("CREWJOB_TASK".to_owned(), "no".to_owned())];
     assert_eq!(outcome(&spec).await, succeeded("\"shop.ship c0ffee 1 native@host more p\""));
 }
@@ -85,43 +85,49 @@ async fn garbage_is_no_result() {
     }
 }
 
-#[tokio::test]
-async fn progress_is_told_while_the_command_runs() {
+/// Runs a script that waits, after its first report, until a file called `go` is there.
+async fn released(script: impl Fn(&str) -> Spec) -> (Report, String, String) {
     let folder = tempfile::tempdir().unwrap();
     let go = folder.path().join("go");
-    let script = format!(
-        "echo '{{\"progress\": {{\"done\": 1}}}}'; while [ ! -e {} ]; do sleep 0.01; done; echo '{{\"progress\": 2}}'; echo 3",
-        go.display()
-    );
     let (_stop, stopped) = oneshot::channel();
     let (started, _) = oneshot::channel();
     let (progress, mut latest) = watch::channel(None);
-    let (spec, call) = (shell(&script), call());
+    let (spec, call) = (script(go.to_str().unwrap()), call());
+    let text = |value: &Option<RawJson>| value.as_ref().map(RawJson::to_string).unwrap_or_default();
     let release = async {
         latest.changed().await.unwrap();
-        assert_eq!(latest.borrow_and_update().as_ref().map(RawJson::as_str), Some("{\"done\": 1}"));
+        let first = text(&latest.borrow_and_update());
         std::fs::write(&go, "").unwrap();
+        first
     };
-    let (report, ()) = bounded(async { tokio::join!(run(&spec, &call, stopped, started, &progress), release) }).await;
+    let (report, first) =
+        bounded(async { tokio::join!(run(&spec, &call, stopped, started, &progress), release) }).await;
+    let last = text(&latest.borrow());
+    (report, first, last)
+}
+
+#[tokio::test]
+async fn progress_is_told_while_the_command_runs() {
+    let script = |go: &str| {
+        let wait = format!("until [ -e {go} ]; do sleep 0.01; done");
+        shell(&format!(r#"echo '{{"progress": {{"done": 1}}}}'; {wait}; echo '{{"progress": 2}}'; echo 3"#))
+    };
+    let (report, first, last) = released(script).await;
     assert_eq!(report.outcome, succeeded("3"));
-    assert_eq!(latest.borrow().as_ref().map(RawJson::as_str), Some("2"));
+    assert_eq!((first.as_str(), last.as_str()), (r#"{"done": 1}"#, "2"));
 }
 
 #[tokio::test]
 async fn endless_output_takes_no_memory_and_is_a_failure() {
-    let before = memory::Peak::new(std::process::id());
-    let resident = |mut peak: memory::Peak| {
-        peak.look();
-        peak.highest().unwrap()
-    };
-    let before = resident(before);
+    let highest = || Peak::new(std::process::id()).highest().unwrap();
+    let before = highest();
     for output in [Output::Json, Output::Text] {
         let spec = Spec { output, ..shell("head -c 300M /dev/zero | tr '\\0' x; echo; echo 1") };
         let (kind, message) = refused(outcome(&spec).await);
         assert_eq!(kind, "ResultTooLarge");
         assert!(message.contains("of more than 16777216 bytes"), "{message}");
     }
-    let grown = resident(memory::Peak::new(std::process::id())) - before;
+    let grown = highest() - before;
     assert!(grown < 200 << 20, "{grown} bytes");
 }
 
@@ -159,12 +165,22 @@ async fn the_process_is_known_while_it_runs() {
 
 #[tokio::test]
 async fn memory_is_that_of_the_largest_process() {
+    let python = |go: &str| {
+        format!(
+            r#"import os, time
+kept = bytearray(80 << 20)
+del kept
+print("{{\"progress\": 0}}", flush=True)
+while not os.path.exists("{go}"): time.sleep(0.01)
+"#
+        )
+    };
     let mebibytes = |report: &Report| report.peak_memory.unwrap() >> 20;
-    let python = "import sys\nkept = bytearray(80 << 20)\ndel kept\nprint(1)\nsys.stdout.flush()\nsys.stdin.read()\n";
-    let small = report(&Spec::new(["cat"])).await;
-    let large = report(&Spec::new(["python3", "-c", python])).await;
-    let wrapped = report(&shell(&format!("python3 -c '{python}'; true"))).await;
-    assert!(mebibytes(&small) < 20, "{small:?}");
+    let (large, ..) = released(|go| Spec::new(["python3", "-c", &python(go)])).await;
     assert!((80..200).contains(&mebibytes(&large)), "{large:?}");
+    let (wrapped, ..) = released(|go| shell(&format!("python3 -c '{}'; true", python(go)))).await;
     assert!((80..200).contains(&mebibytes(&wrapped)), "{wrapped:?}");
+    let script = |go: &str| shell(&format!("echo '{{\"progress\": 0}}'; until [ -e {go} ]; do sleep 0.01; done"));
+    let (small, ..) = released(script).await;
+    assert!(mebibytes(&small) < 20, "{small:?}");
 }
