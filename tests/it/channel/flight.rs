@@ -149,7 +149,7 @@ async fn what_nobody_acknowledged_in_time_is_put_back_by_one_at_a_time() {
     }
     assert_eq!(channel.renew(&["t2", "gone"]).await, Ok(1), "its worker lives");
     server.run::<()>(&["HSET", "unacked", "t4", "junk"]);
-    let visibility = Duration::from_secs(3600);
+    let visibility = Duration::from_hours(1);
     server.run::<()>(&["SET", "unacked_mutex", "kombu"]);
     assert_eq!(channel.restore_visible(visibility, "me", &queues()).await, Ok(0), "kombu is at it");
     server.run::<()>(&["DEL", "unacked_mutex"]);

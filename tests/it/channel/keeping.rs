@@ -45,7 +45,7 @@ async fn outputs_are_cached_under_the_key_that_python_workers_use() {
     let channel = channel(&server).await;
     let inputs = r#"{"topic":"AI"}"#;
     assert_eq!(channel.cached("offline", inputs).await, Ok(None));
-    channel.cache("offline", inputs, b"{}", Duration::from_secs(60)).await.unwrap();
+    channel.cache("offline", inputs, b"{}", Duration::from_mins(1)).await.unwrap();
     assert_eq!(channel.cached("offline", inputs).await, Ok(Some(b"{}".to_vec())));
     // hashlib.sha256(b'{"topic":"AI"}').hexdigest()
     let key = "crew-cache:offline:b3e91428f19affd2d652fe3a5ca273e937fd1b87ba7f8a1b2ff014e6e4d30aee";

@@ -1,0 +1,116 @@
+"""A Redis server and workers of both kinds, on a free port."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import redis
+
+HERE = Path(__file__).resolve().parent
+CREWJOB = Path(json.loads(os.environ["CARGO_METADATA"])["target_directory"]) / "debug/crewjob"
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+PORT = free_port()
+# Before the application is imported: it reads its settings once.
+os.environ["REDIS_URL"] = f"redis://127.0.0.1:{PORT}/0"
+sys.path.insert(0, str(HERE))
+
+from tasks import app  # noqa: E402
+
+
+def eventually(probe, timeout=30, what="the expected state"):
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        if found := probe():
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"{what} was not reached within {timeout} s")
+
+
+@dataclass
+class Worker:
+    """A worker of either kind."""
+
+    kind: str
+    node: str
+    process: subprocess.Popen
+    log: Path
+
+    def answers(self):
+        return self.node in (app.control.inspect(timeout=0.5, destination=[self.node]).ping() or {})
+
+    def stop(self, patience=30):
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(patience)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+def start(kind, folder, concurrency=1, number=1, options=()):
+    """Starts a worker; it need not be ready when this returns."""
+    node = f"{kind}{number}@interop"
+    log = folder / f"{kind}{number}.log"
+    common = ["-n", node, "-c", str(concurrency), "-Q", "default"]
+    commands = {
+        "python": [sys.executable, "-m", "celery", "-A", "tasks", "worker", "-l", "INFO", *common],
+        "native": [str(CREWJOB), "worker", "--tasks", str(HERE / "tasks.yaml"), *common],
+    }
+    with log.open("w") as output:
+        process = subprocess.Popen([*commands[kind], *options], cwd=HERE, stdout=output, stderr=subprocess.STDOUT)
+    return Worker(kind, node, process, log)
+
+
+@contextlib.contextmanager
+def running(kind, folder, **options):
+    worker = start(kind, folder, **options)
+    try:
+        eventually(worker.answers, 30, f"an answer of {worker.node}")
+        yield worker
+    finally:
+        worker.stop()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """A client of a redis-server that only these tests use."""
+    if shutil.which("redis-server") is None:
+        pytest.exit("redis-server is not on the PATH; install it (Debian: apt-get install redis-server)", returncode=2)
+    command = ["redis-server", "--port", str(PORT), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    process = subprocess.Popen(command, cwd=tmp_path_factory.mktemp("redis"), stdout=subprocess.DEVNULL)
+    client = redis.Redis(port=PORT)
+
+    def is_up():
+        with contextlib.suppress(redis.ConnectionError):
+            return client.ping()
+
+    try:
+        eventually(is_up, 10, "a redis-server that answers")
+        yield client
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture(scope="module", params=["python", "native"])
+def worker(request, server, tmp_path_factory):
+    """One worker, of each kind in turn."""
+    server.flushall()
+    with running(request.param, tmp_path_factory.mktemp(request.param), concurrency=2) as worker:
+        yield worker
