@@ -61,6 +61,7 @@
 //! | `pipes` | all three pipes at once |
 //! | `lines`, `stdout`, `stderr` | lines in bounded memory, and what is kept of them |
 //! | `supervise` | limits and stops |
+//! | `orphans` | processes that are left to us |
 //! | `memory` | high-water marks, and kills by the kernel |
 //! | `answer` | what a line of output says |
 //! | `classify` | what came of it, as a pure function |
@@ -73,6 +74,7 @@ mod classify;
 mod group;
 mod lines;
 mod memory;
+mod orphans;
 mod pipes;
 pub mod server;
 mod start;

@@ -7,6 +7,8 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::signal::unix::{self, SignalKind};
 
+use super::orphans;
+
 /// A process that leads its own group. Dropping it kills the group.
 ///
 /// INVARIANT: signals are sent only while the leader has not been reaped. Until then the kernel gives its number to no
@@ -77,7 +79,9 @@ impl Group {
     pub(super) async fn reap(mut self) -> io::Result<ExitStatus> {
         self.ended().await;
         self.signal(Signal::KILL);
-        self.child.wait().await
+        let status = self.child.wait().await;
+        orphans::reap();
+        status
     }
 
     fn peek(&self) -> rustix::io::Result<bool> {

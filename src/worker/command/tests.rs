@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// An hour of sleep, for what must be ended by somebody.
 const FOREVER: &str = "sleep 3600";
 
-fn shell(script: &str) -> Spec {
+pub(super) fn shell(script: &str) -> Spec {
     Spec::new(["/bin/sh", "-c", script])
 }
 
@@ -43,7 +43,7 @@ async fn report_within(bounds: &Bounds, spec: &Spec, call: &Call) -> Report {
     bounded(run_within(bounds, spec, call, stopped, started, &progress)).await
 }
 
-async fn report(spec: &Spec) -> Report {
+pub(super) async fn report(spec: &Spec) -> Report {
     report_within(&Bounds::usual(), spec, &call()).await
 }
 
@@ -81,7 +81,7 @@ fn check_billiard(outcome: Outcome, kind: &str, exc_message: Vec<Value>) {
 }
 
 /// Waits until `condition` holds, which something outside brings about.
-async fn until(condition: impl Fn() -> bool) {
+pub(super) async fn until(condition: impl Fn() -> bool) {
     bounded(async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(2)).await;
