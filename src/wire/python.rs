@@ -7,7 +7,7 @@ mod safe;
 use super::json::{Number, Object, Value};
 
 pub use canonical::canonical_json;
-pub use safe::{safe_repr, safe_repr_array, safe_repr_object};
+pub use safe::{safe_repr, safe_repr_array, safe_repr_object, safe_repr_tuple};
 
 /// Celery cuts a `repr` after about this many characters.
 pub const MAX_CHARS: usize = 1024;

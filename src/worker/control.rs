@@ -1,7 +1,7 @@
 //! Remote control: what a worker answers to a request, and what it has to do about it.
 //!
-//! The answers are Celery's, word for word where its clients read them; `inspect`, `control` and Flower see a worker like
-//! any other. What Celery raises is answered as the `repr` of the same exception.
+//! The answers are Celery's, word for word where its clients read them; `inspect`, `control` and Flower see a worker
+//! like any other. What Celery raises is answered as the `repr` of the same exception.
 
 mod arguments;
 mod conf;
@@ -90,8 +90,8 @@ const LONGEST_PATTERN: usize = 1024;
 
 /// Whether a request is for this node.
 ///
-/// As in kombu, an empty destination counts as none, and a pattern without matcher as no pattern. A pattern that cannot be
-/// read here, some regular expressions for example, addresses nobody.
+/// As in kombu, an empty destination counts as none, and a pattern without matcher as no pattern. A pattern that cannot
+/// be read here, some regular expressions for example, addresses nobody.
 pub fn is_for(request: &Request, node: &str) -> bool {
     let Request { destination, pattern, matcher, other, .. } = request;
     match (destination.as_deref(), other.get("destination")) {

@@ -7,6 +7,7 @@
 //! | [`handle`], [`execute`] | one message's way from its queue to its end, and one run of its task |
 //! | [`admit`] | pure: what is to be done with a message |
 //! | [`conclude`], [`document`] | pure: what follows from what came of a run ([`outcome`]) |
+//! | [`follow`] | pure: what is sent after a run: callbacks, the rest of a chain, errbacks, another attempt |
 //! | [`registry`], [`tasks`], [`builtin`] | which task is run in which way |
 //! | [`command`] | runs a command for a task, and all that can go wrong with it |
 //! | [`crew`] | the crew's task around a command |
@@ -29,6 +30,7 @@ pub mod crew;
 pub mod document;
 pub mod entry;
 pub mod execute;
+pub mod follow;
 pub mod handle;
 pub mod leases;
 pub mod mailbox;

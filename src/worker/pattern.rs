@@ -49,8 +49,8 @@ impl Pattern {
         Self { pieces, whole: true }
     }
 
-    /// A regular expression of single characters, `.`, classes, `\d`, `\w`, `\s`, each with `*`, `+` or `?`, between `^`
-    /// and `$`. `None` for anything that takes more: groups, alternatives, counts.
+    /// A regular expression of single characters, `.`, classes, `\d`, `\w`, `\s`, each with `*`, `+` or `?`, between
+    /// `^` and `$`. `None` for anything that takes more: groups, alternatives, counts.
     pub fn regex(text: &str) -> Option<Self> {
         let mut pieces: Vec<Piece> = Vec::new();
         let text = text.strip_prefix('^').unwrap_or(text);

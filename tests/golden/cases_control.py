@@ -36,7 +36,7 @@ REQUESTS = [
     ("revoke", {"task_id": "a"}),
     ("revoke", {}),
     ("revoke", {"task_id": "a", "terminate": True}),
-    ("revoke", {"task_id": ["a", "b"], "terminate": True, "signal": "sigterm"}),
+    ("revoke", {"task_id": ["b"], "terminate": True, "signal": "sigterm"}),
     ("revoke", {"task_id": "c", "terminate": True, "signal": "SIGNONE"}),
     ("terminate", {"task_id": "d", "signal": "KILL"}),
     ("terminate", {"task_id": "d"}),

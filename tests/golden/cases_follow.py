@@ -9,10 +9,10 @@ from pathlib import Path
 
 import celery
 import redis
-from backend.celery_app import app
+from backend.celery_app import app, error_handler
 from backend.tasks import cleanup_old_results, health_check, old_errback, run_crew_task
 
-from recorder import Tap, eventually, say, task_id, worker
+from recorder import Tap, body_of, eventually, say, task_id, worker
 
 QUEUE = "intake"
 NODE = "follow@golden"
@@ -35,6 +35,7 @@ def record_callbacks(follow: "Follow") -> None:
     link = follow.link
     link("link", "A callback gets the result in front of its arguments.", run.s({"topic": "AI"}))
     link("link-immutable", "An immutable callback gets its own arguments only.", health_check.si())
+    link("link-immutable-args", "Alone, its arguments are shown as a list.", run.si("own", {}))
     link("link-with-id", "A callback that brings its id.", run.s().set(task_id=task_id("link-with-id-callback")))
     link("link-unknown", "A callback this worker does not know.", unknown)
     link("link-two", "Two callbacks are sent as a group.", run.s(), health_check.si())
@@ -43,13 +44,20 @@ def record_callbacks(follow: "Follow") -> None:
     link("link-group-nested", "Groups in a group.", celery.group(run.s(), celery.group(run.s(), health_check.si())))
     link("link-group-of-chain", "A chain in a group.", celery.group(run.s() | health_check.si(), run.s()))
     link("link-group-of-one", "A group of one task.", celery.group(run.s()))
+    link("link-group-immutable", "In a group they are shown as a tuple.", celery.group(run.si("own", {}), run.s()))
+    busy = celery.group(run.s(), health_check.si().set(priority=1)).set(priority=9, queue="crew_jobs", task_id="gid")
+    link("link-group-options", "Options of a group go before those of its tasks.", busy)
     link("link-chain", "A chain as callback.", run.s({"topic": "AI"}) | health_check.si() | cleanup_old_results.si())
     link("link-chain-of-one", "A chain of one task.", celery.chain(run.s()))
+    busy = celery.chain(run.s(), health_check.si(), link=[run.s()], link_error=[old_errback.s()])
+    link("link-chain-options", "Options of a chain.", busy.set(priority=9, task_id="last", countdown=5))
+    link("link-chain-and-task", "A chain beside a task is in a group.", run.s() | health_check.si(), run.s())
     link("link-chain-nested", "A chain in a chain.", follow.nested_chain())
     link("link-chord", "A chord as callback.", celery.chord([run.s(), health_check.si()], old_errback.s(), app=app))
     timed = {"countdown": 60, "expires": 120, "time_limit": 10, "soft_time_limit": 5}
     link("link-times", "countdown, expires and limits of a callback.", run.s().set(**timed))
-    link("link-eta", "eta and expires as text.", run.s().set(eta="2030-01-02T03:04:05+00:00", expires="2030-01-02T04:00:00Z"))
+    timed = {"eta": "2030-01-02T03:04:05+00:00", "expires": "2030-01-02T04:00:00Z"}
+    link("link-eta", "eta and expires as text.", run.s().set(**timed))
     link("link-priority", "The callback's own priority.", run.s().set(priority=9))
     link("link-queue", "The callback's own queue.", run.s().set(queue="crew_jobs"))
     link("link-exchange", "Exchange and routing key.", run.s().set(exchange="crew_jobs", routing_key="crew.jobs"))
@@ -57,7 +65,7 @@ def record_callbacks(follow: "Follow") -> None:
     link("link-link", "What follows the callback.", run.s().set(link=[health_check.si()], link_error=[old_errback.s()]))
     link("link-stamped", "A stamped callback.", follow.stamped(run.s()))
     link("link-grouped", "A member of a group has a callback.", health_check.si(), group_id="the-group", group_index=3)
-    link("link-child", "A child has a callback: the root is kept.", health_check.si(), root_id="root", parent_id="parent")
+    link("link-child", "A child's callback: the root is kept.", health_check.si(), root_id="root", parent_id="parent")
     link("link-urgent", "Priority is not inherited.", health_check.si(), priority=1)
     link("link-headers-of-parent", "Headers are not inherited.", health_check.si(), headers={"crewjob_uid": "5d0b3c1e"})
 
@@ -66,6 +74,8 @@ def record_chains(follow: "Follow") -> None:
     run, run_all = run_crew_task, follow.run
     run_all("chain", "A chain of three.", run.s("job-1") | run.s({"n": 2}) | health_check.si())
     run_all("chain-next", "Its second task.", (run.s("job-1") | run.s({"n": 2}) | health_check.si()), second=True)
+    immutable = run.s("job-1") | run.si("own", {}) | run.si("own", {})
+    run_all("chain-immutable", "An immutable task in a chain, with arguments.", immutable)
     linked = run.s("job-1").set(link=[cleanup_old_results.si()]) | health_check.si()
     run_all("chain-link", "A callback and a chain: the callback goes first.", linked)
     errors = celery.chain(run.s("job-1"), health_check.si(), link_error=[old_errback.s()])
@@ -78,15 +88,19 @@ def record_chains(follow: "Follow") -> None:
 
 
 def record_failures(follow: "Follow") -> None:
-    fail = run_crew_task.s("job-1", {"mode": "fail"})
-    follow.run("link-error", "An old-style errback.", fail.set(link_error=[old_errback.s()]), "FAILURE")
+    def fail(**options):
+        return run_crew_task.s("job-1", {"mode": "fail"}).set(**options)
+
+    follow.run("link-error", "An old-style errback.", fail(link_error=[old_errback.s()]), "FAILURE")
     two = [old_errback.s(), old_errback.s().set(queue="crew_jobs", priority=1)]
-    follow.run("link-error-two", "Two errbacks are one group.", fail.clone().set(link_error=two), "FAILURE")
-    follow.run("link-error-immutable", "It gets no id.", fail.clone().set(link_error=[health_check.si()]), "FAILURE")
-    child = {"link_error": [old_errback.s("more")], "root_id": "root", "parent_id": "parent"}
-    follow.run("link-error-child", "The failed task is the parent.", fail.clone().set(**child), "FAILURE")
-    broken = celery.chain(fail.clone(), run_crew_task.s().set(task_id="second"), health_check.si().set(task_id="third"))
-    follow.run("chain-failed", "The rest of a chain fails too.", broken, "FAILURE", results=3)
+    follow.run("link-error-two", "Two errbacks are one group.", fail(link_error=two), "FAILURE")
+    follow.run("link-error-immutable", "It gets no id.", fail(link_error=[health_check.si()]), "FAILURE")
+    child = {"link_error": [old_errback.s()], "root_id": "root", "parent_id": "parent"}
+    follow.run("link-error-child", "The failed task is the parent.", fail(**child), "FAILURE")
+    both = [error_handler.s(), old_errback.s()]
+    follow.run("link-error-native", "One that is called in place is not sent.", fail(link_error=both), "FAILURE")
+    rest = run_crew_task.s({"n": 2}).set(task_id="second"), health_check.si().set(task_id="third", queue="crew_jobs")
+    follow.run("chain-failed", "The rest of a chain fails too.", celery.chain(fail(), *rest), "FAILURE", results=3)
 
 
 def record_retries(follow: "Follow") -> None:
@@ -120,9 +134,11 @@ class Follow:
         document = self.result(incoming, status)
         stored = [document]
         if results > 1:
-            keys = [f"celery-task-meta-{step['options']['task_id']}" for step in self.embed(incoming)["chain"]]
+            chain = body_of(json.dumps(incoming).encode())[2]["chain"]
+            keys = [f"celery-task-meta-{step['options']['task_id']}" for step in chain]
             stored += [json.loads(self.client.get(key)) for key in keys]
-        published = [self.held(incoming)] if retried else [{"key": key, "message": json.loads(text)} for key, text in self.waiting()]
+        sent = [{"key": key, "message": json.loads(text)} for key, text in self.waiting()]
+        published = [self.held(incoming)] if retried else sent
         case = {"about": about, "incoming": incoming, "published": published, "results": stored}
         (self.target / f"{name}.json").write_text(json.dumps(case, indent=1) + "\n")
         self.cases += 1
@@ -165,11 +181,6 @@ class Follow:
         found = eventually("the retry is held", probe)
         app.control.revoke(found["headers"]["id"])
         return {"key": QUEUE, "message": found}
-
-    def embed(self, message: dict) -> dict:
-        import base64
-
-        return json.loads(base64.b64decode(message["body"]))[2]
 
     def nested_chain(self):
         inner = celery.chain(run_crew_task.s(), health_check.si(), app=app)

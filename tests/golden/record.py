@@ -37,10 +37,8 @@ from recorder import Recording, Tap, redis_server, say  # noqa: E402
 TARGET = HERE / f"celery-{'.'.join(celery.__version__.split('.')[:2])}"
 
 
-PARTS = ["follow", "control.json"]
-
-
 def main() -> None:
+    only = ["follow", "control.json"] if sys.argv[1:] == ["follow"] else None
     staging = WORK / "recorded"
     staging.mkdir()
     recording = Recording(staging)
@@ -53,16 +51,18 @@ def main() -> None:
         import cases_workers
 
         tap = Tap(client)
+        if not only:
+            say("envelopes that producers push")
+            cases_envelopes.record_envelopes(client, recording)
+            cases_workers.record_runs(client, tap, recording)
+            say("workers of other configurations")
+            cases_workers.record_other_workers(client, tap, recording)
+            client.flushdb()
         say("what follows a task, and what remote control answers")
         cases_follow.record_follow(client, tap, staging)
         cases_control.record_control(client, tap, staging)
-        if sys.argv[1:] == ["follow"]:
-            return replace(staging, PARTS)
-        say("envelopes that producers push")
-        cases_envelopes.record_envelopes(client, recording)
-        cases_workers.record_runs(client, tap, recording)
-        say("workers of other configurations")
-        cases_workers.record_other_workers(client, tap, recording)
+        if only:
+            return replace(staging, only)
         info = client.info("server")
     recording.finish(
         {

@@ -11,6 +11,13 @@ pub fn safe_repr_array(elements: &[Value]) -> String {
     out.text
 }
 
+/// The same of a tuple, which has a comma after its only element.
+pub fn safe_repr_tuple(elements: &[Value]) -> String {
+    let mut out = Safe::new();
+    out.elements("(", elements, if elements.len() == 1 { ",)" } else { ")" });
+    out.text
+}
+
 /// Celery's `saferepr` of a dict, as in `kwargsrepr`.
 pub fn safe_repr_object(members: &Object) -> String {
     let mut out = Safe::new();
@@ -78,7 +85,11 @@ impl Safe {
     }
 
     fn array(&mut self, elements: &[Value]) {
-        self.contained("[", "]", |out| {
+        self.elements("[", elements, "]");
+    }
+
+    fn elements(&mut self, open: &str, elements: &[Value], close: &str) {
+        self.contained(open, close, |out| {
             for (index, element) in elements.iter().enumerate() {
                 if index > 0 {
                     out.push(", ");
@@ -144,6 +155,13 @@ mod tests {
     #[test]
     fn only_quotes_are_escaped() {
         check(r#"["it's", "a\nb", null, true, 1.5e-7, {}]"#, "['it\\'s', 'a\nb', None, True, 1.5e-07, {}]");
+    }
+
+    #[test]
+    fn tuples_of_one_have_a_comma() {
+        assert_eq!(safe_repr_tuple(&["it's".into()]), "('it\\'s',)");
+        assert_eq!(safe_repr_tuple(&[2.into(), Value::Array(vec![])]), "(2, [])");
+        assert_eq!(safe_repr_tuple(&[]), "()");
     }
 
     #[test]

@@ -14,8 +14,8 @@ type Answer = Result<Answered, Refusal>;
 
 const AUTOSCALED: &str = "is not supported with autoscale. Adjust autoscale range instead.";
 
-/// A starting worker asks which tasks are revoked, and says which it knows of: these are in the answer too. To itself it
-/// says nothing.
+/// A starting worker asks which tasks are revoked, and says which it knows of: these are in the answer too. To itself
+/// it says nothing.
 pub(super) fn hello(arguments: &Arguments, view: &View, now: Timestamp) -> Answer {
     if arguments.text("from_node")? == Some(view.node) {
         return Ok(Answered::with(Value::Null));
