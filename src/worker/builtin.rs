@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use super::conclude;
 use super::context::Worker;
 use super::entry::Entry;
 use super::outcome::{Failure, Outcome};
 use crate::runtime::clock;
 use crate::store::Channel;
 use crate::wire::python;
-use crate::wire::{Object, RawJson, Value};
+use crate::wire::{Object, RawJson, Signature, Value};
 
 /// How long results without an expiry are kept, and the longest that may be asked for, a century.
 const RETENTION: Duration = Duration::from_hours(24);
@@ -51,6 +52,18 @@ impl Builtin {
             Err(failure) => Outcome::Failed { failure, retryable: false },
         }
     }
+}
+
+/// Whether a task is an errback that is called in place, as a Python worker does with `error_handler`.
+pub fn is_errback(task: &str) -> bool {
+    task == Builtin::ErrorHandler.name()
+}
+
+/// Calls an errback in place.
+pub fn call_errback(errback: &Signature, task: &str, failure: &Failure) {
+    let mut args = errback.args.clone();
+    args.extend([task.into(), conclude::repr(failure).into(), failure.traceback.as_deref().into()]);
+    error_handler(&args, &errback.kwargs);
 }
 
 fn health(node: &str, id: &str, args: &[Value]) -> Result<Value, Failure> {

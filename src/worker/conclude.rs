@@ -3,76 +3,149 @@
 use jiff::Timestamp;
 
 use super::document::{self, About};
+use super::follow::{self, Following, Sender};
 use super::outcome::{Failure, Outcome};
-use crate::store::channel::Publication;
 use crate::wire::event::Detail;
-use crate::wire::{Limits, Number, python};
+use crate::wire::{Envelope, Limits, Number, RawJson, ResultDocument, Signature, python};
 
 /// What is to be done at the end of a task.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Conclusion {
     /// The result document; `None` stores nothing.
     pub document: Option<Vec<u8>>,
     /// Whether it is a success.
     pub is_success: bool,
-    /// What is published with it.
-    pub publish: Vec<Publication>,
+    /// The results of other tasks that will not run because this one has failed.
+    pub others: Vec<ResultDocument>,
+    /// Errbacks that are called here, and what for.
+    pub in_place: Vec<(Signature, Failure)>,
+    /// What is published.
+    pub publish: Vec<Envelope>,
     /// What is said when it is done.
     pub event: Option<Detail>,
+    /// What went wrong with what follows, for the log.
+    pub refused: Vec<String>,
 }
 
-/// What a worker's setup says about the end of tasks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rules {
+/// What holds for the end of a run.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// Who sends what follows.
+    pub sender: &'a Sender<'a>,
     /// Runs after the first of a failed task that may be tried again.
     pub max_retries: u32,
+    /// Tasks that are errbacks and need no message.
+    pub is_native: fn(&str) -> bool,
+    /// Any number, for the jitter.
+    pub draw: u32,
+    /// How long the run took, in seconds.
+    pub seconds: f64,
+    /// When it ended.
+    pub now: Timestamp,
 }
 
-impl Conclusion {
-    /// The message is acknowledged, nothing else.
-    pub fn nothing(_id: &str) -> Self {
-        Self { document: None, is_success: false, publish: Vec::new(), event: None }
-    }
+/// Celery's `retry_backoff`, and its `retry_backoff_max`, in seconds.
+const BACKOFF: (u32, u32) = (1, 600);
 
+impl Conclusion {
     /// A task that nobody here can run, or whose message cannot be read.
-    pub fn refused(id: &str, document: Vec<u8>, failure: &Failure) -> Self {
-        Self { document: Some(document), event: Some(failed(id, failure)), ..Self::nothing(id) }
+    pub fn refused(id: &str, failure: &Failure, now: Timestamp) -> Self {
+        let document = document::refused(id, failure, now).encode();
+        Self { document: Some(document), event: Some(failed(id, failure)), ..Self::default() }
     }
 
     /// A task that is not wanted any more, or came too late.
     pub fn dropped(about: About<'_>, expired: bool, now: Timestamp) -> Self {
-        let id = &about.message.headers.id;
         let document = document::revoked(about, if expired { "expired" } else { "revoked" }, now).encode();
-        let event =
-            Detail::TaskRevoked { uuid: id.clone(), terminated: Some(false), signum: None, expired: Some(expired) };
-        Self { document: Some(document), event: Some(event), ..Self::nothing(id) }
+        let event = Detail::TaskRevoked {
+            uuid: about.message.headers.id.clone(),
+            terminated: Some(false),
+            signum: None,
+            expired: Some(expired),
+        };
+        Self { document: Some(document), event: Some(event), ..Self::default() }
     }
 }
 
-/// Concludes a run that took so many seconds.
-pub fn conclude(about: About<'_>, outcome: Outcome, seconds: f64, _rules: &Rules, now: Timestamp) -> Conclusion {
-    let headers = &about.message.headers;
-    let stores = !headers.ignore_result.unwrap_or(false);
-    let uuid = headers.id.clone();
-    let (document, is_success, event) = match outcome {
+/// Concludes a run. `fresh` makes ids that nobody has had.
+pub fn conclude(
+    about: About<'_>,
+    outcome: Outcome,
+    terms: &Terms<'_>,
+    mut fresh: impl FnMut() -> String,
+) -> Conclusion {
+    let ended = match outcome {
         Outcome::Succeeded(result) => {
-            let shown = result.parse(&Limits::default()).map(|value| python::safe_repr(&value)).ok();
-            let runtime = Some(Number::from(seconds));
-            let event = Detail::TaskSucceeded { uuid, result: shown, runtime };
-            (document::success(about, result, Vec::new(), now), true, event)
+            match follow::after_success(about.message, &result, terms.sender, terms.now, &mut fresh) {
+                Ok(following) => succeeded(about, result, following, terms),
+                Err(failure) => give_up(about, &failure, terms, fresh),
+            }
         }
-        Outcome::Failed { failure, retryable: _ } => {
-            let event = failed(&uuid, &failure);
-            (document::failure(about, &failure, now), false, event)
+        Outcome::Failed { failure, retryable: true }
+            if follow::may_retry(&about.message.headers, terms.max_retries) =>
+        {
+            try_again(about, &failure, terms, fresh)
         }
-        Outcome::Stopped { signal } => {
-            let event =
-                Detail::TaskRevoked { uuid, terminated: Some(true), signum: Some(signal.into()), expired: Some(false) };
-            (document::revoked(about, "terminated", now), false, event)
-        }
+        Outcome::Failed { failure, .. } => give_up(about, &failure, terms, fresh),
+        Outcome::Stopped { signal } => stopped(about, signal, terms),
     };
-    let document = stores.then(|| document.encode());
-    Conclusion { document, is_success, publish: Vec::new(), event: Some(event) }
+    let ignores = about.message.headers.ignore_result.unwrap_or(false);
+    Conclusion { document: ended.document.filter(|_| !ignores), ..ended }
+}
+
+fn succeeded(about: About<'_>, result: RawJson, following: Following, terms: &Terms<'_>) -> Conclusion {
+    let shown = result.parse(&Limits::default()).map(|value| python::safe_repr(&value)).ok();
+    let event = Detail::TaskSucceeded {
+        uuid: about.message.headers.id.clone(),
+        result: shown,
+        runtime: Some(Number::from(terms.seconds)),
+    };
+    let document = document::success(about, result, &following.children, terms.now).encode();
+    Conclusion {
+        document: Some(document),
+        is_success: true,
+        publish: following.messages,
+        event: Some(event),
+        ..Conclusion::default()
+    }
+}
+
+fn try_again(about: About<'_>, failure: &Failure, terms: &Terms<'_>, fresh: impl FnMut() -> String) -> Conclusion {
+    let retries = u32::try_from(about.message.headers.retries.unwrap_or(0)).unwrap_or(0);
+    let seconds = follow::countdown(retries, BACKOFF.0, BACKOFF.1, Some(terms.draw));
+    let properties = &about.envelope.properties;
+    let again = follow::retry(about.message, properties, seconds, terms.sender, terms.now, fresh);
+    let event = Detail::TaskRetried {
+        uuid: about.message.headers.id.clone(),
+        exception: Some(repr(failure)),
+        traceback: failure.traceback.clone(),
+    };
+    let document = document::retry(about, failure, &again.children).encode();
+    Conclusion { document: Some(document), publish: vec![again.message], event: Some(event), ..Conclusion::default() }
+}
+
+fn give_up(about: About<'_>, failure: &Failure, terms: &Terms<'_>, fresh: impl FnMut() -> String) -> Conclusion {
+    let after = follow::after_failure(about.message, failure, terms.sender, terms.is_native, terms.now, fresh);
+    Conclusion {
+        document: Some(document::failure(about, failure, terms.now).encode()),
+        is_success: false,
+        others: after.chain,
+        in_place: after.in_place.into_iter().map(|errback| (errback, failure.clone())).collect(),
+        publish: after.messages,
+        event: Some(failed(&about.message.headers.id, failure)),
+        refused: after.refused,
+    }
+}
+
+fn stopped(about: About<'_>, signal: i32, terms: &Terms<'_>) -> Conclusion {
+    let event = Detail::TaskRevoked {
+        uuid: about.message.headers.id.clone(),
+        terminated: Some(true),
+        signum: Some(signal.into()),
+        expired: Some(false),
+    };
+    let document = document::revoked(about, "terminated", terms.now).encode();
+    Conclusion { document: Some(document), event: Some(event), ..Conclusion::default() }
 }
 
 fn failed(id: &str, failure: &Failure) -> Detail {
@@ -80,10 +153,84 @@ fn failed(id: &str, failure: &Failure) -> Detail {
 }
 
 /// Python's `repr` of the exception.
-fn repr(failure: &Failure) -> String {
+pub fn repr(failure: &Failure) -> String {
     let kind = &failure.exception.exc_type;
     match failure.exception.exc_message.as_slice() {
         [argument] => format!("{kind}({})", python::repr(argument)),
         arguments => format!("{kind}{}", python::repr_tuple(arguments)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Call, Message, State, TimeLimit, Value};
+    use crate::worker::routes::Routes;
+
+    /// What is concluded for a message with this body's third part, and how often it has run before.
+    fn concluded(embed: &str, retries: i64, outcome: Outcome) -> (ResultDocument, Conclusion) {
+        let mut call = Call::new("a.task", "id-1", "default");
+        call.retries = retries;
+        let embed = Value::parse(embed.as_bytes()).unwrap();
+        call.embed.callbacks = embed.get("callbacks").cloned().unwrap_or_default();
+        call.embed.errbacks = embed.get("errbacks").cloned().unwrap_or_default();
+        let envelope = call.envelope();
+        let message = Message::decode(&envelope).unwrap();
+        let routes = Routes::new([], "default");
+        let time_limit = TimeLimit::default();
+        let sender = Sender { origin: "gen1@h", reply_to: "", routes: &routes, priority: 5, time_limit: &time_limit };
+        let terms = Terms {
+            sender: &sender,
+            max_retries: 3,
+            is_native: |task| task == "native",
+            draw: 0,
+            seconds: 1.5,
+            now: "2026-11-22T12:00:00Z".parse().unwrap(),
+        };
+        let about = About { message: &message, envelope: &envelope, worker: "w@h" };
+        let mut ids = 0;
+        let fresh = || {
+            ids += 1;
+            format!("fresh-{ids}")
+        };
+        let end = conclude(about, outcome, &terms, fresh);
+        (ResultDocument::decode(end.document.as_ref().unwrap()).unwrap(), end)
+    }
+
+    fn failure(retryable: bool) -> Outcome {
+        Outcome::Failed { failure: Failure::new("builtins", "ValueError", "no"), retryable }
+    }
+
+    #[test]
+    fn a_success_publishes_its_callbacks_and_names_them_as_its_children() {
+        let embed = r#"{"callbacks": [{"task": "next", "args": [], "kwargs": {}, "options": {}}]}"#;
+        let (document, end) = concluded(embed, 0, Outcome::Succeeded(RawJson::new("7").unwrap()));
+        assert_eq!((document.status, end.is_success), (State::Success, true));
+        let [next] = end.publish.as_slice() else { panic!("{:?}", end.publish) };
+        let next = Message::decode(next).unwrap();
+        assert_eq!((next.headers.task.as_str(), next.args), ("next", vec![Value::from(7)]));
+        assert!(document.children.as_str().contains(&next.headers.id), "{}", document.children.as_str());
+    }
+
+    #[test]
+    fn a_failure_that_may_be_tried_again_is_until_the_budget_is_used_up() {
+        let (document, end) = concluded("{}", 2, failure(true));
+        assert_eq!(document.status, State::Retry);
+        let again = Message::decode(&end.publish[0]).unwrap().headers;
+        assert_eq!((again.id.as_str(), again.retries), ("id-1", Some(3)));
+        assert!(matches!(end.event, Some(Detail::TaskRetried { .. })));
+        let (document, end) = concluded("{}", 3, failure(true));
+        assert_eq!((document.status, end.publish.len()), (State::Failure, 0));
+        assert_eq!(concluded("{}", 0, failure(false)).0.status, State::Failure);
+    }
+
+    #[test]
+    fn errbacks_are_published_or_called_here_when_a_task_fails_for_good() {
+        let embed = r#"{"errbacks": [{"task": "theirs", "args": [], "kwargs": {}, "options": {}},
+            {"task": "native", "args": [], "kwargs": {}, "options": {}}]}"#;
+        let (_, end) = concluded(embed, 0, failure(false));
+        assert_eq!(end.in_place.iter().map(|(errback, _)| errback.task.as_str()).collect::<Vec<_>>(), ["native"]);
+        assert_eq!(Message::decode(&end.publish[0]).unwrap().headers.task, "theirs");
+        assert_eq!(concluded(embed, 0, failure(true)).1.in_place.len(), 0, "not on a retry");
     }
 }

@@ -13,6 +13,7 @@ use super::announce::Announcer;
 use super::config::Config;
 use super::control::{Broker, Revoked, Settings};
 use super::entry::Entries;
+use super::follow::Sender;
 use super::rate::Rates;
 use super::registry::Limits;
 use super::registry::Registry;
@@ -54,6 +55,8 @@ pub struct Worker {
     pub rates: Mutex<Rates>,
     /// Limits of tasks whose message has none, as set by remote control.
     pub limits: Mutex<BTreeMap<String, Limits>>,
+    /// As whom it sends messages, `gen<process>@<host>`.
+    pub origin: String,
     /// The broker, as it is shown.
     pub broker: Broker,
     /// The setup, as it is shown.
@@ -110,6 +113,17 @@ impl Worker {
                 free.forget();
             }
         });
+    }
+
+    /// Who sends what follows a run.
+    pub fn sender(&self) -> Sender<'_> {
+        Sender {
+            origin: &self.origin,
+            reply_to: "",
+            routes: &self.settings.routes,
+            priority: self.settings.default_priority,
+            time_limit: &self.settings.time_limit,
+        }
     }
 
     /// Counts a task that begins.

@@ -17,24 +17,24 @@ pub struct About<'a> {
 }
 
 /// The document of a success. `children` are the tasks that were sent, as result tuples.
-pub fn success(about: About<'_>, result: RawJson, children: Vec<Value>, now: Timestamp) -> ResultDocument {
+pub fn success(about: About<'_>, result: RawJson, children: &Value, now: Timestamp) -> ResultDocument {
     document(about, State::Success, result, None, children, Some(now))
 }
 
 /// The document of a failure.
 pub fn failure(about: About<'_>, failure: &Failure, now: Timestamp) -> ResultDocument {
-    document(about, State::Failure, exception(failure), failure.traceback.clone(), Vec::new(), Some(now))
+    document(about, State::Failure, exception(failure), failure.traceback.clone(), &none(), Some(now))
 }
 
 /// The document of a run after which the task is sent again.
-pub fn retry(about: About<'_>, failure: &Failure, children: Vec<Value>) -> ResultDocument {
+pub fn retry(about: About<'_>, failure: &Failure, children: &Value) -> ResultDocument {
     document(about, State::Retry, exception(failure), failure.traceback.clone(), children, None)
 }
 
 /// The document of a task that is not run, or was stopped: `why` is `revoked`, `expired` or `terminated`.
 pub fn revoked(about: About<'_>, why: &str, now: Timestamp) -> ResultDocument {
     let failure = Failure::new("celery.exceptions", "TaskRevokedError", why);
-    document(about, State::Revoked, exception(&failure), None, Vec::new(), Some(now))
+    document(about, State::Revoked, exception(&failure), None, &none(), Some(now))
 }
 
 /// The document of a task that was revoked before anybody had it.
@@ -46,7 +46,7 @@ pub fn revoked_unseen(id: &str, now: Timestamp) -> ResultDocument {
 
 /// The document of a run that reports how far it is.
 pub fn progress(about: About<'_>, meta: RawJson) -> ResultDocument {
-    document(about, State::Custom("PROGRESS".into()), meta, None, Vec::new(), None)
+    document(about, State::Custom("PROGRESS".into()), meta, None, &none(), None)
 }
 
 /// The failure of a task that is not known here, or whose message cannot be read: nothing else is known of it.
@@ -55,7 +55,7 @@ pub fn refused(id: &str, failure: &Failure, now: Timestamp) -> ResultDocument {
         status: State::Failure,
         result: exception(failure),
         traceback: failure.traceback.clone(),
-        children: RawJson::from(&Value::Array(Vec::new())),
+        children: RawJson::from(&none()),
         date_done: Some(time::format(now)),
         task_id: id.to_owned(),
         parent_id: None,
@@ -73,6 +73,11 @@ pub fn refused(id: &str, failure: &Failure, now: Timestamp) -> ResultDocument {
     }
 }
 
+/// No tasks were sent.
+fn none() -> Value {
+    Value::Array(Vec::new())
+}
+
 fn exception(failure: &Failure) -> RawJson {
     let exception = &failure.exception;
     let fields = Object::new()
@@ -87,7 +92,7 @@ fn document(
     status: State,
     result: RawJson,
     traceback: Option<String>,
-    children: Vec<Value>,
+    children: &Value,
     done: Option<Timestamp>,
 ) -> ResultDocument {
     let headers = &about.message.headers;
@@ -95,7 +100,7 @@ fn document(
         status,
         result,
         traceback,
-        children: RawJson::from(&Value::Array(children)),
+        children: RawJson::from(children),
         date_done: done.map(time::format),
         task_id: headers.id.clone(),
         parent_id: headers.parent_id.clone(),

@@ -8,16 +8,19 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 
 use super::admit::{self, Admission, Read};
-use super::conclude::{self, Conclusion};
+use super::builtin;
+use super::conclude::{self, Conclusion, Terms};
 use super::context::{LEASE, RENEW, Worker, locked};
-use super::document::{self, About};
+use super::document::About;
 use super::entry::{Entry, Stage};
 use super::execute::execute;
+use super::follow;
 use super::outcome::Outcome;
 use super::registry;
 use crate::runtime::clock;
-use crate::store::channel::{Begun, Delivery, Settlement};
+use crate::store::channel::{Begun, Delivery, Publication, Settlement};
 use crate::wire::event::{Detail, TaskSummary};
+use crate::wire::{DeliveryInfo, Envelope};
 
 /// The lease of the attempt before is often given up a moment after its retry has been sent.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -38,8 +41,7 @@ pub async fn handle(worker: Arc<Worker>, delivery: Delivery, slot: OwnedSemaphor
         }
         Read::Unreadable { id, task, failure } => {
             tracing::error!(task.id = %id, task.name = task, error = failure.exception.message(), "a message cannot be read");
-            let document = document::refused(&id, &failure, clock::now()).encode();
-            let end = Conclusion::refused(&id, document, &failure);
+            let end = Conclusion::refused(&id, &failure, clock::now());
             settle(&worker, &id, &tag, None, &end).await;
         }
         Read::Task(task) => {
@@ -59,8 +61,7 @@ async fn attend(worker: &Arc<Worker>, entry: &Arc<Entry>, mut slot: Slot) -> Res
     let Some(task) = worker.registry.get(name) else {
         tracing::error!(task.id = id, task.name = name, "no command for this task");
         let failure = registry::not_registered(name);
-        let document = document::refused(id, &failure, clock::now()).encode();
-        settle(worker, id, &entry.tag, None, &Conclusion::refused(id, document, &failure)).await;
+        settle(worker, id, &entry.tag, None, &Conclusion::refused(id, &failure, clock::now())).await;
         return Ok(());
     };
     let mut said = false;
@@ -103,7 +104,7 @@ async fn attend(worker: &Arc<Worker>, entry: &Arc<Entry>, mut slot: Slot) -> Res
                 let redelivered = entry.envelope.properties.delivery_info.redelivered.unwrap_or(false);
                 if let Some(how) = admit::ended(message, redelivered, &head) {
                     tracing::info!(task.id = id, task.name = name, how, "not run again: it has ended before");
-                    settle(worker, id, &entry.tag, Some(entry), &Conclusion::nothing(id)).await;
+                    settle(worker, id, &entry.tag, Some(entry), &Conclusion::default()).await;
                     return Ok(());
                 }
                 break;
@@ -135,11 +136,15 @@ async fn run(worker: &Arc<Worker>, entry: &Arc<Entry>, task: &registry::Task) ->
     worker.count(name);
     worker.events.task(Detail::TaskStarted { uuid: id.to_owned() });
     tracing::info!(task.id = id, task.name = name, retries = message.headers.retries, "task begins");
-    let outcome = tokio::select! {
-        outcome = execute(worker, entry, task) => outcome,
-        () = worker.cold.cancelled() => {
-            put_back(worker, entry).await;
-            return Err(Left);
+    let outcome = if let Some(failure) = follow::refusal(message) {
+        Outcome::Failed { failure, retryable: false }
+    } else {
+        tokio::select! {
+            outcome = execute(worker, entry, task) => outcome,
+            () = worker.cold.cancelled() => {
+                put_back(worker, entry).await;
+                return Err(Left);
+            }
         }
     };
     let now = clock::now();
@@ -152,21 +157,35 @@ async fn run(worker: &Arc<Worker>, entry: &Arc<Entry>, task: &registry::Task) ->
         }
         Outcome::Stopped { signal } => tracing::info!(task.id = id, task.name = name, seconds, signal, "task stopped"),
     }
-    let end = conclude::conclude(about, outcome, seconds, &task.rules(), now);
+    let terms = Terms {
+        sender: &worker.sender(),
+        max_retries: task.max_retries(),
+        is_native: builtin::is_errback,
+        draw: clock::random_id().as_fields().0,
+        seconds,
+        now,
+    };
+    let end = conclude::conclude(about, outcome, &terms, || clock::random_id().to_string());
     settle(worker, id, &entry.tag, Some(entry), &end).await;
     Ok(())
 }
 
 /// Settles a task and says so.
 async fn settle(worker: &Worker, id: &str, tag: &str, leased: Option<&Entry>, end: &Conclusion) {
+    let expires = worker.config.result_expires();
+    for other in &end.others {
+        let document = other.encode();
+        worker.insist(|| worker.channel.store_state(&other.task_id, &document, expires)).await;
+    }
+    let publish: Vec<Publication> = end.publish.iter().map(|message| publication(worker, message)).collect();
     let settlement = Settlement {
         task: id,
         tag,
         holder: leased.map_or("", |entry| &entry.holder),
         document: end.document.as_deref(),
-        expires: worker.config.result_expires(),
+        expires,
         is_success: end.is_success,
-        publish: &end.publish,
+        publish: &publish,
     };
     let settle = || async {
         // A renewal on its way would bring the lease back.
@@ -185,9 +204,24 @@ async fn settle(worker: &Worker, id: &str, tag: &str, leased: Option<&Entry>, en
             "the outcome does not count: the task has succeeded before, or another run goes on"
         );
     }
+    for why in &end.refused {
+        tracing::error!(task.id = id, %why, "something that follows is not sent");
+    }
+    for (errback, failure) in end.in_place.iter().filter(|_| settled.taken) {
+        builtin::call_errback(errback, id, failure);
+    }
     if let Some(event) = end.event.clone().filter(|_| settled.taken) {
         worker.events.task(event);
     }
+}
+
+/// A message and the queue it goes to.
+fn publication(worker: &Worker, message: &Envelope) -> Publication {
+    let DeliveryInfo { exchange, routing_key, .. } = &message.properties.delivery_info;
+    let queues = worker.queues.borrow();
+    let bound = queues.iter().find(|queue| *queue.exchange == **exchange && *queue.routing_key == **routing_key);
+    let queue = bound.map_or_else(|| routing_key.clone(), |queue| queue.name.to_string());
+    Publication { queue, priority: message.properties.priority, envelope: message.encode() }
 }
 
 /// Waits without taking up room.

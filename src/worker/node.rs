@@ -40,8 +40,13 @@ impl FromStr for NodeName {
     type Err = Infallible;
 
     fn from_str(pattern: &str) -> Result<Self, Infallible> {
-        Ok(Self::expand(pattern, &rustix::system::uname().nodename().to_string_lossy()))
+        Ok(Self::expand(pattern, &host()))
     }
+}
+
+/// The name of this host.
+pub fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 impl fmt::Display for NodeName {

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::builtin::Builtin;
 use super::command::Spec;
-use super::conclude::Rules;
 use super::config::{Config, seconds};
 use super::outcome::Failure;
 use super::routes::Routes;
@@ -113,11 +112,11 @@ impl Registry {
 }
 
 impl Task {
-    /// What is set about the end of its runs.
-    pub fn rules(&self) -> Rules {
+    /// Runs after the first one that failed and may be tried again.
+    pub fn max_retries(&self) -> u32 {
         match self {
-            Self::Builtin(_) => Rules { max_retries: 0 },
-            Self::Command(runner) | Self::Crew(runner, _) => Rules { max_retries: runner.max_retries },
+            Self::Builtin(_) => 0,
+            Self::Command(runner) | Self::Crew(runner, _) => runner.max_retries,
         }
     }
 }

@@ -15,7 +15,7 @@ use super::control::{self, Broker};
 use super::handle::handle;
 use super::registry::Registry;
 use super::tasks::TasksError;
-use super::{leases, mailbox, status};
+use super::{leases, mailbox, node, status};
 use crate::runtime::{clock, shutdown};
 use crate::store::channel::Arrivals;
 use crate::store::{Channel, ConnectError, Error};
@@ -73,6 +73,7 @@ pub async fn work(config: Config, leaving: CancellationToken, cold: Cancellation
         revoked: Mutex::default(),
         rates: Mutex::default(),
         limits: Mutex::default(),
+        origin: format!("gen{}@{}", std::process::id(), node::host()),
         broker,
         settings,
         room: Mutex::new(config.concurrency),

@@ -14,7 +14,7 @@ fn end(document: &'static [u8]) -> Settlement<'static> {
         tag: "t1",
         holder: "me",
         document: Some(document),
-        expires: Some(Duration::from_secs(3600)),
+        expires: Some(Duration::from_hours(1)),
         is_success: document == SUCCESS,
         publish: &[],
     }
