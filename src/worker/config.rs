@@ -57,6 +57,10 @@ pub struct Config {
     #[arg(long, value_name = "SECONDS", default_value_t = 3000)]
     pub soft_time_limit: u32,
 
+    /// Calls after which a command in server mode is replaced.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_tasks_per_child: u32,
+
     /// Runs after the first of a task that fails and may be tried again. Jobs of the operator have their own policy.
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub max_retries: u32,
@@ -80,6 +84,10 @@ pub struct Config {
     /// Send no task events until somebody asks for them.
     #[arg(long)]
     pub without_task_events: bool,
+
+    /// Run the command of this task for an example call, say whether it keeps the contract, and exit.
+    #[arg(long, value_name = "TASK")]
+    pub check_command: Option<String>,
 
     /// Address of /livez, /readyz and /metrics; a probe that does not depend on Redis.
     #[arg(long, env = "CREWJOB_ADMIN_ADDRESS")]

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::announce::Announcer;
+use super::command::server::Server;
 use super::config::Config;
 use super::control::{Broker, Revoked, Settings};
 use super::entry::Entries;
@@ -57,6 +58,8 @@ pub struct Worker {
     pub limits: Mutex<BTreeMap<String, Limits>>,
     /// As whom it sends messages, `gen<process>@<host>`.
     pub origin: String,
+    /// Commands that stay, idle, by task.
+    pub servers: Mutex<BTreeMap<String, Vec<Server>>>,
     /// The broker, as it is shown.
     pub broker: Broker,
     /// The setup, as it is shown.

@@ -58,7 +58,17 @@ async fn command(worker: &Worker, entry: &Entry, runner: &Runner, args: Vec<Valu
             let _ = stop.send(entry.stopped().await);
         });
     };
-    let mut run = std::pin::pin!(command::run(&runner.spec, &call, stopped, started, &progress));
+    let run = async {
+        let Some(calls) = runner.serves else {
+            return command::run(&runner.spec, &call, stopped, started, &progress).await;
+        };
+        let idle = locked(&worker.servers).get_mut(&call.task).and_then(Vec::pop);
+        let mut server = idle.unwrap_or_else(|| runner.server(calls));
+        let report = server.call(&call, stopped, started, &progress).await;
+        locked(&worker.servers).entry(call.task.clone()).or_default().push(server);
+        report
+    };
+    let mut run = std::pin::pin!(run);
     let report = tokio::select! {
         report = &mut run => report,
         () = beside => run.await,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::builtin::Builtin;
 use super::command::Spec;
+use super::command::server::Server;
 use super::config::{Config, seconds};
 use super::outcome::Failure;
 use super::routes::Routes;
@@ -30,6 +31,8 @@ pub enum Task {
 pub struct Runner {
     /// How it is run.
     pub spec: Spec,
+    /// After how many calls it is replaced if it stays and serves; `None` for one that runs once per call.
+    pub serves: Option<u32>,
     limits: Limits,
     max_retries: u32,
 }
@@ -70,6 +73,9 @@ impl Registry {
             let limit = |own: Option<u32>, usual: u32| seconds(own.unwrap_or(usual));
             Ok(Runner {
                 spec: command.spec(name)?,
+                serves: command
+                    .server
+                    .then(|| command.max_tasks_per_child.unwrap_or(config.max_tasks_per_child).max(1)),
                 limits: Limits {
                     hard: limit(command.time_limit, config.time_limit),
                     soft: limit(command.soft_time_limit, config.soft_time_limit),
@@ -105,6 +111,14 @@ impl Registry {
         self.tasks.get(name)
     }
 
+    /// The command of this task, if it is run by one.
+    pub fn command(&self, name: &str) -> Option<&Runner> {
+        match self.get(name)? {
+            Task::Command(runner) | Task::Crew(runner, _) => Some(runner),
+            Task::Builtin(_) => None,
+        }
+    }
+
     /// The names of all tasks, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tasks.keys().map(String::as_str)
@@ -122,6 +136,11 @@ impl Task {
 }
 
 impl Runner {
+    /// Another server of this command.
+    pub fn server(&self, calls: u32) -> Server {
+        Server::new(self.spec.clone(), calls)
+    }
+
     /// How long the run of this message may take: as it says, or else as was set since for the task, or else as it was
     /// set up.
     pub fn limits(&self, headers: &Headers, changed: Option<Limits>) -> Limits {

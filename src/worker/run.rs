@@ -9,8 +9,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::announce::Announcer;
+use super::command::{self, server::Server};
 use super::config::{Config, ConfigError};
 use super::context::Worker;
+use super::context::locked;
 use super::control::{self, Broker};
 use super::handle::handle;
 use super::registry::Registry;
@@ -42,13 +44,27 @@ pub enum RunError {
     /// Redis does not let it begin.
     #[error(transparent)]
     Store(#[from] Error),
+    /// A command is to be tried that there is not.
+    #[error("no command for the task {task}; there are: {known}")]
+    NoSuchCommand {
+        /// The task.
+        task: String,
+        /// Tasks with a command.
+        known: String,
+    },
+    /// A command does not keep its contract.
+    #[error("the command does not keep the contract of docs/worker-commands.md: {0}")]
+    Check(String),
     /// Signals cannot be received.
     #[error("listening to signals")]
     Signals(#[source] std::io::Error),
 }
 
-/// Runs a worker until it is told to stop.
+/// Runs a worker until it is told to stop, or tries a command.
 pub async fn run(config: Config) -> Result<(), RunError> {
+    if let Some(task) = &config.check_command {
+        return check_command(&config, task).await;
+    }
     let signals = shutdown::stages().map_err(RunError::Signals)?;
     work(config, signals.0, signals.1).await
 }
@@ -73,6 +89,7 @@ pub async fn work(config: Config, leaving: CancellationToken, cold: Cancellation
         revoked: Mutex::default(),
         rates: Mutex::default(),
         limits: Mutex::default(),
+        servers: Mutex::default(),
         origin: format!("gen{}@{}", std::process::id(), node::host()),
         broker,
         settings,
@@ -106,6 +123,9 @@ pub async fn work(config: Config, leaving: CancellationToken, cold: Cancellation
     upkeep.cancel();
     serving.abort();
 
+    let servers = std::mem::take(&mut *locked(&worker.servers)).into_values().flatten();
+    futures::future::join_all(servers.map(Server::close)).await;
+
     worker.events.say(Detail::WorkerOffline(status::of(&worker)));
     worker.events.close();
     let farewell = async {
@@ -118,6 +138,21 @@ pub async fn work(config: Config, leaving: CancellationToken, cold: Cancellation
         Err(_) => tracing::warn!("gone, without a word: Redis does not answer"),
     }
     Ok(())
+}
+
+async fn check_command(config: &Config, task: &str) -> Result<(), RunError> {
+    let registry = Registry::new(config)?;
+    let Some(runner) = registry.command(task) else {
+        let known = registry.names().filter(|name| registry.command(name).is_some()).collect::<Vec<_>>().join(", ");
+        return Err(RunError::NoSuchCommand { task: task.to_owned(), known });
+    };
+    match command::check(&runner.spec, task).await {
+        Ok(said) => {
+            println!("{said}");
+            Ok(())
+        }
+        Err(said) => Err(RunError::Check(said)),
+    }
 }
 
 /// Takes messages until the worker is to leave, then waits for those it has.

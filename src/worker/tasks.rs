@@ -33,6 +33,11 @@ pub struct Command {
     pub env: BTreeMap<String, String>,
     /// Where it runs; the worker's own directory unless it is given.
     pub directory: Option<PathBuf>,
+    /// Whether it stays and serves one call after the other, for programs that take long to start.
+    #[serde(default)]
+    pub server: bool,
+    /// Calls after which a server is replaced. Default: `--max-tasks-per-child`.
+    pub max_tasks_per_child: Option<u32>,
     /// What is read from its standard output.
     #[serde(default)]
     pub output: Format,
@@ -128,6 +133,8 @@ impl Command {
             command: ["/bin/sh", "-c", line].map(str::to_owned).to_vec(),
             env: BTreeMap::new(),
             directory: None,
+            server: false,
+            max_tasks_per_child: None,
             output: Format::Json,
             retry_exit_codes: None,
             grace: None,

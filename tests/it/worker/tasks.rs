@@ -96,3 +96,37 @@ fn the_tasks_of_the_python_application_are_there_without_a_command() {
     assert_eq!(health.get("worker_id").and_then(Value::as_str), Some("w@host"));
     assert!(state(&server, "id-2", "SUCCESS").result.as_str().contains(r#""reply_lists_deleted":1"#));
 }
+
+#[test]
+fn a_server_serves_one_call_after_the_other_and_is_replaced_after_enough_of_them() {
+    let server = RedisServer::start();
+    let script =
+        "import json, os, sys\\nfor line in sys.stdin:\\n    print(json.dumps({'result': os.getpid()}), flush=True)";
+    let tasks =
+        format!(r#"tasks: {{serve: {{server: true, maxTasksPerChild: 3, command: [python3, -c, "{script}"]}}}}"#);
+    for number in 0..6 {
+        send(&server, "serve", &format!("id-{number}"), "[]");
+    }
+    let mut worker = Worker::start(&server, &tasks, &[]);
+    let pids: Vec<String> =
+        (0..6).map(|number| state(&server, &format!("id-{number}"), "SUCCESS").result.to_string()).collect();
+    assert!(pids[0] == pids[1] && pids[1] == pids[2] && pids[3] == pids[5] && pids[2] != pids[3], "{pids:?}");
+    worker.signal("TERM");
+    assert!(worker.gone().success());
+    assert!(!Path::new(&format!("/proc/{}", pids[5])).exists(), "the server has ended with its worker");
+}
+
+#[test]
+fn a_command_can_be_tried_before_any_task_depends_on_it() {
+    let check = |command: &str, task: &str| {
+        let mut crewjob = Command::new(env!("CARGO_BIN_EXE_crewjob"));
+        let done = crewjob.args(["worker", "--check-command", task, "--task", command]).output().unwrap();
+        (done.status.code(), String::from_utf8([done.stdout, done.stderr].concat()).unwrap())
+    };
+    let (code, said) = check("good=echo 42", "good");
+    assert!(code == Some(0) && said.contains("It succeeded"), "{said}");
+    let (code, said) = check("bad=echo no json", "bad");
+    assert!(code == Some(1) && said.contains("does not keep the contract"), "{said}");
+    let (code, said) = check("good=echo 42", "other");
+    assert!(code == Some(1) && said.contains("there are: good"), "{said}");
+}

@@ -1,0 +1,52 @@
+//! Remote control of a running worker.
+
+use crewjob::wire::pidbox::Request;
+
+use super::*;
+
+const SLOW: &str = r#"tasks: {slow: {command: [/bin/sh, -c, "echo '{\"progress\": 1}'; sleep 60"]}}"#;
+
+fn tell(server: &RedisServer, request: &Request) {
+    let sent = request.envelope(1, None, "tag").encode();
+    server.run::<()>(&["PUBLISH", "/0.celery.pidbox", std::str::from_utf8(&sent).unwrap()]);
+}
+
+#[test]
+fn a_running_task_that_is_revoked_is_stopped_and_its_command_is_gone() {
+    let server = RedisServer::start();
+    send(&server, "slow", "id-1", "[]");
+    let worker = Worker::start(&server, SLOW, &[]);
+    state(&server, "id-1", "PROGRESS");
+    tell(&server, &Request::revoke(vec!["id-1".into()], None));
+    tell(&server, &Request::revoke(vec!["id-1".into()], Some("SIGTERM")));
+    let revoked = state(&server, "id-1", "REVOKED");
+    assert_eq!(revoked.exception().unwrap().message(), "terminated");
+    assert!(revoked.is_full_form());
+    until("it is acknowledged", || (in_flight(&server) == 0).then_some(()));
+    let children = format!("/proc/{0}/task/{0}/children", worker.process.id());
+    until("its processes are gone", || std::fs::read_to_string(&children).unwrap().is_empty().then_some(()));
+}
+
+#[test]
+fn a_task_that_is_revoked_before_it_comes_does_not_run() {
+    let server = RedisServer::start();
+    let worker = Worker::start(&server, SLOW, &[]);
+    until("it is ready", || worker.log().contains("ready").then_some(()));
+    tell(&server, &Request::revoke(vec!["id-1".into()], None));
+    let short = state(&server, "id-1", "REVOKED");
+    assert!(!short.is_full_form(), "whoever waits hears of it at once");
+    send(&server, "slow", "id-1", "[]");
+    until("its own word", || document(&server, "id-1").filter(ResultDocument::is_full_form));
+    until("it is acknowledged", || (in_flight(&server) == 0).then_some(()));
+    assert!(!worker.log().contains("task begins"));
+}
+
+#[test]
+fn a_worker_that_is_told_to_by_remote_control_goes() {
+    let server = RedisServer::start();
+    let mut worker = Worker::start(&server, SLOW, &["-n", "a@b"]);
+    until("it is ready", || worker.log().contains("ready").then_some(()));
+    tell(&server, &Request::shutdown().to(vec!["other@b".into()]));
+    tell(&server, &Request::shutdown().to(vec!["a@b".into()]));
+    assert!(worker.gone().success());
+}
