@@ -66,6 +66,8 @@ async fn attend(worker: &Arc<Worker>, entry: &Arc<Entry>, mut slot: Slot) -> Res
     };
     let mut said = false;
     let mut put_aside = false;
+    let redelivered = entry.envelope.properties.delivery_info.redelivered.unwrap_or(false);
+    let mut is_given_time = !redelivered;
     loop {
         let is_revoked = worker.revoked(id);
         match admit::admit(message, is_revoked, true, clock::now()) {
@@ -98,16 +100,28 @@ async fn attend(worker: &Arc<Worker>, entry: &Arc<Entry>, mut slot: Slot) -> Res
             rest(worker, entry, wait).await?;
             continue;
         }
-        let wait = match worker.channel.begin(id, &entry.holder, LEASE).await {
+        // A worker that was cut off for longer than its leases last puts its running tasks back the moment it reaches
+        // Redis again, before it renews: what was put back waits for it as long as a lease lasts.
+        let begun = if is_given_time {
+            worker.channel.begin(id, &entry.holder, LEASE).await
+        } else {
+            worker.channel.look(id).await
+        };
+        let wait = match begun {
             Ok(Begun::Taken(head)) => {
-                entry.lease(true);
-                let redelivered = entry.envelope.properties.delivery_info.redelivered.unwrap_or(false);
+                entry.lease(is_given_time);
                 if let Some(how) = admit::ended(message, redelivered, &head) {
                     tracing::info!(task.id = id, task.name = name, how, "not run again: it has ended before");
-                    settle(worker, id, &entry.tag, Some(entry), &Conclusion::default()).await;
+                    let leased = entry.is_leased().then_some(&**entry);
+                    settle(worker, id, &entry.tag, leased, &Conclusion::default()).await;
                     return Ok(());
                 }
-                break;
+                if is_given_time {
+                    break;
+                }
+                is_given_time = true;
+                tracing::info!(task.id = id, task.name = name, "put aside: it was put back, and may be running still");
+                LEASE
             }
             Ok(Begun::Held(left)) if put_aside => left,
             Ok(Begun::Held(left)) => {

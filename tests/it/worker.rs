@@ -2,6 +2,7 @@
 
 mod control;
 mod ends;
+mod kills;
 mod leaving;
 mod tasks;
 

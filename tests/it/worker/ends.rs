@@ -26,6 +26,27 @@ fn a_copy_of_a_running_task_does_not_run() {
 }
 
 #[test]
+fn a_run_whose_worker_was_cut_off_for_long_gets_its_lease_back_before_its_copy_runs() {
+    let (server, folder) = (RedisServer::start(), tempfile::tempdir().unwrap());
+    send(&server, "noted", "id-1", "[]");
+    let cut = Worker::start(&server, &noted(folder.path()), &["-n", "cut@h"]);
+    written(&folder.path().join("runs"));
+    let message: Vec<u8> = server.run(&["HGET", "unacked", "id-1"]);
+    let copy = crewjob::wire::Unacked::decode(&message).unwrap().envelope.redelivered().encode();
+    cut.signal("STOP");
+    until("the lease runs out", || (!server.run::<bool>(&["EXISTS", "crewjob-lease:id-1"])).then_some(()));
+    server.run::<()>(&["RPUSH", "default", std::str::from_utf8(&copy).unwrap()]);
+    let other = Worker::start(&server, &noted(folder.path()), &["-n", "other@h"]);
+    until("the copy waits", || other.log().contains("may be running still").then_some(()));
+    cut.signal("CONT");
+    until("the lease is back", || server.run::<bool>(&["EXISTS", "crewjob-lease:id-1"]).then_some(()));
+    std::fs::write(folder.path().join("go"), "").unwrap();
+    state(&server, "id-1", "SUCCESS");
+    until("the copy is acknowledged", || other.log().contains("not run again").then_some(()));
+    assert_eq!(written(&folder.path().join("runs")), "begin\nend\n");
+}
+
+#[test]
 fn the_task_of_a_killed_worker_is_run_by_another_one() {
     let (server, folder) = (RedisServer::start(), tempfile::tempdir().unwrap());
     send(&server, "noted", "id-1", "[]");

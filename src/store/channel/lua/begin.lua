@@ -1,7 +1,12 @@
 -- KEYS: lease, [result]. ARGV: who asks, milliseconds, how much of the result is of interest
--- Takes the lease on a task. Answers what is left of somebody else's, in milliseconds (never 0), or 0 and
--- the beginning of the result.
-if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) and redis.call('GET', KEYS[1]) ~= ARGV[1] then
+-- Takes the lease on a task; only looks for it where nobody asks. Answers what is left of somebody else's, in
+-- milliseconds (never 0), or 0 and the beginning of the result.
+local function taken()
+  if ARGV[1] == '' then return redis.call('EXISTS', KEYS[1]) == 0 end
+  return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) or redis.call('GET', KEYS[1]) == ARGV[1]
+end
+
+if not taken() then
   local remaining = redis.call('PTTL', KEYS[1])
   return {remaining == 0 and 1 or remaining, ''}
 end
