@@ -19,6 +19,10 @@ A copy that gets the lease looks at the result first. If the task has ended (SUC
 redelivered copy of an attempt after which the task retried (told by `result_extended`), it is acknowledged and does not
 run. Otherwise it runs: a task that was never started, Celery's own retry, or one whose worker was killed.
 
+A copy that was put back, and finds neither a lease nor a result, first waits as long as a lease lasts: a worker that was
+cut off for longer than that puts its running tasks back the moment it can reach Redis again, a moment before it renews
+their leases.
+
 A copy that does not get the lease is put aside, not dropped: it stays unacknowledged, as a task with a countdown does,
 takes no place in the pool, and is tried again when the lease would run out. To acknowledge it would be wrong: kombu
 gives a copy the delivery tag of the original, so the message of the run that still goes on would be gone from Redis,
@@ -80,6 +84,10 @@ class PutAside(Ignore):
 
     reason = property(lambda self: self.args[0])
     seconds = property(lambda self: self.args[1])
+
+
+class PutBack(PutAside):
+    """The task may be running where its lease could not be renewed; give that worker time."""
 
 
 class Ended(Ignore):
@@ -168,6 +176,8 @@ def lease_for(task, task_id, request):
         redis, prefix = broker(task.app, os.getpid())
         token = f"{request.get('hostname')}/{os.getpid()}/{uuid.uuid4()}"
         lease = Lease(redis, f"{prefix}crewjob-lease:{task_id}", token)
+        if is_redelivered(request) and not request.get("crewjob_waited") and not redis.exists(lease.key):
+            give_time(task, task_id, request)
         lease.take()
     except UNREACHABLE as error:
         raise PutAside(f"no lease from Redis: {error}", RENEW_SECONDS) from None
@@ -186,6 +196,21 @@ def lease_for(task, task_id, request):
         lease.give_up()
         raise Ended(state)
     return lease
+
+
+def give_time(task, task_id, request):
+    """Raises how long a copy that was put back has to wait, unless its task has ended."""
+    try:
+        state = ended(task, task_id, request)
+    except Exception:
+        # Asked again once the lease is taken, when what follows depends on it.
+        state = None
+    if not state:
+        raise PutBack("it was put back, and may be running still", LEASE_SECONDS)
+
+
+def is_redelivered(request):
+    return (request.get("delivery_info") or {}).get("redelivered")
 
 
 def send_started(task, task_id, request):
@@ -207,7 +232,7 @@ def ended(task, task_id, request):
     meta = task.backend.get_task_meta(task_id, cache=False)
     if meta["status"] in states.READY_STATES:
         return meta["status"]
-    if not (request.get("delivery_info") or {}).get("redelivered"):
+    if not is_redelivered(request):
         return None
     # A retry is a message of its own, and this one is used up. But a worker that cancels its tasks when the connection
     # is lost stores RETRY too, with an exception of its own, and leaves the rest to this message.
@@ -247,7 +272,10 @@ class GuardedRequest(Request):
         if not self.put_aside_before:
             self.put_aside_before = True
             logger.info("Task %s[%s] is put aside: %s", self.name, self.id, reason.reason)
-            seconds = min(seconds, FIRST_WAIT_SECONDS)
+            if not isinstance(reason, PutBack):
+                seconds = min(seconds, FIRST_WAIT_SECONDS)
+        if isinstance(reason, PutBack):
+            self.request_dict["crewjob_waited"] = True
         self.consumer.qos.increment_eventually()
         self.consumer.timer.call_after(seconds, self.try_again)
 

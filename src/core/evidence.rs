@@ -349,6 +349,15 @@ impl Evidence {
         }
     }
 
+    /// The generation of a message in flight that somebody has, so that it must be kept from being put back. Not of one
+    /// that everybody has denied: keeping it renews its receipt, and the next denial would be about another one.
+    pub fn kept(&self) -> Option<u32> {
+        let Some(Found::At(Place::InFlight { generation, received_at })) = self.place else { return None };
+        let is_denied = self.denied_receipt.is_some_and(|(receipt, _)| receipt == received_at);
+        let is_held = self.seen.is_some() && self.over.is_none() && !is_denied;
+        is_held.then_some(generation)
+    }
+
     /// How often in a row it has been looked for in vain; `None` when it was found.
     pub fn misses(&self) -> Option<u32> {
         // Where Redis was emptied nothing tells of a publication, but whoever has been asked about is missed.

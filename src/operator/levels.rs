@@ -16,7 +16,7 @@ use super::documents;
 use super::jobs::Entry;
 use super::pool::labels;
 use super::pools::Handle;
-use crate::core::evidence::{Document, Evidence, Levels, Mark, Place, Word};
+use crate::core::evidence::{Document, Evidence, Levels, Mark, Place, Sighting, Word};
 use crate::core::job::{AttemptId, Job, ObjectKey, TaskId};
 use crate::core::observed::Liveness;
 use crate::runtime::clock;
@@ -99,8 +99,8 @@ async fn read(ctx: &Context, pool: &Handle, store: &Store, everything: bool) -> 
             found.answers = Some(ask_workers(ctx, pool, store, &unplaced).await?);
             read_documents(&mut found, store, unplaced.into_iter()).await?;
         }
-        renew(ctx, store, &subjects, &found).await?;
-        missed = tell(ctx, pool, subjects, &found);
+        missed = tell(ctx, pool, &subjects, &found);
+        renew(ctx, store, &subjects).await?;
     }
     if everything {
         pool.audited(began_at);
@@ -198,23 +198,17 @@ fn is_to_be_asked_about(ctx: &Context, subject: &Subject, found: &Found) -> bool
 }
 
 /// Keeps the messages of living workers from being restored by kombu after its visibility timeout.
-async fn renew(ctx: &Context, store: &Store, subjects: &[Subject], found: &Found) -> Result<(), Error> {
-    let is_claimed = |task| found.answers.as_ref().is_some_and(|answers| answers.claims.contains_key(&task));
-    let is_attributed = |subject: &&Subject| {
-        is_claimed(subject.id.task)
-            || ctx.jobs.lock().get(&subject.key).is_some_and(|entry| {
-                let alive = |seen| ctx.workers.judge(&subject.key.namespace, seen).1 != Liveness::Dead;
-                entry.evidence.sighting().is_some_and(alive)
-            })
+async fn renew(ctx: &Context, store: &Store, subjects: &[Subject]) -> Result<(), Error> {
+    let tags: Vec<String> = {
+        let table = ctx.jobs.lock();
+        let kept = |subject: &Subject| {
+            let evidence = &table.get(&subject.key)?.evidence;
+            let lives = |seen: &Sighting| ctx.workers.judge(&subject.key.namespace, seen).1 != Liveness::Dead;
+            let generation = evidence.kept().filter(|_| evidence.sighting().is_some_and(lives))?;
+            Some(evidence.of().delivery_tag(generation))
+        };
+        subjects.iter().filter_map(kept).collect()
     };
-    let tags: Vec<String> = subjects
-        .iter()
-        .filter(is_attributed)
-        .filter_map(|subject| match place(subject, found) {
-            Place::InFlight { generation, .. } => Some(subject.id.task.delivery_tag(generation)),
-            Place::Queued { .. } | Place::Nowhere => None,
-        })
-        .collect();
     if !tags.is_empty() {
         store.renew(&tags).await?;
     }
@@ -222,7 +216,7 @@ async fn renew(ctx: &Context, store: &Store, subjects: &[Subject], found: &Found
 }
 
 /// Notes what was found, where nothing has happened since.
-fn tell(ctx: &Context, pool: &Handle, subjects: Vec<Subject>, found: &Found) -> Option<u32> {
+fn tell(ctx: &Context, pool: &Handle, subjects: &[Subject], found: &Found) -> Option<u32> {
     let (mut missed, mut changed, mut outdated) = (Vec::new(), Vec::new(), false);
     // Results may be large: they are read while nobody waits for the table.
     let now = clock::now();
@@ -244,11 +238,11 @@ fn tell(ctx: &Context, pool: &Handle, subjects: Vec<Subject>, found: &Found) -> 
             }
             let before = entry.evidence.clone();
             let document = said.remove(&subject.id.task);
-            table.note(&subject.key, |job, evidence| note(ctx, job, evidence, &subject, document, found));
+            table.note(&subject.key, |job, evidence| note(ctx, job, evidence, subject, document, found));
             let Some(entry) = table.get(&subject.key) else { continue };
             missed.extend(entry.evidence.misses());
             if entry.evidence != before {
-                changed.push(subject.key);
+                changed.push(subject.key.clone());
             }
         }
     }

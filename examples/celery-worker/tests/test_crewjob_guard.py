@@ -281,6 +281,31 @@ def test_the_task_of_a_killed_worker_runs_elsewhere_within_seconds(jobs, prefork
     ]
 
 
+def test_a_run_whose_worker_was_cut_off_for_long_gets_its_lease_back_before_its_copy_runs(jobs, prefork, tmp_path):
+    with paused(prefork), running("cut", tmp_path, "-c", "1") as cut:
+        task = jobs.send("work", 15)
+        jobs.begun(task)
+        message = redelivered(jobs.message(task))
+        with running("other", tmp_path, "-c", "1") as other:
+            os.killpg(cut.process.pid, signal.SIGSTOP)
+            eventually(lambda: jobs.lease(task) is None, 8, "the end of the lease")
+            jobs.deliver(message)
+            eventually(lambda: other.says(f"[{task}] is put aside"), what="a copy")
+            os.killpg(cut.process.pid, signal.SIGCONT)
+            jobs.ended(task)
+            eventually(lambda: other.says(f"[{task}] is not run again"), what="refusal")
+    assert jobs.runs(task) == ONCE
+
+
+def redelivered(message):
+    """The same message, marked as kombu marks what it puts back."""
+    properties = message["properties"]
+    return message | {
+        "headers": message["headers"] | {"redelivered": True},
+        "properties": properties | {"delivery_info": properties["delivery_info"] | {"redelivered": True}},
+    }
+
+
 @pytest.mark.parametrize("name", ["retried", "autoretried"])
 def test_retries_run_without_delay(jobs, prefork, name):
     task = jobs.send(name, 0.2, failures=2)

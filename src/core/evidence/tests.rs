@@ -181,6 +181,22 @@ fn a_message_in_flight_is_nobodys_once_everybody_has_denied_the_same_receipt_twi
 }
 
 #[test]
+fn what_everybody_denies_is_not_kept_from_being_put_back() {
+    let mut evidence = published(0);
+    evidence.hear(word("a", 101, Some(101)));
+    let mut audit = |place, denied| {
+        evidence.audit(levels(0, place));
+        evidence.answered(denied, false);
+        evidence.kept()
+    };
+    assert_eq!(audit(in_flight(0), false), Some(0), "its worker lives and does not hear");
+    assert_eq!(audit(in_flight(0), true), None, "its worker has forgotten it");
+    let taken_again = Place::InFlight { generation: 0, received_at: Some(at(200)) };
+    assert_eq!(audit(taken_again, false), Some(0), "another one has it");
+    assert_eq!(audit(Place::Nowhere, false), None);
+}
+
+#[test]
 fn a_worker_that_claims_the_message_ends_the_doubt() {
     let mut evidence = published(0);
     for _ in 0..2 {

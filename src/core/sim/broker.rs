@@ -27,8 +27,7 @@ impl Message {
 #[derive(Debug, Clone, Copy)]
 pub struct InFlight {
     pub message: Message,
-    pub received_at: i64,
-    /// Its score in `unacked_index`; renewed by the operator.
+    /// Its score in `unacked_index`: when it was taken, or renewed by the operator, who cannot tell the two.
     pub score: i64,
 }
 
@@ -149,7 +148,7 @@ impl Broker {
 
     pub fn hold(&mut self, message: Message) {
         let now = self.now;
-        self.data.unacked.insert(message.tag(), InFlight { message, received_at: now, score: now });
+        self.data.unacked.insert(message.tag(), InFlight { message, score: now });
     }
 
     /// Removes whatever has that tag, whoever holds it: tags are shared by the copies of a message.

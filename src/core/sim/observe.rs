@@ -115,7 +115,7 @@ impl World {
         let place = match (in_flight, queued) {
             (Some(entry), _) => {
                 let generation = entry.message.id.generation;
-                Place::InFlight { generation, received_at: Some(at(entry.received_at)) }
+                Place::InFlight { generation, received_at: Some(at(entry.score)) }
             }
             (None, Some(generation)) => Place::Queued { generation },
             (None, None) => Place::Nowhere,
@@ -166,7 +166,7 @@ impl World {
         }
     }
 
-    /// The first half of an audit: looks for every message, and keeps what is in good hands from being put back.
+    /// The first half of an audit: looks for every message.
     pub fn audit(&mut self, operator: usize) {
         self.plan_audit(operator, AUDIT_EVERY);
         if self.broker.down || !self.operators[operator].connected {
@@ -178,11 +178,6 @@ impl World {
             self.operators[operator].cache.iter().map(|(job, (_, is))| (*job, is.attempt_in_hand().task)).collect();
         for (job, task) in hands {
             let levels = self.levels(task);
-            if let Place::InFlight { generation, .. } = levels.place
-                && self.operators[operator].notes.get(&job).is_some_and(|notes| self.is_in_good_hands(notes))
-            {
-                self.broker.renew((task, generation));
-            }
             self.operators[operator].evidence(job, task).audit(levels);
         }
         self.forget_strays(operator);
@@ -204,7 +199,8 @@ impl World {
         !PodSight::of(&self.pods[pod_of(holder)]).is_dead_since(seen.word.said_at)
     }
 
-    /// The second half: asks every worker what it has. Some do not hear, some replies get lost.
+    /// The second half: asks every worker what it has, and keeps what is in good hands from being put back. Some do not
+    /// hear, some replies get lost.
     pub fn inspect(&mut self, operator: usize) {
         let lost = if self.chaos.deafness { 150 } else { 20 };
         let replied: Vec<bool> =
@@ -238,6 +234,10 @@ impl World {
             };
             let disowned = self.operators[operator].notes.get(&job).and_then(Evidence::sighting).is_some_and(replied);
             self.operators[operator].evidence(job, of).answered(denied, disowned);
+            let notes = &self.operators[operator].notes[&job];
+            if let Some(generation) = notes.kept().filter(|_| self.is_in_good_hands(notes)) {
+                self.broker.renew((of, generation));
+            }
         }
         if self.operators[operator].epoch == Some(self.api.lease.transitions) {
             // What this audit found is acted on only now; what the one before found, has been.
