@@ -60,6 +60,24 @@ async fn an_answer_counts_although_the_server_ends_with_it() {
 }
 
 #[tokio::test]
+async fn an_answer_counts_that_is_read_after_the_end() {
+    let mut server = shell("read call; echo '{\"result\":1}'");
+    let (_stop, stopped) = oneshot::channel();
+    let (started, process) = oneshot::channel();
+    let (progress, _) = watch::channel(None);
+    let call = who();
+    let hold = async {
+        let process = process.await.unwrap();
+        // Blocks the one thread of the test, so that answer and end are seen together.
+        while lives(process) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    };
+    let (report, ()) = bounded(async { tokio::join!(server.call(&call, stopped, started, &progress), hold) }).await;
+    assert_eq!(report.outcome, Outcome::Succeeded(RawJson::new("1").unwrap()));
+}
+
+#[tokio::test]
 async fn who_dies_between_calls_is_replaced() {
     let mut server = python(100);
     let (process, _) = answered_by(&mut server).await;
