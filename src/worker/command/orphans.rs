@@ -77,27 +77,27 @@ mod tests {
     }
 
     /// Runs itself again as the first process of a namespace, where the system lets it.
-    #[test]
-    fn the_first_process_collects_no_zombies() {
+    #[tokio::test]
+    async fn the_first_process_collects_no_zombies() {
         if std::env::var_os(INSIDE).is_some() {
-            return;
+            return inside().await;
         }
-        let name = "worker::command::orphans::tests::inside";
-        let again = std::env::current_exe().unwrap();
-        let mut namespace = Command::new("unshare");
-        namespace.args(["--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]);
-        if !namespace.arg("true").stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
+        let namespace = || {
+            let mut command = Command::new("unshare");
+            command.args(["--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]);
+            command
+        };
+        if !namespace().arg("true").stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
             eprintln!("skipped: no namespaces here");
             return;
         }
-        let mut namespace = Command::new("unshare");
-        namespace.args(["--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]).arg(again);
-        let output = namespace.args(["--exact", name, "--ignored", "--nocapture"]).env(INSIDE, "1").output().unwrap();
+        let name = "worker::command::orphans::tests::the_first_process_collects_no_zombies";
+        let mut again = namespace();
+        again.arg(std::env::current_exe().unwrap()).args(["--exact", name, "--nocapture"]).env(INSIDE, "1");
+        let output = again.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    #[tokio::test]
-    #[ignore = "run by the test above"]
     async fn inside() {
         assert_eq!(std::process::id(), 1);
         let zombies = || {

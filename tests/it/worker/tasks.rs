@@ -130,3 +130,17 @@ fn a_command_can_be_tried_before_any_task_depends_on_it() {
     let (code, said) = check("good=echo 42", "other");
     assert!(code == Some(1) && said.contains("there are: good"), "{said}");
 }
+
+#[test]
+fn the_shell_crew_of_the_examples_runs() {
+    let server = RedisServer::start();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/shell-crew");
+    let tasks = std::fs::read_to_string(folder.join("tasks.yaml")).unwrap();
+    let tasks = tasks.replace("command: [./crew.sh]", &format!("command: [{}]", folder.join("crew.sh").display()));
+    send(&server, "backend.tasks.run_crew_task", "id-1", r#"["job-1", {"topic": "Caf\u00e9 \"noir\""}]"#);
+    let _worker = Worker::start(&server, &tasks, &[]);
+    let result = state(&server, "id-1", "SUCCESS").result.parse(&crewjob::wire::Limits::default()).unwrap();
+    let text = result.get("result").and_then(Value::as_str).unwrap();
+    assert!(text.starts_with("# Caf") && text.contains("noir"), "{text}");
+    assert_eq!(result.get("format"), Some(&Value::from("text")));
+}
