@@ -21,7 +21,7 @@
 //!   nothing is the result `null`. More than 16 MiB, in a line of JSON or in all of the text, is a failure.
 //! * **Standard error** is logged line by line, each cut at 4 KiB. The last 20 lines, at most 4 KiB, are shown as the
 //!   traceback of a failure.
-//! * **The exit status**: 0 is success. One of `retry_exit_codes`, 75 by default (`EX_TEMPFAIL` of `sysexits.h`), is a
+//! * **The exit status**: 0 is success. One of `retryExitCodes`, 75 by default (`EX_TEMPFAIL` of `sysexits.h`), is a
 //!   failure that may be tried again. Any other is a failure that may not.
 //!
 //! A result must be readable by every client of Celery: no `NaN` or `Infinity`, and no object that has exactly the keys
