@@ -1,8 +1,8 @@
-//! `make bench`: what the operator costs and how fast it is, each measure with its limit from the same run.
+//! `make bench`: what the operator and the native worker cost and how fast they are, each measure with its limit from the same run.
 //!
 //! It starts an API server, a Redis and the operator, and needs nothing else on the machine. One JSON line per measure goes
 //! to standard output, progress to standard error. Arguments are the measures to take (`latency`, `throughput`,
-//! `scaling`, `enqueue`, `memory`, `finished`; all of them by default) and `--quick`, or `BENCH_QUICK=1`, for less of each.
+//! `scaling`, `enqueue`, `memory`, `finished`, `native`; all of them by default) and `--quick`, or `BENCH_QUICK=1`, for less of each.
 //! `BENCH_PROGRAM` names another build of the operator to measure instead.
 
 mod bed;
@@ -10,6 +10,7 @@ mod enqueue;
 mod jobs;
 mod latency;
 mod memory;
+mod native;
 mod operator;
 mod process;
 mod report;
@@ -27,7 +28,7 @@ use report::Report;
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 type Result<T> = std::result::Result<T, Failure>;
 
-const MEASURES: [&str; 6] = ["latency", "throughput", "scaling", "enqueue", "memory", "finished"];
+const MEASURES: [&str; 7] = ["latency", "throughput", "scaling", "enqueue", "memory", "finished", "native"];
 
 /// How much is measured.
 #[derive(Clone, Copy)]
@@ -113,6 +114,9 @@ async fn run() -> Result<()> {
     }
     if wanted("finished") {
         memory::measure_finished(&bed, extent, &report).await?;
+    }
+    if wanted("native") {
+        native::measure(&bed, extent, &report).await?;
     }
     report.say(format!("done: {} measures", report.measures()));
     Ok(())

@@ -26,6 +26,12 @@ pub enum Command {
     /// Run a Celery worker that runs a command for each task: no Python needed, on the same queues as Python workers.
     Worker(Box<worker::Config>),
 
+    /// Copy this program into a directory, for an init container that gives it to a container of another image.
+    Install {
+        /// Where to; it must be there.
+        directory: PathBuf,
+    },
+
     /// Print or install the custom resource definitions.
     #[command(subcommand)]
     Crds(Crds),

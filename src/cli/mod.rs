@@ -5,6 +5,7 @@ mod args;
 pub mod crds;
 
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -21,6 +22,7 @@ pub async fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Operator(config) => operate(*config).await,
         Command::Worker(config) => work(*config).await,
+        Command::Install { directory } => install(&directory),
         Command::Crds(Crds::Print) => print(),
         Command::Crds(Crds::Apply { file, field_manager }) => {
             apply::apply(file.as_deref(), &field_manager).await.map_err(|error| chain(&error))
@@ -45,6 +47,16 @@ async fn work(config: worker::Config) -> Result<(), String> {
     telemetry::init(config.log_format, &config.log)
         .map_err(|error| format!("--log {:?} is not a filter: {error}", config.log))?;
     worker::run(config).await.map_err(|error| chain(&error))
+}
+
+/// The copy gets its name when it is whole.
+fn install(directory: &Path) -> Result<(), String> {
+    let copy = || -> io::Result<()> {
+        let (part, whole) = (directory.join(".crewjob.part"), directory.join("crewjob"));
+        std::fs::copy(std::env::current_exe()?, &part)?;
+        std::fs::rename(part, whole)
+    };
+    copy().map_err(|error| format!("copying this program into {}: {error}", directory.display()))
 }
 
 fn print() -> Result<(), String> {

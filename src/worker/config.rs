@@ -10,6 +10,9 @@ use super::node::NodeName;
 use crate::runtime::telemetry::LogFormat;
 use crate::store::{Access, Queue, Secret};
 
+/// Where the chart puts the certificate authority of `rediss://` servers.
+const REDIS_CA_FILE: &str = "/etc/crewjob/redis/ca.crt";
+
 /// Options of `crewjob worker`.
 ///
 /// Redis is named in the environment only, for its URL holds a password and everybody may read command lines.
@@ -17,7 +20,7 @@ use crate::store::{Access, Queue, Secret};
 #[command(after_help = "Environment:
   REDIS_URL           the broker: redis[s]://[user:password@]host[:port][/database]
   RESULT_BACKEND_URL  the result backend, where it is not the broker
-  REDIS_CA_FILE       certificate authority of rediss:// servers, PEM
+  REDIS_CA_FILE       certificate authority of rediss:// servers, PEM; default /etc/crewjob/redis/ca.crt if it is there
 
 Signals:
   SIGTERM, SIGINT     stop taking tasks, finish those that run, then exit; a second one: as SIGQUIT
@@ -128,7 +131,8 @@ impl Config {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
         let mut access = Access::new(Secret::new(variable("REDIS_URL").ok_or(ConfigError::NoBroker)?));
         access.result_url = variable("RESULT_BACKEND_URL").map(Secret::new);
-        if let Some(path) = variable("REDIS_CA_FILE").map(PathBuf::from) {
+        let usual = || Some(PathBuf::from(REDIS_CA_FILE)).filter(|path| path.is_file());
+        if let Some(path) = variable("REDIS_CA_FILE").map(PathBuf::from).or_else(usual) {
             let read = std::fs::read_to_string(&path);
             access.ca = Some(read.map_err(|source| ConfigError::Authority { path, source })?);
         }

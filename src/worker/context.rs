@@ -15,9 +15,11 @@ use super::config::Config;
 use super::control::{Broker, Revoked, Settings};
 use super::entry::Entries;
 use super::follow::Sender;
+use super::metrics::Metrics;
 use super::rate::Rates;
 use super::registry::Limits;
 use super::registry::Registry;
+use crate::runtime::admin::Readiness;
 use crate::runtime::clock;
 use crate::store::{Channel, Error, Queue};
 
@@ -60,6 +62,10 @@ pub struct Worker {
     pub origin: String,
     /// Commands that stay, idle, by task.
     pub servers: Mutex<BTreeMap<String, Vec<Server>>>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// What it needs to be ready.
+    pub readiness: Readiness,
     /// The broker, as it is shown.
     pub broker: Broker,
     /// The setup, as it is shown.

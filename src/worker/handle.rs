@@ -150,6 +150,8 @@ async fn run(worker: &Arc<Worker>, entry: &Arc<Entry>, task: &registry::Task) ->
     worker.count(name);
     worker.events.task(Detail::TaskStarted { uuid: id.to_owned() });
     tracing::info!(task.id = id, task.name = name, retries = message.headers.retries, "task begins");
+    worker.metrics.running.inc();
+    let _ends = Ends(&worker.metrics.running);
     let outcome = if let Some(failure) = follow::refusal(message) {
         Outcome::Failed { failure, retryable: false }
     } else {
@@ -161,6 +163,7 @@ async fn run(worker: &Arc<Worker>, entry: &Arc<Entry>, task: &registry::Task) ->
             }
         }
     };
+    worker.metrics.ended(&outcome);
     let now = clock::now();
     let seconds = now.duration_since(since).as_secs_f64();
     match &outcome {
@@ -182,6 +185,15 @@ async fn run(worker: &Arc<Worker>, entry: &Arc<Entry>, task: &registry::Task) ->
     let end = conclude::conclude(about, outcome, &terms, || clock::random_id().to_string());
     settle(worker, id, &entry.tag, Some(entry), &end).await;
     Ok(())
+}
+
+/// A run that goes on, as it is counted.
+struct Ends<'a>(&'a prometheus_client::metrics::gauge::Gauge);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// Settles a task and says so.

@@ -23,8 +23,14 @@ const SIGTERM: i32 = 15;
 pub async fn serve(worker: Arc<Worker>, mut calls: mpsc::Receiver<channel::Call>) {
     while let Some(call) = calls.recv().await {
         match call {
-            channel::Call::Connected => tracing::debug!("listening to remote control"),
-            channel::Call::Disconnected(reason) => tracing::warn!(%reason, "not listening to remote control"),
+            channel::Call::Connected => {
+                tracing::debug!("listening to remote control");
+                worker.readiness.ready("remote control", "heard");
+            }
+            channel::Call::Disconnected(reason) => {
+                tracing::warn!(%reason, "not listening to remote control");
+                worker.readiness.missing("remote control", reason);
+            }
             channel::Call::Request(request) if control::is_for(&request, worker.node()) => {
                 obey(&worker, &request).await;
             }

@@ -14,7 +14,7 @@
 //! | [`mailbox`], [`control`] | remote control: requests heard and obeyed; pure: what is answered |
 //! | [`routes`], [`pattern`] | pure: which queue a task is sent to |
 //! | [`leases`] | keeps leases and messages in flight, puts back what others lost |
-//! | [`announce`], [`status`] | events and heartbeats |
+//! | [`announce`], [`status`], [`metrics`] | events, heartbeats, counters |
 //! | [`context`], [`entry`] | what all share: the setup, the tasks in hand |
 //! | [`config`], [`node`] | the command line |
 
@@ -34,6 +34,7 @@ pub mod follow;
 pub mod handle;
 pub mod leases;
 pub mod mailbox;
+pub mod metrics;
 pub mod node;
 pub mod outcome;
 pub mod pattern;

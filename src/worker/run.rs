@@ -1,5 +1,6 @@
 //! The worker's life: connect, consume, leave.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,9 +16,11 @@ use super::context::Worker;
 use super::context::locked;
 use super::control::{self, Broker};
 use super::handle::handle;
+use super::metrics::Metrics;
 use super::registry::Registry;
 use super::tasks::TasksError;
 use super::{leases, mailbox, node, status};
+use crate::runtime::admin::{self, Readiness};
 use crate::runtime::{clock, shutdown};
 use crate::store::channel::Arrivals;
 use crate::store::{Channel, ConnectError, Error};
@@ -55,6 +58,15 @@ pub enum RunError {
     /// A command does not keep its contract.
     #[error("the command does not keep the contract of docs/worker-commands.md: {0}")]
     Check(String),
+    /// Nobody can be told how it is.
+    #[error("listening on --admin-address {address}")]
+    Admin {
+        /// The address.
+        address: SocketAddr,
+        /// What was seen.
+        #[source]
+        source: std::io::Error,
+    },
     /// Signals cannot be received.
     #[error("listening to signals")]
     Signals(#[source] std::io::Error),
@@ -77,6 +89,15 @@ pub async fn work(config: Config, leaving: CancellationToken, cold: Cancellation
     channel.declare(&queues).await?;
     channel.open_mailbox(config.hostname.as_str()).await?;
     let (events, publishing) = Announcer::start(channel.clone(), config.hostname.as_str(), !config.without_task_events);
+    let (metrics, counted) = Metrics::register();
+    let readiness = Readiness::default();
+    readiness.missing("remote control", "not heard yet");
+    let served = CancellationToken::new();
+    if let Some(address) = config.admin_address {
+        let bound = admin::serve(address, readiness.clone(), counted, served.clone()).await;
+        bound.map_err(|source| RunError::Admin { address, source })?;
+    }
+    let _unserve = served.drop_guard();
     let broker = broker(&channel);
     let settings = settings(&config, &registry);
     let worker = Arc::new(Worker {
@@ -90,6 +111,8 @@ pub async fn work(config: Config, leaving: CancellationToken, cold: Cancellation
         rates: Mutex::default(),
         limits: Mutex::default(),
         servers: Mutex::default(),
+        metrics,
+        readiness,
         origin: format!("gen{}@{}", std::process::id(), node::host()),
         broker,
         settings,

@@ -42,6 +42,15 @@ The stem of every name: the release's, without the suffix the operator itself ge
 {{- end -}}
 {{- end -}}
 
+{{/* As `crewjob worker --queues` takes them. */}}
+{{- define "crewjob.pool.queueBindings" -}}
+{{- $bindings := list -}}
+{{- range .Values.defaultPool.queues -}}
+{{- $bindings = append $bindings (printf "%s:%s" .name (default .name .routingKey)) -}}
+{{- end -}}
+{{- join "," $bindings -}}
+{{- end -}}
+
 {{- define "crewjob.pool.queueNames" -}}
 {{- $names := list -}}
 {{- range .Values.defaultPool.queues -}}
@@ -195,6 +204,16 @@ affinity:
 {{- end -}}
 {{- if and $pool.enabled (not .Values.worker.enabled) (not $pool.deploymentName) -}}
 {{- fail "worker.enabled=false leaves the default pool without workers: set defaultPool.deploymentName to the name of your worker Deployment" -}}
+{{- end -}}
+{{- if and .Values.worker.native.enabled (not .Values.worker.native.tasks) -}}
+{{- fail "worker.native.enabled=true needs worker.native.tasks: say which command runs which task, as docs/worker-commands.md shows" -}}
+{{- end -}}
+{{- if .Values.worker.native.enabled -}}
+{{- range $name := list "prioritySteps" "separator" "globalKeyPrefix" "unackedKey" -}}
+{{- if hasKey $pool.celery $name -}}
+{{- fail (printf "worker.native.enabled=true: native workers use Celery's default for defaultPool.celery.%s; remove it, or use Celery workers" $name) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- with $pool.jobDefaults.timeouts -}}
 {{- if and .soft (ge (include "crewjob.seconds" .soft | int64) (include "crewjob.seconds" .hard | int64)) -}}

@@ -1,0 +1,45 @@
+"""Workers that run commands: the operator's binary in the image of a crew."""
+
+from chart import BUNDLED, find, refusal, render
+
+NATIVE = (
+    BUNDLED,
+    "worker.native.enabled=true",
+    "worker.native.tasks.crew.run.command=[\"/bin/crew\"]",
+    "worker.image.repository=crew",
+    "worker.image.tag=v1",
+)
+
+
+def pod(*sets):
+    return find(render(*sets), "Deployment", "crewjob-worker")["spec"]["template"]
+
+
+def test_the_worker_comes_from_the_operators_image_into_the_image_of_the_crew():
+    spec = pod(*NATIVE)["spec"]
+    (install,), (worker,) = spec["initContainers"], spec["containers"]
+    assert install["args"] == ["install", "/opt/crewjob"]
+    assert worker["image"] == "crew:v1"
+    assert worker["command"] == ["/opt/crewjob/crewjob", "worker"]
+    arguments = dict(zip(worker["args"][::2], worker["args"][1::2], strict=True))
+    assert arguments["--queues"] == "crew_jobs:crew.jobs,default:default"
+    assert arguments["--hostname"] == "crew@$(POD_NAME)"
+    assert worker["livenessProbe"]["httpGet"]["path"] == "/livez"
+    assert "shareProcessNamespace" not in spec
+
+
+def test_the_tasks_are_a_file_and_their_change_rolls_the_workers_out():
+    tasks = find(render(*NATIVE), "ConfigMap", "crewjob-worker-tasks")["data"]["tasks.yaml"]
+    assert "/bin/crew" in tasks
+    annotation = "crewjob.dev/tasks"
+    before = pod(*NATIVE)["metadata"]["annotations"][annotation]
+    assert before != pod(*NATIVE, "worker.native.tasks.crew.cache=0")["metadata"]["annotations"][annotation]
+
+
+def test_celery_workers_need_none_of_it():
+    assert "initContainers" not in pod(BUNDLED)["spec"]
+
+
+def test_what_native_workers_cannot_do_is_refused():
+    assert "needs worker.native.tasks" in refusal(BUNDLED, "worker.native.enabled=true")
+    assert "globalKeyPrefix" in refusal(*NATIVE, "defaultPool.celery.globalKeyPrefix=app:")
