@@ -52,6 +52,12 @@ async fn who_ignores_the_soft_limit_runs_into_the_hard_one() {
 }
 
 #[tokio::test]
+async fn limits_hold_for_who_has_closed_its_output() {
+    let report = limited(&format!("exec >&- 2>&-; {FOREVER}"), None, SOON).await;
+    check_billiard(report.outcome, "TimeLimitExceeded", vec![1.into()]);
+}
+
+#[tokio::test]
 async fn the_hard_limit_is_told_as_celery_does() {
     let report = limited(&format!("echo last words >&2; {FOREVER}"), None, Some(Duration::from_secs(1))).await;
     let (failure, _) = failure(report.outcome.clone());
