@@ -260,4 +260,4 @@ impl<T: Into<Self>> From<Option<T>> for Value {
 }
 
 #[cfg(test)]
-pub(in crate::wire) mod tests;
+pub(crate) mod tests;

@@ -120,8 +120,11 @@ fn chain(error: &DecodeError) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::wire::Call;
+    use crate::wire::json::tests::any_value;
 
     fn task(change: impl FnOnce(&mut Message)) -> Message {
         let mut message = Message::decode(&Call::new("a.task", "id-1", "default").envelope()).unwrap();
@@ -187,5 +190,18 @@ mod tests {
         assert_eq!(ended(1, false, &retry(0, "ValueError")), None, "the retry itself");
         assert_eq!(ended(1, true, &retry(0, "ValueError")), None, "the retry, put back");
         assert_eq!(ended(0, true, &retry(0, "Retry")), None, "given up with the connection");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_from_a_queue_is_read(bytes in prop::collection::vec(any::<u8>(), 0..400), body in any_value()) {
+            let _ = read(&bytes);
+            let mut call = Call::new("a.task", "id-1", "default").envelope();
+            call.body = body.to_json();
+            call.properties.body_encoding = None;
+            let _ = read(&call.encode());
+            call.headers = crate::wire::Object::new().with("id", "id-1").with("task", body);
+            let _ = read(&call.encode());
+        }
     }
 }

@@ -163,17 +163,24 @@ pub fn repr(failure: &Failure) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::wire::json::tests::any_value;
     use crate::wire::{Call, Message, State, TimeLimit, Value};
     use crate::worker::routes::Routes;
 
     /// What is concluded for a message with this body's third part, and how often it has run before.
     fn concluded(embed: &str, retries: i64, outcome: Outcome) -> (ResultDocument, Conclusion) {
+        concluded_of(&Value::parse(embed.as_bytes()).unwrap(), retries, outcome)
+    }
+
+    fn concluded_of(embed: &Value, retries: i64, outcome: Outcome) -> (ResultDocument, Conclusion) {
         let mut call = Call::new("a.task", "id-1", "default");
         call.retries = retries;
-        let embed = Value::parse(embed.as_bytes()).unwrap();
         call.embed.callbacks = embed.get("callbacks").cloned().unwrap_or_default();
         call.embed.errbacks = embed.get("errbacks").cloned().unwrap_or_default();
+        call.embed.chain = embed.get("chain").cloned().unwrap_or_default();
         let envelope = call.envelope();
         let message = Message::decode(&envelope).unwrap();
         let routes = Routes::new([], "default");
@@ -232,5 +239,26 @@ mod tests {
         assert_eq!(end.in_place.iter().map(|(errback, _)| errback.task.as_str()).collect::<Vec<_>>(), ["native"]);
         assert_eq!(Message::decode(&end.publish[0]).unwrap().headers.task, "theirs");
         assert_eq!(concluded(embed, 0, failure(true)).1.in_place.len(), 0, "not on a retry");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_follows_a_task_it_is_concluded(
+            callbacks in any_value(), errbacks in any_value(), chain in any_value(), retries in any::<i64>(), kind in 0..3,
+        ) {
+            let outcome = match kind {
+                0 => Outcome::Succeeded(RawJson::from(&callbacks)),
+                1 => failure(true),
+                _ => failure(false),
+            };
+            let lists = |value: Value| [value.clone(), Value::Array(vec![value])];
+            for (callbacks, (errbacks, chain)) in
+                lists(callbacks).into_iter().zip(lists(errbacks).into_iter().zip(lists(chain)))
+            {
+                let embed =
+                    crate::wire::Object::new().with("callbacks", callbacks).with("errbacks", errbacks).with("chain", chain);
+                concluded_of(&embed.into(), retries, outcome.clone());
+            }
+        }
     }
 }

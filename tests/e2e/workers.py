@@ -73,26 +73,26 @@ def pod_of(node: str) -> dict:
     return kube.get("pod", node.removeprefix("crew@"))
 
 
-def processes_of(uid: str) -> dict[int, int]:
-    """The Celery processes of a Pod, each with its parent."""
+def processes_of(uid: str, program: bytes = b"celery_app") -> dict[int, int]:
+    """The processes of a Pod's worker, each with its parent."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if uid in (folder / "cgroup").read_text() and b"celery_app" in (folder / "cmdline").read_bytes():
+            if uid in (folder / "cgroup").read_text() and program in (folder / "cmdline").read_bytes():
                 found[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
     return found
 
 
-def main_process(pod: dict) -> int:
+def main_process(pod: dict, program: bytes = b"celery_app") -> int:
     """The worker's main process, whose end is the end of its container."""
-    processes = processes_of(pod["metadata"]["uid"])
+    processes = processes_of(pod["metadata"]["uid"], program)
     (main,) = [pid for pid, parent in processes.items() if parent not in processes]
     return main
 
 
-def kill(pod: dict) -> float:
+def kill(pod: dict, program: bytes = b"celery_app") -> float:
     """Ends a worker's main process with signal 9, and so its container; returns when."""
-    os.kill(main_process(pod), signal.SIGKILL)
+    os.kill(main_process(pod, program), signal.SIGKILL)
     return time.monotonic()
 
 

@@ -210,7 +210,7 @@ fn raw_text_is_kept_verbatim() {
 }
 
 /// Any value, with numbers in every shape that Python writes.
-pub(in crate::wire) fn any_value() -> impl Strategy<Value = Value> {
+pub(crate) fn any_value() -> impl Strategy<Value = Value> {
     let number = prop_oneof![
         any::<i64>().prop_map(Value::from),
         any::<f64>().prop_map(Value::from),

@@ -1,0 +1,95 @@
+"""Workers that run commands: the operator's binary in an image that knows neither Python nor Celery."""
+
+import json
+import time
+
+import pytest
+
+import conftest
+import crew
+import kube
+import workers
+
+pytestmark = pytest.mark.usefixtures("clean")
+
+# The image of Redis is a small Debian: it has a shell, and is there.
+CREW = """
+call=$(cat)
+echo '{"progress": {"percent": 40, "message": "at work"}}'
+echo "run $CREWJOB_RETRIES" >&2
+case $call in
+  *'"fail":"transient"'*) [ "$CREWJOB_RETRIES" -gt 0 ] || exit 75 ;;
+  *'"seconds":600'*) sleep 600 ;;
+  *'"seconds":8'*) sleep 8 ;;
+esac
+echo "written by a shell"
+"""
+VALUES = {
+    "worker": {
+        "image": {"repository": "redis", "tag": "7-bookworm"},
+        "native": {
+            "enabled": True,
+            "tasks": {"crew": {"cache": 0, "run": {"command": ["/bin/sh", "-c", CREW], "output": "text"}}},
+        },
+    }
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def native_workers(installation, tmp_path_factory):
+    """The default pool has native workers for a while."""
+    values = tmp_path_factory.mktemp("native") / "values.json"
+    values.write_text(json.dumps(VALUES))
+    install = ["upgrade", kube.RELEASE, str(conftest.CHART), "--wait", "--timeout", "3m", *conftest.settings()]
+    kube.helm(*install, "--values", str(values))
+    workers.settle()
+    yield
+    kube.helm(*install)
+    workers.settle()
+
+
+def test_a_job_runs_as_a_command_from_zero_workers_to_its_result():
+    crew.no_workers()
+    crew.start(crew.job("shell"))
+    status = crew.in_phase("shell", "Succeeded", seconds=90)
+    assert status["result"]["value"]["result"] == "written by a shell"
+    assert status["worker"]["name"].startswith("crew@crewjob-worker-")
+    assert status["worker"]["podName"] in status["worker"]["name"]
+    assert (status["attempts"], status["attemptHistory"][0]["outcome"]) == (1, "Succeeded")
+    crew.no_workers()
+
+
+def test_retries_belong_to_the_operator_and_the_exit_status_says_that_there_may_be_one():
+    retry = {"backoff": {"initial": "200ms", "max": "1s"}}
+    crew.start(crew.job("retried", inputs={"fail": "transient"}, retryPolicy=retry))
+    status = crew.in_phase("retried", "Succeeded", seconds=90)
+    assert [attempt["outcome"] for attempt in status["attemptHistory"]] == ["Failed", "Succeeded"]
+
+
+def test_a_running_command_is_cancelled_within_seconds():
+    crew.start(crew.job("cancelled", inputs={"seconds": 600}))
+    crew.in_phase("cancelled", "Running", seconds=90)
+    kube.until("its progress", lambda: crew.status("cancelled").get("progress", {}).get("percent") == 40)
+    kube.patch("crewjob", "cancelled", {"spec": {"cancel": True}})
+    crew.in_phase("cancelled", "Cancelled", seconds=15)
+
+
+def test_the_job_of_a_killed_worker_runs_again(figure):
+    with workers.at_least(2):
+        crew.start(crew.job("killed", inputs={"seconds": 8}))
+        status = crew.in_phase("killed", "Running", seconds=90)
+        kube.until("it has begun", lambda: crew.status("killed").get("progress"))
+        began = workers.kill(workers.pod_of(status["worker"]["name"]), program=b"crewjob")
+        kube.until("it is published again", lambda: crew.status("killed").get("workerLosses") == 1, seconds=30)
+        figure(f"the job of a killed native worker was published again after {time.monotonic() - began:.1f} s")
+        done = crew.in_phase("killed", "Succeeded", seconds=60)
+        assert [attempt["outcome"] for attempt in done["attemptHistory"]] == ["WorkerLost", "Succeeded"]
+
+
+def test_inspect_sees_a_native_worker_like_any_other(app):
+    with workers.at_least(1):
+        (node,) = kube.until("it answers", lambda: app.control.inspect(timeout=1).stats())
+        described = app.control.inspect(timeout=1, destination=[node])
+        assert "backend.tasks.run_crew_task" in described.registered()[node]
+        assert {queue["name"] for queue in described.active_queues()[node]} == {"crew_jobs", "default"}
+        assert described.conf()[node]["task_acks_late"] is True
