@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::{operator, worker};
+use crate::operator;
+use crate::worker;
 
 /// Runs AI crew jobs, declared as CrewJob resources, on Celery workers.
 #[derive(Debug, Parser)]

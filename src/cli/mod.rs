@@ -10,8 +10,9 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+use crate::operator;
 use crate::runtime::telemetry::{self, chain};
-use crate::{operator, worker};
+use crate::worker;
 use args::{Cli, Command, Crds};
 
 /// What was asked for was not done.
