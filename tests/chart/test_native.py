@@ -5,7 +5,7 @@ from chart import BUNDLED, find, refusal, render
 NATIVE = (
     BUNDLED,
     "worker.native.enabled=true",
-    "worker.native.tasks.crew.run.command=[\"/bin/crew\"]",
+    'worker.native.tasks.crew.run.command=["/bin/crew"]',
     "worker.image.repository=crew",
     "worker.image.tag=v1",
 )

@@ -26,7 +26,9 @@ def test_ten_thousand_mixed_tasks_are_each_done_once_by_two_workers_of_either_ki
             calls.append(note.s(str(notes), number))
     random.Random(5).shuffle(calls)
     results = [call.apply_async(priority=random.Random(number).randrange(10)) for number, call in enumerate(calls)]
-    workers = [start(kind, tmp_path, concurrency=1, number=number) for kind in ("python", "native") for number in (1, 2)]
+    workers = [
+        start(kind, tmp_path, concurrency=1, number=number) for kind in ("python", "native") for number in (1, 2)
+    ]
     try:
         eventually(lambda: all(result.ready() for result in results[-200:]), 240, "the end of the last tasks")
         eventually(lambda: sum(server.exists(f"celery-task-meta-{result.id}") for result in results) == TASKS, 60)

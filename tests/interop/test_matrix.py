@@ -81,7 +81,9 @@ def expired():
 
 def revoked_while_it_runs():
     result = nap.delay(60)
-    eventually(lambda: any(result.id in str(tasks) for tasks in (app.control.inspect(timeout=0.5).active() or {}).values()))
+    eventually(
+        lambda: any(result.id in str(tasks) for tasks in (app.control.inspect(timeout=0.5).active() or {}).values())
+    )
     result.revoke(terminate=True, signal="SIGTERM")
     return [finished(result)]
 
@@ -162,7 +164,13 @@ def test_a_native_worker_leaves_what_a_python_worker_leaves(case, worker, server
 def test_an_errback_of_another_worker_is_called_with_the_id_of_the_failed_task(worker, server, tmp_path):
     errback = old_errback.s().set(task_id=uuid())
     failed = finished(fail.apply_async(link_error=errback))
-    called = eventually(lambda: [key for key in server.keys("celery-task-meta-*") if failed.id.encode() in server.get(key) and failed.id.encode() not in key])
+    called = eventually(
+        lambda: [
+            key
+            for key in server.keys("celery-task-meta-*")
+            if failed.id.encode() in server.get(key) and failed.id.encode() not in key
+        ]
+    )
     assert json.loads(server.get(called[0]))["result"] == failed.id
 
 
