@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{RwLock, Semaphore, watch};
+use tokio::sync::{Notify, RwLock, Semaphore, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -64,6 +64,8 @@ pub struct Worker {
     pub servers: Mutex<BTreeMap<String, Vec<Server>>>,
     /// What is counted.
     pub metrics: Metrics,
+    /// Told when remote control is heard.
+    pub hears: Notify,
     /// What it needs to be ready.
     pub readiness: Readiness,
     /// The broker, as it is shown.

@@ -26,6 +26,7 @@ pub async fn serve(worker: Arc<Worker>, mut calls: mpsc::Receiver<channel::Call>
             channel::Call::Connected => {
                 tracing::debug!("listening to remote control");
                 worker.readiness.ready("remote control", "heard");
+                worker.hears.notify_one();
             }
             channel::Call::Disconnected(reason) => {
                 tracing::warn!(%reason, "not listening to remote control");

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{RwLock, Semaphore, watch};
-use tokio::time::{interval, sleep};
+use tokio::sync::{Notify, RwLock, Semaphore, watch};
+use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,8 +27,8 @@ use crate::store::{Channel, ConnectError, Error};
 use crate::wire::event::Detail;
 use crate::wire::{Number, Object, TimeLimit};
 
-/// How long the last words may take.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How long the first and the last words may take.
+const GREETING: Duration = Duration::from_secs(5);
 /// Longest pause between two looks for messages while Redis is away.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -112,6 +112,7 @@ pub async fn work(config: Config, leaving: CancellationToken, cold: Cancellation
         limits: Mutex::default(),
         servers: Mutex::default(),
         metrics,
+        hears: Notify::new(),
         readiness,
         origin: format!("gen{}@{}", std::process::id(), node::host()),
         broker,
@@ -126,6 +127,10 @@ pub async fn work(config: Config, leaving: CancellationToken, cold: Cancellation
     });
     let (calls, _listening) = worker.channel.requests();
     let serving = tokio::spawn(mailbox::serve(worker.clone(), calls));
+    // Whoever sees it come may ask it something at once.
+    if timeout(GREETING, worker.hears.notified()).await.is_err() {
+        tracing::warn!("takes tasks, and does not hear remote control yet");
+    }
     if !worker.config.without_mingle {
         mailbox::mingle(&worker).await;
     }
@@ -155,7 +160,7 @@ pub async fn work(config: Config, leaving: CancellationToken, cold: Cancellation
         let _ = publishing.await;
         worker.channel.close_mailbox(worker.node()).await
     };
-    match tokio::time::timeout(FAREWELL, farewell).await {
+    match timeout(GREETING, farewell).await {
         Ok(Ok(())) => tracing::info!("gone"),
         Ok(Err(error)) => tracing::warn!(%error, "gone, with the mailbox left behind"),
         Err(_) => tracing::warn!("gone, without a word: Redis does not answer"),
@@ -181,6 +186,7 @@ async fn check_command(config: &Config, task: &str) -> Result<(), RunError> {
 /// Takes messages until the worker is to leave, then waits for those it has.
 async fn consume(worker: &Arc<Worker>) {
     let handled = TaskTracker::new();
+    let (asker, mut last) = (clock::random_id().to_string(), String::new());
     let mut rotation = 0;
     let mut queues = worker.queues.subscribe();
     let mut arrivals: Option<Arrivals> = None;
@@ -196,7 +202,7 @@ async fn consume(worker: &Arc<Worker>) {
         // The queue just served comes last, as in kombu.
         let names: Vec<&str> =
             (0..consumed.len()).map(|at| &*consumed[(at + rotation) % consumed.len()].name).collect();
-        match worker.channel.reserve(&names).await {
+        match worker.channel.reserve(&names, &asker, &last).await {
             Ok((delivery, refused)) => {
                 pause = Duration::from_millis(100);
                 if refused > 0 {
@@ -207,6 +213,7 @@ async fn consume(worker: &Arc<Worker>) {
                     );
                 }
                 if let Some(delivery) = delivery {
+                    last.clone_from(&delivery.tag);
                     rotation = (rotation + delivery.queue + 1) % consumed.len().max(1);
                     handled.spawn(handle(worker.clone(), delivery, slot));
                     continue;

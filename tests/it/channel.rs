@@ -5,8 +5,10 @@ mod keeping;
 mod mailbox;
 mod settling;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crewjob::store::channel::Delivery;
 use crewjob::store::{Access, Channel, Queue, Secret};
 use crewjob::wire::{Call, Unacked};
 
@@ -34,8 +36,15 @@ fn send(server: &RedisServer, queue: &str, id: &str, priority: i64) {
 }
 
 async fn reserve(channel: &Channel) -> Option<(String, usize)> {
-    let (delivery, _) = channel.reserve(&["crew_jobs", "default"]).await.unwrap();
+    let (delivery, _) = take(channel, &["crew_jobs", "default"]).await;
     delivery.map(|delivery| (delivery.tag, delivery.queue))
+}
+
+/// Takes a message as somebody who has never asked before.
+async fn take(channel: &Channel, queues: &[&str]) -> (Option<Delivery>, u64) {
+    static ASKERS: AtomicUsize = AtomicUsize::new(0);
+    let asker = ASKERS.fetch_add(1, Ordering::Relaxed).to_string();
+    channel.reserve(queues, &asker, "").await.unwrap()
 }
 
 fn in_flight(server: &RedisServer, tag: &str) -> Option<Unacked> {

@@ -22,6 +22,10 @@ const HEAD: usize = 64 << 10;
 /// How long the lock of whoever looks for lost messages is kept if he dies. Kombu's is 5 minutes; nothing happens twice
 /// if two look at once.
 const SWEEP: Duration = Duration::from_secs(30);
+/// How long it is noted who was given which message; longer than a connection is tried again.
+const NOTED: Duration = Duration::from_mins(10);
+/// In place of a list: a message whose first answer was lost.
+const AGAIN: i64 = -2;
 /// Lost messages that are looked at in one go.
 const AT_ONCE: usize = 100;
 
@@ -48,18 +52,26 @@ pub enum Begun {
 impl Channel {
     /// Takes the next message of these queues, in kombu's order: the most urgent band first, in each the queues as given.
     /// Says how many elements were no messages, too.
-    pub async fn reserve(&self, queues: &[&str]) -> Result<(Option<Delivery>, u64), Error> {
+    ///
+    /// `asker` is who asks, one at a time, and `last` the tag of the message it got last: when that was not the last one
+    /// it was given, an answer was lost, and it is given that message once more.
+    pub async fn reserve(&self, queues: &[&str], asker: &str, last: &str) -> Result<(Option<Delivery>, u64), Error> {
         const ACT: &str = "taking a message";
         let keys = &self.0.keys;
         let mut call = RESERVE.key(keys.unacked());
         call.key(keys.unacked_index()).key(self.quarantine_stream());
+        call.key(format!("{}crewjob-reserved:{asker}", keys.prefix));
         for list in keys.pop_order(queues) {
             call.key(list);
         }
-        call.arg(QUARANTINED);
-        let (list, tag, envelope, refused): (i64, String, Vec<u8>, u64) = self.0.broker.script(ACT, &call).await?;
+        call.arg(QUARANTINED).arg(NOTED.as_secs()).arg(last);
+        let (from, tag, envelope, refused): (i64, String, Vec<u8>, u64) = self.0.broker.script(ACT, &call).await?;
+        if from == AGAIN {
+            let unacked = Unacked::decode(&envelope).map_err(|error| Error::unexpected(ACT, error.to_string()))?;
+            return Ok((Some(Delivery { tag, queue: 0, envelope: unacked.envelope.encode() }), refused));
+        }
         let delivery =
-            usize::try_from(list).ok().map(|list| Delivery { tag, queue: list % queues.len().max(1), envelope });
+            usize::try_from(from).ok().map(|list| Delivery { tag, queue: list % queues.len().max(1), envelope });
         Ok((delivery, refused))
     }
 

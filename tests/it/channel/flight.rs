@@ -28,7 +28,7 @@ async fn a_message_that_was_taken_is_in_flight_as_kombu_notes_it() {
     let channel = channel(&server).await;
     send(&server, "crew_jobs", "1", 5);
     let before: Vec<Vec<u8>> = server.list("crew_jobs\u{6}\u{16}3");
-    let (delivery, refused) = channel.reserve(&["crew_jobs"]).await.unwrap();
+    let (delivery, refused) = take(&channel, &["crew_jobs"]).await;
     let delivery = delivery.unwrap();
     assert_eq!((&delivery.envelope, refused), (&before[0], 0), "verbatim");
     let unacked = in_flight(&server, "t1").unwrap();
@@ -47,10 +47,27 @@ async fn what_is_no_message_goes_into_quarantine_and_the_next_one_is_taken() {
         server.run::<()>(&["LPUSH", "crew_jobs", junk]);
     }
     send(&server, "crew_jobs", "1", 0);
-    let (delivery, refused) = channel.reserve(&["crew_jobs"]).await.unwrap();
+    let (delivery, refused) = take(&channel, &["crew_jobs"]).await;
     assert_eq!((delivery.unwrap().tag.as_str(), refused), ("t1", 5));
     assert_eq!(server.run::<u64>(&["XLEN", &channel.quarantine_stream()]), 5);
-    assert_eq!(channel.reserve(&["crew_jobs"]).await.unwrap(), (None, 0));
+    assert_eq!(take(&channel, &["crew_jobs"]).await, (None, 0));
+}
+
+#[tokio::test]
+async fn whoever_did_not_get_the_answer_is_given_the_same_message_again() {
+    let server = RedisServer::start();
+    let channel = channel(&server).await;
+    for id in ["1", "2"] {
+        send(&server, "crew_jobs", id, 5);
+    }
+    let ask =
+        async |last: &str| channel.reserve(&["crew_jobs"], "me", last).await.unwrap().0.map(|it| (it.tag, it.envelope));
+    let first = ask("").await.unwrap();
+    let again = ask("").await.unwrap();
+    assert_eq!((first.0.as_str(), &again), ("t1", &first), "the answer was lost");
+    assert_eq!(ask("t1").await.unwrap().0, "t2");
+    server.run::<()>(&["HDEL", "unacked", "t2"]);
+    assert_eq!(ask("t1").await, None, "somebody else has ended it since");
 }
 
 #[tokio::test]
@@ -107,7 +124,7 @@ async fn a_message_that_is_put_back_comes_next_and_says_so() {
     assert_eq!(in_flight(&server, "t1"), None);
     assert!(!server.run::<bool>(&["EXISTS", "crewjob-lease:1"]), "the lease is given up");
     assert_eq!(channel.restore("t1", "1", "me", &queues()).await, Ok(false), "once");
-    let (again, _) = channel.reserve(&["crew_jobs"]).await.unwrap();
+    let (again, _) = take(&channel, &["crew_jobs"]).await;
     let again = crewjob::wire::Envelope::decode(&again.unwrap().envelope).unwrap();
     assert_eq!(
         (again.properties.delivery_tag.as_str(), again.properties.delivery_info.redelivered),

@@ -96,3 +96,17 @@ fn messages_that_no_worker_can_run_neither_stop_it_nor_stay() {
     until("nothing is left in flight", || (in_flight(&server) == 0).then_some(()));
     assert_eq!(server.run::<u64>(&["XLEN", "crewjob:quarantine"]), 3);
 }
+
+#[test]
+fn a_task_that_takes_longer_than_the_visibility_timeout_is_kept_in_flight() {
+    let (server, folder) = (RedisServer::start(), tempfile::tempdir().unwrap());
+    send(&server, "noted", "id-1", "[]");
+    let _worker = Worker::start(&server, &noted(folder.path()), &["--visibility-timeout", "10"]);
+    written(&folder.path().join("runs"));
+    let taken: f64 = server.run(&["ZSCORE", "unacked_index", "id-1"]);
+    until("it counts as just taken", || {
+        (server.run::<f64>(&["ZSCORE", "unacked_index", "id-1"]) > taken).then_some(())
+    });
+    std::fs::write(folder.path().join("go"), "").unwrap();
+    state(&server, "id-1", "SUCCESS");
+}

@@ -1,7 +1,14 @@
--- KEYS: unacked, unacked_index, quarantine, lists in the order in which they are looked through.
--- ARGV: how many elements the quarantine keeps
+-- KEYS: unacked, unacked_index, quarantine, note of the asker, lists in the order in which they are looked through.
+-- ARGV: how many elements the quarantine keeps, seconds that the note is kept, the tag of the last message the asker got
 -- Takes the oldest message of the first list that has one, off the list and in flight in one step: no crash loses it.
--- What could not be acknowledged is no message; it goes into quarantine.
+-- What could not be acknowledged is no message; it goes into quarantine. Whoever did not get the last answer gets the
+-- same message again, as it stands in flight.
+local given = redis.call('GET', KEYS[4])
+if given and given ~= ARGV[3] then
+  local value = redis.call('HGET', KEYS[1], given)
+  if value then return {-2, given, value, 0} end
+end
+
 local function text(value) return type(value) == 'string' and value or '' end
 
 local function address(element)
@@ -13,7 +20,7 @@ local function address(element)
 end
 
 local refused = 0
-for i = 4, #KEYS do
+for i = 5, #KEYS do
   local element = redis.call('RPOP', KEYS[i])
   while element do
     local tag, exchange, routing_key = address(element)
@@ -21,7 +28,8 @@ for i = 4, #KEYS do
       local now = redis.call('TIME')
       redis.call('ZADD', KEYS[2], now[1] .. '.' .. string.format('%06d', now[2]), tag)
       redis.call('HSET', KEYS[1], tag, '[' .. element .. ', ' .. cjson.encode(exchange) .. ', ' .. cjson.encode(routing_key) .. ']')
-      return {i - 4, tag, element, refused}
+      redis.call('SETEX', KEYS[4], ARGV[2], tag)
+      return {i - 5, tag, element, refused}
     end
     redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[1], '*', 'list', KEYS[i], 'element', element)
     refused = refused + 1
