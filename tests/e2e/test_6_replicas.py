@@ -37,3 +37,6 @@ def test_replicas_that_nobody_asked_for_are_the_operators_and_others_are_left_al
         assert kube.get("deployment", "chosen")["spec"]["replicas"] == 1
     finally:
         kube.kubectl("delete", "deployment", *names, "--ignore-not-found")
+        # One that was told to go before it listened would stay for its whole grace period.
+        selector = f"test in ({', '.join(names)})"
+        kube.kubectl("delete", "pods", "-l", selector, "--grace-period=0", "--force", "--ignore-not-found")

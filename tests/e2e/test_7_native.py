@@ -41,6 +41,8 @@ def native_workers(installation, tmp_path_factory):
     values = tmp_path_factory.mktemp("native") / "values.json"
     values.write_text(json.dumps(VALUES))
     install = ["upgrade", kube.RELEASE, str(conftest.CHART), "--wait", "--timeout", "3m", *conftest.settings()]
+    # Other tests have patched the workers.
+    install.append("--force-conflicts")
     kube.helm(*install, "--values", str(values))
     workers.settle()
     yield
