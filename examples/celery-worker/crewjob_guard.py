@@ -265,8 +265,9 @@ class GuardedRequest(Request):
 
     def put_aside(self, reason):
         task_ready(self)
-        # Celery knows one request per id: leave it the one that runs, for `revoke(terminate=True)`.
-        requests.update((other.id, other) for other in active_requests if other.id == self.id)
+        # Celery knows one request per id: the one that runs, for `revoke(terminate=True)`, or else this one. A worker that
+        # denies to have a task has lost it, for whoever asks with `query_task`.
+        requests[self.id] = next((other for other in active_requests if other.id == self.id), self)
         self.time_start = self.worker_pid = None
         seconds = reason.seconds
         if not self.put_aside_before:

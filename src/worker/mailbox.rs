@@ -89,10 +89,9 @@ fn look<T>(worker: &Worker, entries: &[Arc<Entry>], see: impl FnOnce(&View<'_>) 
         };
         match entry.stage() {
             Stage::Running { since, pid } => running.push(task(Some(since), Some(pid))),
-            Stage::Reserved => reserved.push(task(None, None)),
+            // What is put aside is here as well: a worker that denies to have it has lost it, for whoever asks.
+            Stage::Reserved | Stage::PutAside => reserved.push(task(None, None)),
             Stage::Scheduled(_) => scheduled.push(task(None, None)),
-            // Another run has the lease: whoever is asked for the task, it is that one.
-            Stage::PutAside => {}
         }
     }
     let concurrency = worker.concurrency();

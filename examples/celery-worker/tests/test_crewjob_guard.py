@@ -381,6 +381,9 @@ def test_a_task_waits_for_a_lease_that_somebody_else_holds(jobs, prefork):
     jobs.broker.set(f"{PREFIX}crewjob-lease:held", "other@node/1/0", px=6000)
     task = jobs.send("work", 0, task_id="held")
     eventually(lambda: prefork.says("[held] is put aside"), what="the task put aside")
+    with guard_app.app.connection_for_write() as connection:
+        asked = guard_app.app.control.inspect(["prefork@tests"], connection=connection).query_task(["held"])
+    assert asked["prefork@tests"]["held"][1]["time_start"] is None, "whoever asks is told that it is there, and not running"
     for _ in range(4):
         time.sleep(1)
         assert jobs.broker.pexpire(f"{PREFIX}crewjob-lease:held", 6000)

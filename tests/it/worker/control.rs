@@ -50,3 +50,24 @@ fn a_worker_that_is_told_to_by_remote_control_goes() {
     tell(&server, &Request::shutdown().to(vec!["a@b".into()]));
     assert!(worker.gone().success());
 }
+
+#[test]
+fn a_worker_that_is_asked_for_a_task_that_it_put_aside_has_it() {
+    let server = RedisServer::start();
+    server.run::<()>(&["SET", "crewjob-lease:id-1", "another run"]);
+    send(&server, "slow", "id-1", "[]");
+    let worker = Worker::start(&server, SLOW, &["-n", "a@b"]);
+    until("it is put aside", || worker.log().contains("put aside").then_some(()));
+    until("it is ready", || worker.log().contains("ready").then_some(()));
+    let address = crewjob::wire::pidbox::ReturnAddress { ticket: "t".into(), oid: "o".into() };
+    let keys = crewjob::wire::BrokerKeys::default();
+    server.run::<()>(&["SADD", "_kombu.binding.reply.celery.pidbox", &address.binding_member(&keys)]);
+    tell(&server, &Request::query_task(vec!["id-1".into()]).replying_to(address));
+    let reply: Vec<u8> = until("an answer", || server.run(&["RPOP", &keys.reply_list("o")]));
+    let nodes = crewjob::wire::pidbox::Reply::decode(&reply).unwrap().nodes;
+    let found = crewjob::wire::pidbox::TaskInfo::query(nodes.get("a@b").unwrap());
+    assert_eq!(
+        found.iter().map(|(state, info)| (state.as_str(), info.id.as_str())).collect::<Vec<_>>(),
+        [("reserved", "id-1")]
+    );
+}
