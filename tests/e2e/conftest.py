@@ -65,7 +65,7 @@ def installation(request):
     return since
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def app(installation):
     return celery_side.application()
 
