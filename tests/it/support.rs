@@ -1,3 +1,4 @@
 //! What tests start.
 
+pub mod gate;
 pub mod redis;

@@ -1,51 +1,10 @@
 //! A worker that is killed again and again, at any step.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-
+use super::told::Told;
 use super::*;
 
 const TASKS: usize = 4000;
 const KILLS: usize = 200;
-
-/// How often each task was said to have succeeded, to whoever waits for results.
-struct Told {
-    counts: Arc<Mutex<HashMap<String, usize>>>,
-    over: Arc<AtomicBool>,
-}
-
-impl Told {
-    fn listen(server: &RedisServer) -> Self {
-        let counts: Arc<Mutex<HashMap<String, usize>>> = Arc::default();
-        let over = Arc::new(AtomicBool::new(false));
-        let mut connection = server.connection();
-        connection.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        let (told, stop) = (counts.clone(), over.clone());
-        std::thread::spawn(move || {
-            let mut results = connection.as_pubsub();
-            results.psubscribe("celery-task-meta-*").unwrap();
-            while !stop.load(Ordering::Relaxed) {
-                let Ok(message) = results.get_message() else { continue };
-                let document = ResultDocument::decode(message.get_payload_bytes()).unwrap();
-                if document.status.as_str() == "SUCCESS" {
-                    *told.lock().unwrap().entry(document.task_id).or_default() += 1;
-                }
-            }
-        });
-        Self { counts, over }
-    }
-
-    fn done(&self) -> usize {
-        self.counts.lock().unwrap().len()
-    }
-}
-
-impl Drop for Told {
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
-    }
-}
 
 #[test]
 fn no_task_is_lost_or_done_twice_however_often_the_worker_is_killed() {
@@ -82,9 +41,7 @@ fn no_task_is_lost_or_done_twice_however_often_the_worker_is_killed() {
         assert!(Instant::now() < deadline, "{} of {TASKS} are done", told.done());
         sleep(Duration::from_millis(50));
     }
-    let counts = told.counts.lock().unwrap();
-    let twice: Vec<_> = counts.iter().filter(|(_, times)| **times != 1).collect();
-    assert!(twice.is_empty(), "{twice:?}");
+    assert_eq!(told.more_than_once(), Vec::<String>::new());
     assert_eq!(server.run::<u64>(&["LLEN", "followers\u{6}\u{16}3"]), TASKS as u64, "what follows is sent once");
     assert_eq!(server.run::<u64>(&["LLEN", "default"]), 0);
 }
