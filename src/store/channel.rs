@@ -2,7 +2,8 @@
 //!
 //! A message is taken off its queue and noted as in flight in one script, and settled in one script: what follows is
 //! published, the result stored, the message acknowledged, the lease given up. So a crash loses no task, and between two
-//! scripts a task is either still in flight or wholly done. Everything else on the keys of kombu stays as kombu has it.
+//! scripts a task is either still in flight or wholly done. Where results are kept in another database, what has to be
+//! stored there is noted in the broker until it is. Everything else on the keys of kombu stays as kombu has it.
 
 mod cache;
 mod control;

@@ -103,9 +103,9 @@ async fn attend(worker: &Arc<Worker>, entry: &Arc<Entry>, mut slot: Slot) -> Res
         // A worker that was cut off for longer than its leases last puts its running tasks back the moment it reaches
         // Redis again, before it renews: what was put back waits for it as long as a lease lasts.
         let begun = if is_given_time {
-            worker.channel.begin(id, &entry.holder, LEASE).await
+            worker.channel.begin(id, &entry.tag, &entry.holder, LEASE).await
         } else {
-            worker.channel.look(id).await
+            worker.channel.look(id, &entry.tag).await
         };
         let wait = match begun {
             Ok(Begun::Taken(head)) => {
@@ -199,24 +199,24 @@ impl Drop for Ends<'_> {
 /// Settles a task and says so.
 async fn settle(worker: &Worker, id: &str, tag: &str, leased: Option<&Entry>, end: &Conclusion) {
     let expires = worker.config.result_expires();
-    for other in &end.others {
-        let document = other.encode();
-        worker.insist(|| worker.channel.store_state(&other.task_id, &document, expires)).await;
-    }
+    let others: Vec<_> = end.others.iter().map(|other| (other.task_id.clone(), other.encode())).collect();
     let publish: Vec<Publication> = end.publish.iter().map(|message| publication(worker, message)).collect();
     let settlement = Settlement {
         task: id,
         tag,
         holder: leased.map_or("", |entry| &entry.holder),
         document: end.document.as_deref(),
+        others: &others,
         expires,
         is_success: end.is_success,
         publish: &publish,
     };
     let settle = || async {
+        // Another database may be slow: meanwhile leases are renewed.
+        let stored = worker.channel.conclude(&settlement).await?;
         // A renewal on its way would bring the lease back.
         let _no_renewal = worker.renewal.read().await;
-        let settled = worker.channel.settle(&settlement).await?;
+        let settled = worker.channel.settle(&settlement, stored).await?;
         leased.inspect(|entry| entry.lease(false));
         Ok(settled)
     };

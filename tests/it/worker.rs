@@ -31,11 +31,11 @@ struct Worker {
 impl Worker {
     /// Starts one with these tasks (YAML) and options.
     fn start(server: &RedisServer, tasks: &str, options: &[&str]) -> Self {
-        Self::start_at(&server.url(0), tasks, options)
+        Self::start_with(&[("REDIS_URL", server.url(0))], tasks, options)
     }
 
     /// The same on its own way to Redis.
-    fn start_at(url: &str, tasks: &str, options: &[&str]) -> Self {
+    fn start_with(env: &[(&str, String)], tasks: &str, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (file, log) = (folder.path().join("tasks.yaml"), folder.path().join("log"));
         std::fs::write(&file, tasks).unwrap();
@@ -43,7 +43,7 @@ impl Worker {
             .args(["worker", "--without-mingle", "--tasks"])
             .arg(&file)
             .args(options)
-            .env("REDIS_URL", url)
+            .envs(env.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(&log).unwrap())
             .spawn()

@@ -76,12 +76,12 @@ impl Channel {
     }
 
     /// The same without taking the lease, if nobody has it.
-    pub async fn look(&self, task: &str) -> Result<Begun, Error> {
-        self.begin(task, "", Duration::ZERO).await
+    pub async fn look(&self, task: &str, tag: &str) -> Result<Begun, Error> {
+        self.begin(task, tag, "", Duration::ZERO).await
     }
 
-    /// Takes the lease on a task for `holder`, and looks at what the run before has left.
-    pub async fn begin(&self, task: &str, holder: &str, lease: Duration) -> Result<Begun, Error> {
+    /// Takes the lease on a task for `holder`, and looks at what the run before of the message `tag` has left.
+    pub async fn begin(&self, task: &str, tag: &str, holder: &str, lease: Duration) -> Result<Begun, Error> {
         const ACT: &str = "beginning a task";
         let result = self.0.result_keys.result(task);
         let mut call = BEGIN.key(self.lease(task));
@@ -95,9 +95,13 @@ impl Channel {
             return Ok(Begun::Held(u64::try_from(remaining).map_or(lease, Duration::from_millis)));
         }
         if !self.0.same_database {
-            let mut read = redis::cmd("GETRANGE");
-            read.arg(&result).arg(0).arg(HEAD);
-            head = self.0.results.query(ACT, &read).await?;
+            let mut noted = redis::cmd("HGET");
+            let noted: Option<Vec<u8>> = self.0.broker.query(ACT, noted.arg(self.note(tag)).arg(&result)).await?;
+            let mut stored = redis::cmd("GETRANGE");
+            head = match noted {
+                Some(noted) => noted,
+                None => self.0.results.query(ACT, stored.arg(&result).arg(0).arg(HEAD)).await?,
+            };
         }
         Ok(Begun::Taken(head))
     }

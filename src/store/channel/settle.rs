@@ -3,12 +3,27 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use redis::Script;
+use redis::{Script, ScriptInvocation};
 
 use super::{Channel, Error};
-use crate::store::link::script;
+use crate::wire::{State, result};
 
-static SETTLE: LazyLock<Script> = script!("lua/settle.lua");
+/// A script of this folder that uses what they share.
+macro_rules! shared {
+    ($file:literal) => {
+        LazyLock::new(|| Script::new(concat!(include_str!("lua/prelude.lua"), include_str!($file))))
+    };
+}
+
+static SETTLE: LazyLock<Script> = shared!("lua/settle.lua");
+static CONCLUDE: LazyLock<Script> = shared!("lua/conclude.lua");
+static STORE: LazyLock<Script> = shared!("lua/store.lua");
+static ACKNOWLEDGE: LazyLock<Script> = shared!("lua/acknowledge.lua");
+
+/// How long it is noted what has to be stored elsewhere, for whoever takes the message up again.
+const NOTED: Duration = Duration::from_hours(24);
+
+const SETTLING: &str = "settling a task";
 
 /// A message to put on a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +47,8 @@ pub struct Settlement<'a> {
     pub holder: &'a str,
     /// The result document; `None` stores nothing.
     pub document: Option<&'a [u8]>,
+    /// Result documents of other tasks that end with this one.
+    pub others: &'a [(String, Vec<u8>)],
     /// How long Redis keeps it; `None` for good.
     pub expires: Option<Duration>,
     /// Whether it is a success, which counts even if somebody else has the lease by now.
@@ -50,55 +67,113 @@ pub struct Settled {
 }
 
 impl Channel {
-    /// Publishes what follows, stores the result, acknowledges the message and gives the lease up, in one step where the
-    /// result backend is the broker. May be repeated until it is answered.
-    pub async fn settle(&self, end: &Settlement<'_>) -> Result<Settled, Error> {
-        const ACT: &str = "settling a task";
+    /// Publishes what follows, stores the results, acknowledges the message and gives the lease up, in one step. May be
+    /// repeated until it is answered.
+    ///
+    /// Where the result backend is another database, `stored` is what [`Channel::conclude`] has answered: that goes
+    /// before, and only what is left is done here.
+    pub async fn settle(&self, end: &Settlement<'_>, stored: Option<bool>) -> Result<Settled, Error> {
         let keys = &self.0.keys;
-        let expires = end.expires.map_or(0, |expires| expires.as_secs().max(1));
-        let wins = u8::from(end.is_success);
-        let stored = match end.document {
-            Some(document) if !self.0.same_database => {
-                // The result first, as in Celery: a crash in between runs the task again, and the result is seen then.
-                let mut call = SETTLE.key("");
-                call.key("").key("").key(self.0.result_keys.result(end.task));
-                call.arg("").arg("").arg(expires).arg(wins).arg(document);
-                let (taken, _): (bool, bool) = self.0.results.script(ACT, &call).await?;
-                Some(taken)
-            }
-            Some(_) | None => None,
-        };
+        if let Some(taken) = stored {
+            let mut call = ACKNOWLEDGE.key(keys.unacked());
+            call.key(keys.unacked_index()).key(self.lease(end.task)).key(self.note(end.tag));
+            let acknowledged = self.0.broker.script(SETTLING, call.arg(end.tag).arg(end.holder)).await?;
+            return Ok(Settled { taken, acknowledged });
+        }
         let mut call = SETTLE.key(keys.unacked());
         call.key(keys.unacked_index()).key(self.lease(end.task)).key(self.0.result_keys.result(end.task));
-        for message in end.publish {
-            call.key(keys.queue(&message.queue, message.priority));
+        for (task, _) in end.others {
+            call.key(self.0.result_keys.result(task));
         }
-        call.arg(end.tag).arg(end.holder).arg(expires).arg(wins);
-        call.arg(end.document.filter(|_| stored.is_none()).unwrap_or_default());
-        for message in end.publish {
-            call.arg(&message.envelope);
+        call.arg(end.tag).arg(end.holder).arg(kept(end.expires)).arg(u8::from(end.is_success));
+        call.arg(end.document.unwrap_or_default()).arg(end.others.len());
+        for (_, document) in end.others {
+            call.arg(document);
         }
-        let (taken, acknowledged): (bool, bool) = self.0.broker.script(ACT, &call).await?;
-        Ok(Settled { taken: stored.unwrap_or(taken), acknowledged })
+        self.publishing(&mut call, end);
+        let (taken, acknowledged): (bool, bool) = self.0.broker.script(SETTLING, &call).await?;
+        Ok(Settled { taken, acknowledged })
+    }
+
+    /// Where the result backend is another database: publishes what follows, notes the results in the same step, and
+    /// stores them. Whoever dies in between leaves the note, and [`Channel::begin`] answers it to the next one: nothing
+    /// runs or follows twice. Says whether the outcome was taken. May be repeated until it is answered.
+    ///
+    /// Does nothing where the broker keeps the results: `None`.
+    pub async fn conclude(&self, end: &Settlement<'_>) -> Result<Option<bool>, Error> {
+        if self.0.same_database {
+            return Ok(None);
+        }
+        let result = self.0.result_keys.result(end.task);
+        if let Some(document) = end.document {
+            let mut read = redis::cmd("GET");
+            let before: Vec<u8> = self.0.results.query(SETTLING, read.arg(&result)).await?;
+            if before == document {
+                return Ok(Some(true));
+            }
+            if result::state_of_prefix(&before) == Some(State::Success) {
+                return Ok(Some(false));
+            }
+        }
+        let keys = &self.0.keys;
+        let mut call = CONCLUDE.key(keys.unacked());
+        call.key(self.lease(end.task)).key(self.note(end.tag));
+        let own = end.document.map(|document| (result, document));
+        let others = end.others.iter().map(|(task, document)| (self.0.result_keys.result(task), document.as_slice()));
+        let results: Vec<(String, &[u8])> = own.into_iter().chain(others).collect();
+        call.arg(end.tag).arg(end.holder).arg(u8::from(end.is_success && end.document.is_some()));
+        call.arg(NOTED.as_secs()).arg(results.len());
+        for (key, document) in &results {
+            call.arg(key).arg(document);
+        }
+        self.publishing(&mut call, end);
+        let (taken, noted): (bool, Vec<(String, Vec<u8>)>) = self.0.broker.script(SETTLING, &call).await?;
+        if noted.is_empty() {
+            return Ok(Some(taken));
+        }
+        let mut call = STORE.prepare_invoke();
+        call.arg(kept(end.expires));
+        for (key, document) in &noted {
+            call.key(key).arg(document);
+        }
+        self.0.results.script::<u64>(SETTLING, &call).await?;
+        Ok(Some(taken))
+    }
+
+    /// Adds what is published: lists after all other keys, messages after all other arguments.
+    fn publishing(&self, call: &mut ScriptInvocation<'_>, end: &Settlement<'_>) {
+        for message in end.publish {
+            call.key(self.0.keys.queue(&message.queue, message.priority)).arg(&message.envelope);
+        }
+    }
+
+    /// What is noted of a message whose results are stored elsewhere: a hash, their documents by key.
+    pub(super) fn note(&self, tag: &str) -> String {
+        format!("{}crewjob-outcome:{tag}", self.0.keys.prefix)
     }
 
     /// Stores a state that is not an end, such as `STARTED` or `PROGRESS`, unless the task has ended.
     pub async fn store_state(&self, task: &str, document: &[u8], expires: Option<Duration>) -> Result<bool, Error> {
-        static STATE: LazyLock<Script> = script!("lua/state.lua");
+        static STATE: LazyLock<Script> = shared!("lua/state.lua");
         let mut call = STATE.key(self.0.result_keys.result(task));
-        call.arg(expires.map_or(0, |expires| expires.as_secs().max(1))).arg(document);
+        call.arg(kept(expires)).arg(document);
         self.0.results.script("storing a state", &call).await
     }
 
     /// Stores that a task is revoked, unless it runs or has ended, as far as can be seen. So whoever waits for a task that
     /// is still in its queue hears of it.
     pub async fn revoke_unseen(&self, task: &str, document: &[u8], expires: Option<Duration>) -> Result<bool, Error> {
-        static REVOKE: LazyLock<Script> = script!("lua/revoke.lua");
+        static REVOKE: LazyLock<Script> = shared!("lua/revoke.lua");
         let mut call = REVOKE.key(self.0.result_keys.result(task));
         if self.0.same_database {
             call.key(self.lease(task));
         }
-        call.arg(expires.map_or(0, |expires| expires.as_secs().max(1))).arg(document);
+        call.arg(kept(expires)).arg(document);
         self.0.results.script("storing that a task is revoked", &call).await
     }
+}
+
+/// Seconds that a result is kept, 0 for good.
+fn kept(expires: Option<Duration>) -> u64 {
+    expires.map_or(0, |expires| expires.as_secs().max(1))
 }

@@ -74,9 +74,13 @@ async fn whoever_did_not_get_the_answer_is_given_the_same_message_again() {
 async fn one_run_at_a_time_has_the_lease_on_a_task() {
     let server = RedisServer::start();
     let channel = channel(&server).await;
-    assert_eq!(channel.begin("1", "me", LEASE).await, Ok(Begun::Taken(Vec::new())));
-    assert_eq!(channel.begin("1", "me", LEASE).await, Ok(Begun::Taken(Vec::new())), "asked again: the answer was lost");
-    let Ok(Begun::Held(left)) = channel.begin("1", "other", LEASE).await else { panic!("held") };
+    assert_eq!(channel.begin("1", "t1", "me", LEASE).await, Ok(Begun::Taken(Vec::new())));
+    assert_eq!(
+        channel.begin("1", "t1", "me", LEASE).await,
+        Ok(Begun::Taken(Vec::new())),
+        "asked again: the answer was lost"
+    );
+    let Ok(Begun::Held(left)) = channel.begin("1", "t1", "other", LEASE).await else { panic!("held") };
     assert!(left > Duration::from_secs(4) && left <= LEASE, "{left:?}");
     assert_eq!(server.run::<String>(&["GET", "crewjob-lease:1"]), "me", "the guard of Python workers looks there");
 }
@@ -86,7 +90,7 @@ async fn a_lease_is_renewed_and_made_again_and_its_loss_is_told() {
     let server = RedisServer::start();
     let channel = channel(&server).await;
     for task in ["1", "2", "3"] {
-        channel.begin(task, "me", Duration::from_secs(1)).await.unwrap();
+        channel.begin(task, &format!("t{task}"), "me", Duration::from_secs(1)).await.unwrap();
     }
     server.run::<()>(&["DEL", "crewjob-lease:2"]);
     server.run::<()>(&["SET", "crewjob-lease:3", "other"]);
@@ -106,8 +110,8 @@ async fn who_begins_sees_what_the_run_before_has_left() {
         "celery-task-meta-2",
         &format!(r#"{{"status": "SUCCESS", "result": "{}"}}"#, "long ".repeat(20_000)),
     ]);
-    assert_eq!(channel.begin("1", "me", LEASE).await, Ok(Begun::Taken(br#"{"status": "SUCCESS"}"#.to_vec())));
-    let Ok(Begun::Taken(head)) = channel.begin("2", "me", LEASE).await else { panic!("taken") };
+    assert_eq!(channel.begin("1", "t1", "me", LEASE).await, Ok(Begun::Taken(br#"{"status": "SUCCESS"}"#.to_vec())));
+    let Ok(Begun::Taken(head)) = channel.begin("2", "t2", "me", LEASE).await else { panic!("taken") };
     assert!(head.starts_with(br#"{"status": "SUCCESS""#) && head.len() < 70_000, "cut: {}", head.len());
 }
 
@@ -119,7 +123,7 @@ async fn a_message_that_is_put_back_comes_next_and_says_so() {
         send(&server, "crew_jobs", id, 5);
     }
     reserve(&channel).await.unwrap();
-    channel.begin("1", "me", LEASE).await.unwrap();
+    channel.begin("1", "t1", "me", LEASE).await.unwrap();
     assert_eq!(channel.restore("t1", "1", "me", &queues()).await, Ok(true));
     assert_eq!(in_flight(&server, "t1"), None);
     assert!(!server.run::<bool>(&["EXISTS", "crewjob-lease:1"]), "the lease is given up");

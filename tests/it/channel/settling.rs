@@ -1,11 +1,12 @@
 //! The end of a run.
 
-use crewjob::store::channel::{Publication, Settled, Settlement};
+use crewjob::store::channel::{Begun, Publication, Settled, Settlement};
 
 use super::*;
 
 const SUCCESS: &[u8] = br#"{"status":"SUCCESS","result":1,"task_id":"1"}"#;
 const FAILURE: &[u8] = br#"{"status":"FAILURE","result":null,"task_id":"1"}"#;
+const RETRY: &[u8] = br#"{"status":"RETRY","result":null,"task_id":"1"}"#;
 const TAKEN: Settled = Settled { taken: true, acknowledged: true };
 
 fn end(document: &'static [u8]) -> Settlement<'static> {
@@ -16,6 +17,7 @@ fn end(document: &'static [u8]) -> Settlement<'static> {
         document: Some(document),
         expires: Some(Duration::from_hours(1)),
         is_success: document == SUCCESS,
+        others: &[],
         publish: &[],
     }
 }
@@ -29,8 +31,14 @@ async fn begun(server: &RedisServer) -> Channel {
     let channel = channel(server).await;
     send(server, "crew_jobs", "1", 5);
     reserve(&channel).await.unwrap();
-    channel.begin("1", "me", LEASE).await.unwrap();
+    channel.begin("1", "t1", "me", LEASE).await.unwrap();
     channel
+}
+
+/// Settles as a worker does.
+async fn settle(channel: &Channel, end: &Settlement<'_>) -> Result<Settled, crewjob::store::Error> {
+    let stored = channel.conclude(end).await?;
+    channel.settle(end, stored).await
 }
 
 fn result(server: &RedisServer) -> Option<String> {
@@ -48,7 +56,7 @@ async fn an_end_is_stored_published_and_acknowledged_in_one_step() {
     let mut connection = server.connection();
     let mut heard = connection.as_pubsub();
     heard.subscribe("celery-task-meta-1").unwrap();
-    assert_eq!(channel.settle(&Settlement { publish: &next(), ..end(SUCCESS) }).await, Ok(TAKEN));
+    assert_eq!(settle(&channel, &Settlement { publish: &next(), ..end(SUCCESS) }).await, Ok(TAKEN));
     assert_eq!(result(&server).unwrap().as_bytes(), SUCCESS);
     assert_eq!(heard.get_message().unwrap().get_payload_bytes(), SUCCESS, "who waits for the result hears of it");
     assert!((3590..=3600).contains(&server.run::<u64>(&["TTL", "celery-task-meta-1"])));
@@ -64,8 +72,8 @@ async fn an_end_whose_answer_was_lost_may_be_repeated() {
     for document in [FAILURE, SUCCESS] {
         let end = Settlement { publish: &next(), ..end(document) };
         let before = sent(&server);
-        assert_eq!(channel.settle(&end).await, Ok(TAKEN));
-        assert_eq!(channel.settle(&end).await, Ok(TAKEN), "repeated");
+        assert_eq!(settle(&channel, &end).await, Ok(TAKEN));
+        assert_eq!(settle(&channel, &end).await, Ok(TAKEN), "repeated");
         assert_eq!(sent(&server), before + 1, "what follows is published once");
     }
 }
@@ -74,10 +82,10 @@ async fn an_end_whose_answer_was_lost_may_be_repeated() {
 async fn a_success_is_final() {
     let server = RedisServer::start();
     let channel = begun(&server).await;
-    channel.settle(&end(SUCCESS)).await.unwrap();
-    channel.begin("1", "me", LEASE).await.unwrap();
+    settle(&channel, &end(SUCCESS)).await.unwrap();
+    channel.begin("1", "t1", "me", LEASE).await.unwrap();
     let late = Settlement { publish: &next(), ..end(FAILURE) };
-    assert_eq!(channel.settle(&late).await, Ok(Settled { taken: false, acknowledged: true }));
+    assert_eq!(settle(&channel, &late).await, Ok(Settled { taken: false, acknowledged: true }));
     assert_eq!(result(&server).unwrap().as_bytes(), SUCCESS);
     assert_eq!(sent(&server), 0);
 }
@@ -88,9 +96,9 @@ async fn who_has_lost_the_lease_leaves_the_message_to_the_other_run_and_only_a_s
     let channel = begun(&server).await;
     server.run::<()>(&["SET", "crewjob-lease:1", "other"]);
     let late = Settlement { publish: &next(), ..end(FAILURE) };
-    assert_eq!(channel.settle(&late).await, Ok(Settled { taken: false, acknowledged: false }));
+    assert_eq!(settle(&channel, &late).await, Ok(Settled { taken: false, acknowledged: false }));
     assert_eq!((result(&server), sent(&server)), (None, 0));
-    let won = channel.settle(&end(SUCCESS)).await;
+    let won = settle(&channel, &end(SUCCESS)).await;
     assert_eq!(won, Ok(Settled { taken: true, acknowledged: false }));
     assert!(in_flight(&server, "t1").is_some(), "the other run acknowledges it");
     assert_eq!(server.run::<String>(&["GET", "crewjob-lease:1"]), "other");
@@ -101,10 +109,82 @@ async fn an_end_without_a_result_only_acknowledges_and_publishes_once() {
     let server = RedisServer::start();
     let channel = begun(&server).await;
     let end = Settlement { document: None, publish: &next(), ..end(SUCCESS) };
-    assert_eq!(channel.settle(&end).await, Ok(TAKEN));
-    assert_eq!(channel.settle(&end).await, Ok(Settled { taken: false, acknowledged: true }));
+    assert_eq!(settle(&channel, &end).await, Ok(TAKEN));
+    assert_eq!(settle(&channel, &end).await, Ok(Settled { taken: false, acknowledged: true }));
     assert_eq!((result(&server), sent(&server)), (None, 1));
     assert_eq!(in_flight(&server, "t1"), None);
+}
+
+#[tokio::test]
+async fn a_failure_that_is_repeated_after_the_task_went_on_elsewhere_changes_nothing() {
+    let server = RedisServer::start();
+    let channel = begun(&server).await;
+    let retry = Settlement { publish: &next(), ..end(RETRY) };
+    assert_eq!(settle(&channel, &retry).await, Ok(TAKEN));
+    server.run::<()>(&["SET", "celery-task-meta-1", std::str::from_utf8(FAILURE).unwrap()]);
+    assert_eq!(settle(&channel, &retry).await, Ok(Settled { taken: false, acknowledged: true }));
+    assert_eq!((result(&server).unwrap().as_bytes(), sent(&server)), (FAILURE, 1));
+}
+
+#[tokio::test]
+async fn what_is_not_stored_does_not_count_either_once_the_lease_is_lost() {
+    let server = RedisServer::start();
+    let channel = begun(&server).await;
+    server.run::<()>(&["SET", "crewjob-lease:1", "other"]);
+    let late = Settlement { document: None, publish: &next(), ..end(SUCCESS) };
+    assert_eq!(settle(&channel, &late).await, Ok(Settled { taken: false, acknowledged: false }));
+    assert_eq!(sent(&server), 0);
+}
+
+#[tokio::test]
+async fn the_ends_of_other_tasks_are_stored_with_an_end_that_counts() {
+    let server = RedisServer::start();
+    let channel = begun(&server).await;
+    let others = [("2".to_owned(), FAILURE.to_vec()), ("3".to_owned(), FAILURE.to_vec())];
+    let end = Settlement { others: &others, publish: &next(), ..end(FAILURE) };
+    let of = |task: &str| server.run::<Option<String>>(&["GET", &format!("celery-task-meta-{task}")]);
+    server.run::<()>(&["SET", "crewjob-lease:1", "other"]);
+    settle(&channel, &end).await.unwrap();
+    assert_eq!((of("1"), of("2")), (None, None), "another run goes on");
+    server.run::<()>(&["SET", "crewjob-lease:1", "me"]);
+    server.run::<()>(&["SET", "celery-task-meta-3", std::str::from_utf8(SUCCESS).unwrap()]);
+    settle(&channel, &end).await.unwrap();
+    for task in ["1", "2"] {
+        assert_eq!(of(task).unwrap().as_bytes(), FAILURE);
+    }
+    assert_eq!(of("3").unwrap().as_bytes(), SUCCESS, "a success is final");
+    assert_eq!(sent(&server), 1);
+}
+
+#[tokio::test]
+async fn a_death_between_two_databases_loses_and_repeats_nothing() {
+    let (server, mut results) = (RedisServer::start(), RedisServer::start());
+    let mut access = Access::new(Secret::new(server.url(0)));
+    access.result_url = Some(Secret::new(results.url(0)));
+    begun(&server).await;
+    let channel = Channel::connect(&access).await.unwrap();
+    let others = [("2".to_owned(), FAILURE.to_vec())];
+    let end = Settlement { others: &others, publish: &next(), ..end(FAILURE) };
+    // Read-only in between: the result is looked at, what follows is published, and nothing can be stored.
+    results.run::<()>(&["REPLICAOF", "127.0.0.1", "1"]);
+    assert!(channel.conclude(&end).await.is_err());
+    assert_eq!((sent(&server), in_flight(&server, "t1").is_some()), (1, true));
+    results.run::<()>(&["REPLICAOF", "NO", "ONE"]);
+    // Its worker dies, and the next one is given the message.
+    server.run::<()>(&["DEL", "crewjob-lease:1"]);
+    let next_one = Channel::connect(&access).await.unwrap();
+    let begun = next_one.begin("1", "t1", "next", LEASE).await;
+    assert_eq!(begun, Ok(Begun::Taken(FAILURE.to_vec())), "it has ended");
+    let ended = Settlement { document: None, others: &[], publish: &[], holder: "next", ..end.clone() };
+    assert_eq!(settle(&next_one, &ended).await, Ok(TAKEN));
+    for task in ["1", "2"] {
+        let stored: String = results.run(&["GET", &format!("celery-task-meta-{task}")]);
+        assert_eq!(stored.as_bytes(), FAILURE);
+    }
+    assert_eq!((sent(&server), in_flight(&server, "t1")), (1, None));
+    let left: Vec<String> = server.run(&["KEYS", "crewjob-*"]);
+    assert!(left.iter().all(|key| key.starts_with("crewjob-reserved")), "{left:?}");
+    results.stop();
 }
 
 #[tokio::test]
@@ -115,7 +195,7 @@ async fn a_result_backend_of_its_own_gets_the_result_before_the_message_is_ackno
     begun(&server).await;
     let channel = Channel::connect(&access).await.unwrap();
     for _ in 0..2 {
-        assert_eq!(channel.settle(&Settlement { publish: &next(), ..end(SUCCESS) }).await, Ok(TAKEN));
+        assert_eq!(settle(&channel, &Settlement { publish: &next(), ..end(SUCCESS) }).await, Ok(TAKEN));
     }
     assert_eq!((result(&server), in_flight(&server, "t1"), sent(&server)), (None, None, 1));
     server.run::<()>(&["SELECT", "3"]);

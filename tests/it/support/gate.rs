@@ -50,9 +50,9 @@ impl Gate {
         Self { port, closed }
     }
 
-    /// The URL for clients.
-    pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/0", self.port)
+    /// The URL of a database for clients.
+    pub fn url(&self, database: u8) -> String {
+        format!("redis://127.0.0.1:{}/{database}", self.port)
     }
 
     /// Waits until it has closed.

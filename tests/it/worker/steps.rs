@@ -1,5 +1,6 @@
 //! A worker that is killed at each step of a task in turn: before Redis is asked for it, and before the answer comes.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, Mutex};
 
 use redis::Script;
@@ -8,6 +9,7 @@ use super::told::Told;
 use super::*;
 use crate::support::gate::{Gate, Side, Words};
 
+/// With results beside the messages; as many again with results elsewhere.
 const KILLS: usize = 200;
 const OPTIONS: [&str; 6] = ["-c", "1", "-Q", "default", "--log", "error"];
 const FOLLOWER: &str = r#"[{"task": "backend.tasks.health_check", "args": [], "kwargs": {}, "options": {"queue": "followers"}, "immutable": true}]"#;
@@ -22,14 +24,19 @@ crew: {name: c, cache: 60, run: {command: [echo, done], output: text}}
 "#;
 const KINDS: [&str; 4] = ["backend.tasks.health_check", "told", "backend.tasks.run_crew_task", "again"];
 
-/// Names of the worker's scripts, by what Redis calls them.
-static SCRIPTS: LazyLock<Vec<(String, &str)>> = LazyLock::new(|| {
-    macro_rules! named {
-        ($($name:literal),*) => {
-            vec![$((Script::new(include_str!(concat!("../../../src/store/channel/lua/", $name, ".lua"))).get_hash().to_owned(), $name)),*]
-        };
+/// Names of the worker's scripts, by what Redis calls them: some stand alone, others after what they share.
+static SCRIPTS: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/channel/lua");
+    let shared = std::fs::read_to_string(folder.join("prelude.lua")).unwrap();
+    let mut names = BTreeMap::new();
+    for file in std::fs::read_dir(&folder).unwrap() {
+        let path = file.unwrap().path();
+        let (name, text) = (path.file_stem().unwrap().display().to_string(), std::fs::read_to_string(&path).unwrap());
+        for script in [text.clone(), format!("{shared}{text}")] {
+            names.insert(Script::new(&script).get_hash().to_owned(), name.clone());
+        }
     }
-    named!("reserve", "begin", "settle", "state")
+    names
 });
 
 fn enqueue(server: &RedisServer, kind: &str, id: &str) {
@@ -43,7 +50,7 @@ fn step(words: &Words, id: &str) -> Option<String> {
     let text = |word: &Vec<u8>| String::from_utf8_lossy(word).into_owned();
     let (verb, first) = (text(words.first()?), words.get(1).map(text).unwrap_or_default());
     let name = match verb.as_str() {
-        "EVALSHA" => SCRIPTS.iter().find(|(hash, _)| *hash == first)?.1.to_owned(),
+        "EVALSHA" => SCRIPTS.get(&first)?.clone(),
         _ => verb,
     };
     let is_about = |word: &Vec<u8>| word.windows(id.len()).any(|part| part == id.as_bytes());
@@ -52,7 +59,7 @@ fn step(words: &Words, id: &str) -> Option<String> {
 }
 
 /// The steps of a task of this kind, from a run that nobody disturbs. Events are said beside them, in nobody's way.
-fn steps(server: &RedisServer, kind: &str) -> Vec<String> {
+fn steps(server: &RedisServer, results: u8, kind: &str) -> Vec<String> {
     let id = format!("undisturbed-{kind}");
     enqueue(server, kind, &id);
     let seen: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -61,26 +68,60 @@ fn steps(server: &RedisServer, kind: &str) -> Vec<String> {
         noting.lock().unwrap().extend(step(words, &of));
         None
     });
-    let worker = Worker::start_at(&gate.url(), TASKS, &OPTIONS);
-    until("it is settled", || seen.lock().unwrap().iter().any(|step| step == "settle").then_some(()));
+    let worker = Worker::start_with(&way(&gate, results), TASKS, &OPTIONS);
+    let is_last = |step: &String| step == "settle" || step == "acknowledge";
+    until("it is settled", || seen.lock().unwrap().iter().any(is_last).then_some(()));
     drop(worker);
     let mut steps = seen.lock().unwrap().clone();
     // A script that the server does not know yet is sent twice, and whoever has settled takes the next one.
     steps.dedup();
-    steps.truncate(1 + steps.iter().position(|step| step == "settle").unwrap());
+    steps.truncate(1 + steps.iter().position(is_last).unwrap());
     steps
+}
+
+/// A way to Redis, with results in this database.
+fn way(gate: &Gate, results: u8) -> [(&'static str, String); 2] {
+    [("REDIS_URL", gate.url(0)), ("RESULT_BACKEND_URL", gate.url(results))]
 }
 
 #[test]
 fn a_worker_killed_at_any_step_loses_no_task_and_no_outcome_counts_twice() {
+    killed_at_any_step(0, |first, kind| {
+        let (before, middle) = (
+            ["reserve", "begin"],
+            match kind {
+                1 => &["state"][..],
+                2 => &["GET", "SET"],
+                _ => &[],
+            },
+        );
+        assert_eq!(first, [&before[..], middle, &["settle"]].concat());
+    });
+}
+
+#[test]
+fn nor_with_results_in_another_database() {
+    killed_at_any_step(3, |steps, kind| {
+        let (before, middle) = (
+            ["reserve", "begin", "HGET", "GETRANGE"],
+            match kind {
+                1 => &["state"][..],
+                2 => &["GET", "SET"],
+                _ => &[],
+            },
+        );
+        assert_eq!(steps, [&before[..], middle, &["GET", "conclude", "store", "acknowledge"]].concat());
+    });
+}
+
+fn killed_at_any_step(results: u8, expected: impl Fn(&[String], usize)) {
     let server = RedisServer::start();
     let told = Told::listen(&server);
     // From here on the server knows the scripts: each step is one command.
-    let steps = KINDS.map(|kind| steps(&server, kind));
-    assert_eq!(steps[0], ["reserve", "begin", "settle"]);
-    assert_eq!(steps[1], ["reserve", "begin", "state", "settle"]);
-    assert_eq!(steps[2], ["reserve", "begin", "GET", "SET", "settle"]);
-    assert_eq!(steps[3], ["reserve", "begin", "settle"]);
+    let steps = KINDS.map(|kind| steps(&server, results, kind));
+    for (kind, steps) in steps.iter().enumerate() {
+        expected(steps, kind);
+    }
 
     let places: Vec<(usize, usize, Side)> = (0..KINDS.len())
         .flat_map(|kind| (0..steps[kind].len()).map(move |at| (kind, at)))
@@ -92,10 +133,13 @@ fn a_worker_killed_at_any_step_loses_no_task_and_no_outcome_counts_twice() {
         // Before what others have sent again.
         enqueue(&server, KINDS[kind], &id);
         server.run::<()>(&["LMOVE", "default", "default", "LEFT", "RIGHT"]);
-        let (wanted, of) = (steps[kind][at].clone(), id.clone());
-        let gate =
-            Gate::before(server.port(), move |words| (step(words, &of).as_ref() == Some(&wanted)).then_some(side));
-        let worker = Worker::start_at(&gate.url(), TASKS, &OPTIONS);
+        let (wanted, of, mut seen) = (steps[kind][at].clone(), id.clone(), 0);
+        let nth = steps[kind][..=at].iter().filter(|step| **step == wanted).count();
+        let gate = Gate::before(server.port(), move |words| {
+            seen += usize::from(step(words, &of).as_ref() == Some(&wanted));
+            (seen == nth).then_some(side)
+        });
+        let worker = Worker::start_with(&way(&gate, results), TASKS, &OPTIONS);
         assert!(gate.has_closed(PATIENCE), "{} never came to {} {side:?}", KINDS[kind], steps[kind][at]);
         drop(worker);
         ids.push(id);
@@ -106,7 +150,8 @@ fn a_worker_killed_at_any_step_loses_no_task_and_no_outcome_counts_twice() {
         server.run::<()>(&["ZADD", "unacked_index", "1", &tag]);
     }
     server.run::<()>(&["DEL", "unacked_mutex"]);
-    let _last = Worker::start(&server, TASKS, &["-c", "4", "-Q", "default", "--log", "error"]);
+    let open = Gate::before(server.port(), |_| None);
+    let _last = Worker::start_with(&way(&open, results), TASKS, &["-c", "4", "-Q", "default", "--log", "error"]);
     let deadline = Instant::now() + Duration::from_mins(1);
     loop {
         let missing: Vec<_> = ids.iter().filter(|id| !told.is_done(id)).collect();
