@@ -65,9 +65,11 @@ def installation(request):
     return since
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def app(installation):
-    return celery_side.application()
+    application = celery_side.application()
+    celery_side.connect_anew(application)
+    return application
 
 
 @pytest.fixture
