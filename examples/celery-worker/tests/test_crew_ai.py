@@ -1,17 +1,29 @@
-"""The CrewAI crew against a server that speaks OpenAI's API; skipped where CrewAI is not installed."""
+"""The CrewAI crew against a server that speaks OpenAI's API."""
 
 import asyncio
 import json
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.util import find_spec
 
 import pytest
 
 from backend import crew, crew_ai
 
-needs_crewai = pytest.mark.skipif(find_spec("crewai") is None, reason="CrewAI is not installed")
+STRANGERS = []
+
+
+def keep_to_this_machine(event, arguments):
+    """Refuses what CrewAI would tell others of its users."""
+    if event not in {"socket.connect", "socket.getaddrinfo"}:
+        return
+    address = arguments if event == "socket.getaddrinfo" else arguments[1]
+    if isinstance(address, tuple) and address[0] not in {"127.0.0.1", "localhost"}:
+        STRANGERS.append(address[:2])
+        raise ConnectionRefusedError(f"{address[0]} is not this machine")
+
+
+sys.addaudithook(keep_to_this_machine)
 
 
 @pytest.fixture
@@ -51,9 +63,9 @@ def endpoint(monkeypatch):
     yield Handler
     server.shutdown()
     server.server_close()
+    assert STRANGERS == []
 
 
-@needs_crewai
 def test_a_configured_model_is_asked_by_all_three_agents(endpoint):
     reports = []
     chosen = crew.configured()
@@ -73,7 +85,6 @@ def test_a_configured_model_is_asked_by_all_three_agents(endpoint):
     assert {body["model"] for _, body in endpoint.requests} == {"local-model"}
 
 
-@needs_crewai
 def test_an_endpoint_that_is_down_is_a_transient_error(endpoint):
     endpoint.status = 503
     with pytest.raises(ConnectionError):
