@@ -27,7 +27,7 @@ sys.addaudithook(keep_to_this_machine)
 
 
 @pytest.fixture
-def endpoint(monkeypatch):
+def endpoint(monkeypatch, tmp_path):
     """The requests that a model's endpoint received; it answers with `status`."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -60,6 +60,8 @@ def endpoint(monkeypatch):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
     monkeypatch.setenv("CREW_MODEL", "local-model")
+    # CrewAI leaves files there.
+    monkeypatch.setenv("HOME", str(tmp_path))
     yield Handler
     server.shutdown()
     server.server_close()
