@@ -3,13 +3,17 @@
 import contextlib
 import json
 import os
+import socket
 import subprocess
+import sys
 from pathlib import Path
 
-from conftest import CREWJOB, HERE, Worker, eventually
+import pytest
+from conftest import CREWJOB, HERE, Worker, eventually, free_port
 from tasks import app
 
 EXAMPLES = HERE.parents[1] / "examples"
+CREWAI = Path(os.environ["CREWAI_PYTHON"])
 TOPIC = 'Café "noir"'
 
 
@@ -53,6 +57,8 @@ REPORTS = [
     {"percent": 66, "message": "editor: at work"},
 ]
 NO_TOPIC = {"error": {"type": "ValueError", "message": "inputs.topic must be a non-empty string"}, "retry": False}
+
+# === The Python crew ===
 
 
 def test_the_python_crew_stays_for_one_call_after_the_other(server, tmp_path):
@@ -104,3 +110,89 @@ crew.main()
     file.write_text(tasks.replace(command, json.dumps(["python3", "-c", program])))
     with worker_of("python-crew", tmp_path, file):
         assert send({"topic": "Tides"}).get(timeout=20)["celery"]["retries"] == 1
+
+
+# === The CrewAI crew ===
+
+
+@contextlib.contextmanager
+def stub(port, log, *options, key="secret"):
+    """The example's stand-in for a model."""
+    command = [sys.executable, EXAMPLES / "crewai-crew/stub.py", "--port", str(port), *options]
+    with log.open("w") as output:
+        process = subprocess.Popen(command, env=os.environ | {"OPENAI_API_KEY": key}, stderr=output)
+    try:
+        eventually(lambda: listens(port), 10, "a stub that listens")
+        yield log
+    finally:
+        process.kill()
+        process.wait()
+
+
+def listens(port):
+    with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+
+
+@pytest.fixture
+def port():
+    return free_port()
+
+
+@pytest.fixture
+def crewai(server, port, tmp_path):
+    """A file of what the crew of a worker connects to."""
+    server.flushall()
+    connections = tmp_path / "connections"
+    env = {
+        "PATH": f"{CREWAI.parent}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "PYTHONPATH": str(HERE / "watched"),
+        "CONNECTIONS": str(connections),
+        "CREW_MODEL": "stub",
+        "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1",
+        "OPENAI_API_KEY": "secret",
+    }
+    with worker_of("crewai-crew", tmp_path, **env):
+        yield connections
+    # It has talked to the model and to nobody else: neither to those who count its users nor to the Redis of the jobs.
+    assert set(connections.read_text().splitlines()) == {f"127.0.0.1:{port}"}
+
+
+def test_the_crewai_crew_asks_its_model_and_nobody_else(crewai, port, tmp_path):
+    with stub(port, tmp_path / "stub.log", "--seconds", "1") as log:
+        messages = []
+        result = send({"topic": TOPIC, "level": "school"}).get(timeout=60, on_message=messages.append)
+        assert [message["result"] for message in messages if message["status"] == "PROGRESS"] == REPORTS
+        assert result["result"] == f"Current Task: Edit the draft on {TOPIC}: correct it, shorten it, keep its form."
+        assert (result["job_id"], result["model"], result["cached"]) == ("job-1", "stub", False)
+        asked = [line.partition("Current Task: ")[2] for line in log.read_text().splitlines() if "Task" in line]
+        assert [line.split()[0] for line in asked] == ["Collect", "Write", "Edit"]
+        assert all(TOPIC in line for line in asked)
+        assert all("level: school" in line for line in asked[:2])
+
+
+@pytest.mark.parametrize(("at_first", "named"), [("busy", "RateLimitError"), ("down", "ConnectionError")])
+def test_the_crewai_crew_is_tried_again_when_its_model_cannot_answer(crewai, port, tmp_path, at_first, named):
+    log = tmp_path / "stub.log"
+    with stub(port, log, "--busy") if at_first == "busy" else contextlib.nullcontext():
+        task = send({"topic": "Tides"})
+        eventually(lambda: task.state == "RETRY", 60, "a run that failed")
+        assert type(task.result).__name__ == named
+    with stub(port, log, "--seconds", "0"):
+        assert task.get(timeout=60)["celery"]["retries"] >= 1
+
+
+def test_the_crewai_crew_is_not_tried_again_with_a_wrong_key(crewai, port, tmp_path):
+    with stub(port, tmp_path / "stub.log", key="another") as log:
+        failed = send({"topic": "Tides"})
+        error = failed.get(timeout=60, propagate=False)
+        assert (failed.state, type(error).__name__) == ("FAILURE", "AuthenticationError")
+        assert "the key is wrong" in str(error)
+        assert log.read_text().count("POST") == 1
+
+
+def test_the_crewai_crew_says_what_is_missing(monkeypatch, tmp_path):
+    for name, value in {"HOME": str(tmp_path), "CREW_MODEL": "stub", "OTEL_SDK_DISABLED": "true"}.items():
+        monkeypatch.setenv(name, value)
+    assert answers([CREWAI, EXAMPLES / "crewai-crew/crew.py"], {}, {"topic": 7}) == [NO_TOPIC, NO_TOPIC]
