@@ -8,6 +8,13 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     touch src/lib.rs src/main.rs && RUSTFLAGS="-C target-feature=+crt-static" \
     cargo install --locked --path . --target "$(rustc --print host-tuple)" --root /out
 
+# `docker build --target worker`: the native worker. It has no shell: other images take the file, or bring their programs.
+FROM scratch AS worker
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=build /out/bin/crewjob /crewjob
+USER 65532:65532
+ENTRYPOINT ["/crewjob", "worker"]
+
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /out/bin/crewjob /crewjob

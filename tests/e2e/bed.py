@@ -23,14 +23,14 @@ def cache_dir() -> Path:
     return Path(os.environ.get("CREWJOB_CACHE") or Path(base) / "crewjob")
 
 
-def python() -> Path:
-    """The interpreter of a virtual environment with pytest, Celery and Flower."""
-    requirements = HERE / "requirements.txt"
+def python(requirements: Path = HERE / "requirements.txt", what: str = "pytest, Celery and Flower") -> Path:
+    """The interpreter of a virtual environment of these requirements, named after where they are."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}\n".encode()
-    path = cache_dir() / f"venv-e2e-{hashlib.sha256(version + requirements.read_bytes()).hexdigest()[:12]}"
+    key = hashlib.sha256(version + requirements.read_bytes()).hexdigest()[:12]
+    path = cache_dir() / f"venv-{requirements.parent.name}-{key}"
     if not (path / "ready").exists():
         started = time.monotonic()
-        say(f"installing pytest, Celery and Flower into {path} ...")
+        say(f"installing {what} into {path} ...")
         venv.create(path, with_pip=True, clear=True)
         pip = [path / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         if subprocess.run([*pip, "-r", requirements], stdout=sys.stderr).returncode != 0:

@@ -67,7 +67,9 @@ def installation(request):
 
 @pytest.fixture
 def app(installation):
-    return celery_side.application()
+    application = celery_side.application()
+    celery_side.connect_anew(application)
+    return application
 
 
 @pytest.fixture

@@ -1,21 +1,33 @@
-"""The CrewAI crew against a server that speaks OpenAI's API; skipped where CrewAI is not installed."""
+"""The CrewAI crew against a server that speaks OpenAI's API."""
 
 import asyncio
 import json
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.util import find_spec
 
 import pytest
 
 from backend import crew, crew_ai
 
-needs_crewai = pytest.mark.skipif(find_spec("crewai") is None, reason="CrewAI is not installed")
+STRANGERS = []
+
+
+def keep_to_this_machine(event, arguments):
+    """Refuses what CrewAI would tell others of its users."""
+    if event not in {"socket.connect", "socket.getaddrinfo"}:
+        return
+    address = arguments if event == "socket.getaddrinfo" else arguments[1]
+    if isinstance(address, tuple) and address[0] not in {"127.0.0.1", "localhost"}:
+        STRANGERS.append(address[:2])
+        raise ConnectionRefusedError(f"{address[0]} is not this machine")
+
+
+sys.addaudithook(keep_to_this_machine)
 
 
 @pytest.fixture
-def endpoint(monkeypatch):
+def endpoint(monkeypatch, tmp_path):
     """The requests that a model's endpoint received; it answers with `status`."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -48,12 +60,14 @@ def endpoint(monkeypatch):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
     monkeypatch.setenv("CREW_MODEL", "local-model")
+    # CrewAI leaves files there.
+    monkeypatch.setenv("HOME", str(tmp_path))
     yield Handler
     server.shutdown()
     server.server_close()
+    assert STRANGERS == []
 
 
-@needs_crewai
 def test_a_configured_model_is_asked_by_all_three_agents(endpoint):
     reports = []
     chosen = crew.configured()
@@ -73,7 +87,6 @@ def test_a_configured_model_is_asked_by_all_three_agents(endpoint):
     assert {body["model"] for _, body in endpoint.requests} == {"local-model"}
 
 
-@needs_crewai
 def test_an_endpoint_that_is_down_is_a_transient_error(endpoint):
     endpoint.status = 503
     with pytest.raises(ConnectionError):

@@ -1,0 +1,198 @@
+"""The crews of `examples/`, run by a native worker as their READMEs say. The shell crew has its test in `tests/it`."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import CREWJOB, HERE, Worker, eventually, free_port
+from tasks import app
+
+EXAMPLES = HERE.parents[1] / "examples"
+CREWAI = Path(os.environ["CREWAI_PYTHON"])
+TOPIC = 'Café "noir"'
+
+
+@contextlib.contextmanager
+def worker_of(example, folder, tasks="tasks.yaml", **env):
+    """A worker that was started in the folder of an example."""
+    node = f"{example}@examples"
+    command = [CREWJOB, "worker", "--tasks", tasks, "-n", node, "-c", "1", "-Q", "crew_jobs:crew.jobs"]
+    log = folder / "worker.log"
+    with log.open("w") as output:
+        env = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"} | env
+        process = subprocess.Popen(command, cwd=EXAMPLES / example, env=env, stdout=output, stderr=subprocess.STDOUT)
+    worker = Worker("native", node, process, log)
+    try:
+        eventually(worker.answers, 30, f"an answer of {node}")
+        yield worker
+    finally:
+        worker.stop()
+
+
+def send(inputs):
+    return app.send_task("backend.tasks.run_crew_task", ["job-1", inputs], queue="crew_jobs", routing_key="crew.jobs")
+
+
+def children(process):
+    """The processes that it has started and that still run."""
+    of_its_threads = Path(f"/proc/{process.pid}/task").glob("*/children")
+    return {int(number) for found in of_its_threads for number in found.read_text().split()}
+
+
+def answers(command, *inputs):
+    """What a crew in server mode answers to calls with these inputs, without a worker."""
+    calls = "".join(json.dumps({"kwargs": {"job_id": "job-1", "inputs": each}}) + "\n" for each in inputs)
+    done = subprocess.run(command, input=calls, stdout=subprocess.PIPE, text=True, check=True, timeout=60)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+REPORTS = [
+    {"percent": 0, "message": "researcher: at work"},
+    {"percent": 33, "message": "writer: at work"},
+    {"percent": 66, "message": "editor: at work"},
+]
+NO_TOPIC = {"error": {"type": "ValueError", "message": "inputs.topic must be a non-empty string"}, "retry": False}
+
+# === The Python crew ===
+
+
+def test_the_python_crew_stays_for_one_call_after_the_other(server, tmp_path):
+    server.flushall()
+    with worker_of("python-crew", tmp_path) as worker:
+        result = send({"topic": TOPIC}).get(timeout=20)
+        assert result["result"].splitlines() == [
+            f"# {TOPIC}",
+            "",
+            "1. What it is, in one paragraph.",
+            "2. Three questions that somebody new to it asks first.",
+            "3. One worked example, with numbers.",
+        ]
+        assert (result["job_id"], result["format"], result["cached"]) == ("job-1", "text", False)
+        assert send({"topic": TOPIC}).get(timeout=20)["cached"] is True
+        crew = children(worker.process)
+        assert len(crew) == 1
+        assert send({"topic": "Tides"}).get(timeout=20)["result"].startswith("# Tides\n")
+        assert children(worker.process) == crew
+        worker.process.terminate()
+        assert worker.process.wait(20) == 0
+    assert not any(Path(f"/proc/{number}").exists() for number in crew)
+
+
+def test_the_python_crew_says_who_is_at_work_and_what_is_missing():
+    crew = EXAMPLES / "python-crew/crew.py"
+    *reports, result, missing, blank = answers([crew], {"topic": "Tides"}, {}, {"topic": " "})
+    assert [report["progress"] for report in reports] == REPORTS
+    assert result["result"]["text"].startswith("# Tides\n")
+    assert missing == blank == NO_TOPIC
+
+
+def test_the_python_crew_is_tried_again_when_something_is_out_of_reach(server, tmp_path):
+    server.flushall()
+    program = """
+import crew
+failures = [ConnectionError("no answer")]
+def researcher(topic, _):
+    if failures:
+        raise failures.pop()
+    return [topic]
+crew.STEPS[0] = researcher
+crew.main()
+"""
+    tasks = (EXAMPLES / "python-crew/tasks.yaml").read_text()
+    command = "[python3, crew.py]"
+    assert command in tasks
+    file = tmp_path / "tasks.yaml"
+    file.write_text(tasks.replace(command, json.dumps(["python3", "-c", program])))
+    with worker_of("python-crew", tmp_path, file):
+        assert send({"topic": "Tides"}).get(timeout=20)["celery"]["retries"] == 1
+
+
+# === The CrewAI crew ===
+
+
+@contextlib.contextmanager
+def stub(port, log, *options, key="secret"):
+    """The example's stand-in for a model."""
+    command = [sys.executable, EXAMPLES / "crewai-crew/stub.py", "--port", str(port), *options]
+    with log.open("w") as output:
+        process = subprocess.Popen(command, env=os.environ | {"OPENAI_API_KEY": key}, stderr=output)
+    try:
+        eventually(lambda: listens(port), 10, "a stub that listens")
+        yield log
+    finally:
+        process.kill()
+        process.wait()
+
+
+def listens(port):
+    with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+
+
+@pytest.fixture
+def port():
+    return free_port()
+
+
+@pytest.fixture
+def crewai(server, port, tmp_path):
+    """A file of what the crew of a worker connects to."""
+    server.flushall()
+    connections = tmp_path / "connections"
+    env = {
+        "PATH": f"{CREWAI.parent}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "PYTHONPATH": str(HERE / "watched"),
+        "CONNECTIONS": str(connections),
+        "CREW_MODEL": "stub",
+        "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1",
+        "OPENAI_API_KEY": "secret",
+    }
+    with worker_of("crewai-crew", tmp_path, **env):
+        yield connections
+    # It has talked to the model and to nobody else: neither to those who count its users nor to the Redis of the jobs.
+    assert set(connections.read_text().splitlines()) == {f"127.0.0.1:{port}"}
+
+
+def test_the_crewai_crew_asks_its_model_and_nobody_else(crewai, port, tmp_path):
+    with stub(port, tmp_path / "stub.log", "--seconds", "1") as log:
+        messages = []
+        result = send({"topic": TOPIC, "level": "school"}).get(timeout=60, on_message=messages.append)
+        assert [message["result"] for message in messages if message["status"] == "PROGRESS"] == REPORTS
+        assert result["result"] == f"Current Task: Edit the draft on {TOPIC}: correct it, shorten it, keep its form."
+        assert (result["job_id"], result["model"], result["cached"]) == ("job-1", "stub", False)
+        asked = [line.partition("Current Task: ")[2] for line in log.read_text().splitlines() if "Task" in line]
+        assert [line.split()[0] for line in asked] == ["Collect", "Write", "Edit"]
+        assert all(TOPIC in line for line in asked)
+        assert all("level: school" in line for line in asked[:2])
+
+
+@pytest.mark.parametrize(("at_first", "named"), [("busy", "RateLimitError"), ("down", "ConnectionError")])
+def test_the_crewai_crew_is_tried_again_when_its_model_cannot_answer(crewai, port, tmp_path, at_first, named):
+    log = tmp_path / "stub.log"
+    with stub(port, log, "--busy") if at_first == "busy" else contextlib.nullcontext():
+        task = send({"topic": "Tides"})
+        eventually(lambda: task.state == "RETRY", 60, "a run that failed")
+        assert type(task.result).__name__ == named
+    with stub(port, log, "--seconds", "0"):
+        assert task.get(timeout=60)["celery"]["retries"] >= 1
+
+
+def test_the_crewai_crew_is_not_tried_again_with_a_wrong_key(crewai, port, tmp_path):
+    with stub(port, tmp_path / "stub.log", key="another") as log:
+        failed = send({"topic": "Tides"})
+        error = failed.get(timeout=60, propagate=False)
+        assert (failed.state, type(error).__name__) == ("FAILURE", "AuthenticationError")
+        assert "the key is wrong" in str(error)
+        assert log.read_text().count("POST") == 1
+
+
+def test_the_crewai_crew_says_what_is_missing(monkeypatch, tmp_path):
+    for name, value in {"HOME": str(tmp_path), "CREW_MODEL": "stub", "OTEL_SDK_DISABLED": "true"}.items():
+        monkeypatch.setenv(name, value)
+    assert answers([CREWAI, EXAMPLES / "crewai-crew/crew.py"], {}, {"topic": 7}) == [NO_TOPIC, NO_TOPIC]
