@@ -72,8 +72,8 @@ pub struct Config {
     #[arg(long, env = "VISIBILITY_TIMEOUT", value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u32).range(10..))]
     pub visibility_timeout: u32,
 
-    /// Seconds that results are kept. 0: for good.
-    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    /// Seconds that results are kept; 0: for good. The operator must know of it: it counts on results that long.
+    #[arg(long, env = "RESULT_EXPIRES", value_name = "SECONDS", default_value_t = 3600)]
     pub result_expires: u32,
 
     /// Queue of tasks that this worker sends and no route is known for.

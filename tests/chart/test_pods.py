@@ -193,6 +193,7 @@ def test_the_worker_and_its_pool_agree():
     assert env["REDIS_URL"]["valueFrom"]["secretKeyRef"] == {"name": pool["redis"]["secretName"], "key": "REDIS_URL"}
     assert env["RESULT_BACKEND_URL"]["valueFrom"]["secretKeyRef"]["name"] == pool["redis"]["secretName"]
     assert (pool["celery"]["visibilityTimeout"], env["VISIBILITY_TIMEOUT"]["value"]) == ("2h", "7200")
+    assert (pool["celery"]["resultExpires"], env["RESULT_EXPIRES"]["value"]) == ("24h", "86400")
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

@@ -39,7 +39,7 @@ app.conf.update(
     task_default_queue="default",
     task_routes={"backend.tasks.run_crew_task": {"queue": "crew_jobs"}},
     # Results carry the task's name, arguments and worker, and say when it has started.
-    result_expires=3600,
+    result_expires=settings.RESULT_EXPIRES,
     result_extended=True,
     task_track_started=True,
     worker_send_task_events=True,
