@@ -203,7 +203,7 @@ impl Link {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            if error.is_timeout() || error.is_unrecoverable_error() {
+            if error.is_timeout() || error.is_unrecoverable_error() || is_replica(&error) {
                 self.discard(serial).await;
             }
             if retried || !error.is_connection_dropped() {
@@ -241,6 +241,11 @@ impl Link {
             *state = State::Down { failures: 0, pause: None, serial: lost + 1 };
         }
     }
+}
+
+/// Whether the server follows another one by now: the name may lead to that one.
+fn is_replica(error: &RedisError) -> bool {
+    matches!(error.code(), Some("READONLY" | "MASTERDOWN"))
 }
 
 /// Why a server of this version cannot be used. The scripts need commands of Redis 6.2.

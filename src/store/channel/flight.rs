@@ -7,7 +7,7 @@ use redis::Script;
 
 use super::{Channel, Error, QUARANTINED, Queue};
 use crate::store::link::script;
-use crate::wire::Unacked;
+use crate::wire::{Limits, Unacked};
 
 static RESERVE: LazyLock<Script> = script!("lua/reserve.lua");
 static BEGIN: LazyLock<Script> = script!("lua/begin.lua");
@@ -67,8 +67,7 @@ impl Channel {
         call.arg(QUARANTINED).arg(NOTED.as_secs()).arg(last);
         let (from, tag, envelope, refused): (i64, String, Vec<u8>, u64) = self.0.broker.script(ACT, &call).await?;
         if from == AGAIN {
-            let unacked = Unacked::decode(&envelope).map_err(|error| Error::unexpected(ACT, error.to_string()))?;
-            return Ok((Some(Delivery { tag, queue: 0, envelope: unacked.envelope.encode() }), refused));
+            return Ok((Some(Delivery { tag, queue: 0, envelope }), refused));
         }
         let delivery =
             usize::try_from(from).ok().map(|list| Delivery { tag, queue: list % queues.len().max(1), envelope });
@@ -184,8 +183,10 @@ impl Channel {
         let mut read = redis::cmd("HGET");
         read.arg(keys.unacked()).arg(tag);
         let value: Option<Vec<u8>> = self.0.broker.query(ACT, &read).await?;
-        // Without a value only the time of receipt is left, which the script takes away.
-        let (list, message) = match value.as_deref().map(Unacked::decode) {
+        // However large: whoever took it could read it. Without a value only the time of receipt is left, which the
+        // script takes away.
+        let read = |value: &[u8]| Unacked::decode_within(value, &Limits::default().bytes(value.len()));
+        let (list, message) = match value.as_deref().map(read) {
             Some(Ok(unacked)) => {
                 let list = self.list_of(&unacked, queues).await?;
                 (list, unacked.envelope.redelivered().encode())

@@ -4,6 +4,7 @@ use crewjob::store::channel::Begun;
 use tokio::time::timeout;
 
 use super::*;
+use crate::support::gate::Gate;
 
 #[tokio::test]
 async fn messages_are_taken_in_kombus_order() {
@@ -134,6 +135,42 @@ async fn a_message_that_is_put_back_comes_next_and_says_so() {
         (again.properties.delivery_tag.as_str(), again.properties.delivery_info.redelivered),
         ("t1", Some(true))
     );
+}
+
+#[tokio::test]
+async fn a_large_message_is_given_again_and_put_back_like_any_other() {
+    let server = RedisServer::start();
+    let channel = channel(&server).await;
+    let mut call = Call::new("a.task", "1", "crew_jobs");
+    call.priority = 0;
+    call.args = vec!["x".repeat(20 << 20).into()];
+    let sent = String::from_utf8(call.envelope().encode()).unwrap();
+    server.run::<()>(&["LPUSH", "crew_jobs", &sent]);
+    for _ in 0..2 {
+        let (delivery, _) = channel.reserve(&["crew_jobs"], "me", "").await.unwrap();
+        assert!(delivery.unwrap().envelope == sent.as_bytes(), "the same, though the answer was lost");
+    }
+    assert_eq!(channel.restore("1", "1", "", &queues()).await, Ok(true));
+    reserve(&channel).await.unwrap();
+    server.run::<()>(&["ZADD", "unacked_index", "1", "1"]);
+    assert_eq!(channel.restore_visible(Duration::from_hours(1), "me", &queues()).await, Ok(1));
+    assert_eq!(server.run::<u64>(&["LLEN", "crew_jobs"]), 1);
+    assert_eq!(server.run::<u64>(&["XLEN", &channel.quarantine_stream()]), 0);
+}
+
+#[tokio::test]
+async fn a_name_that_leads_to_another_server_by_now_is_followed() {
+    let (mut first, second) = (RedisServer::start(), RedisServer::start());
+    let gate = Gate::before(first.port(), |_| None);
+    let channel = Channel::connect(&Access::new(Secret::new(gate.url(0)))).await.unwrap();
+    assert_eq!(reserve(&channel).await, None);
+    // A failover that leaves the connection to what is a replica now.
+    first.run::<()>(&["REPLICAOF", "127.0.0.1", &second.port().to_string()]);
+    gate.lead_to(second.port());
+    send(&second, "crew_jobs", "1", 5);
+    assert!(channel.reserve(&["crew_jobs"], "me", "").await.is_err(), "a replica takes nothing");
+    assert_eq!(reserve(&channel).await.map(|(tag, _)| tag).as_deref(), Some("t1"));
+    first.stop();
 }
 
 #[tokio::test]

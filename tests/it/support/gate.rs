@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Error, ErrorKind, Result, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
@@ -25,6 +26,7 @@ pub type Judge = Box<dyn FnMut(&Words) -> Option<Side> + Send>;
 /// The gate. Once it has closed, nothing passes any more.
 pub struct Gate {
     port: u16,
+    server: Arc<AtomicU16>,
     closed: mpsc::Receiver<()>,
 }
 
@@ -40,14 +42,25 @@ impl Gate {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
         let port = listener.local_addr().expect("its address").port();
         let (tell, closed) = mpsc::channel();
+        let server = Arc::new(AtomicU16::new(server));
+        let leads_to = server.clone();
         let passage = Arc::new(Passage { judge: Mutex::new(Box::new(judge)), closed: Mutex::new(false), tell });
         thread::spawn(move || {
             for client in listener.incoming() {
-                let (Ok(client), Ok(server)) = (client, TcpStream::connect(("127.0.0.1", server))) else { break };
+                let (Ok(client), Ok(server)) =
+                    (client, TcpStream::connect(("127.0.0.1", leads_to.load(Ordering::Relaxed))))
+                else {
+                    break;
+                };
                 passage.clone().connect(&client, &server);
             }
         });
-        Self { port, closed }
+        Self { port, server, closed }
+    }
+
+    /// Leads new connections to another server from now on.
+    pub fn lead_to(&self, server: u16) {
+        self.server.store(server, Ordering::Relaxed);
     }
 
     /// The URL of a database for clients.

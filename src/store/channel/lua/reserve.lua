@@ -3,12 +3,6 @@
 -- Takes the oldest message of the first list that has one, off the list and in flight in one step: no crash loses it.
 -- What could not be acknowledged is no message; it goes into quarantine. Whoever did not get the last answer gets the
 -- same message again, as it stands in flight.
-local given = redis.call('GET', KEYS[4])
-if given and given ~= ARGV[3] then
-  local value = redis.call('HGET', KEYS[1], given)
-  if value then return {-2, given, value, 0} end
-end
-
 local function text(value) return type(value) == 'string' and value or '' end
 
 local function address(element)
@@ -19,6 +13,21 @@ local function address(element)
   return properties.delivery_tag, text(info.exchange), text(info.routing_key)
 end
 
+local function noted(exchange, routing_key)
+  return ', ' .. cjson.encode(exchange) .. ', ' .. cjson.encode(routing_key) .. ']'
+end
+
+local given = redis.call('GET', KEYS[4])
+if given and given ~= ARGV[3] then
+  local value = redis.call('HGET', KEYS[1], given)
+  local ok, unacked = pcall(cjson.decode, value or '')
+  local rest = ok and noted(unacked[2], unacked[3]) or ''
+  -- Whoever else has taken it since has noted it in another way.
+  if rest ~= '' and string.sub(value, -#rest) == rest then
+    return {-2, given, string.sub(value, 2, -#rest - 1), 0}
+  end
+end
+
 local refused = 0
 for i = 5, #KEYS do
   local element = redis.call('RPOP', KEYS[i])
@@ -27,7 +36,7 @@ for i = 5, #KEYS do
     if tag then
       local now = redis.call('TIME')
       redis.call('ZADD', KEYS[2], now[1] .. '.' .. string.format('%06d', now[2]), tag)
-      redis.call('HSET', KEYS[1], tag, '[' .. element .. ', ' .. cjson.encode(exchange) .. ', ' .. cjson.encode(routing_key) .. ']')
+      redis.call('HSET', KEYS[1], tag, '[' .. element .. noted(exchange, routing_key))
       redis.call('SETEX', KEYS[4], ARGV[2], tag)
       return {i - 5, tag, element, refused}
     end
