@@ -68,6 +68,11 @@ impl Entry {
         self.stop.send_replace(Some(signal));
     }
 
+    /// Whether it is to be stopped.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.borrow().is_some()
+    }
+
     /// The signal with which it is to be stopped, as soon as there is one.
     pub async fn stopped(&self) -> i32 {
         let mut stop = self.stop.subscribe();

@@ -69,7 +69,8 @@ async fn attend(worker: &Arc<Worker>, entry: &Arc<Entry>, mut slot: Slot) -> Res
     let redelivered = entry.envelope.properties.delivery_info.redelivered.unwrap_or(false);
     let mut is_given_time = !redelivered;
     loop {
-        let is_revoked = worker.revoked(id);
+        // There is an end to what is remembered; what was told to stop is told so for good.
+        let is_revoked = worker.revoked(id) || entry.is_stopped();
         match admit::admit(message, is_revoked, true, clock::now()) {
             Admission::Run => {}
             Admission::Wait(at) => {
@@ -134,6 +135,7 @@ async fn attend(worker: &Arc<Worker>, entry: &Arc<Entry>, mut slot: Slot) -> Res
             }
         };
         put_aside = true;
+        locked(&worker.rates).give_back(name);
         entry.enter(Stage::PutAside);
         pause(worker, entry, &mut slot, wait).await?;
     }
@@ -260,7 +262,7 @@ async fn pause(worker: &Worker, entry: &Entry, slot: &mut Slot, time: Duration) 
 async fn rest(worker: &Worker, entry: &Entry, time: Duration) -> Result<(), Left> {
     tokio::select! {
         () = sleep(time) => Ok(()),
-        _ = entry.stopped(), if !worker.revoked(&entry.message.headers.id) => Ok(()),
+        _ = entry.stopped() => Ok(()),
         () = worker.leaving.cancelled() => {
             put_back(worker, entry).await;
             Err(Left)

@@ -1,5 +1,6 @@
 //! Remote control: requests are heard, answered and obeyed.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +64,12 @@ async fn obey(worker: &Arc<Worker>, request: &Request) {
     let entries = worker.entries.list();
     let answered = look(worker, &entries, |view| control::answer(request, view, clock::now()));
     tracing::debug!(method = request.method, "remote control");
+    // Before the answer: a task that is taken while that is on its way must not begin.
+    for action in &answered.actions {
+        if let Action::Revoke { ids, signal } = action {
+            stop(worker, ids, *signal);
+        }
+    }
     if let (Some(address), Some(reply)) = (&request.reply, answered.reply) {
         let tag = clock::random_id().to_string();
         if let Err(error) = worker.channel.reply(address, worker.node(), reply, worker.events.tick(), tag).await {
@@ -70,7 +77,7 @@ async fn obey(worker: &Arc<Worker>, request: &Request) {
         }
     }
     for action in answered.actions {
-        act(worker, &entries, action).await;
+        act(worker, action).await;
     }
 }
 
@@ -126,9 +133,9 @@ fn look<T>(worker: &Worker, entries: &[Arc<Entry>], see: impl FnOnce(&View<'_>) 
     see(&view)
 }
 
-async fn act(worker: &Arc<Worker>, entries: &[Arc<Entry>], action: Action) {
+async fn act(worker: &Arc<Worker>, action: Action) {
     match action {
-        Action::Revoke { ids, signal } => revoke(worker, entries, &ids, signal).await,
+        Action::Revoke { ids, .. } => show_revoked(worker, &ids).await,
         Action::Merge { revoked } => locked(&worker.revoked).add(revoked, clock::now()),
         Action::EnableEvents => drop(worker.events.enable_tasks(true)),
         Action::DisableEvents => drop(worker.events.enable_tasks(false)),
@@ -173,25 +180,23 @@ async fn act(worker: &Arc<Worker>, entries: &[Arc<Entry>], action: Action) {
     }
 }
 
-/// What runs is killed if a signal is given; what waits is dropped; what is not here is stored as revoked, unless it runs
-/// elsewhere or has ended.
-async fn revoke(worker: &Arc<Worker>, entries: &[Arc<Entry>], ids: &[String], signal: Option<i32>) {
+/// What runs is killed if a signal is given, what waits is dropped, what comes later is not begun.
+fn stop(worker: &Worker, ids: &[String], signal: Option<i32>) {
+    // First, so that no task slips through between the two.
     locked(&worker.revoked).add(ids, clock::now());
-    let mut elsewhere = Vec::new();
-    for id in ids {
-        let mut here = entries.iter().filter(|entry| entry.message.headers.id == *id).peekable();
-        if here.peek().is_none() {
-            elsewhere.push(id);
-        }
-        for entry in here {
-            match (entry.stage(), signal) {
-                (Stage::Running { .. }, None) => {}
-                (Stage::Running { .. }, Some(signal)) => entry.stop(signal),
-                (Stage::Reserved | Stage::Scheduled(_) | Stage::PutAside, _) => entry.stop(SIGTERM),
-            }
+    for entry in worker.entries.list().iter().filter(|entry| ids.contains(&entry.message.headers.id)) {
+        match (entry.stage(), signal) {
+            (Stage::Running { .. }, None) => {}
+            (Stage::Running { .. }, Some(signal)) => entry.stop(signal),
+            (Stage::Reserved | Stage::Scheduled(_) | Stage::PutAside, _) => entry.stop(SIGTERM),
         }
     }
-    for id in elsewhere {
+}
+
+/// What is not here is stored as revoked, unless it runs elsewhere or has ended.
+async fn show_revoked(worker: &Worker, ids: &[String]) {
+    let here: HashSet<String> = worker.entries.list().iter().map(|entry| entry.message.headers.id.clone()).collect();
+    for id in ids.iter().filter(|id| !here.contains(*id)) {
         let document = document::revoked_unseen(id, clock::now()).encode();
         if let Err(error) = worker.channel.revoke_unseen(id, &document, worker.config.result_expires()).await {
             tracing::warn!(task.id = id, %error, "a revoked task is not shown as such yet");

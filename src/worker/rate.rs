@@ -36,6 +36,13 @@ impl Rates {
         None
     }
 
+    /// Takes back that a task has begun: it has not.
+    pub fn give_back(&mut self, task: &str) {
+        if let Some(rate) = self.0.get_mut(task) {
+            rate.next = rate.next.checked_sub(rate.interval).unwrap_or(Timestamp::MIN);
+        }
+    }
+
     /// The limits as they were set, by task.
     pub fn texts(&self) -> BTreeMap<String, String> {
         self.0.iter().map(|(task, rate)| (task.clone(), rate.text.clone())).collect()
@@ -55,8 +62,11 @@ mod tests {
         assert_eq!(rates.begin("slow", at(4)), Some(Duration::from_secs(6)));
         assert_eq!(rates.begin("other", at(4)), None);
         assert_eq!(rates.begin("slow", at(10)), None);
+        rates.give_back("slow");
+        assert_eq!(rates.begin("slow", at(11)), None, "what has not begun does not count");
+        assert_eq!(rates.begin("slow", at(12)), Some(Duration::from_secs(9)));
         assert_eq!(rates.texts()["slow"], "6/m");
-        rates.set("slow".into(), String::new(), None, at(10));
-        assert_eq!(rates.begin("slow", at(10)), None);
+        rates.set("slow".into(), String::new(), None, at(12));
+        assert_eq!(rates.begin("slow", at(12)), None);
     }
 }

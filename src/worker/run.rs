@@ -23,7 +23,7 @@ use super::{leases, mailbox, node, status};
 use crate::runtime::admin::{self, Readiness};
 use crate::runtime::{clock, shutdown};
 use crate::store::channel::Arrivals;
-use crate::store::{Channel, ConnectError, Error};
+use crate::store::{Channel, ConnectError, Error, Queue};
 use crate::wire::event::Detail;
 use crate::wire::{Number, Object, TimeLimit};
 
@@ -189,7 +189,8 @@ async fn consume(worker: &Arc<Worker>) {
     let (asker, mut last) = (clock::random_id().to_string(), String::new());
     let mut rotation = 0;
     let mut queues = worker.queues.subscribe();
-    let mut arrivals: Option<Arrivals> = None;
+    // On the queues that were consumed when it began to wait.
+    let mut arrivals: Option<(Vec<Queue>, Arrivals)> = None;
     let mut pause = Duration::from_millis(100);
     loop {
         let slot = tokio::select! {
@@ -227,17 +228,13 @@ async fn consume(worker: &Arc<Worker>) {
             }
         }
         drop(slot);
-        if arrivals.is_none() {
-            arrivals = worker.channel.arrivals(&names).ok();
+        if arrivals.as_ref().is_none_or(|(on, _)| *on != consumed) {
+            arrivals = worker.channel.arrivals(&names).ok().map(|arrivals| (consumed.clone(), arrivals));
         }
-        let Some(waiting) = &arrivals else { continue };
+        let Some((_, waiting)) = &arrivals else { continue };
         tokio::select! {
             () = waiting.wait() => {}
-            changed = queues.changed() => {
-                if changed.is_ok() {
-                    arrivals = None;
-                }
-            }
+            _ = queues.changed() => {}
             () = worker.leaving.cancelled() => break,
         }
     }

@@ -71,3 +71,42 @@ fn a_worker_that_is_asked_for_a_task_that_it_put_aside_has_it() {
         [("reserved", "id-1")]
     );
 }
+
+#[test]
+fn a_task_that_waits_for_its_time_is_dropped_though_its_id_is_too_long_to_be_remembered() {
+    let server = RedisServer::start();
+    let id = "x".repeat(2000);
+    send_changed(&server, "slow", &id, "[]", |call| {
+        call.headers.insert("eta", Value::from("2100-01-01T00:00:00+00:00"));
+    });
+    let worker = Worker::start(&server, SLOW, &[]);
+    until("it is ready", || worker.log().contains("ready").then_some(()));
+    until("it is here", || (in_flight(&server) == 1).then_some(()));
+    tell(&server, &Request::revoke(vec![id.clone()], None));
+    state(&server, &id, "REVOKED");
+    until("it is acknowledged", || (in_flight(&server) == 0).then_some(()));
+}
+
+#[test]
+fn a_queue_that_is_added_while_the_worker_is_busy_is_consumed_once_it_is_idle_again() {
+    let (server, folder) = (RedisServer::start(), tempfile::tempdir().unwrap());
+    let line = format!("until [ -e {}/go ]; do sleep 0.02; done", folder.path().display());
+    let worker =
+        Worker::start(&server, &format!("tasks: {{wait: {{command: [/bin/sh, -c, {line:?}]}}}}"), &["-Q", "default"]);
+    let waits = || server.run::<String>(&["CLIENT", "LIST"]).contains("cmd=blmove").then_some(());
+    until("it is idle", waits);
+    send(&server, "wait", "id-1", "[]");
+    until("it is busy", || worker.log().contains("task begins").then_some(()));
+    let mut add = Request::ping();
+    add.method = "add_consumer".into();
+    add.arguments = crewjob::wire::Object::new().with("queue", "more");
+    tell(&server, &add);
+    until("the queue is bound", || server.run::<bool>(&["EXISTS", "_kombu.binding.more"]).then_some(()));
+    std::fs::write(folder.path().join("go"), "").unwrap();
+    state(&server, "id-1", "SUCCESS");
+    until("it is idle", waits);
+    let mut call = Call::new("wait", "id-2", "more");
+    call.priority = 0;
+    server.run::<()>(&["LPUSH", "more", std::str::from_utf8(&call.envelope().encode()).unwrap()]);
+    state(&server, "id-2", "SUCCESS");
+}
