@@ -30,9 +30,11 @@ generate: ## Write what is generated: crds/, the chart's copy of them, docs/api.
 golden: ## Record the golden messages from a real Celery again
 	python3 tests/golden/record.py
 
-fuzz: ## Feed the decoders hostile input for FUZZ_SECONDS (600); needs the nightly toolchain and cargo-fuzz
-	CREWJOB_FUZZ_CORPUS=fuzz/corpus/decoders cargo test --quiet --test it seed_of_the_fuzzer
-	cargo +nightly fuzz run -s none decoders fuzz/corpus/decoders -- -max_len=8192 -rss_limit_mb=512 -timeout=10 -max_total_time=$(or $(FUZZ_SECONDS),600) -print_final_stats=1
+fuzz: ## Feed decoders and native worker hostile input, each for FUZZ_SECONDS (600); needs the nightly toolchain and cargo-fuzz
+	CREWJOB_FUZZ_CORPUS=fuzz/corpus cargo test --quiet --test it seed_of_the_fuzzer
+	for target in decoders worker; do \
+	  cargo +nightly fuzz run -s none $$target fuzz/corpus/$$target -- -max_len=8192 -rss_limit_mb=512 -timeout=10 -max_total_time=$(or $(FUZZ_SECONDS),600) -print_final_stats=1 || exit; \
+	done
 
 bench: ## Measure; one JSON line per measure (BENCH_QUICK=1: in under a minute)
 	@$(cluster) prepare cargo python3

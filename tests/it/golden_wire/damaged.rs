@@ -1,7 +1,9 @@
-//! The decoders against damaged recordings, quick enough for every run; `make fuzz` goes further.
+//! Decoders and native worker against damaged recordings, quick enough for every run; `make fuzz` goes further.
 
 #[path = "../../../fuzz/exercise.rs"]
 mod exercise;
+#[path = "../../../fuzz/task.rs"]
+mod task;
 
 use std::time::Instant;
 
@@ -45,7 +47,7 @@ impl Random {
 }
 
 #[test]
-fn damaged_recordings_never_make_a_decoder_panic() {
+fn damaged_recordings_never_make_a_decoder_or_a_worker_panic() {
     let inputs = std::env::var("CREWJOB_FUZZ_INPUTS").map_or(20_000, |count| count.parse().unwrap());
     let seeds: Vec<Vec<u8>> = goldens()
         .into_iter()
@@ -63,16 +65,21 @@ fn damaged_recordings_never_make_a_decoder_panic() {
         let other = &seeds[random.below(seeds.len())];
         random.mutate(&mut bytes, other);
         exercise::decoder(u8::try_from(random.below(exercise::DECODERS.into())).unwrap(), &bytes);
+        bytes.insert(0, u8::try_from(random.below(4)).unwrap());
+        task::message(&bytes);
     }
     println!("{inputs} damaged inputs in {:.1?}", started.elapsed());
 }
 
-/// `make fuzz` names the folder that it starts from.
+/// `make fuzz` names the folder that it starts from, with one for each of its targets.
 #[test]
-fn every_recording_is_a_seed_of_the_fuzzer_behind_the_byte_that_names_its_decoder() {
+fn every_recording_is_a_seed_of_the_fuzzer_behind_the_byte_that_says_what_is_done_with_it() {
     let folder = tempfile::tempdir().unwrap();
     let corpus = std::env::var_os("CREWJOB_FUZZ_CORPUS").map_or_else(|| folder.path().to_owned(), Into::into);
-    std::fs::create_dir_all(&corpus).unwrap();
+    let (for_decoders, for_worker) = (corpus.join("decoders"), corpus.join("worker"));
+    for folder in [&for_decoders, &for_worker] {
+        std::fs::create_dir_all(folder).unwrap();
+    }
     for Golden { name, kind, bytes, .. } in goldens() {
         let decoders: &[u8] = match kind.as_str() {
             "envelope" => &[0, 1],
@@ -89,12 +96,20 @@ fn every_recording_is_a_seed_of_the_fuzzer_behind_the_byte_that_names_its_decode
             "event" => &[0, 9],
             _ => &[0, 10],
         };
+        if kind == "envelope" {
+            let shapes = [Some(&bytes), body.as_ref(), None, body.as_ref()];
+            for (shape, bytes) in (0_u8..).zip(shapes) {
+                let file = for_worker.join(format!("{}-{shape}", name.replace('/', "-")));
+                std::fs::write(file, [&[shape][..], bytes.map_or(&b"{}"[..], Vec::as_slice)].concat()).unwrap();
+            }
+        }
         let seeds = decoders.iter().map(|decoder| (decoder, &bytes));
         let bodies = wrapped.iter().flat_map(|decoder| body.iter().map(move |body| (decoder, body)));
         for (decoder, bytes) in seeds.chain(bodies) {
             let file = format!("{}-{decoder}", name.replace('/', "-"));
-            std::fs::write(corpus.join(file), [&[*decoder], bytes.as_slice()].concat()).unwrap();
+            std::fs::write(for_decoders.join(file), [&[*decoder], bytes.as_slice()].concat()).unwrap();
         }
     }
-    assert!(std::fs::read_dir(corpus).unwrap().count() >= goldens().len());
+    let seeds = |folder| std::fs::read_dir(folder).unwrap().count();
+    assert!(seeds(for_decoders) >= goldens().len() && seeds(for_worker) > 100);
 }

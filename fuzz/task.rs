@@ -1,0 +1,120 @@
+//! What must hold for any message that a worker takes, and whatever comes of it; shared by the fuzz target and the
+//! ordinary tests.
+
+#![allow(clippy::unwrap_used, reason = "whatever does not hold must be seen")]
+
+use crewjob::wire::{Call, Envelope, Message, Object, RawJson, ResultDocument, State, TimeLimit, Value};
+use crewjob::worker::admit::{self, Read};
+use crewjob::worker::conclude::{Conclusion, Terms, conclude};
+use crewjob::worker::crew::Arguments;
+use crewjob::worker::document::About;
+use crewjob::worker::follow::{self, Sender};
+use crewjob::worker::outcome::{Failure, Outcome};
+use crewjob::worker::routes::Routes;
+use jiff::Timestamp;
+
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+/// Takes a message whose shape the first byte decides, and brings it to every end. Panics when something does not hold.
+pub fn message(bytes: &[u8]) {
+    let Some((shape, bytes)) = bytes.split_first() else { return };
+    match shape % 4 {
+        0 => take(bytes),
+        1 => take(&with_body(bytes, Object::new()).encode()),
+        2 => take(&with_headers(bytes).encode()),
+        // Two halves: what is asked for, and what a run before has left.
+        _ => {
+            let (first, second) = bytes.split_at(bytes.len() / 2);
+            take(&with_body(first, Object::new().with("retries", 1_i64)).encode());
+            let message = Message::decode(&Call::new("a.task", "id-1", "default").envelope()).unwrap();
+            let _ = (admit::ended(&message, true, second), admit::ended(&message, false, second));
+        }
+    }
+}
+
+fn with_body(body: &[u8], other: Object) -> Envelope {
+    let mut envelope = Call::new("a.task", "id-1", "default").envelope();
+    envelope.body = String::from_utf8_lossy(body).into_owned();
+    envelope.properties.body_encoding = None;
+    for (key, value) in other.iter() {
+        envelope.headers.insert(key, value.clone());
+    }
+    envelope
+}
+
+fn with_headers(headers: &[u8]) -> Envelope {
+    let mut envelope = Call::new("a.task", "id-1", "default").envelope();
+    if let Ok(Value::Object(others)) = Value::parse(headers) {
+        for (key, value) in others.iter() {
+            envelope.headers.insert(key, value.clone());
+        }
+    }
+    envelope
+}
+
+fn take(bytes: &[u8]) {
+    let (envelope, message) = match admit::read(bytes) {
+        Read::Poison(_) => return,
+        Read::Unreadable { id, failure, .. } => {
+            let end = Conclusion::refused(&id, &failure, NOW);
+            let document = ResultDocument::decode(&end.document.unwrap()).unwrap();
+            assert_eq!((document.task_id, document.status), (id, State::Failure));
+            return;
+        }
+        Read::Task(task) => *task,
+    };
+    let _ = admit::admit(&message, false, true, NOW);
+    let _ = Arguments::bind(&message.args, &message.kwargs).map(|arguments| arguments.canonical());
+    let about = About { message: &message, envelope: &envelope, worker: "w@h" };
+    ends(about, Conclusion::dropped(about, true, NOW), State::Revoked);
+    if let Some(failure) = follow::refusal(&message) {
+        ends(about, concluded(about, Outcome::Failed { failure, retryable: false }), State::Failure);
+        return;
+    }
+    let failure = Failure::new("builtins", "ValueError", "no");
+    let succeeded = concluded(about, Outcome::Succeeded(RawJson::new("[7]").unwrap()));
+    let status = if succeeded.is_success { State::Success } else { State::Failure };
+    ends(about, succeeded, status);
+    let again = concluded(about, Outcome::Failed { failure: failure.clone(), retryable: true });
+    let tries = follow::may_retry(&message.headers, 3);
+    if tries {
+        let next = Message::decode(&again.publish[0]).unwrap().headers;
+        assert_eq!((&next.id, again.publish.len()), (&message.headers.id, 1));
+        assert_eq!(next.retries, Some(message.headers.retries.unwrap_or(0) + 1));
+    }
+    ends(about, again, if tries { State::Retry } else { State::Failure });
+    ends(about, concluded(about, Outcome::Failed { failure, retryable: false }), State::Failure);
+    ends(about, concluded(about, Outcome::Stopped { signal: 15 }), State::Revoked);
+}
+
+fn concluded(about: About<'_>, outcome: Outcome) -> Conclusion {
+    let (routes, time_limit) = (Routes::new([], "default"), TimeLimit::default());
+    let sender = Sender { origin: "gen1@h", reply_to: "", routes: &routes, priority: 5, time_limit: &time_limit };
+    let terms =
+        Terms { sender: &sender, max_retries: 3, is_native: |task| task == "native", draw: 0, seconds: 1.5, now: NOW };
+    let mut ids = 0;
+    let fresh = || {
+        ids += 1;
+        format!("fresh-{ids}")
+    };
+    conclude(about, outcome, &terms, fresh)
+}
+
+/// Whatever is stored and published can be read by whoever gets it.
+fn ends(about: About<'_>, end: Conclusion, status: State) {
+    let headers = &about.message.headers;
+    if let Some(document) = &end.document {
+        let document = ResultDocument::decode(document).unwrap();
+        assert_eq!((&document.task_id, document.status), (&headers.id, status));
+    } else {
+        assert_eq!(headers.ignore_result, Some(true));
+    }
+    for other in &end.others {
+        assert_eq!(ResultDocument::decode(&other.encode()).as_ref(), Ok(other));
+    }
+    for message in &end.publish {
+        let again = Envelope::decode(&message.encode()).unwrap();
+        assert!(!Message::decode(&again).unwrap().headers.id.is_empty());
+        assert!(!again.properties.delivery_tag.is_empty());
+    }
+}
