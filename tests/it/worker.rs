@@ -4,6 +4,7 @@ mod control;
 mod ends;
 mod kills;
 mod leaving;
+mod rights;
 mod steps;
 mod tasks;
 mod told;
@@ -31,16 +32,16 @@ struct Worker {
 impl Worker {
     /// Starts one with these tasks (YAML) and options.
     fn start(server: &RedisServer, tasks: &str, options: &[&str]) -> Self {
-        Self::start_with(&[("REDIS_URL", server.url(0))], tasks, options)
+        Self::start_with(&[("REDIS_URL", server.url(0))], tasks, &[&["--without-mingle"], options].concat())
     }
 
-    /// The same on its own way to Redis.
+    /// The same on its own way to Redis, and with nothing left out.
     fn start_with(env: &[(&str, String)], tasks: &str, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (file, log) = (folder.path().join("tasks.yaml"), folder.path().join("log"));
         std::fs::write(&file, tasks).unwrap();
         let process = Command::new(env!("CARGO_BIN_EXE_crewjob"))
-            .args(["worker", "--without-mingle", "--tasks"])
+            .args(["worker", "--tasks"])
             .arg(&file)
             .args(options)
             .envs(env.iter().map(|(name, value)| (name, value)))

@@ -11,7 +11,7 @@ use crate::support::gate::{Gate, Side, Words};
 
 /// With results beside the messages; as many again with results elsewhere.
 const KILLS: usize = 200;
-const OPTIONS: [&str; 6] = ["-c", "1", "-Q", "default", "--log", "error"];
+const OPTIONS: [&str; 7] = ["-c", "1", "-Q", "default", "--log", "error", "--without-mingle"];
 const FOLLOWER: &str = r#"[{"task": "backend.tasks.health_check", "args": [], "kwargs": {}, "options": {"queue": "followers"}, "immutable": true}]"#;
 
 /// Tasks of every kind that a worker runs: its own, a command with progress, a crew whose output is kept, and one that
@@ -151,7 +151,11 @@ fn killed_at_any_step(results: u8, expected: impl Fn(&[String], usize)) {
     }
     server.run::<()>(&["DEL", "unacked_mutex"]);
     let open = Gate::before(server.port(), |_| None);
-    let _last = Worker::start_with(&way(&open, results), TASKS, &["-c", "4", "-Q", "default", "--log", "error"]);
+    let _last = Worker::start_with(
+        &way(&open, results),
+        TASKS,
+        &["-c", "4", "-Q", "default", "--log", "error", "--without-mingle"],
+    );
     let deadline = Instant::now() + Duration::from_mins(1);
     loop {
         let missing: Vec<_> = ids.iter().filter(|id| !told.is_done(id)).collect();

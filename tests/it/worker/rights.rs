@@ -1,0 +1,83 @@
+//! What a Redis user for workers must be allowed to do.
+
+use redis::Value as Answer;
+
+use super::*;
+use crate::support::redis::Setup;
+
+const TASKS: &str = r#"
+tasks:
+  told: {command: [/bin/sh, -c, "echo '{\"progress\": 1}'; sleep 0.1; echo 7"]}
+  again: {command: [/bin/sh, -c, "[ $CREWJOB_RETRIES -gt 0 ] || exit 75"]}
+crew: {name: c, cache: 60, run: {command: [echo, done], output: text}}
+"#;
+
+/// The documentation tells people to paste it.
+fn permissions() -> String {
+    let page = include_str!("../../../docs/worker-commands.md");
+    let rules = page.split("ACL SETUSER worker on >PASSWORD").nth(1).expect("the rules").split("```").next();
+    rules.expect("the end of the rules").replace(['\\', '\n'], " ")
+}
+
+/// What somebody was refused, as `reason object`.
+fn refused(server: &RedisServer) -> Vec<String> {
+    let text = |value: &Answer| redis::from_redis_value::<String>(value.clone()).unwrap_or_default();
+    let entries: Vec<Vec<Answer>> = server.run(&["ACL", "LOG"]);
+    let refused = entries.iter().map(|entry| {
+        let field = |name: &str| {
+            entry.iter().position(|field| text(field) == name).map(|at| text(&entry[at + 1])).unwrap_or_default()
+        };
+        format!("{} {}", field("reason"), field("object"))
+    });
+    // A name for people who look at connections. Servers before 7.2 do not know it either.
+    refused.filter(|refused| refused != "command client|setinfo").collect()
+}
+
+#[test]
+fn the_documented_permissions_are_enough() {
+    let server = Setup::default()
+        .config(&format!("user worker on >s3cret {}", permissions()))
+        .config("user default on nopass ~* &* +@all")
+        .start();
+    // Lost by somebody else, and no message at all.
+    send(&server, "told", "lost", "[]");
+    let lost: String = server.run(&["RPOP", "default"]);
+    server.run::<()>(&["HSET", "unacked", "lost", &format!(r#"[{lost}, "", "default"]"#)]);
+    server.run::<()>(&["ZADD", "unacked_index", "1", "lost"]);
+    server.run::<()>(&["HSET", "unacked", "junk", "junk"]);
+    server.run::<()>(&["ZADD", "unacked_index", "1", "junk"]);
+    server.run::<()>(&["LPUSH", "default", "junk"]);
+    server.run::<()>(&["SET", "celery-task-meta-old", "{}"]);
+    server.run::<()>(&["LPUSH", "gone.reply.celery.pidbox", "{}"]);
+    let follower =
+        value(r#"[{"task": "told", "args": [], "kwargs": {}, "options": {"task_id": "follower"}, "immutable": true}]"#);
+    for (task, args) in [
+        ("told", "[]"),
+        ("again", "[]"),
+        ("backend.tasks.run_crew_task", r#"["id", {"topic": "t"}]"#),
+        ("backend.tasks.cleanup_old_results", "[]"),
+        ("unknown", "[]"),
+    ] {
+        send_changed(&server, task, task, args, |call| call.embed.callbacks = follower.clone());
+    }
+    let env = [("REDIS_URL", server.url_as("worker", "s3cret"))];
+    let mut worker = Worker::start_with(&env, TASKS, &["-n", "first@h", "-c", "4"]);
+    until("it is ready", || worker.log().contains("ready").then_some(()));
+    let other = Worker::start_with(&env, TASKS, &["-n", "other@h"]);
+    until("it asks the first one", || other.log().contains("another worker answers").then_some(()));
+    for (id, end) in [
+        ("told", "SUCCESS"),
+        ("again", "SUCCESS"),
+        ("backend.tasks.run_crew_task", "SUCCESS"),
+        ("backend.tasks.cleanup_old_results", "SUCCESS"),
+        ("unknown", "FAILURE"),
+        ("follower", "SUCCESS"),
+        ("lost", "SUCCESS"),
+    ] {
+        state(&server, id, end);
+    }
+    worker.signal("TERM");
+    assert!(worker.gone().success());
+    assert_eq!(refused(&server), Vec::<String>::new());
+    assert_eq!(in_flight(&server), 0);
+}
