@@ -348,7 +348,7 @@ def test_a_running_task_with_a_copy_can_be_terminated(jobs, prefork):
 
 def test_a_soft_time_limit_ends_the_task_and_its_lease(jobs, prefork):
     task = jobs.send("limited", 20)
-    jobs.ended(task, "FAILURE", timeout=5)
+    jobs.ended(task, "FAILURE", timeout=15)
     assert jobs.document(task)["result"]["exc_type"] == "SoftTimeLimitExceeded"
     eventually(lambda: jobs.lease(task) is None, 1, "no lease")
 
