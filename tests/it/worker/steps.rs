@@ -24,6 +24,9 @@ crew: {name: c, cache: 60, run: {command: [echo, done], output: text}}
 "#;
 const KINDS: [&str; 4] = ["backend.tasks.health_check", "told", "backend.tasks.run_crew_task", "again"];
 
+/// What each of them does between beginning and end.
+const MIDDLES: [&[&str]; 4] = [&[], &["state"], &["GET", "SET"], &[]];
+
 /// Names of the worker's scripts, by what Redis calls them: some stand alone, others after what they share.
 static SCRIPTS: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/channel/lua");
@@ -86,41 +89,21 @@ fn way(gate: &Gate, results: u8) -> [(&'static str, String); 2] {
 
 #[test]
 fn a_worker_killed_at_any_step_loses_no_task_and_no_outcome_counts_twice() {
-    killed_at_any_step(0, |first, kind| {
-        let (before, middle) = (
-            ["reserve", "begin"],
-            match kind {
-                1 => &["state"][..],
-                2 => &["GET", "SET"],
-                _ => &[],
-            },
-        );
-        assert_eq!(first, [&before[..], middle, &["settle"]].concat());
-    });
+    killed_at_any_step(0, &["reserve", "begin"], &["settle"]);
 }
 
 #[test]
 fn nor_with_results_in_another_database() {
-    killed_at_any_step(3, |steps, kind| {
-        let (before, middle) = (
-            ["reserve", "begin", "HGET", "GETRANGE"],
-            match kind {
-                1 => &["state"][..],
-                2 => &["GET", "SET"],
-                _ => &[],
-            },
-        );
-        assert_eq!(steps, [&before[..], middle, &["GET", "conclude", "store", "acknowledge"]].concat());
-    });
+    killed_at_any_step(3, &["reserve", "begin", "HGET", "GETRANGE"], &["GET", "conclude", "store", "acknowledge"]);
 }
 
-fn killed_at_any_step(results: u8, expected: impl Fn(&[String], usize)) {
+fn killed_at_any_step(results: u8, beginning: &[&str], end: &[&str]) {
     let server = RedisServer::start();
     let told = Told::listen(&server);
     // From here on the server knows the scripts: each step is one command.
     let steps = KINDS.map(|kind| steps(&server, results, kind));
-    for (kind, steps) in steps.iter().enumerate() {
-        expected(steps, kind);
+    for (steps, middle) in steps.iter().zip(MIDDLES) {
+        assert_eq!(*steps, [beginning, middle, end].concat());
     }
 
     let places: Vec<(usize, usize, Side)> = (0..KINDS.len())
