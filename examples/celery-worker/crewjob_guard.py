@@ -282,7 +282,9 @@ class GuardedRequest(Request):
 
     def try_again(self):
         if self.message.channel.closed:
-            # The connection was lost: kombu has put the message back in the queue, from where it comes again.
+            # The connection was lost: kombu has put the message back in the queue, from where it comes again, to whomever.
+            if requests.get(self.id) is self:
+                del requests[self.id]
             return
         self.consumer.qos.decrement_eventually()
         task_reserved(self)

@@ -381,15 +381,34 @@ def test_a_task_waits_for_a_lease_that_somebody_else_holds(jobs, prefork):
     jobs.broker.set(f"{PREFIX}crewjob-lease:held", "other@node/1/0", px=6000)
     task = jobs.send("work", 0, task_id="held")
     eventually(lambda: prefork.says("[held] is put aside"), what="the task put aside")
-    with guard_app.app.connection_for_write() as connection:
-        asked = guard_app.app.control.inspect(["prefork@tests"], connection=connection).query_task(["held"])
-    assert asked["prefork@tests"]["held"][1]["time_start"] is None, "whoever asks is told that it is there, and not running"
+    assert has(prefork, task)["held"][1]["time_start"] is None, "whoever asks is told that it is there, and not running"
     for _ in range(4):
         time.sleep(1)
         assert jobs.broker.pexpire(f"{PREFIX}crewjob-lease:held", 6000)
     assert jobs.runs(task) == []
     jobs.ended(task, timeout=9)
     assert jobs.runs(task) == ONCE
+
+
+def test_a_worker_does_not_say_that_it_has_what_went_back_with_its_connection(jobs, prefork):
+    jobs.broker.set(f"{PREFIX}crewjob-lease:went-back", "other@node/1/0", px=6000)
+    task = jobs.send("work", 0, task_id="went-back")
+    eventually(lambda: prefork.says("[went-back] is put aside"), what="the task put aside")
+    with paused(prefork):
+        jobs.break_connections()
+        eventually(lambda: jobs.broker.llen(f"{PREFIX}celery"), what="the message back in the queue")
+        eventually(lambda: has(prefork, task) == {}, what="a worker that knows that it does not have it")
+    jobs.ended(task)
+    jobs.settled()
+    assert jobs.runs(task) == ONCE
+
+
+def has(worker, task):
+    """What a worker answers who is asked whether it has a task; None if it does not answer."""
+    node = f"{worker.log.stem}@tests"
+    with guard_app.app.connection_for_write() as connection:
+        answers = guard_app.app.control.inspect([node], connection=connection).query_task([task])
+    return (answers or {}).get(node)
 
 
 def test_a_server_that_refuses_leases_does_not_stop_the_work(jobs, prefork):
