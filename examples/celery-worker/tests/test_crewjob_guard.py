@@ -297,6 +297,19 @@ def test_a_run_whose_worker_was_cut_off_for_long_gets_its_lease_back_before_its_
     assert jobs.runs(task) == ONCE
 
 
+def test_a_copy_that_has_waited_waits_anew_once_it_has_seen_a_lease(jobs, prefork):
+    task = guard_app.app.tasks["guard_app.work"].apply_async([0], queue="nobodys").id
+    jobs.deliver(redelivered(json.loads(jobs.broker.lpop(f"{PREFIX}nobodys"))))
+    eventually(lambda: prefork.says(f"[{task}] is put aside"), what="a copy")
+    # Who runs it is back in time, and cut off again.
+    jobs.broker.set(f"{PREFIX}crewjob-lease:{task}", "other@node/1/0", px=8000)
+    eventually(lambda: jobs.lease(task) is None, 10, "the end of the lease")
+    free = time.monotonic()
+    jobs.ended(task)
+    assert time.monotonic() - free > 5
+    assert jobs.runs(task) == ONCE
+
+
 def redelivered(message):
     """The same message, marked as kombu marks what it puts back."""
     properties = message["properties"]
