@@ -21,7 +21,7 @@ run. Otherwise it runs: a task that was never started, Celery's own retry, or on
 
 A copy that was put back, and finds neither a lease nor a result, first waits as long as a lease lasts: a worker that was
 cut off for longer than that puts its running tasks back the moment it can reach Redis again, a moment before it renews
-their leases.
+their leases. It waits anew whenever it has found a lease after all, or Redis did not answer.
 
 A copy that does not get the lease is put aside, not dropped: it stays unacknowledged, as a task with a countdown does,
 takes no place in the pool, and is tried again when the lease would run out. To acknowledge it would be wrong: kombu
@@ -275,14 +275,15 @@ class GuardedRequest(Request):
             logger.info("Task %s[%s] is put aside: %s", self.name, self.id, reason.reason)
             if not isinstance(reason, PutBack):
                 seconds = min(seconds, FIRST_WAIT_SECONDS)
-        if isinstance(reason, PutBack):
-            self.request_dict["crewjob_waited"] = True
+        self.request_dict["crewjob_waited"] = isinstance(reason, PutBack)
         self.consumer.qos.increment_eventually()
         self.consumer.timer.call_after(seconds, self.try_again)
 
     def try_again(self):
         if self.message.channel.closed:
-            # The connection was lost: kombu has put the message back in the queue, from where it comes again.
+            # The connection was lost: kombu has put the message back in the queue, from where it comes again, to whomever.
+            if requests.get(self.id) is self:
+                del requests[self.id]
             return
         self.consumer.qos.decrement_eventually()
         task_reserved(self)

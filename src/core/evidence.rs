@@ -292,10 +292,24 @@ impl Evidence {
     /// A document says that a run goes on. It does not say since when it says so: once its worker is known to run the
     /// task, it proves no more that the worker lives.
     fn note(&mut self, word: Word) {
+        if self.is_by_an_earlier_container(&word) {
+            return;
+        }
         let is_told_before = |seen: &Word| seen.started_at.is_some() || word.started_at.is_none();
         let known = self.seen.as_ref().filter(|seen| is_told_before(&seen.word));
         let said_at = known.filter(|seen| seen.word.is_of(&word)).map_or(word.said_at, |seen| seen.word.said_at);
         self.see(Word { said_at, ..word });
+    }
+
+    /// A document names a node, not a container. Where the message is gone no later container has taken it: who was known
+    /// to run it has written the document.
+    fn is_by_an_earlier_container(&self, word: &Word) -> bool {
+        let is_gone = self.place == Some(Found::At(Place::Nowhere));
+        let known = self.seen.as_deref().filter(|seen| is_gone && seen.generation == self.marker.unwrap_or(0));
+        known.is_some_and(|Sighting { word: seen, .. }| {
+            let is_same_run = seen.node() == word.node() && word.celery_retries <= seen.celery_retries;
+            seen.started_at.is_some() && is_same_run && !seen.is_of(word)
+        })
     }
 
     fn see(&mut self, word: Word) {

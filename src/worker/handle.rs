@@ -67,7 +67,7 @@ async fn attend(worker: &Arc<Worker>, entry: &Arc<Entry>, mut slot: Slot) -> Res
     let mut said = false;
     let mut put_aside = false;
     let redelivered = entry.envelope.properties.delivery_info.redelivered.unwrap_or(false);
-    let mut is_given_time = !redelivered;
+    let mut has_waited = !redelivered;
     loop {
         // There is an end to what is remembered; what was told to stop is told so for good.
         let is_revoked = worker.revoked(id) || entry.is_stopped();
@@ -102,7 +102,9 @@ async fn attend(worker: &Arc<Worker>, entry: &Arc<Entry>, mut slot: Slot) -> Res
             continue;
         }
         // A worker that was cut off for longer than its leases last puts its running tasks back the moment it reaches
-        // Redis again, before it renews: what was put back waits for it as long as a lease lasts.
+        // Redis again, before it renews: what was put back waits for it as long as a lease lasts. It waits anew whenever
+        // it sees a lease, or nothing: whoever renews may be cut off once more.
+        let is_given_time = std::mem::replace(&mut has_waited, !redelivered);
         let begun = if is_given_time {
             worker.channel.begin(id, &entry.tag, &entry.holder, LEASE).await
         } else {
@@ -120,7 +122,7 @@ async fn attend(worker: &Arc<Worker>, entry: &Arc<Entry>, mut slot: Slot) -> Res
                 if is_given_time {
                     break;
                 }
-                is_given_time = true;
+                has_waited = true;
                 tracing::info!(task.id = id, task.name = name, "put aside: it was put back, and may be running still");
                 LEASE
             }

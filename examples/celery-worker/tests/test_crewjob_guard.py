@@ -297,6 +297,19 @@ def test_a_run_whose_worker_was_cut_off_for_long_gets_its_lease_back_before_its_
     assert jobs.runs(task) == ONCE
 
 
+def test_a_copy_that_has_waited_waits_anew_once_it_has_seen_a_lease(jobs, prefork):
+    task = guard_app.app.tasks["guard_app.work"].apply_async([0], queue="nobodys").id
+    jobs.deliver(redelivered(json.loads(jobs.broker.lpop(f"{PREFIX}nobodys"))))
+    eventually(lambda: prefork.says(f"[{task}] is put aside"), what="a copy")
+    # Who runs it is back in time, and cut off again.
+    jobs.broker.set(f"{PREFIX}crewjob-lease:{task}", "other@node/1/0", px=8000)
+    eventually(lambda: jobs.lease(task) is None, 10, "the end of the lease")
+    free = time.monotonic()
+    jobs.ended(task)
+    assert time.monotonic() - free > 5
+    assert jobs.runs(task) == ONCE
+
+
 def redelivered(message):
     """The same message, marked as kombu marks what it puts back."""
     properties = message["properties"]
@@ -381,15 +394,34 @@ def test_a_task_waits_for_a_lease_that_somebody_else_holds(jobs, prefork):
     jobs.broker.set(f"{PREFIX}crewjob-lease:held", "other@node/1/0", px=6000)
     task = jobs.send("work", 0, task_id="held")
     eventually(lambda: prefork.says("[held] is put aside"), what="the task put aside")
-    with guard_app.app.connection_for_write() as connection:
-        asked = guard_app.app.control.inspect(["prefork@tests"], connection=connection).query_task(["held"])
-    assert asked["prefork@tests"]["held"][1]["time_start"] is None, "whoever asks is told that it is there, and not running"
+    assert has(prefork, task)["held"][1]["time_start"] is None, "whoever asks is told that it is there, and not running"
     for _ in range(4):
         time.sleep(1)
         assert jobs.broker.pexpire(f"{PREFIX}crewjob-lease:held", 6000)
     assert jobs.runs(task) == []
     jobs.ended(task, timeout=9)
     assert jobs.runs(task) == ONCE
+
+
+def test_a_worker_does_not_say_that_it_has_what_went_back_with_its_connection(jobs, prefork):
+    jobs.broker.set(f"{PREFIX}crewjob-lease:went-back", "other@node/1/0", px=6000)
+    task = jobs.send("work", 0, task_id="went-back")
+    eventually(lambda: prefork.says("[went-back] is put aside"), what="the task put aside")
+    with paused(prefork):
+        jobs.break_connections()
+        eventually(lambda: jobs.broker.llen(f"{PREFIX}celery"), what="the message back in the queue")
+        eventually(lambda: has(prefork, task) == {}, what="a worker that knows that it does not have it")
+    jobs.ended(task)
+    jobs.settled()
+    assert jobs.runs(task) == ONCE
+
+
+def has(worker, task):
+    """What a worker answers who is asked whether it has a task; None if it does not answer."""
+    node = f"{worker.log.stem}@tests"
+    with guard_app.app.connection_for_write() as connection:
+        answers = guard_app.app.control.inspect([node], connection=connection).query_task([task])
+    return (answers or {}).get(node)
 
 
 def test_a_server_that_refuses_leases_does_not_stop_the_work(jobs, prefork):

@@ -107,7 +107,8 @@ impl InPool<'_> {
         let recorded = self.job.status.attempt.map(|attempt| attempt.started_at.unwrap_or(attempt.enqueued_at));
         let since = held.started_at.or(recorded).or(self.seen.published.at).unwrap_or(self.now);
         let overdue = later(later(since, self.policy.hard), HARD_LIMIT_MARGIN);
-        let is_left = search.disowned >= AUDITS;
+        // Who had only reserved it may have given it back, to somebody who does not answer yet.
+        let is_left = held.started_at.is_some() && search.disowned >= AUDITS;
         if self.now < overdue && !is_left {
             let plan = self.running(held);
             let next = match plan.next {

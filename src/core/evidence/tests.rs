@@ -219,6 +219,22 @@ fn reading_a_started_document_once_more_does_not_prove_that_its_worker_lives_sti
 }
 
 #[test]
+fn a_document_that_outlives_the_message_is_not_by_the_container_that_came_after() {
+    let restarted = |second| {
+        let Holder { node, container } = holder("a");
+        let container = container.map(|before| Container { id: "a-1".into(), started_at: at(103), ..before });
+        Word { holder: Some(Holder { node, container }), ..word("a", second, Some(second)) }
+    };
+    let document = |second| Some(Document::Running(restarted(second)));
+    let mut evidence = published(0);
+    evidence.hear(word("a", 101, Some(101)));
+    evidence.read(Levels { document: document(500), ..levels(0, Place::Nowhere) });
+    assert_eq!(evidence.holder(), Some(&holder("a")), "who had it died with it");
+    evidence.read(Levels { document: document(501), ..levels(0, in_flight(0)) });
+    assert_eq!(evidence.holder(), restarted(501).holder.as_ref(), "it may have been taken once more");
+}
+
+#[test]
 fn a_retry_of_celerys_own_is_a_run_of_which_nobody_is_known_yet() {
     let mut evidence = published(0);
     evidence.hear(word("a", 101, Some(101)));

@@ -1,7 +1,7 @@
 //! What an operator does to the world: one effect after the other, each of which may be refused.
 
 use super::super::job::TaskId;
-use super::super::plan::{Effect, InPlaceOf};
+use super::super::plan::{Effect, InPlaceOf, Publication};
 use super::broker::Message;
 use super::scripts::Reply;
 use super::world::World;
@@ -88,15 +88,10 @@ impl World {
     fn send(&mut self, epoch: u64, job: usize, effect: &Effect) -> Reply {
         let before = effect.publication().map(|message| self.scene(message.id.task));
         let reply = match effect {
-            Effect::Enqueue(message) => self
-                .broker
-                .enqueue(epoch, Message { job, id: message.id, spec: message.spec_hash, priority: message.priority }),
-            Effect::Requeue { in_place_of, message, clear_result } => self.broker.requeue(
-                epoch,
-                *in_place_of,
-                Message { job, id: message.id, spec: message.spec_hash, priority: message.priority },
-                *clear_result,
-            ),
+            Effect::Enqueue(it) => self.broker.enqueue(epoch, message(job, it)),
+            Effect::Requeue { in_place_of, message: it, clear_result } => {
+                self.broker.requeue(epoch, *in_place_of, message(job, it), *clear_result)
+            }
             Effect::Withdraw(id) => self.broker.withdraw(epoch, *id),
             Effect::Retire { in_place_of, id } => self.broker.retire(epoch, *in_place_of, *id),
             Effect::Forget(task) => self.broker.forget(*task),
@@ -145,6 +140,11 @@ impl World {
             self.broker.forget(task);
         }
     }
+}
+
+/// What is published.
+fn message(job: usize, it: &Publication) -> Message {
+    Message { job, id: it.id, spec: it.spec_hash, priority: it.priority, redelivered: false }
 }
 
 /// What is counted of an effect.

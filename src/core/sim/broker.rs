@@ -12,6 +12,8 @@ pub struct Message {
     pub id: AttemptId,
     pub spec: SpecHash,
     pub priority: Priority,
+    /// Whether it was put back before.
+    pub redelivered: bool,
 }
 
 /// Delivery tag: task and generation.
@@ -162,7 +164,7 @@ impl Broker {
         if begun {
             self.ledger.put_back.insert(tag.0);
         }
-        self.data.queue.push_front(entry.message);
+        self.data.queue.push_front(Message { redelivered: true, ..entry.message });
         true
     }
 
@@ -188,6 +190,11 @@ impl Broker {
             self.put_back(*tag, true);
         }
         !old.is_empty()
+    }
+
+    /// Whether anybody has the lease on a task.
+    pub fn is_leased(&self, task: TaskId) -> bool {
+        self.data.leases.get(&task).is_some_and(|(_, until)| *until > self.now)
     }
 
     /// Takes the lease on a task for a run, or tells how long somebody else's holds.

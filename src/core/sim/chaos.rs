@@ -15,6 +15,7 @@ pub const CHAOS_ENDS: i64 = 60_000;
 pub enum Fleet {
     #[default]
     Stock,
+    /// Celery's with the guard, and native ones.
     Leased,
     Mixed,
 }
@@ -59,7 +60,7 @@ pub struct Chaos {
 impl Chaos {
     /// Some kinds of faults together, and most worlds without most of them.
     pub fn seeded(rng: &mut Rng) -> Self {
-        let fleet = rng.one_of(&[Fleet::Stock, Fleet::Stock, Fleet::Leased, Fleet::Mixed]);
+        let fleet = rng.one_of(&[Fleet::Stock, Fleet::Leased, Fleet::Mixed]);
         let fresh = rng.one_of(&[0, 0, 100, 700]);
         let mut maybe = |chance| rng.per_mille(chance);
         let (kills, failovers) = (maybe(400), maybe(200));

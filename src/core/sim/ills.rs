@@ -21,6 +21,7 @@ impl World {
     }
 
     pub fn stop_container(&mut self, pod: usize) {
+        self.note_death(pod);
         for copy in std::mem::take(&mut self.pods[pod].copies) {
             if let Some(run) = copy.run {
                 self.runs[run].over = true;
@@ -31,6 +32,7 @@ impl World {
         pod.in_hand = None;
         pod.up = false;
         pod.finished_at = Some(now);
+        pod.imagined.clear();
         pod.revoked.clear();
         self.wake_operators();
     }
@@ -57,7 +59,8 @@ impl World {
         self.after(500, 5_000, Event::AddPod);
     }
 
-    /// SIGTERM: what is reserved goes back, what runs is finished, and nobody hears of it any more.
+    /// SIGTERM: what is reserved or put aside goes back, what runs is finished, and only a native worker is heard of until
+    /// it has left.
     pub fn drain(&mut self, pod: usize) {
         if self.pods[pod].draining || !self.pods[pod].up {
             return;
@@ -65,8 +68,14 @@ impl World {
         say!(self, "{} is told to leave", self.pods[pod].name);
         self.pods[pod].draining = true;
         let reserved: Vec<Copy> = self.pods[pod].copies.extract_if(.., |copy| copy.run.is_none()).collect();
-        for copy in reserved.iter().filter(|copy| copy.delivered) {
-            self.broker.put_back(copy.message.tag(), false);
+        let delivered = reserved.iter().filter(|copy| copy.delivered).map(|copy| copy.message);
+        if self.broker.down {
+            // It leaves for good, and they stay in flight.
+            self.losses.hit(delivered.map(|message| message.job));
+        } else {
+            for message in delivered {
+                self.broker.put_back(message.tag(), false);
+            }
         }
         self.wake_workers();
         self.leave_when_drained(pod);
@@ -98,10 +107,11 @@ impl World {
         }
     }
 
-    /// The connection is lost and made again: the closing channel puts back all that is not acknowledged, what runs
+    /// The connection is lost and made again: kombu's closing channel puts back all that is not acknowledged, what runs
     /// included. What runs goes on.
     pub fn blip(&mut self, pod: usize) {
-        if !self.pods[pod].up {
+        // While Redis is away there is no connection to lose.
+        if !self.pods[pod].up || self.pods[pod].is_native() || self.broker.down {
             return;
         }
         say!(self, "{} loses its connection for a moment", self.pods[pod].name);
@@ -110,8 +120,11 @@ impl World {
         for copy in delivered {
             self.broker.put_back(copy.message.tag(), copy.run.is_some());
         }
-        self.pods[pod].copies.retain(|copy| copy.run.is_some());
-        for copy in &mut self.pods[pod].copies {
+        let it = &mut self.pods[pod];
+        let aside = it.copies.extract_if(.., |copy| copy.waits == Waits::Aside);
+        it.imagined.extend(aside.map(|copy| (copy.number, copy.message.id.task)));
+        it.copies.retain(|copy| copy.run.is_some());
+        for copy in &mut it.copies {
             copy.delivered = false;
         }
         self.wake_workers();
@@ -124,17 +137,21 @@ impl World {
                 continue;
             }
             self.pods[pod].revoked.insert(task);
-            let runs = &self.runs;
-            // What is put aside is not among the worker's requests: it finds out when it is tried again.
+            let (runs, is_native) = (&self.runs, self.pods[pod].is_native());
+            // What Celery has put aside finds out when it is tried again.
             let is_it = |copy: &mut Copy| {
-                let is_listed = copy.waits != Waits::Aside && copy.run.is_none_or(|run| !runs[run].over);
-                copy.message.id.task == task && is_listed
+                let obeys = copy.waits != Waits::Aside || is_native;
+                copy.message.id.task == task && obeys && copy.run.is_none_or(|run| !runs[run].over)
             };
             let stopped: Vec<Copy> = self.pods[pod].copies.extract_if(.., is_it).collect();
             for copy in stopped {
                 say!(self, "{} stops {}", self.pods[pod].name, self.name_of(copy.message));
                 if let Some(run) = copy.run {
                     self.runs[run].over = true;
+                    // A child that is killed leaves its lease to run out.
+                    if is_native {
+                        self.broker.give_up_lease(task, run);
+                    }
                 }
                 self.broker.store(task, Document::Ended { how: Ending::Revoked, pod });
                 self.broker.ack(copy.message.tag());

@@ -8,6 +8,8 @@ mod apiserver;
 mod broker;
 mod chaos;
 mod ills;
+mod leases;
+mod losses;
 mod observe;
 mod operator;
 mod pass;
@@ -113,6 +115,9 @@ const MUST_HAPPEN: &[&str] = &[
     "watch broken",
     "left the watch",
     "put aside",
+    "put aside: it was put back",
+    "put aside: no answer",
+    "asked while it is put aside",
     "copy dropped",
     "lease lost",
     "two runs between leases",

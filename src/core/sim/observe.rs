@@ -11,7 +11,7 @@ use super::super::status::{Holder, PoolProblem, PoolProblemKind};
 use super::at;
 use super::broker::{self, RESULT_EXPIRES, Sight};
 use super::operator::{Operator, Order};
-use super::worker::Pod;
+use super::worker::{Answer, Pod};
 use super::world::World;
 
 pub const AUDIT_EVERY: i64 = 20_000;
@@ -212,22 +212,7 @@ impl World {
             .map(|(job, notes)| (*job, notes.of(), notes.received_at()))
             .collect();
         for (job, of, received_at) in asked {
-            let mut denied = true;
-            for (pod, replied) in replied.iter().enumerate() {
-                let it = &self.pods[pod];
-                let copy = it.copies.iter().find(|copy| copy.message.id.task == of);
-                match (it.up, *replied && !self.broker.down, copy) {
-                    (true, true, Some(copy)) => {
-                        denied = false;
-                        let word = self.word(pod, self.now, copy.began_at);
-                        self.operators[operator].evidence(job, of).claimed(word);
-                    }
-                    (true, false, _) => {
-                        denied &= received_at.is_some_and(|received_at| at(it.started_at) > received_at);
-                    }
-                    (false, ..) | (true, true, None) => {}
-                }
-            }
+            let denied = self.ask(operator, job, of, received_at, &replied);
             let replied = |seen: &Sighting| {
                 let holder = seen.word.holder.as_ref().map(pod_of);
                 holder.is_some_and(|pod| self.pods[pod].up && replied[pod] && !self.broker.down)
@@ -247,6 +232,36 @@ impl World {
             self.plan_audit(operator, AUDIT_AGAIN);
         }
         self.look_at_all(operator, 0, 10);
+    }
+
+    /// Asks every worker for a task: whether all who could have it have denied it.
+    fn ask(
+        &mut self,
+        operator: usize,
+        job: usize,
+        of: TaskId,
+        received_at: Option<Timestamp>,
+        replied: &[bool],
+    ) -> bool {
+        let mut denied = true;
+        for (pod, replied) in replied.iter().enumerate() {
+            let it = &self.pods[pod];
+            match (it.up, *replied && !self.broker.down, it.answer(of)) {
+                (true, true, Some(Answer { began_at, is_aside })) => {
+                    denied = false;
+                    let word = self.word(pod, self.now, began_at);
+                    self.operators[operator].evidence(job, of).claimed(word);
+                    if is_aside {
+                        self.count("asked while it is put aside");
+                    }
+                }
+                (true, false, _) => {
+                    denied &= received_at.is_some_and(|received_at| at(it.started_at) > received_at);
+                }
+                (false, ..) | (true, true, None) => {}
+            }
+        }
+        denied
     }
 }
 

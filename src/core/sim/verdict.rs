@@ -6,8 +6,8 @@ use super::super::plan::{Effect, InPlaceOf};
 use super::super::status::{AttemptOutcome, GaveUp, Phase, Why};
 use super::broker::{Document, LEASE_EXPIRES, Message, RESULT_EXPIRES};
 use super::chaos::{Chaos, Fleet};
+use super::leases::RENEW_EVERY;
 use super::observe::AUDIT_EVERY;
-use super::run::RENEW_EVERY;
 use super::worker::{Copy, Outcome, Run};
 use super::world::World;
 
@@ -29,8 +29,7 @@ impl Scene {
 }
 
 impl World {
-    /// Whether it cannot be known how often this job runs: Redis forgot what it knew, two workers had its lease because
-    /// Redis could not be asked, the job itself asks for another run when the end of one cannot be known, or a worker died
+    /// Whether it cannot be known how often this job runs: Redis forgot what it knew, who had a lease included, the job itself asks for another run when the end of one cannot be known, or a worker died
     /// between storing a result and acknowledging while nobody was there to read it before it expired.
     fn is_doubtful(&self, job: usize) -> bool {
         self.broker.ledger.forgot_at.is_some()
@@ -166,13 +165,13 @@ impl World {
         self.may_run_twice(message)
     }
 
-    /// Whether the lease of a run that goes on can be somebody else's now. It is renewed again soon after Redis can be
-    /// asked; where Redis went back to a lease of somebody else, as soon as that has run out.
+    /// Whether the lease of a run that goes on can be somebody else's now: only where Redis has forgotten it, or who was to
+    /// be given time. It is renewed again soon after Redis can be asked; where Redis went back to a lease of somebody else,
+    /// as soon as that has run out.
     fn may_lack_its_lease(&self) -> bool {
-        let is_since = |at: Option<i64>, patience| at.is_some_and(|at| self.now <= at + patience);
-        let others = if self.broker.ledger.went_back { LEASE_EXPIRES } else { 0 };
-        is_since(self.broker.ledger.down_at, RENEW_EVERY)
-            || is_since(self.broker.ledger.forgot_at, RENEW_EVERY + others)
+        let ledger = &self.broker.ledger;
+        let others = if ledger.went_back { LEASE_EXPIRES } else { 0 };
+        ledger.forgot_at.is_some_and(|at| self.now <= ledger.down_at.unwrap_or(at).max(at) + RENEW_EVERY + others)
     }
 
     /// Whether the design lets a message begin after this run has succeeded. Who has a lease looks for a result first.
@@ -188,6 +187,7 @@ impl World {
 
     /// A status was written.
     pub fn judge_record(&mut self, job: usize) {
+        self.judge_losses(job);
         let status = &self.api.jobs[job].job.status;
         if !status.phase.is_terminal() {
             return;

@@ -2,7 +2,8 @@
 //!
 //! Stock ones misbehave as the real ones do: deaf while draining or solo and busy, putting their own running job back after
 //! a connection blip, acking a shared tag, acking early, losing what they popped and did not yet enter. Leased ones run
-//! nothing without a lease on its task id (`examples/celery-worker/crewjob_guard.py`), and take a message in one step.
+//! nothing without a lease on its task id, and put aside what they may not run now: Celery's with the guard do otherwise as
+//! stock ones do, native ones do not.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,6 +28,18 @@ pub enum Outcome {
     KillsContainer,
 }
 
+/// What runs in a Pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Celery.
+    Stock,
+    /// Celery that runs a task only under a lease.
+    Guarded,
+    /// `crewjob worker`: runs a task only under a lease, takes a message in one step and ends its task in one, keeps what
+    /// it has when its connection breaks, and hears until it has left.
+    Native,
+}
+
 /// One Pod of the worker Deployment.
 #[expect(clippy::struct_excessive_bools, reason = "each is so or not, whatever the others are")]
 #[derive(Debug)]
@@ -42,8 +55,7 @@ pub struct Pod {
     /// Whether the Pod object is gone.
     pub gone: bool,
     pub draining: bool,
-    /// Runs a task only under a lease, and loses no message between Redis and itself.
-    pub leased: bool,
+    pub kind: Kind,
     /// Acknowledges before it runs.
     pub early: bool,
     /// Sends no events and stores no STARTED.
@@ -54,6 +66,8 @@ pub struct Pod {
     /// Popped and not yet entered in `unacked`: lost when the connection goes now.
     pub in_hand: Option<Message>,
     pub copies: Vec<Copy>,
+    /// What it had put aside when its connection broke: it says that it has it, until it finds out.
+    pub imagined: Vec<(u32, TaskId)>,
     pub revoked: BTreeSet<TaskId>,
     /// How many copies it has ever had.
     received: u32,
@@ -71,6 +85,8 @@ pub struct Copy {
     /// Whether it is its worker's to give back; not after the channel was closed.
     pub delivered: bool,
     pub waits: Waits,
+    /// Whether whoever ran it before had the time to renew its lease.
+    pub gave_time: bool,
 }
 
 /// What a copy waits for that has not begun.
@@ -82,6 +98,14 @@ pub enum Waits {
     Aside,
     /// A free process, after it was put aside.
     AgainInLine,
+}
+
+/// What a worker says of a task that it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    pub began_at: Option<i64>,
+    /// Not that it says so.
+    pub is_aside: bool,
 }
 
 /// One run of a task, for the verdict.
@@ -110,13 +134,14 @@ impl Pod {
             up: true,
             gone: false,
             draining: false,
-            leased: false,
+            kind: Kind::Stock,
             early: false,
             silent: false,
             solo: false,
             concurrency: 1,
             in_hand: None,
             copies: Vec::new(),
+            imagined: Vec::new(),
             revoked: BTreeSet::new(),
             received: 0,
         }
@@ -128,9 +153,27 @@ impl Pod {
         self.up && !self.draining && self.in_hand.is_none() && delivered < self.concurrency
     }
 
+    /// Whether it runs a task only under a lease.
+    pub fn is_leased(&self) -> bool {
+        self.kind != Kind::Stock
+    }
+
+    pub fn is_native(&self) -> bool {
+        self.kind == Kind::Native
+    }
+
     /// Whether it answers and obeys right now; not between the two halves of a receipt.
     pub fn hears(&self) -> bool {
-        self.up && !self.draining && self.in_hand.is_none() && !(self.solo && self.running() > 0)
+        let is_deaf = self.draining && !self.is_native() || self.solo && self.running() > 0;
+        self.up && !is_deaf && self.in_hand.is_none()
+    }
+
+    /// What it says of a task when it is asked; `None` if it denies to have it. What is put aside is here as well.
+    pub fn answer(&self, task: TaskId) -> Option<Answer> {
+        let copy = self.copies.iter().find(|copy| copy.message.id.task == task);
+        let is_imagined = self.imagined.iter().any(|(_, imagined)| *imagined == task);
+        let imagined = is_imagined.then_some(Answer { began_at: None, is_aside: true });
+        copy.map(|copy| Answer { began_at: copy.began_at, is_aside: copy.waits == Waits::Aside }).or(imagined)
     }
 
     pub fn running(&self) -> usize {
@@ -155,20 +198,20 @@ impl World {
     pub fn add_pod(&mut self) {
         let number = self.pods.len();
         let mut pod = Pod::new(number, self.now);
-        pod.leased = match self.chaos.fleet {
-            Fleet::Stock => false,
-            Fleet::Leased => true,
-            Fleet::Mixed => self.rng.per_mille(500),
+        pod.kind = match self.chaos.fleet {
+            Fleet::Stock => Kind::Stock,
+            Fleet::Leased => self.rng.one_of(&[Kind::Guarded, Kind::Native]),
+            Fleet::Mixed => self.rng.one_of(&[Kind::Stock, Kind::Stock, Kind::Guarded, Kind::Native]),
         };
-        pod.early = !pod.leased && self.chaos.early_ack && self.rng.per_mille(500);
+        pod.early = !pod.is_leased() && self.chaos.early_ack && self.rng.per_mille(500);
         pod.silent = self.chaos.silence && self.rng.per_mille(500);
-        pod.solo = self.chaos.silence && self.rng.per_mille(400);
+        pod.solo = !pod.is_native() && self.chaos.silence && self.rng.per_mille(400);
         pod.concurrency = if pod.solo { 1 } else { self.rng.one_of(&[1, 1, 2]) };
         say!(
             self,
-            "{} comes up{}{}{}{}, concurrency {}",
+            "{} comes up, {:?}{}{}{}, concurrency {}",
             pod.name,
-            if pod.leased { ", leased" } else { "" },
+            pod.kind,
             if pod.early { ", acks early" } else { "" },
             if pod.silent { ", silent" } else { "" },
             if pod.solo { ", solo" } else { "" },
@@ -200,7 +243,7 @@ impl World {
             (true, false) | (false, true) => 150,
             (false, false) => 30,
         });
-        let gap = if stalls && !self.pods[pod].leased { self.rng.between(100, 4_000) } else { 0 };
+        let gap = if stalls && !self.pods[pod].is_native() { self.rng.between(100, 4_000) } else { 0 };
         if gap == 0 {
             self.enter(pod, container);
         } else {
@@ -228,7 +271,15 @@ impl World {
             let it = &mut self.pods[pod];
             it.received += 1;
             let number = it.received;
-            it.copies.push(Copy { message, number, run: None, began_at: None, delivered: true, waits: Waits::InLine });
+            it.copies.push(Copy {
+                message,
+                number,
+                run: None,
+                began_at: None,
+                delivered: true,
+                waits: Waits::InLine,
+                gave_time: false,
+            });
             self.announce(pod, message, None);
         }
         self.start_runs(pod);

@@ -13,6 +13,7 @@ use super::super::status::Status;
 use super::apiserver::ApiServer;
 use super::broker::{Broker, Data, Message, RESULT_EXPIRES};
 use super::chaos::{CHAOS_ENDS, Chaos};
+use super::losses::Losses;
 use super::operator::{Operator, Order};
 use super::rng::Rng;
 use super::story::Story;
@@ -118,10 +119,11 @@ pub struct World {
     pub pods: Vec<Pod>,
     pub operators: Vec<Operator>,
     pub runs: Vec<Run>,
+    pub losses: Losses,
     pub story: Story,
     /// Promises that were broken on the way.
     pub broken: Vec<String>,
-    /// Jobs that are with two workers because Redis forgot, or could not be asked for a lease: the design lets that happen.
+    /// Jobs that are with two workers because Redis forgot: the design lets that happen.
     pub doubled: BTreeSet<usize>,
     /// What happened how often, to know that the worlds are as bad as they are meant to be.
     pub tally: BTreeMap<&'static str, u32>,
@@ -181,6 +183,7 @@ impl World {
             pods: Vec::new(),
             operators: vec![Operator::default(), Operator::default()],
             runs: Vec::new(),
+            losses: Losses::default(),
             story: Story::new(told),
             broken: Vec::new(),
             doubled: BTreeSet::new(),

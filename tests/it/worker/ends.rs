@@ -47,6 +47,22 @@ fn a_run_whose_worker_was_cut_off_for_long_gets_its_lease_back_before_its_copy_r
 }
 
 #[test]
+fn a_copy_that_has_waited_waits_anew_once_it_has_seen_a_lease() {
+    let (server, folder) = (RedisServer::start(), tempfile::tempdir().unwrap());
+    send(&server, "noted", "id-1", "[]");
+    let message: Vec<u8> = server.run(&["LINDEX", "default", "0"]);
+    let copy = crewjob::wire::Envelope::decode(&message).unwrap().redelivered().encode();
+    server.run::<()>(&["LSET", "default", "0", std::str::from_utf8(&copy).unwrap()]);
+    let worker = Worker::start(&server, &noted(folder.path()), &[]);
+    let waits = |times| (worker.log().matches("may be running still").count() == times).then_some(());
+    until("the copy waits", || waits(1));
+    // Who runs it is back in time, and cut off again.
+    server.run::<()>(&["SET", "crewjob-lease:id-1", "another run", "PX", "8000"]);
+    until("the copy waits anew", || waits(2));
+    assert!(!folder.path().join("runs").exists(), "nothing runs");
+}
+
+#[test]
 fn the_task_of_a_killed_worker_is_run_by_another_one() {
     let (server, folder) = (RedisServer::start(), tempfile::tempdir().unwrap());
     send(&server, "noted", "id-1", "[]");

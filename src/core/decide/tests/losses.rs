@@ -310,6 +310,14 @@ fn a_worker_that_has_neither_task_nor_result_is_not_waited_for() {
 }
 
 #[test]
+fn a_worker_that_had_only_reserved_what_it_denies_has_given_it_back() {
+    let reserved = held(None, Holding::By(worker("a"), Liveness::Alive));
+    let search = Search { seen: Some(reserved), disowned: 2, denied: false, ..vanished(2) };
+    let scene = scene().queued().sees(Task::Absent(search)).at(9_000);
+    assert_eq!(scene.plan().status.phase, Phase::Queued, "somebody may have it who does not answer yet");
+}
+
+#[test]
 fn a_dead_worker_that_had_only_reserved_what_is_nowhere_proves_no_loss() {
     let reserved = held(None, Holding::By(worker("a"), Liveness::Dead));
     let search = Search { seen: Some(reserved), denied: false, ..vanished(1) };
