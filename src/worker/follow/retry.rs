@@ -14,6 +14,21 @@ pub struct Retried {
     pub children: Value,
 }
 
+/// Headers that a retry sets. Where the message had something else there than belongs there, it must not come back: a
+/// task whose `retries` stay what they are would be tried for ever.
+const SET: [&str; 10] = [
+    "lang",
+    "eta",
+    "retries",
+    "root_id",
+    "parent_id",
+    "argsrepr",
+    "kwargsrepr",
+    "origin",
+    "ignore_result",
+    "replaced_task_nesting",
+];
+
 /// What Celery sends for `self.retry(countdown=seconds)`: the task as it came, under its id, with one more in
 /// `retries`.
 pub fn retry(
@@ -38,6 +53,7 @@ pub fn retry(
         origin: headers.origin.clone().or_else(|| Some(sender.origin.to_owned())),
         ignore_result: Some(headers.ignore_result.unwrap_or(false)),
         replaced_task_nesting: Some(headers.replaced_task_nesting.unwrap_or(0)),
+        other: headers.other.clone().into_iter().filter(|(name, _)| !SET.contains(&name.as_str())).collect(),
         ..headers.clone()
     };
     let Embed { callbacks, errbacks, chain, chord, other: _ } = embed.clone();

@@ -313,3 +313,16 @@ fn the_body_of_a_chord_in_a_failed_chain_fails_too() {
     let ids: Vec<&str> = failed.chain.iter().map(|document| document.task_id.as_str()).collect();
     assert_eq!(ids, ["c", "b"]);
 }
+
+#[test]
+fn a_task_with_odd_headers_is_tried_again_as_often_as_any_other() {
+    let mut odd = message("{}");
+    odd.headers.other = Object::new().with("retries", "many").with("eta", 7).with("tenant", "a");
+    odd.headers.retries = None;
+    let (routes, time_limit) = (Routes::new([], "default"), TimeLimit::default());
+    let sender = Sender { origin: "o", reply_to: "r", routes: &routes, priority: 5, time_limit: &time_limit };
+    let again = retry(&odd, &Properties::default(), 60, &sender, Timestamp::UNIX_EPOCH, counter());
+    let headers = Message::decode(&again.message).unwrap().headers;
+    assert_eq!((headers.retries, headers.eta.as_deref()), (Some(1), Some("1970-01-01T00:01:00+00:00")));
+    assert_eq!(headers.other.get("tenant").and_then(Value::as_str), Some("a"));
+}
