@@ -58,6 +58,11 @@ impl Entry {
         self.locked().1
     }
 
+    /// Who we are on its lease; empty where it is not ours.
+    pub fn lease_holder(&self) -> &str {
+        if self.is_leased() { &self.holder } else { "" }
+    }
+
     /// Says whether the lease is ours.
     pub fn lease(&self, ours: bool) {
         self.locked().1 = ours;

@@ -115,8 +115,7 @@ async fn attend(worker: &Arc<Worker>, entry: &Arc<Entry>, mut slot: Slot) -> Res
                 entry.lease(is_given_time);
                 if let Some(how) = admit::ended(message, redelivered, &head) {
                     tracing::info!(task.id = id, task.name = name, how, "not run again: it has ended before");
-                    let leased = entry.is_leased().then_some(&**entry);
-                    settle(worker, id, &entry.tag, leased, &Conclusion::default()).await;
+                    forget(worker, entry).await;
                     return Ok(());
                 }
                 if is_given_time {
@@ -245,6 +244,20 @@ async fn settle(worker: &Worker, id: &str, tag: &str, leased: Option<&Entry>, en
     }
 }
 
+/// Acknowledges the message of a task that has ended before.
+async fn forget(worker: &Worker, entry: &Entry) {
+    let (id, expires) = (&entry.message.headers.id, worker.config.result_expires());
+    let forget = || async {
+        let _no_renewal = worker.renewal.read().await;
+        let forgotten = worker.channel.drop(id, &entry.tag, entry.lease_holder(), expires).await?;
+        entry.lease(false);
+        Ok(forgotten)
+    };
+    if worker.insist(forget).await.is_none() {
+        tracing::warn!(task.id = %id, "the worker has to go and Redis does not answer: the message will come again");
+    }
+}
+
 /// A message and the queue it goes to.
 fn publication(worker: &Worker, message: &Envelope) -> Publication {
     let DeliveryInfo { exchange, routing_key, .. } = &message.properties.delivery_info;
@@ -288,7 +301,7 @@ async fn room(worker: &Worker, entry: &Entry) -> Result<OwnedSemaphorePermit, Le
 /// put back when its time there has run out.
 async fn put_back(worker: &Worker, entry: &Entry) {
     let id = &entry.message.headers.id;
-    let holder = if entry.is_leased() { entry.holder.as_str() } else { "" };
+    let holder = entry.lease_holder();
     let queues = worker.queues.borrow().clone();
     let _no_renewal = worker.renewal.read().await;
     entry.lease(false);

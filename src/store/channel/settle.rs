@@ -6,6 +6,7 @@ use std::time::Duration;
 use redis::{Script, ScriptInvocation};
 
 use super::{Channel, Error};
+use crate::store::link::script;
 use crate::wire::{State, result};
 
 /// A script of this folder that uses what they share.
@@ -19,6 +20,7 @@ static SETTLE: LazyLock<Script> = shared!("lua/settle.lua");
 static CONCLUDE: LazyLock<Script> = shared!("lua/conclude.lua");
 static STORE: LazyLock<Script> = shared!("lua/store.lua");
 static ACKNOWLEDGE: LazyLock<Script> = shared!("lua/acknowledge.lua");
+static DROP: LazyLock<Script> = script!("lua/drop.lua");
 
 /// How long it is noted what has to be stored elsewhere, for whoever takes the message up again.
 const NOTED: Duration = Duration::from_hours(24);
@@ -131,13 +133,33 @@ impl Channel {
         if noted.is_empty() {
             return Ok(Some(taken));
         }
+        self.store(&noted, end.expires).await?;
+        Ok(Some(taken))
+    }
+
+    async fn store(&self, results: &[(String, Vec<u8>)], expires: Option<Duration>) -> Result<u64, Error> {
         let mut call = STORE.prepare_invoke();
-        call.arg(kept(end.expires));
-        for (key, document) in &noted {
+        call.arg(kept(expires));
+        for (key, document) in results {
             call.key(key).arg(document);
         }
-        self.0.results.script::<u64>(SETTLING, &call).await?;
-        Ok(Some(taken))
+        self.0.results.script(SETTLING, &call).await
+    }
+
+    /// Acknowledges the message of a task that has ended before, and gives the lease up where `holder` has it. Stores
+    /// what the run before has noted. May be repeated until it is answered.
+    pub async fn drop(&self, task: &str, tag: &str, holder: &str, expires: Option<Duration>) -> Result<bool, Error> {
+        let keys = &self.0.keys;
+        if !self.0.same_database {
+            let mut read = redis::cmd("HGETALL");
+            let noted: Vec<(String, Vec<u8>)> = self.0.broker.query(SETTLING, read.arg(self.note(tag))).await?;
+            if !noted.is_empty() {
+                self.store(&noted, expires).await?;
+            }
+        }
+        let mut call = DROP.key(keys.unacked());
+        call.key(keys.unacked_index()).key(self.lease(task)).key(self.note(tag));
+        self.0.broker.script("acknowledging a message", call.arg(tag).arg(holder)).await
     }
 
     /// Adds what is published: lists after all other keys, messages after all other arguments.
