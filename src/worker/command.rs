@@ -42,14 +42,16 @@
 //!
 //! # How it is stopped
 //!
-//! A command runs in its own process group, and every signal goes to the whole group.
+//! A command runs in its own process group. Every signal goes to the whole group, and to every process outside it that
+//! descends from the command.
 //!
 //! * The soft limit sends SIGTERM. A command that then prints a result and exits with 0 has succeeded.
 //! * The hard limit, counted from the start, sends SIGKILL.
 //! * Whoever stops the task chooses the signal; SIGKILL follows after `grace`, 10 seconds by default.
-//! * When the main process has ended, what is left of its group is killed. A process that has left the group and holds
-//!   standard output open is waited for one second and then ignored.
-//! * A worker that is told to go at once kills the group. Nothing can do that for a worker that is itself killed; in a
+//! * When the main process has ended, what is left of its group is killed, and whoever was seen to leave the group. A
+//!   daemon that has left the session too is let alone, unless the command was sent a signal. One that holds standard
+//!   output open is waited for one second and then ignored.
+//! * A worker that is told to go at once kills them all. Nothing can do that for a worker that is itself killed; in a
 //!   container, where the worker is the first process, the kernel does.
 //!
 //! # Files
@@ -58,6 +60,7 @@
 //! |---|---|
 //! | `start` | the command line, its input, and why it cannot be started |
 //! | `group` | the process group and its signals |
+//! | `kin`, `processes` | who descends from a command, and what `/proc` says of it |
 //! | `pipes` | all three pipes at once |
 //! | `lines`, `stdout`, `stderr` | lines in bounded memory, and what is kept of them |
 //! | `supervise` | limits and stops |
@@ -72,10 +75,12 @@ mod answer;
 mod check;
 mod classify;
 mod group;
+mod kin;
 mod lines;
 mod memory;
 mod orphans;
 mod pipes;
+mod processes;
 pub mod server;
 mod start;
 mod stderr;
@@ -271,7 +276,7 @@ async fn run_within(
         }
     };
     if timeout(bounds.pipes, rest).await.is_err() {
-        tracing::warn!(task.id = %call.id, task.name = %call.task, "a process that left the group holds a pipe open");
+        tracing::warn!(task.id = %call.id, task.name = %call.task, "a process that is not the command's any more holds a pipe open");
     }
 
     let seen = Seen {
