@@ -50,14 +50,17 @@ async fn command(worker: &Worker, entry: &Entry, runner: &Runner, args: Vec<Valu
     let (stop, stopped) = oneshot::channel();
     let (started, pid) = oneshot::channel();
     let (progress, reports) = watch::channel(None);
-    let beside = async {
+    let shown = async {
         if let (Ok(pid), Stage::Running { since, .. }) = (pid.await, entry.stage()) {
             entry.enter(Stage::Running { since, pid });
         }
-        tokio::join!(show(worker, entry, reports), async {
-            let _ = stop.send(entry.stopped().await);
-        });
+        show(worker, entry, reports).await;
     };
+    // A server tells its process when it has taken the call: it may have to be stopped before.
+    let stopped_when_asked = async {
+        let _ = stop.send(entry.stopped().await);
+    };
+    let beside = async { tokio::join!(shown, stopped_when_asked) };
     let run = async {
         let Some(calls) = runner.serves else {
             return command::run(&runner.spec, &call, stopped, started, &progress).await;
@@ -71,7 +74,7 @@ async fn command(worker: &Worker, entry: &Entry, runner: &Runner, args: Vec<Valu
     let mut run = std::pin::pin!(run);
     let report = tokio::select! {
         report = &mut run => report,
-        () = beside => run.await,
+        _ = beside => run.await,
     };
     tracing::debug!(task.id = %call.id, peak_memory = report.peak_memory, oom_killed = report.oom_killed, "command ended");
     report.outcome
