@@ -7,8 +7,8 @@
 //! * **Standard input** is one line of JSON, and then its end:
 //!   `{"task": "shop.ship", "id": "…", "args": […], "kwargs": {…}, "retries": 0, "worker": "w@host", "time_limit": 60,
 //!   "soft_time_limit": null}`. Limits are in seconds, `null` if there is none. It need not be read.
-//! * **The environment** is the worker's own, with what the task's `env` adds, and `CREWJOB_TASK`, `CREWJOB_TASK_ID`,
-//!   `CREWJOB_RETRIES` and `CREWJOB_WORKER`.
+//! * **The environment** is the worker's own without `REDIS_URL` and `RESULT_BACKEND_URL`, with what the task's `env`
+//!   adds, and `CREWJOB_TASK`, `CREWJOB_TASK_ID`, `CREWJOB_RETRIES` and `CREWJOB_WORKER`.
 //! * **The working directory** is the task's `directory`, or the worker's own.
 //!
 //! # What it says
