@@ -94,7 +94,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::wire::{Object, RawJson, Value};
-use crate::worker::outcome::Outcome;
+use crate::worker::outcome::{LARGEST_RESULT, Outcome};
 pub use check::check;
 use classify::{Exit, Rules, Seen, classify};
 use group::Group;
@@ -202,7 +202,7 @@ impl Report {
 
 impl Bounds {
     fn usual() -> Self {
-        Self { output: 16 << 20, pipes: Duration::from_secs(1), oom_kills: OomKills::here() }
+        Self { output: LARGEST_RESULT, pipes: Duration::from_secs(1), oom_kills: OomKills::here() }
     }
 }
 

@@ -10,9 +10,9 @@ use super::context::{Worker, locked};
 use super::crew::{self, Arguments};
 use super::document::{self, About};
 use super::entry::{Entry, Stage};
-use super::outcome::{Failure, Outcome};
+use super::outcome::{Failure, Outcome, limits};
 use super::registry::{Kept, Limits, Runner, Task};
-use crate::wire::{Limits as JsonLimits, Object, RawJson, Value};
+use crate::wire::{Object, RawJson, Value};
 
 /// Shortest time between two progress reports that are stored.
 const PROGRESS: Duration = Duration::from_millis(500);
@@ -138,7 +138,8 @@ async fn crew(worker: &Worker, entry: &Entry, runner: &Runner, kept: &Kept, argu
 async fn cached(worker: &Worker, kept: &Kept, inputs: &str) -> Option<Object> {
     let read = worker.channel.cached(&kept.crew, inputs).await;
     let text = read.inspect_err(|error| tracing::warn!(%error, "the result cache is not read")).ok()??;
-    let output = match Value::parse(&text) {
+    let printed = String::from_utf8_lossy(&text);
+    let output = match Value::parse_within(printed.as_bytes(), &limits(&printed)) {
         Ok(Value::Object(output)) if output.get("text").is_some_and(|text| text.as_str().is_some()) => Some(output),
         Ok(_) | Err(_) => None,
     };
@@ -150,8 +151,7 @@ async fn cached(worker: &Worker, kept: &Kept, inputs: &str) -> Option<Object> {
 
 /// What a crew has put out: an object with a `text`, or any other value, which is taken for the text.
 fn output_of(printed: &RawJson, format: Output) -> Result<Object, Failure> {
-    let value = printed.parse(&JsonLimits::default().bytes(printed.as_str().len()));
-    match (value, format) {
+    match (printed.parse(&limits(printed.as_str())), format) {
         (Ok(Value::Object(output)), Output::Json) if output.get("text").is_some_and(|text| text.as_str().is_some()) => {
             Ok(output)
         }

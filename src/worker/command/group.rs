@@ -74,7 +74,9 @@ impl Group {
         let may_have_kin = !self.kin.is_empty() || !self.has_ended();
         if may_have_kin && signal == Signal::KILL {
             let Self { kin, leader, .. } = self;
-            kin.freeze(|| drop(kill_process_group(*leader, Signal::STOP)));
+            kin.freeze(|| {
+                let _ = kill_process_group(*leader, Signal::STOP);
+            });
         } else if may_have_kin {
             self.kin.survey();
         }
