@@ -94,7 +94,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::wire::{Object, RawJson, Value};
-use crate::worker::outcome::{LARGEST_RESULT, Outcome};
+use crate::worker::outcome::{LARGEST_RESULT, Memory, Outcome};
 pub use check::check;
 use classify::{Exit, Rules, Seen, classify};
 use group::Group;
@@ -162,10 +162,8 @@ pub struct Report {
     pub outcome: Outcome,
     /// The process, if one was started.
     pub pid: Option<u32>,
-    /// The most memory that one of its processes took, in bytes, as far as was seen.
-    pub peak_memory: Option<u64>,
-    /// Whether the kernel killed it because it was out of memory.
-    pub oom_killed: bool,
+    /// The memory it took, if a process was started.
+    pub memory: Option<Memory>,
     /// How long it took.
     pub seconds: f64,
 }
@@ -196,7 +194,7 @@ impl Spec {
 
 impl Report {
     fn not_started(outcome: Outcome, start: Instant) -> Self {
-        Self { outcome, pid: None, peak_memory: None, oom_killed: false, seconds: start.elapsed().as_secs_f64() }
+        Self { outcome, pid: None, memory: None, seconds: start.elapsed().as_secs_f64() }
     }
 }
 
@@ -290,8 +288,7 @@ async fn run_within(
     Report {
         outcome: classify(&rules, &seen),
         pid: Some(pid),
-        peak_memory: peak.highest(),
-        oom_killed: seen.oom_killed(),
+        memory: Some(Memory { peak: peak.highest(), oom_killed: seen.oom_killed() }),
         seconds: start.elapsed().as_secs_f64(),
     }
 }

@@ -76,7 +76,10 @@ async fn command(worker: &Worker, entry: &Entry, runner: &Runner, args: Vec<Valu
         report = &mut run => report,
         _ = beside => run.await,
     };
-    tracing::debug!(task.id = %call.id, peak_memory = report.peak_memory, oom_killed = report.oom_killed, "command ended");
+    tracing::debug!(task.id = %call.id, memory = ?report.memory, "command ended");
+    if let Some(memory) = report.memory {
+        entry.took(memory);
+    }
     report.outcome
 }
 

@@ -32,6 +32,15 @@ pub enum Outcome {
     },
 }
 
+/// The memory that a command took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// The most that one of its processes took, in bytes, as far as was seen.
+    pub peak: Option<u64>,
+    /// Whether the kernel killed it because it was out of memory.
+    pub oom_killed: bool,
+}
+
 /// Why a run failed, as Celery stores it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {

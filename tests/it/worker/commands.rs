@@ -55,3 +55,24 @@ fn a_result_of_many_values_is_passed_on() {
         .sum();
     assert_eq!(sent, 1);
 }
+
+#[test]
+fn the_memory_of_a_command_is_told_beside_its_result() {
+    let server = RedisServer::start();
+    let taking = "taken = b\"x\" * (50 << 20); import time; time.sleep(1)";
+    let tasks = format!(
+        "tasks: {{takes: {{command: [python3, -c, '{taking}; print(1)']}}, fails: {{command: [python3, -c, '{taking}; exit(1)']}}}}"
+    );
+    send(&server, "takes", "id-1", "[]");
+    send(&server, "fails", "id-2", "[]");
+    send(&server, "backend.tasks.health_check", "id-3", "[]");
+    let _worker = Worker::start(&server, &tasks, &["-c", "3"]);
+    for (id, end) in [("id-1", "SUCCESS"), ("id-2", "FAILURE")] {
+        let found = state(&server, id, end);
+        let memory = found.other.get("memory").unwrap();
+        let peak = memory.get("peak").and_then(Value::as_i64).unwrap();
+        assert!((50 << 20..200 << 20).contains(&peak), "{peak}");
+        assert_eq!(memory.get("oom_killed").and_then(Value::as_bool), Some(false));
+    }
+    assert_eq!(state(&server, "id-3", "SUCCESS").other.get("memory"), None, "it is this process that ran it");
+}
