@@ -56,19 +56,24 @@ impl Kin {
         for _ in 0..ROUNDS {
             stop();
             self.survey();
-            let news: BTreeMap<_, _> =
-                self.known.iter().filter(|(number, start)| stopped.get(*number) != Some(*start)).collect();
-            if news.is_empty() {
+            let mut is_quiet = true;
+            for (&number, &start) in &self.known {
+                if stopped.insert(number, start) != Some(start) {
+                    is_quiet = false;
+                    self.send(number, start, Signal::STOP);
+                }
+            }
+            if is_quiet {
                 return;
             }
-            news.into_iter().for_each(|(&number, &start)| self.send(number, start, Signal::STOP));
-            stopped.clone_from(&self.known);
         }
     }
 
     /// Sends a signal to those that have left the group.
     pub(super) fn signal(&self, signal: Signal) {
-        self.known.iter().for_each(|(&number, &start)| self.send(number, start, signal));
+        for (&number, &start) in &self.known {
+            self.send(number, start, signal);
+        }
     }
 
     fn send(&self, number: i32, start: u64, signal: Signal) {
