@@ -7,8 +7,8 @@
 //! * **Standard input** is one line of JSON, and then its end:
 //!   `{"task": "shop.ship", "id": "…", "args": […], "kwargs": {…}, "retries": 0, "worker": "w@host", "time_limit": 60,
 //!   "soft_time_limit": null}`. Limits are in seconds, `null` if there is none. It need not be read.
-//! * **The environment** is the worker's own, with what the task's `env` adds, and `CREWJOB_TASK`, `CREWJOB_TASK_ID`,
-//!   `CREWJOB_RETRIES` and `CREWJOB_WORKER`.
+//! * **The environment** is the worker's own without `REDIS_URL` and `RESULT_BACKEND_URL`, with what the task's `env`
+//!   adds, and `CREWJOB_TASK`, `CREWJOB_TASK_ID`, `CREWJOB_RETRIES` and `CREWJOB_WORKER`.
 //! * **The working directory** is the task's `directory`, or the worker's own.
 //!
 //! # What it says
@@ -42,14 +42,16 @@
 //!
 //! # How it is stopped
 //!
-//! A command runs in its own process group, and every signal goes to the whole group.
+//! A command runs in its own process group. Every signal goes to the whole group, and to every process outside it that
+//! descends from the command.
 //!
 //! * The soft limit sends SIGTERM. A command that then prints a result and exits with 0 has succeeded.
 //! * The hard limit, counted from the start, sends SIGKILL.
 //! * Whoever stops the task chooses the signal; SIGKILL follows after `grace`, 10 seconds by default.
-//! * When the main process has ended, what is left of its group is killed. A process that has left the group and holds
-//!   standard output open is waited for one second and then ignored.
-//! * A worker that is told to go at once kills the group. Nothing can do that for a worker that is itself killed; in a
+//! * When the main process has ended, what is left of its group is killed, and whoever was seen to leave the group. A
+//!   daemon that has left the session too is let alone, unless the command was sent a signal. One that holds standard
+//!   output open is waited for one second and then ignored.
+//! * A worker that is told to go at once kills them all. Nothing can do that for a worker that is itself killed; in a
 //!   container, where the worker is the first process, the kernel does.
 //!
 //! # Files
@@ -58,6 +60,7 @@
 //! |---|---|
 //! | `start` | the command line, its input, and why it cannot be started |
 //! | `group` | the process group and its signals |
+//! | `kin`, `processes` | who descends from a command, and what `/proc` says of it |
 //! | `pipes` | all three pipes at once |
 //! | `lines`, `stdout`, `stderr` | lines in bounded memory, and what is kept of them |
 //! | `supervise` | limits and stops |
@@ -72,10 +75,12 @@ mod answer;
 mod check;
 mod classify;
 mod group;
+mod kin;
 mod lines;
 mod memory;
 mod orphans;
 mod pipes;
+mod processes;
 pub mod server;
 mod start;
 mod stderr;
@@ -89,7 +94,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::wire::{Object, RawJson, Value};
-use crate::worker::outcome::Outcome;
+use crate::worker::outcome::{LARGEST_RESULT, Memory, Outcome};
 pub use check::check;
 use classify::{Exit, Rules, Seen, classify};
 use group::Group;
@@ -157,10 +162,8 @@ pub struct Report {
     pub outcome: Outcome,
     /// The process, if one was started.
     pub pid: Option<u32>,
-    /// The most memory that one of its processes took, in bytes, as far as was seen.
-    pub peak_memory: Option<u64>,
-    /// Whether the kernel killed it because it was out of memory.
-    pub oom_killed: bool,
+    /// The memory it took, if a process was started.
+    pub memory: Option<Memory>,
     /// How long it took.
     pub seconds: f64,
 }
@@ -191,13 +194,13 @@ impl Spec {
 
 impl Report {
     fn not_started(outcome: Outcome, start: Instant) -> Self {
-        Self { outcome, pid: None, peak_memory: None, oom_killed: false, seconds: start.elapsed().as_secs_f64() }
+        Self { outcome, pid: None, memory: None, seconds: start.elapsed().as_secs_f64() }
     }
 }
 
 impl Bounds {
     fn usual() -> Self {
-        Self { output: 16 << 20, pipes: Duration::from_secs(1), oom_kills: OomKills::here() }
+        Self { output: LARGEST_RESULT, pipes: Duration::from_secs(1), oom_kills: OomKills::here() }
     }
 }
 
@@ -271,7 +274,7 @@ async fn run_within(
         }
     };
     if timeout(bounds.pipes, rest).await.is_err() {
-        tracing::warn!(task.id = %call.id, task.name = %call.task, "a process that left the group holds a pipe open");
+        tracing::warn!(task.id = %call.id, task.name = %call.task, "a process that is not the command's any more holds a pipe open");
     }
 
     let seen = Seen {
@@ -285,8 +288,7 @@ async fn run_within(
     Report {
         outcome: classify(&rules, &seen),
         pid: Some(pid),
-        peak_memory: peak.highest(),
-        oom_killed: seen.oom_killed(),
+        memory: Some(Memory { peak: peak.highest(), oom_killed: seen.oom_killed() }),
         seconds: start.elapsed().as_secs_f64(),
     }
 }

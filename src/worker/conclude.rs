@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::document::{self, About};
 use super::follow::{self, Following, Sender};
-use super::outcome::{Failure, Outcome};
+use super::outcome::{Failure, Memory, Outcome};
 use crate::wire::event::Detail;
 use crate::wire::{Envelope, Limits, Number, RawJson, ResultDocument, Signature, python};
 
@@ -38,6 +38,8 @@ pub struct Terms<'a> {
     pub is_native: fn(&str) -> bool,
     /// Any number, for the jitter.
     pub draw: u32,
+    /// The memory that its command took, if it was a command.
+    pub memory: Option<Memory>,
     /// How long the run took, in seconds.
     pub seconds: f64,
     /// When it ended.
@@ -100,7 +102,8 @@ fn succeeded(about: About<'_>, result: RawJson, following: Following, terms: &Te
         result: shown,
         runtime: Some(Number::from(terms.seconds)),
     };
-    let document = document::success(about, result, &following.children, terms.now).encode();
+    let document =
+        document::with_memory(document::success(about, result, &following.children, terms.now), terms.memory).encode();
     Conclusion {
         document: Some(document),
         is_success: true,
@@ -120,14 +123,14 @@ fn try_again(about: About<'_>, failure: &Failure, terms: &Terms<'_>, fresh: impl
         exception: Some(repr(failure)),
         traceback: failure.traceback.clone(),
     };
-    let document = document::retry(about, failure, &again.children).encode();
+    let document = document::with_memory(document::retry(about, failure, &again.children), terms.memory).encode();
     Conclusion { document: Some(document), publish: vec![again.message], event: Some(event), ..Conclusion::default() }
 }
 
 fn give_up(about: About<'_>, failure: &Failure, terms: &Terms<'_>, fresh: impl FnMut() -> String) -> Conclusion {
     let after = follow::after_failure(about.message, failure, terms.sender, terms.is_native, terms.now, fresh);
     Conclusion {
-        document: Some(document::failure(about, failure, terms.now).encode()),
+        document: Some(document::with_memory(document::failure(about, failure, terms.now), terms.memory).encode()),
         is_success: false,
         others: after.chain,
         in_place: after.in_place.into_iter().map(|errback| (errback, failure.clone())).collect(),
@@ -144,7 +147,7 @@ fn stopped(about: About<'_>, signal: i32, terms: &Terms<'_>) -> Conclusion {
         signum: Some(signal.into()),
         expired: Some(false),
     };
-    let document = document::revoked(about, "terminated", terms.now).encode();
+    let document = document::with_memory(document::revoked(about, "terminated", terms.now), terms.memory).encode();
     Conclusion { document: Some(document), event: Some(event), ..Conclusion::default() }
 }
 
@@ -191,6 +194,7 @@ mod tests {
             max_retries: 3,
             is_native: |task| task == "native",
             draw: 0,
+            memory: Some(Memory { peak: Some(1 << 20), oom_killed: false }),
             seconds: 1.5,
             now: "2026-11-22T12:00:00Z".parse().unwrap(),
         };
@@ -239,6 +243,16 @@ mod tests {
         assert_eq!(end.in_place.iter().map(|(errback, _)| errback.task.as_str()).collect::<Vec<_>>(), ["native"]);
         assert_eq!(Message::decode(&end.publish[0]).unwrap().headers.task, "theirs");
         assert_eq!(concluded(embed, 0, failure(true)).1.in_place.len(), 0, "not on a retry");
+    }
+
+    #[test]
+    fn every_end_of_a_command_tells_of_its_memory() {
+        let outcomes =
+            [Outcome::Succeeded(RawJson::default()), failure(true), failure(false), Outcome::Stopped { signal: 15 }];
+        for outcome in outcomes {
+            let (document, _) = concluded("{}", 0, outcome);
+            assert_eq!(document.other.get("memory").unwrap().to_json(), r#"{"peak":1048576,"oom_killed":false}"#);
+        }
     }
 
     proptest! {

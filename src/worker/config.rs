@@ -13,6 +13,13 @@ use crate::store::{Access, Queue, Secret};
 /// Where the chart puts the certificate authority of `rediss://` servers.
 const REDIS_CA_FILE: &str = "/etc/crewjob/redis/ca.crt";
 
+/// Where the broker is, with its password.
+const REDIS_URL: &str = "REDIS_URL";
+/// Where the result backend is, with its password.
+const RESULT_BACKEND_URL: &str = "RESULT_BACKEND_URL";
+/// The variables of our environment that are nobody else's business.
+pub const SECRETS: [&str; 2] = [REDIS_URL, RESULT_BACKEND_URL];
+
 /// Options of `crewjob worker`.
 ///
 /// Redis is named in the environment only, for its URL holds a password and everybody may read command lines.
@@ -129,8 +136,8 @@ impl Config {
     /// The way to Redis.
     pub fn access(&self) -> Result<Access, ConfigError> {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
-        let mut access = Access::new(Secret::new(variable("REDIS_URL").ok_or(ConfigError::NoBroker)?));
-        access.result_url = variable("RESULT_BACKEND_URL").map(Secret::new);
+        let mut access = Access::new(Secret::new(variable(REDIS_URL).ok_or(ConfigError::NoBroker)?));
+        access.result_url = variable(RESULT_BACKEND_URL).map(Secret::new);
         let usual = || Some(PathBuf::from(REDIS_CA_FILE)).filter(|path| path.is_file());
         if let Some(path) = variable("REDIS_CA_FILE").map(PathBuf::from).or_else(usual) {
             let read = std::fs::read_to_string(&path);

@@ -1,8 +1,8 @@
 //! The task `backend.tasks.run_crew_task` around a command that is a crew: what it is called with, what it returns, and
 //! under which key the output for the same inputs is kept. Pure.
 
-use super::outcome::Failure;
-use crate::wire::json::{Limits, Object, Value};
+use super::outcome::{Failure, limits};
+use crate::wire::json::{Object, Value};
 use crate::wire::python;
 
 /// What the crew is called with.
@@ -30,6 +30,9 @@ pub struct About<'a> {
     /// Seconds it took.
     pub seconds: f64,
 }
+
+/// How deep JSON may be that is taken out of a crew's text. Inside the result it is one level deeper.
+const DEPTH: usize = 128;
 
 const NAMES: [&str; 3] = ["job_id", "inputs", "bypass_cache"];
 
@@ -110,7 +113,7 @@ fn parse(text: &str) -> (Value, &'static str) {
     let text = text.trim();
     let candidate = fenced(text).unwrap_or(text);
     if candidate.trim_start().starts_with(['{', '['])
-        && let Ok(content) = Value::parse_within(candidate.as_bytes(), &Limits::default())
+        && let Ok(content) = Value::parse_within(candidate.as_bytes(), &limits(candidate).depth(DEPTH))
         && is_plain(&content)
     {
         return (content, "json");

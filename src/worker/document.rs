@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::outcome::Failure;
+use super::outcome::{Failure, Memory};
 use crate::wire::{Envelope, Message, Object, RawJson, ResultDocument, State, Value, time};
 
 /// The run that a document is about.
@@ -47,6 +47,14 @@ pub fn revoked_unseen(id: &str, now: Timestamp) -> ResultDocument {
 /// The document of a run that reports how far it is.
 pub fn progress(about: About<'_>, meta: RawJson) -> ResultDocument {
     document(about, State::Custom("PROGRESS".into()), meta, None, &none(), None)
+}
+
+/// The same with the memory that the command took, under a name of ours: Celery hands on what it does not know.
+pub fn with_memory(document: ResultDocument, memory: Option<Memory>) -> ResultDocument {
+    let Some(Memory { peak, oom_killed }) = memory else { return document };
+    let peak = peak.and_then(|bytes| i64::try_from(bytes).ok());
+    let memory = Object::new().with("peak", peak).with("oom_killed", oom_killed);
+    ResultDocument { other: document.other.with("memory", memory), ..document }
 }
 
 /// The failure of a task that is not known here, or whose message cannot be read: nothing else is known of it.

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use super::outcome::Memory;
 use crate::wire::{Envelope, Message};
 
 /// What a task does here.
@@ -39,6 +40,7 @@ pub struct Entry {
     /// The task.
     pub message: Message,
     stage: Mutex<(Stage, bool)>,
+    memory: OnceLock<Memory>,
     stop: watch::Sender<Option<i32>>,
 }
 
@@ -66,6 +68,16 @@ impl Entry {
     /// Says whether the lease is ours.
     pub fn lease(&self, ours: bool) {
         self.locked().1 = ours;
+    }
+
+    /// The memory that its command took, once that has ended.
+    pub fn memory(&self) -> Option<Memory> {
+        self.memory.get().copied()
+    }
+
+    /// Says what memory its command took. An entry runs once.
+    pub fn took(&self, memory: Memory) {
+        let _ = self.memory.set(memory);
     }
 
     /// Asks for it to be stopped with this signal.
@@ -108,7 +120,8 @@ impl Entries {
     pub fn add(self: &Arc<Self>, tag: String, holder: String, envelope: Envelope, message: Message) -> Listed {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let stage = Mutex::new((Stage::Reserved, false));
-        let entry = Arc::new(Entry { tag, holder, envelope, message, stage, stop: watch::Sender::new(None) });
+        let (memory, stop) = (OnceLock::new(), watch::Sender::new(None));
+        let entry = Arc::new(Entry { tag, holder, envelope, message, stage, memory, stop });
         self.locked().insert(serial, entry.clone());
         Listed { serial, entry, of: self.clone() }
     }

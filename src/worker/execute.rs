@@ -10,9 +10,9 @@ use super::context::{Worker, locked};
 use super::crew::{self, Arguments};
 use super::document::{self, About};
 use super::entry::{Entry, Stage};
-use super::outcome::{Failure, Outcome};
+use super::outcome::{Failure, Outcome, limits};
 use super::registry::{Kept, Limits, Runner, Task};
-use crate::wire::{Limits as JsonLimits, Object, RawJson, Value};
+use crate::wire::{Object, RawJson, Value};
 
 /// Shortest time between two progress reports that are stored.
 const PROGRESS: Duration = Duration::from_millis(500);
@@ -50,14 +50,17 @@ async fn command(worker: &Worker, entry: &Entry, runner: &Runner, args: Vec<Valu
     let (stop, stopped) = oneshot::channel();
     let (started, pid) = oneshot::channel();
     let (progress, reports) = watch::channel(None);
-    let beside = async {
+    let shown = async {
         if let (Ok(pid), Stage::Running { since, .. }) = (pid.await, entry.stage()) {
             entry.enter(Stage::Running { since, pid });
         }
-        tokio::join!(show(worker, entry, reports), async {
-            let _ = stop.send(entry.stopped().await);
-        });
+        show(worker, entry, reports).await;
     };
+    // A server tells its process when it has taken the call: it may have to be stopped before.
+    let stopped_when_asked = async {
+        let _ = stop.send(entry.stopped().await);
+    };
+    let beside = async { tokio::join!(shown, stopped_when_asked) };
     let run = async {
         let Some(calls) = runner.serves else {
             return command::run(&runner.spec, &call, stopped, started, &progress).await;
@@ -71,9 +74,12 @@ async fn command(worker: &Worker, entry: &Entry, runner: &Runner, args: Vec<Valu
     let mut run = std::pin::pin!(run);
     let report = tokio::select! {
         report = &mut run => report,
-        () = beside => run.await,
+        _ = beside => run.await,
     };
-    tracing::debug!(task.id = %call.id, peak_memory = report.peak_memory, oom_killed = report.oom_killed, "command ended");
+    tracing::debug!(task.id = %call.id, memory = ?report.memory, "command ended");
+    if let Some(memory) = report.memory {
+        entry.took(memory);
+    }
     report.outcome
 }
 
@@ -135,7 +141,8 @@ async fn crew(worker: &Worker, entry: &Entry, runner: &Runner, kept: &Kept, argu
 async fn cached(worker: &Worker, kept: &Kept, inputs: &str) -> Option<Object> {
     let read = worker.channel.cached(&kept.crew, inputs).await;
     let text = read.inspect_err(|error| tracing::warn!(%error, "the result cache is not read")).ok()??;
-    let output = match Value::parse(&text) {
+    let printed = String::from_utf8_lossy(&text);
+    let output = match Value::parse_within(printed.as_bytes(), &limits(&printed)) {
         Ok(Value::Object(output)) if output.get("text").is_some_and(|text| text.as_str().is_some()) => Some(output),
         Ok(_) | Err(_) => None,
     };
@@ -147,8 +154,7 @@ async fn cached(worker: &Worker, kept: &Kept, inputs: &str) -> Option<Object> {
 
 /// What a crew has put out: an object with a `text`, or any other value, which is taken for the text.
 fn output_of(printed: &RawJson, format: Output) -> Result<Object, Failure> {
-    let value = printed.parse(&JsonLimits::default().bytes(printed.as_str().len()));
-    match (value, format) {
+    match (printed.parse(&limits(printed.as_str())), format) {
         (Ok(Value::Object(output)), Output::Json) if output.get("text").is_some_and(|text| text.as_str().is_some()) => {
             Ok(output)
         }

@@ -19,9 +19,9 @@ use jiff::Timestamp;
 
 use self::canvas::Canvas;
 use self::publisher::Publisher;
-use super::outcome::Failure;
+use super::outcome::{Failure, limits};
 use super::routes::Routes;
-use crate::wire::{Envelope, Headers, Limits, Message, Object, RawJson, TimeLimit, Value};
+use crate::wire::{Envelope, Headers, Message, Object, RawJson, TimeLimit, Value};
 
 pub use backoff::{MAX_RETRIES, countdown, may_retry, sent_by_operator};
 pub use failed::{Failed, after_failure};
@@ -83,7 +83,7 @@ pub fn after_success(
     if callbacks.is_empty() && chain.is_empty() {
         return Ok(publisher.following());
     }
-    let result = result.parse(&Limits::default().depth(Limits::MAX_DEPTH)).map_err(|error| {
+    let result = result.parse(&limits(result.as_str())).map_err(|error| {
         Failure::new("kombu.exceptions", "EncodeError", format!("the result cannot be passed on: {error}"))
     })?;
     let given = std::slice::from_ref(&result);

@@ -182,6 +182,7 @@ async fn run(worker: &Arc<Worker>, entry: &Arc<Entry>, task: &registry::Task) ->
         max_retries: task.max_retries(),
         is_native: builtin::is_errback,
         draw: clock::random_id().as_fields().0,
+        memory: entry.memory(),
         seconds,
         now,
     };

@@ -1,6 +1,17 @@
 //! What can come of a run, whatever ran it.
 
-use crate::wire::{Exception, RawJson};
+use crate::wire::{Exception, Limits, RawJson};
+
+/// Most bytes of a result.
+pub const LARGEST_RESULT: usize = 16 << 20;
+
+/// What a result may be that was printed as this text. Whatever is within these limits can be parsed later.
+///
+/// Text of this length is what a command may print, so the number of values is limited by that alone: each takes a byte
+/// at least.
+pub fn limits(text: &str) -> Limits {
+    Limits { bytes: text.len(), depth: Limits::MAX_DEPTH, values: text.len() }
+}
 
 /// What came of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +30,15 @@ pub enum Outcome {
         /// The signal's number.
         signal: i32,
     },
+}
+
+/// The memory that a command took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// The most that one of its processes took, in bytes, as far as was seen.
+    pub peak: Option<u64>,
+    /// Whether the kernel killed it because it was out of memory.
+    pub oom_killed: bool,
 }
 
 /// Why a run failed, as Celery stores it.

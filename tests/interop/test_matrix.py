@@ -54,6 +54,8 @@ def stored(server, *results):
         if found["status"] != "REVOKED":
             # A Python traceback is always there; a command may have said nothing.
             found.pop("traceback")
+        # Only a command's is known.
+        found.pop("memory", None)
     return [comparable(found) for found in documents]
 
 
@@ -172,6 +174,13 @@ def test_an_errback_of_another_worker_is_called_with_the_id_of_the_failed_task(w
         ]
     )
     assert json.loads(server.get(called[0]))["result"] == failed.id
+
+
+def test_a_client_of_celery_finds_the_memory_of_a_command_beside_its_result(worker):
+    found = app.backend.get_task_meta(finished(nap.delay(0.3)).id)
+    assert found["result"] == "rested"
+    memory = found.get("memory")
+    assert memory is None if worker.kind == "python" else memory["peak"] > 1 << 20 and memory["oom_killed"] is False
 
 
 def test_results_reach_whoever_waits_at_once(worker, server):

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::wire::json::{self, Limits, Reason, Scanner};
 use crate::wire::{RawJson, Value};
+use crate::worker::outcome::limits;
 
 /// An error that a command describes itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +57,7 @@ pub(super) fn answer(line: &str) -> Option<Answer> {
 /// kombu writes for a Python type, and a client that does not know the type fails.
 pub(super) fn value_of(text: &str) -> Result<RawJson, json::Error> {
     let mut scanner = Scanner::over(text);
-    check(&mut scanner, Limits::MAX_DEPTH)?;
+    check(&mut scanner, limits(text).depth)?;
     scanner.end()?;
     RawJson::new(text)
 }
@@ -172,6 +173,16 @@ mod tests {
         }
         value_of(r#"{"__type__":1,"__value__":2,"more":3}"#).unwrap();
         assert!(flaw(&"[".repeat(100_000)).starts_with("nested deeper than 256 levels"));
+    }
+
+    #[test]
+    fn what_is_accepted_can_be_parsed_later() {
+        let deep = |levels| "[".repeat(levels) + &"]".repeat(levels);
+        for text in [deep(Limits::MAX_DEPTH), format!("[{}1]", "1,".repeat(1 << 20)), "7".to_owned()] {
+            let value = value_of(&text).unwrap();
+            value.parse(&limits(value.as_str())).unwrap();
+        }
+        value_of(&deep(Limits::MAX_DEPTH + 1)).unwrap_err();
     }
 
     #[test]

@@ -1,15 +1,24 @@
-//! A command's process group, and signals that never reach anybody else.
+//! A command's process group and whoever descends from it, and signals that never reach anybody else.
 
 use std::io;
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::signal::unix::{self, SignalKind};
+use tokio::time::{Instant, sleep_until};
 
+use super::kin::Kin;
 use super::orphans;
 
+/// First and longest time between two looks who has been started. Who leaves the group and loses its parent in between
+/// is nobody's.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
 /// A process that leads its own group. Dropping it kills the group.
+///
+/// A signal reaches everybody in the group, and everybody outside it who descends from the leader.
 ///
 /// INVARIANT: signals are sent only while the leader has not been reaped. Until then the kernel gives its number to no
 /// other process and no other group. Held by the types ([`Group::reap`] consumes it) and by
@@ -19,6 +28,10 @@ pub(super) struct Group {
     leader: Pid,
     number: u32,
     children: unix::Signal,
+    kin: Kin,
+    look: Instant,
+    pause: Duration,
+    told: bool,
 }
 
 /// The ends of its three pipes.
@@ -30,10 +43,11 @@ impl Group {
         // Before the process exists, so that its end is not missed, and so that the kernel does not reap it, as it does
         // for a parent that ignores SIGCHLD.
         let children = unix::signal(SignalKind::child())?;
-        let child = command.process_group(0).spawn()?;
+        let child = orphans::spawn(command.process_group(0))?;
         let number = child.id().ok_or(io::ErrorKind::NotFound)?;
         let leader = i32::try_from(number).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Self { child, leader, number, children })
+        let kin = Kin::of(leader.as_raw_nonzero().get());
+        Ok(Self { child, leader, number, children, kin, look: Instant::now() + PAUSE.0, pause: PAUSE.0, told: false })
     }
 
     /// The number of the leader and of the group.
@@ -46,14 +60,30 @@ impl Group {
         (self.child.stdin.take(), self.child.stdout.take(), self.child.stderr.take())
     }
 
-    /// Sends a signal to everybody in the group.
-    pub(super) fn signal(&self, signal: Signal) {
+    /// Sends a signal to everybody.
+    pub(super) fn signal(&mut self, signal: Signal) {
+        self.told = true;
+        self.send(signal);
+    }
+
+    fn send(&mut self, signal: Signal) {
         if !self.is_ours() {
             return;
+        }
+        // Before anybody ends, and his children are no longer known for ours. One that has ended has none.
+        let may_have_kin = !self.kin.is_empty() || !self.has_ended();
+        if may_have_kin && signal == Signal::KILL {
+            let Self { kin, leader, .. } = self;
+            kin.freeze(|| {
+                let _ = kill_process_group(*leader, Signal::STOP);
+            });
+        } else if may_have_kin {
+            self.kin.survey();
         }
         if let Err(error) = kill_process_group(self.leader, signal) {
             tracing::debug!(group = self.number, ?signal, %error, "signal not delivered");
         }
+        self.kin.signal(signal);
     }
 
     /// Whether its number is still taken by the leader, dead or alive: neither we nor anybody else has reaped it.
@@ -69,16 +99,27 @@ impl Group {
     /// Waits until the leader has ended. It stays a zombie.
     pub(super) async fn ended(&mut self) {
         while !self.has_ended() {
-            if self.children.recv().await.is_none() {
-                return;
+            tokio::select! {
+                child = self.children.recv() => if child.is_none() {
+                    return;
+                },
+                () = sleep_until(self.look) => {
+                    self.kin.look();
+                    self.pause = (self.pause * 2).min(PAUSE.1);
+                    self.look = Instant::now() + self.pause;
+                }
             }
         }
     }
 
-    /// Waits until the leader has ended, kills what is left of the group, and reaps the leader.
+    /// Waits until the leader has ended, kills who is left, and reaps the leader. A daemon that has left the session is
+    /// let alone when the leader has ended by itself.
     pub(super) async fn reap(mut self) -> io::Result<ExitStatus> {
         self.ended().await;
-        self.signal(Signal::KILL);
+        if !self.told {
+            self.kin.forget_daemons();
+        }
+        self.send(Signal::KILL);
         let status = self.child.wait().await;
         orphans::reap();
         status
@@ -157,7 +198,7 @@ mod tests {
             (signal_of(0), signal_of(-9), signal_of(64), signal_of(999)),
             (Signal::TERM, Signal::TERM, Signal::TERM, Signal::TERM)
         );
-        let group = shell("exec sleep 600");
+        let mut group = shell("exec sleep 600");
         group.signal(signal_of(10));
         assert_eq!(bounded(group.reap()).await.unwrap().signal(), Some(10));
     }

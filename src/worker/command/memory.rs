@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use super::processes::children;
+
 /// First and longest time between two looks. Most commands are short, and they matter too.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
 /// A command that prints a lot is not looked at more often than this.
@@ -68,7 +70,7 @@ impl Peak {
 
 /// The highest mark of a process and its descendants.
 fn high_water(leader: u32) -> Option<u64> {
-    let mut processes = vec![leader];
+    let mut processes = vec![i32::try_from(leader).ok()?];
     let mut highest = None;
     let mut index = 0;
     while let Some(&process) = processes.get(index) {
@@ -78,12 +80,6 @@ fn high_water(leader: u32) -> Option<u64> {
         processes.extend(children(process).into_iter().take(room));
     }
     highest
-}
-
-/// The children that the main thread has started. Kernels can be built without this file; then there are none.
-fn children(process: u32) -> Vec<u32> {
-    let text = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
-    text.split_whitespace().filter_map(|number| number.parse().ok()).collect()
 }
 
 fn mark(status: &str) -> Option<u64> {

@@ -3,56 +3,50 @@
 //! The first process of a container inherits every process whose parent has ended, and must reap it. Else each command
 //! that leaves a process behind takes a number from the container for good, until there are none left.
 
-use std::fs;
+//!
+//! Elsewhere init has them and reaps them. We could ask the kernel to give them to us there too, but that would not tell
+//! which command they were of, and would make every child of this process one that might not be its own.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::{Mutex, PoisonError};
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use tokio::process::{Child, Command};
+
+use super::processes::Stat;
+
+/// The processes that we have started, with the time of their start. Whoever has started one reaps it.
+static OWN: Mutex<BTreeSet<(i32, u64)>> = Mutex::new(BTreeSet::new());
+
+/// Starts a process that is no orphan when it has ended.
+pub(super) fn spawn(command: &mut Command) -> io::Result<Child> {
+    // Locked before it exists: it may end at once.
+    let mut own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let child = command.spawn()?;
+    let number = child.id().and_then(|number| i32::try_from(number).ok());
+    own.extend(number.and_then(Stat::of).map(|stat| (stat.process, stat.start)));
+    Ok(child)
+}
 
 /// Reaps the orphans that have ended, if we are the first process. One that takes a moment longer waits for the next
 /// time.
 pub(super) fn reap() {
+    let mut own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
+    own.retain(|&(number, start)| Stat::of(number).is_some_and(|stat| stat.start == start));
     if std::process::id() != 1 {
         return;
     }
-    let Some(own) = fs::read_to_string("/proc/1/stat").ok().and_then(|text| Stat::parse(&text)) else { return };
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let stat = fs::read_to_string(entry.path().join("stat")).ok().and_then(|text| Stat::parse(&text));
-        if let Some(process) = stat.filter(|process| process.is_ended_orphan_of(&own)).and_then(|stat| stat.process()) {
-            // Nobody else reaps an orphan, so it is still the same process.
-            let _ = waitid(WaitId::Pid(process), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+    for orphan in Stat::all().filter(|process| is_ended_orphan(process, &own)) {
+        // Only we could reap it, and only here, one at a time: it is still the same process.
+        if let Some(number) = Pid::from_raw(orphan.process) {
+            let _ = waitid(WaitId::Pid(number), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
         }
     }
 }
 
-/// The beginning of `/proc/<process>/stat`.
-#[derive(Debug, PartialEq, Eq)]
-struct Stat {
-    process: i32,
-    zombie: bool,
-    parent: i32,
-    group: i32,
-    session: i32,
-}
-
-impl Stat {
-    /// The name in the middle may contain anything.
-    fn parse(text: &str) -> Option<Self> {
-        let (process, rest) = text.split_once(" (")?;
-        let mut fields = rest.rsplit_once(") ")?.1.split(' ');
-        let zombie = fields.next()? == "Z";
-        let mut number = || fields.next()?.parse().ok();
-        Some(Self { process: process.parse().ok()?, zombie, parent: number()?, group: number()?, session: number()? })
-    }
-
-    /// Commands lead a group in our session and are reaped by whoever started them. No orphan of theirs does, unless it
-    /// made a group of its own without leaving the session, which shells do for people only.
-    fn is_ended_orphan_of(&self, own: &Self) -> bool {
-        let command = self.process == self.group && self.session == own.session;
-        self.zombie && self.parent == own.process && !command
-    }
-
-    fn process(&self) -> Option<Pid> {
-        Pid::from_raw(self.process)
-    }
+fn is_ended_orphan(process: &Stat, own: &BTreeSet<(i32, u64)>) -> bool {
+    process.zombie && process.parent == 1 && !own.contains(&(process.process, process.start))
 }
 
 #[cfg(test)]
@@ -66,14 +60,13 @@ mod tests {
 
     #[test]
     fn only_orphans_that_have_ended_are_reaped() {
-        let own = Stat::parse("1 (crewjob) S 0 1 1 0 -1").unwrap();
-        let reaped = |text: &str| Stat::parse(text).unwrap().is_ended_orphan_of(&own);
-        assert!(reaped("30 (sleep) Z 1 29 1 0 -1"), "left in the group of a command");
-        assert!(reaped("31 (a) S (b) Z 1 31 31 0 -1"), "a daemon in its own session");
-        assert!(!reaped("29 (sh) Z 1 29 1 0 -1"), "a command");
-        assert!(!reaped("30 (sleep) S 1 29 1 0 -1"), "it runs");
-        assert!(!reaped("30 (sleep) Z 29 29 1 0 -1"), "somebody else's child");
-        assert_eq!(Stat::parse("30 (sleep"), None);
+        let own = BTreeSet::from([(29, 7), (31, 7)]);
+        let process = |process, parent| Stat { process, zombie: true, parent, group: process, session: 1, start: 7 };
+        assert!(is_ended_orphan(&process(30, 1), &own), "also one that leads a group");
+        assert!(!is_ended_orphan(&process(29, 1), &own), "a command");
+        assert!(is_ended_orphan(&Stat { start: 8, ..process(31, 1) }, &own), "it has the number of one that has gone");
+        assert!(!is_ended_orphan(&Stat { zombie: false, ..process(30, 1) }, &own), "it runs");
+        assert!(!is_ended_orphan(&process(30, 29), &own), "somebody else's child");
     }
 
     /// Runs itself again as the first process of a namespace, where the system lets it.
@@ -100,21 +93,18 @@ mod tests {
 
     async fn inside() {
         assert_eq!(std::process::id(), 1);
-        let zombies = || {
-            let stats = fs::read_dir("/proc")
-                .unwrap()
-                .flatten()
-                .filter_map(|entry| Stat::parse(&fs::read_to_string(entry.path().join("stat")).ok()?));
-            stats.filter(|stat| stat.zombie).count()
-        };
+        let zombies = || Stat::all().filter(|stat| stat.zombie).count();
         for _ in 0..10 {
             report(&shell("sleep 3600 & sleep 3600 & echo 1")).await;
+            // They lead groups of their own, and the last one has left the session too.
+            report(&shell("(timeout 60 true &); (timeout 0.01 sleep 60 &); (setsid true &); echo 1")).await;
+            report(&shell("timeout 3600 sleep 3600 & sleep 0.1; echo 1")).await;
         }
         // The last ones may still be ending.
         assert!(zombies() < 10, "{} zombies", zombies());
         until(|| {
             reap();
-            zombies() == 0
+            zombies() == 0 && Stat::all().count() == 1
         })
         .await;
     }

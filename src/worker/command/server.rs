@@ -31,7 +31,7 @@ use super::stderr::{Names, Stderr};
 use super::supervise::Done;
 use super::{Bounds, Call, Report, Spec, spawn};
 use crate::wire::RawJson;
-use crate::worker::outcome::Outcome;
+use crate::worker::outcome::{Memory, Outcome};
 use talk::Talk;
 use turn::{End, Turn};
 
@@ -107,7 +107,8 @@ impl Server {
                 End::Ended | End::Mute | End::Refused => turn.lost(child, talk, stderr, oom_kills).await,
             };
             let seconds = start.elapsed().as_secs_f64();
-            return Report { outcome, pid: Some(pid), peak_memory: peak.highest(), oom_killed, seconds };
+            let memory = Memory { peak: peak.highest(), oom_killed };
+            return Report { outcome, pid: Some(pid), memory: Some(memory), seconds };
         }
     }
 

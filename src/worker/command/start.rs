@@ -12,6 +12,7 @@ use super::classify::failed;
 use super::stderr::Tail;
 use super::{Call, Spec};
 use crate::wire::{Object, Value};
+use crate::worker::config::SECRETS;
 use crate::worker::outcome::Outcome;
 
 /// The one line of JSON that a command reads.
@@ -45,7 +46,12 @@ pub(super) fn command(spec: &Spec) -> Result<Command, Outcome> {
         return Err(failed("CommandNotFound", message, &Tail::default(), false));
     };
     let mut command = Command::new(program);
-    command.args(arguments).envs(spec.env.iter().map(|(name, value)| (name, value)));
+    command.args(arguments);
+    // A command that prints its environment would publish the passwords in its traceback.
+    for name in SECRETS {
+        command.env_remove(name);
+    }
+    command.envs(spec.env.iter().map(|(name, value)| (name, value)));
     if let Some(directory) = &spec.directory {
         command.current_dir(directory);
     }
@@ -123,6 +129,17 @@ mod tests {
         assert_eq!(String::from_utf8(input(&call)).unwrap(), expected);
         let unlimited = input(&Call { soft: None, hard: None, ..call });
         assert!(String::from_utf8(unlimited).unwrap().ends_with("\"time_limit\":null,\"soft_time_limit\":null}\n"));
+    }
+
+    #[test]
+    fn the_worker_keeps_its_secrets_unless_a_task_names_them() {
+        let env = vec![("REDIS_URL".to_owned(), "redis://other".to_owned())];
+        let command = command(&Spec { env, ..Spec::new(["env"]) }).unwrap_or_else(|outcome| panic!("{outcome:?}"));
+        let changed: Vec<_> = command.as_std().get_envs().collect();
+        assert_eq!(
+            changed,
+            [("REDIS_URL".as_ref(), Some("redis://other".as_ref())), ("RESULT_BACKEND_URL".as_ref(), None)]
+        );
     }
 
     #[test]

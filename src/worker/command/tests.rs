@@ -1,6 +1,7 @@
 //! Real commands.
 
 mod failures;
+mod kin;
 mod limits;
 mod output;
 

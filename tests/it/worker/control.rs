@@ -28,6 +28,17 @@ fn a_running_task_that_is_revoked_is_stopped_and_its_command_is_gone() {
 }
 
 #[test]
+fn a_server_that_still_loads_when_its_call_is_revoked_is_stopped() {
+    let server = RedisServer::start();
+    let more_than_a_pipe_takes = format!(r#"["{}"]"#, "x".repeat(1 << 20));
+    send(&server, "loads", "id-1", &more_than_a_pipe_takes);
+    let worker = Worker::start(&server, "tasks: {loads: {server: true, command: [sleep, '60']}}", &[]);
+    until("it runs", || worker.log().contains("task begins").then_some(()));
+    tell(&server, &Request::revoke(vec!["id-1".into()], Some("SIGTERM")));
+    assert_eq!(state(&server, "id-1", "REVOKED").exception().unwrap().message(), "terminated");
+}
+
+#[test]
 fn a_task_that_is_revoked_before_it_comes_does_not_run() {
     let server = RedisServer::start();
     let worker = Worker::start(&server, SLOW, &[]);

@@ -150,7 +150,7 @@ async fn progress_and_the_process_are_told() {
     let report = bounded(server.call(&asking(["progress"]), stopped, started, &progress)).await;
     assert_eq!(latest.borrow().as_ref().map(RawJson::as_str), Some("50"));
     assert_eq!(process.await.ok(), report.pid);
-    assert!(report.peak_memory.unwrap() > 1 << 20);
+    assert!(report.memory.unwrap().peak.unwrap() > 1 << 20);
 }
 
 #[tokio::test]

@@ -48,7 +48,7 @@ async fn a_signal_from_elsewhere_is_a_lost_worker() {
         let message = format!("Worker exited prematurely: signal {number} (SIG{name}) Job: c0ffee.");
         let report = report(&shell(&format!("kill -{name} $$"))).await;
         check_billiard(report.outcome, "WorkerLostError", vec![message.into()]);
-        assert!(!report.oom_killed);
+        assert!(!report.memory.unwrap().oom_killed);
     }
 }
 
@@ -59,12 +59,12 @@ async fn a_kill_for_lack_of_memory_is_told() {
     fs::write(&file, "oom 0\noom_kill 4\n").unwrap();
     let bounds = Bounds { oom_kills: OomKills::counted_in(file.clone()), ..Bounds::usual() };
     let report = report_within(&bounds, &shell("kill -KILL $$"), &call()).await;
-    assert!(!report.oom_killed, "nobody was killed meanwhile");
+    assert!(!report.memory.unwrap().oom_killed, "nobody was killed meanwhile");
     let script = format!("echo 'oom_kill 5' > {}; kill -KILL $$", file.display());
     let report = report_within(&bounds, &shell(&script), &call()).await;
     let message = "Worker exited prematurely: signal 9 (SIGKILL) Job: c0ffee. It ran out of memory.";
     check_billiard(report.outcome, "WorkerLostError", vec![message.into()]);
-    assert!(report.oom_killed);
+    assert!(report.memory.unwrap().oom_killed);
 }
 
 #[tokio::test]

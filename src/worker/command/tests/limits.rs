@@ -3,14 +3,14 @@
 use super::*;
 
 /// Long enough for a shell to set its traps, also on a machine that is busy with something else.
-const SOON: Option<Duration> = Some(Duration::from_secs(1));
+pub(super) const SOON: Option<Duration> = Some(Duration::from_secs(1));
 
-async fn limited(script: &str, soft: Option<Duration>, hard: Option<Duration>) -> Report {
+pub(super) async fn limited(script: &str, soft: Option<Duration>, hard: Option<Duration>) -> Report {
     report_within(&Bounds::usual(), &shell(script), &Call { soft, hard, ..call() }).await
 }
 
 /// Stops a command, once it is ready, with this signal.
-async fn stopped(script: &str, grace: Duration, signal: i32) -> Report {
+pub(super) async fn stopped(script: &str, grace: Duration, signal: i32) -> Report {
     let (stop, asked) = oneshot::channel();
     let (started, _) = oneshot::channel();
     let (progress, mut latest) = watch::channel(None);

@@ -175,7 +175,7 @@ while not os.path.exists("{go}"): time.sleep(0.01)
 "#
         )
     };
-    let mebibytes = |report: &Report| report.peak_memory.unwrap() >> 20;
+    let mebibytes = |report: &Report| report.memory.unwrap().peak.unwrap() >> 20;
     let (large, ..) = released(|go| Spec::new(["python3", "-c", &python(go)])).await;
     assert!((80..200).contains(&mebibytes(&large)), "{large:?}");
     let (wrapped, ..) = released(|go| shell(&format!("python3 -c '{}'; true", python(go)))).await;

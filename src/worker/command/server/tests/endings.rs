@@ -81,7 +81,7 @@ async fn an_answer_counts_that_is_read_after_the_end() {
 async fn who_dies_between_calls_is_replaced() {
     let mut server = python(100);
     let (process, _) = answered_by(&mut server).await;
-    server.child.as_ref().unwrap().group.signal(Signal::KILL);
+    server.child.as_mut().unwrap().group.signal(Signal::KILL);
     until(|| has_ended(&server)).await;
     let (other, count) = answered_by(&mut server).await;
     assert_eq!(count, 1);

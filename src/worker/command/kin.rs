@@ -1,0 +1,116 @@
+//! The processes that descend from a command, also those that have left its group: GNU `timeout` makes a group of its
+//! own for itself and what it runs.
+
+use std::collections::BTreeMap;
+
+use rustix::process::{PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
+
+use super::processes::{Stat, Table, children};
+
+/// How often those are stopped that have come meanwhile. Twice is usual.
+const ROUNDS: usize = 100;
+
+/// Who descends from the leader of a group, as far as was seen.
+///
+/// INVARIANT: whoever is known is a descendant. A parent is still there after its children have been looked at, so its
+/// number meant the same process all the time; a descendant is known by its number and the time it was started, so
+/// that nobody is taken for it who has its number later.
+pub(super) struct Kin {
+    leader: i32,
+    known: BTreeMap<i32, u64>,
+}
+
+impl Kin {
+    /// Of this process, which nobody may reap while anything here is called.
+    pub(super) fn of(leader: i32) -> Self {
+        Self { leader, known: BTreeMap::new() }
+    }
+
+    /// Whether nobody is known.
+    pub(super) fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// Looks who is there, at little cost, so that they are known when their parents end.
+    pub(super) fn look(&mut self) {
+        self.note(children);
+    }
+
+    /// The same among all processes: the kernel may leave some out where they are listed by parent, or have no lists.
+    pub(super) fn survey(&mut self) {
+        let table = Table::read();
+        self.note(|parent| table.children(parent).to_vec());
+    }
+
+    /// Forgets those that have left the session too, as daemons do.
+    pub(super) fn forget_daemons(&mut self) {
+        let session = |number| Stat::of(number).map(|stat| stat.session);
+        let own = i32::try_from(std::process::id()).ok().and_then(session);
+        self.known.retain(|&number, _| session(number) == own);
+    }
+
+    /// Stops everybody, the group with `stop`, until nobody is left to make another one. Whoever is stopped neither
+    /// starts a process nor ends and leaves one that nobody can tell whose it is.
+    pub(super) fn freeze(&mut self, stop: impl Fn()) {
+        let mut stopped = BTreeMap::new();
+        for _ in 0..ROUNDS {
+            stop();
+            self.survey();
+            let mut is_quiet = true;
+            for (&number, &start) in &self.known {
+                if stopped.insert(number, start) != Some(start) {
+                    is_quiet = false;
+                    self.send(number, start, Signal::STOP);
+                }
+            }
+            if is_quiet {
+                return;
+            }
+        }
+    }
+
+    /// Sends a signal to those that have left the group.
+    pub(super) fn signal(&self, signal: Signal) {
+        for (&number, &start) in &self.known {
+            self.send(number, start, signal);
+        }
+    }
+
+    fn send(&self, number: i32, start: u64, signal: Signal) {
+        // Held before the number is looked at, so that it stays this process. A kernel that has no such handles leaves
+        // a moment in between.
+        let Some(process) = rustix::process::Pid::from_raw(number) else { return };
+        let handle = pidfd_open(process, PidfdFlags::empty());
+        if Stat::of(number).is_none_or(|stat| stat.start != start || stat.group == self.leader) {
+            return;
+        }
+        let sent = handle.map_or_else(|_| kill_process(process, signal), |handle| pidfd_send_signal(handle, signal));
+        if let Err(error) = sent {
+            tracing::debug!(process = number, ?signal, %error, "signal not delivered");
+        }
+    }
+
+    fn note(&mut self, children: impl Fn(i32) -> Vec<i32>) {
+        self.known.retain(|&number, start| is_there(number, *start));
+        let mut parents: Vec<i32> = self.known.keys().copied().chain([self.leader]).collect();
+        while let Some(parent) = parents.pop() {
+            let unknown = children(parent).into_iter().filter(|child| !self.known.contains_key(child));
+            let born: Vec<Stat> = unknown.filter_map(Stat::of).filter(|stat| stat.parent == parent).collect();
+            if born.is_empty() || !self.is_one(parent) {
+                continue;
+            }
+            for Stat { process, start, .. } in born {
+                self.known.insert(process, start);
+                parents.push(process);
+            }
+        }
+    }
+
+    fn is_one(&self, number: i32) -> bool {
+        number == self.leader || self.known.get(&number).is_some_and(|&start| is_there(number, start))
+    }
+}
+
+fn is_there(number: i32, start: u64) -> bool {
+    Stat::of(number).is_some_and(|stat| stat.start == start)
+}
