@@ -90,8 +90,15 @@ fn take(bytes: &[u8]) {
 fn concluded(about: About<'_>, outcome: Outcome) -> Conclusion {
     let (routes, time_limit) = (Routes::new([], "default"), TimeLimit::default());
     let sender = Sender { origin: "gen1@h", reply_to: "", routes: &routes, priority: 5, time_limit: &time_limit };
-    let terms =
-        Terms { sender: &sender, max_retries: 3, is_native: |task| task == "native", draw: 0, seconds: 1.5, now: NOW };
+    let terms = Terms {
+        sender: &sender,
+        max_retries: 3,
+        is_native: |task| task == "native",
+        draw: 0,
+        seconds: 1.5,
+        memory: None,
+        now: NOW,
+    };
     let mut ids = 0;
     let fresh = || {
         ids += 1;
