@@ -20,19 +20,19 @@ pub fn message(bytes: &[u8]) {
     let Some((shape, bytes)) = bytes.split_first() else { return };
     match shape % 4 {
         0 => take(bytes),
-        1 => take(&with_body(bytes, Object::new()).encode()),
+        1 => take(&with_body(bytes, &Object::new()).encode()),
         2 => take(&with_headers(bytes).encode()),
         // Two halves: what is asked for, and what a run before has left.
         _ => {
             let (first, second) = bytes.split_at(bytes.len() / 2);
-            take(&with_body(first, Object::new().with("retries", 1_i64)).encode());
+            take(&with_body(first, &Object::new().with("retries", 1_i64)).encode());
             let message = Message::decode(&Call::new("a.task", "id-1", "default").envelope()).unwrap();
             let _ = (admit::ended(&message, true, second), admit::ended(&message, false, second));
         }
     }
 }
 
-fn with_body(body: &[u8], other: Object) -> Envelope {
+fn with_body(body: &[u8], other: &Object) -> Envelope {
     let mut envelope = Call::new("a.task", "id-1", "default").envelope();
     envelope.body = String::from_utf8_lossy(body).into_owned();
     envelope.properties.body_encoding = None;
@@ -66,15 +66,15 @@ fn take(bytes: &[u8]) {
     let _ = admit::admit(&message, false, true, NOW);
     let _ = Arguments::bind(&message.args, &message.kwargs).map(|arguments| arguments.canonical());
     let about = About { message: &message, envelope: &envelope, worker: "w@h" };
-    ends(about, Conclusion::dropped(about, true, NOW), State::Revoked);
+    ends(about, &Conclusion::dropped(about, true, NOW), State::Revoked);
     if let Some(failure) = follow::refusal(&message) {
-        ends(about, concluded(about, Outcome::Failed { failure, retryable: false }), State::Failure);
+        ends(about, &concluded(about, Outcome::Failed { failure, retryable: false }), State::Failure);
         return;
     }
     let failure = Failure::new("builtins", "ValueError", "no");
     let succeeded = concluded(about, Outcome::Succeeded(RawJson::new("[7]").unwrap()));
     let status = if succeeded.is_success { State::Success } else { State::Failure };
-    ends(about, succeeded, status);
+    ends(about, &succeeded, status);
     let again = concluded(about, Outcome::Failed { failure: failure.clone(), retryable: true });
     let tries = follow::may_retry(&message.headers, 3);
     if tries {
@@ -82,9 +82,9 @@ fn take(bytes: &[u8]) {
         assert_eq!((&next.id, again.publish.len()), (&message.headers.id, 1));
         assert_eq!(next.retries, Some(message.headers.retries.unwrap_or(0) + 1));
     }
-    ends(about, again, if tries { State::Retry } else { State::Failure });
-    ends(about, concluded(about, Outcome::Failed { failure, retryable: false }), State::Failure);
-    ends(about, concluded(about, Outcome::Stopped { signal: 15 }), State::Revoked);
+    ends(about, &again, if tries { State::Retry } else { State::Failure });
+    ends(about, &concluded(about, Outcome::Failed { failure, retryable: false }), State::Failure);
+    ends(about, &concluded(about, Outcome::Stopped { signal: 15 }), State::Revoked);
 }
 
 fn concluded(about: About<'_>, outcome: Outcome) -> Conclusion {
@@ -108,7 +108,7 @@ fn concluded(about: About<'_>, outcome: Outcome) -> Conclusion {
 }
 
 /// Whatever is stored and published can be read by whoever gets it.
-fn ends(about: About<'_>, end: Conclusion, status: State) {
+fn ends(about: About<'_>, end: &Conclusion, status: State) {
     let headers = &about.message.headers;
     if let Some(document) = &end.document {
         let document = ResultDocument::decode(document).unwrap();
