@@ -129,9 +129,9 @@ async fn what_is_left_of_the_group_is_killed() {
 async fn a_daemon_that_holds_the_output_open_is_not_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pid");
-    // The script ends only when the daemon has left the group: from then on nothing kills it.
+    // The script ends only when the daemon has left the group, and was seen: from then on nothing kills it.
     let script = format!(
-        "setsid sh -c 'echo $$ > {0}; exec {FOREVER}' & while [ ! -s {0} ]; do sleep 0.01; done; echo 1",
+        "setsid sh -c 'echo $$ > {0}; exec {FOREVER}' & while [ ! -s {0} ]; do sleep 0.01; done; sleep 0.3; echo 1",
         file.display()
     );
     let report = report(&shell(&script)).await;

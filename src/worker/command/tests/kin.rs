@@ -71,8 +71,13 @@ async fn a_command_that_ends_by_itself_leaves_nobody_behind_timeout() {
 #[tokio::test]
 async fn who_forks_without_end_is_killed() {
     let (_folder, file) = file();
-    let fork = "import os,time\nos.setpgid(0,0)\nopen(os.environ['FILE'],'a').write('x')\n\
-                for _ in range(2500):\n if os.fork() == 0: time.sleep(20); os._exit(0)\n time.sleep(0.0005)\ntime.sleep(20)";
+    // Those who sleep are killed first, and take their time.
+    let fork = "import os, time\nos.setpgid(0, 0)\nopen(os.environ['FILE'], 'w')\n\
+                def start(what):\n if os.fork() == 0: what(); os._exit(0)\n\
+                def doze(): time.sleep(90)\n\
+                def forks():\n for _ in range(500): start(doze); time.sleep(0.01)\n\
+                for _ in range(500): start(doze)\n\
+                for _ in range(4): start(forks)\ndoze()";
     let spec = Spec {
         env: vec![("FILE".to_owned(), file.display().to_string())],
         ..Spec::new(["sh", "-c", "python3 -c \"$0\"; :", fork])
