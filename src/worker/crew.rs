@@ -57,6 +57,21 @@ impl Arguments {
         Ok(Self { job_id, inputs, bypass_cache })
     }
 
+    /// Arguments to try a crew with.
+    pub fn example() -> Self {
+        let inputs = Object::new().with("topic", "An example");
+        Self { job_id: "check".to_owned(), inputs, bypass_cache: true }
+    }
+
+    /// What the command of the crew is given.
+    pub fn kwargs(&self) -> Object {
+        let inputs = self.inputs.clone();
+        Object::new()
+            .with("job_id", self.job_id.as_str())
+            .with("inputs", inputs)
+            .with("bypass_cache", self.bypass_cache)
+    }
+
     /// What the output is known by, for a crew of this name: the digest of this text.
     pub fn canonical(&self) -> String {
         python::canonical_json(&Value::from(self.inputs.clone()))

@@ -110,11 +110,7 @@ async fn crew(worker: &Worker, entry: &Entry, runner: &Runner, kept: &Kept, argu
     let output = if let Some(output) = known {
         output
     } else {
-        let kwargs = Object::new()
-            .with("job_id", arguments.job_id.as_str())
-            .with("inputs", arguments.inputs.clone())
-            .with("bypass_cache", arguments.bypass_cache);
-        match command(worker, entry, runner, Vec::new(), kwargs).await {
+        match command(worker, entry, runner, Vec::new(), arguments.kwargs()).await {
             Outcome::Succeeded(printed) => match output_of(&printed, runner.spec.output) {
                 Ok(output) => output,
                 Err(failure) => return Outcome::Failed { failure, retryable: false },

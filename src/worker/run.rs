@@ -15,9 +15,10 @@ use super::config::{Config, ConfigError};
 use super::context::Worker;
 use super::context::locked;
 use super::control::{self, Broker};
+use super::crew::Arguments;
 use super::handle::handle;
 use super::metrics::Metrics;
-use super::registry::Registry;
+use super::registry::{Registry, Task};
 use super::tasks::TasksError;
 use super::{leases, mailbox, node, status};
 use crate::runtime::admin::{self, Readiness};
@@ -174,7 +175,11 @@ async fn check_command(config: &Config, task: &str) -> Result<(), RunError> {
         let known = registry.names().filter(|name| registry.command(name).is_some()).collect::<Vec<_>>().join(", ");
         return Err(RunError::NoSuchCommand { task: task.to_owned(), known });
     };
-    match command::check(&runner.spec, task).await {
+    let kwargs = match registry.get(task) {
+        Some(Task::Crew(..)) => Arguments::example().kwargs(),
+        Some(Task::Command(_) | Task::Builtin(_)) | None => Object::new(),
+    };
+    match command::check(&runner.spec, runner.serves.is_some(), task, kwargs).await {
         Ok(said) => {
             println!("{said}");
             Ok(())

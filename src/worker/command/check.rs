@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use super::classify::{BILLIARD, FLAWS};
+use super::server::Server;
 use super::{Call, MODULE, Report, Spec, answer, run};
 use crate::wire::{Object, RawJson};
 use crate::worker::outcome::{Failure, Outcome};
@@ -12,44 +13,72 @@ use crate::worker::outcome::{Failure, Outcome};
 /// An example call is not waited for longer.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// Runs the command for an example call of `task`, without arguments, and says in plain words what came of it: `Ok` if
-/// the command keeps the contract, be it that it failed in an orderly way, `Err` if it does not.
+/// Runs the command for an example call of `task` and says in plain words what came of it: `Ok` if the command keeps the
+/// contract, be it that it failed in an orderly way, `Err` if it does not. One that `stays` is called twice.
 ///
 /// The command really runs. It is killed after a minute.
-pub async fn check(spec: &Spec, task: &str) -> Result<String, String> {
-    check_within(LIMIT, spec, task).await
+pub async fn check(spec: &Spec, stays: bool, task: &str, kwargs: Object) -> Result<String, String> {
+    check_within(LIMIT, spec, stays, task, kwargs).await
 }
 
-async fn check_within(limit: Duration, spec: &Spec, task: &str) -> Result<String, String> {
+async fn check_within(limit: Duration, spec: &Spec, stays: bool, task: &str, kwargs: Object) -> Result<String, String> {
     let call = Call {
         task: task.to_owned(),
         id: "00000000-0000-0000-0000-000000000000".to_owned(),
         args: Vec::new(),
-        kwargs: Object::new(),
+        kwargs,
         retries: 0,
         worker: "check".to_owned(),
         soft: None,
         hard: Some(limit),
     };
-    // Held until it has ended: nobody stops it.
-    let (_stop, stopped) = oneshot::channel();
-    let (started, _) = oneshot::channel();
     let (progress, latest) = watch::channel(None);
-    let report = run(spec, &call, stopped, started, &progress).await;
+    let verdict = if stays { twice(spec, &call, &progress).await } else { once(spec, &call, &progress).await };
     let progress = latest.borrow().as_ref().map(|value| format!("Its last progress report was {}.", excerpt(value)));
-    let verdict = verdict(&report);
     let with_progress = |text: String| [Some(text), progress].into_iter().flatten().collect::<Vec<_>>().join(" ");
     verdict.map(with_progress.clone()).map_err(with_progress)
 }
 
-fn verdict(report: &Report) -> Result<String, String> {
-    let seconds = report.seconds;
+type Latest = watch::Sender<Option<RawJson>>;
+
+async fn once(spec: &Spec, call: &Call, progress: &Latest) -> Result<String, String> {
+    // Held until it has ended: nobody stops it.
+    let (_stop, stopped) = oneshot::channel();
+    let report = run(spec, call, stopped, oneshot::channel().0, progress).await;
     match &report.outcome {
         Outcome::Succeeded(value) if answer::error(value.as_str()).is_some() => Err(format!(
             "It printed an error, but exited with 0, so the error would be the result of a task that succeeded. Exit \
              with another status. It printed {}.",
             excerpt(value)
         )),
+        Outcome::Succeeded(_) | Outcome::Failed { .. } | Outcome::Stopped { .. } => verdict(&report),
+    }
+}
+
+async fn twice(spec: &Spec, call: &Call, progress: &Latest) -> Result<String, String> {
+    let mut server = Server::new(spec.clone(), Server::MAX_CALLS);
+    let mut reports = Vec::new();
+    for _ in 0..2 {
+        let (_stop, stopped) = oneshot::channel();
+        let report = server.call(call, stopped, oneshot::channel().0, progress).await;
+        verdict(&report)?;
+        reports.push(report);
+    }
+    server.close().await;
+    let [first, second] = reports.as_slice() else { return Ok(String::new()) };
+    if first.pid != second.pid {
+        return Err(
+            "It answered and ended: a command that stays answers one call after the other, until there are no \
+                    more lines on its standard input. Leave `server` out for one that runs once per call."
+                .to_owned(),
+        );
+    }
+    Ok(format!("The same process served two calls. {}", verdict(second)?))
+}
+
+fn verdict(report: &Report) -> Result<String, String> {
+    let seconds = report.seconds;
+    match &report.outcome {
         Outcome::Succeeded(value) => {
             Ok(format!("It succeeded after {seconds:.1} s, with the result {}.", excerpt(value)))
         }
@@ -89,7 +118,15 @@ mod tests {
 
     async fn said(script: &str) -> Result<String, String> {
         let spec = Spec::new(["/bin/sh", "-c", script]);
-        tokio::time::timeout(LIMIT, check_within(Duration::from_secs(1), &spec, "shop.ship")).await.unwrap()
+        let checked = check_within(Duration::from_secs(1), &spec, false, "shop.ship", Object::new());
+        tokio::time::timeout(LIMIT, checked).await.unwrap()
+    }
+
+    async fn said_by_server(script: &str) -> Result<String, String> {
+        let spec = Spec { grace: Duration::from_secs(1), ..Spec::new(["/bin/sh", "-c", script]) };
+        let kwargs = Object::new().with("inputs", Object::new().with("topic", "t"));
+        let checked = check_within(Duration::from_secs(2), &spec, true, "shop.ship", kwargs);
+        tokio::time::timeout(LIMIT, checked).await.unwrap()
     }
 
     #[track_caller]
@@ -124,7 +161,23 @@ mod tests {
             &said(r#"echo '{"error":{"type":"E","message":""}}'"#).await.unwrap_err(),
             "Exit with another status.",
         );
-        let missing = check(&Spec::new(["no-such-command"]), "t").await.unwrap_err();
+        let missing = check(&Spec::new(["no-such-command"]), false, "t", Object::new()).await.unwrap_err();
         contains(&missing, "CommandNotFound: no-such-command is in no folder of PATH");
+    }
+
+    #[tokio::test]
+    async fn a_command_that_stays_is_called_twice() {
+        let served = r#"n=0; while read -r call; do n=$((n + 1)); echo "{\"result\": [$n, $call]}"; done"#;
+        let text = said_by_server(served).await.unwrap();
+        contains(&text, "The same process served two calls. It succeeded after 0.");
+        contains(&text, "[2, {");
+        contains(&text, r#""inputs":{"topic":"t"}"#);
+        let failing = r#"while read -r call; do echo '{"error": {"type": "NoTopic", "message": "none"}}'; done"#;
+        contains(&said_by_server(failing).await.unwrap(), "It failed after 0.0 s with NoTopic: none.");
+        // Seen between the calls or at the second one.
+        let text = said_by_server("read -r call; echo '{\"result\": 1}'").await.unwrap_err();
+        assert!(text.contains("It answered and ended") || text.contains("ended in the middle of a call"), "{text}");
+        contains(&said_by_server("while read -r call; do echo hello; done").await.unwrap_err(), "InvalidResult");
+        contains(&said_by_server("sleep 60").await.unwrap_err(), "It had not ended after");
     }
 }
