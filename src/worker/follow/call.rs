@@ -8,8 +8,8 @@ use crate::wire::{
     DeliveryInfo, Embed, Headers, Message, Number, Object, Properties, Signature, TimeLimit, Value, python, time,
 };
 
-/// Options that say how to send, and are not sent.
-const NOT_SENT: [&str; 21] = [
+/// Options that say how to send, and are not sent, and properties that the transport sets.
+const NOT_SENT: [&str; 24] = [
     "queue",
     "exchange",
     "exchange_type",
@@ -31,6 +31,9 @@ const NOT_SENT: [&str; 21] = [
     "route_name",
     "producer",
     "connection",
+    "body_encoding",
+    "delivery_tag",
+    "delivery_info",
 ];
 
 /// The headers `eta` and `expires`, and the property `expiration`.
@@ -126,7 +129,7 @@ impl<F: FnMut() -> String> Publisher<'_, F> {
             replaced_task_nesting: Some(take_integer(&mut options, "replaced_task_nesting").unwrap_or(0)),
             stamped_headers,
             stamps,
-            other: options.remove("headers").and_then(|headers| headers.as_object().cloned()).unwrap_or_default(),
+            other: further(options.remove("headers")),
         };
         let properties = Properties {
             correlation_id: Some(id.clone()),
@@ -192,6 +195,12 @@ impl<F: FnMut() -> String> Publisher<'_, F> {
 /// Milliseconds, at least 0; Redis does not act on them.
 pub(super) fn expiration(expires: Timestamp, now: Timestamp) -> String {
     expires.duration_since(now).as_millis().max(0).to_string()
+}
+
+/// Headers that the signature adds. Under another id or name the task would be nobody's.
+fn further(headers: Option<Value>) -> Object {
+    let Some(Value::Object(headers)) = headers else { return Object::new() };
+    headers.into_iter().filter(|(name, _)| name != "id" && name != "task").collect()
 }
 
 /// Further options become properties.

@@ -326,3 +326,13 @@ fn a_task_with_odd_headers_is_tried_again_as_often_as_any_other() {
     assert_eq!((headers.retries, headers.eta.as_deref()), (Some(1), Some("1970-01-01T00:01:00+00:00")));
     assert_eq!(headers.other.get("tenant").and_then(Value::as_str), Some("a"));
 }
+
+#[test]
+fn what_follows_can_be_read_whatever_its_signature_would_set() {
+    let embed = r#"{"callbacks": [{"task": "a", "options": {"task_id": "next", "body_encoding": "base32", "delivery_tag": 7,
+        "delivery_info": 7, "headers": {"id": 7, "task": null, "tenant": "a"}}}]}"#;
+    let sent = following(embed, "1").unwrap().messages.remove(0);
+    let message = Message::decode(&Envelope::decode(&sent.encode()).unwrap()).unwrap();
+    assert_eq!((message.headers.task.as_str(), message.headers.id.as_str()), ("a", "next"));
+    assert_eq!(message.headers.other.get("tenant").and_then(Value::as_str), Some("a"));
+}
