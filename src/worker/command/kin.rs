@@ -2,13 +2,16 @@
 //! own for itself and what it runs.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rustix::process::{PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
 use super::processes::{Stat, Table, children};
 
-/// How often those are stopped that have come meanwhile. Twice is usual.
+/// How often those are stopped that have come meanwhile. Twice or three times is usual.
 const ROUNDS: usize = 100;
+/// How long they are given to stop between two looks.
+const SETTLE: Duration = Duration::from_millis(1);
 
 /// Who descends from the leader of a group, as far as was seen.
 ///
@@ -50,13 +53,16 @@ impl Kin {
     }
 
     /// Stops everybody, the group with `stop`, until nobody is left to make another one. Whoever is stopped neither
-    /// starts a process nor ends and leaves one that nobody can tell whose it is.
+    /// starts a process nor ends and leaves one that nobody can tell whose it is. One that was starting a process when it
+    /// was told to stop goes on until that is there, so everybody is waited for.
     pub(super) fn freeze(&mut self, stop: impl Fn()) {
         let mut stopped = BTreeMap::new();
         for _ in 0..ROUNDS {
             stop();
+            // Before the look for others: who was still then has started nobody since.
+            let is_still = |number| Stat::of(number).is_none_or(|stat| stat.still);
+            let mut is_quiet = is_still(self.leader) && self.known.keys().copied().all(is_still);
             self.survey();
-            let mut is_quiet = true;
             for (&number, &start) in &self.known {
                 if stopped.insert(number, start) != Some(start) {
                     is_quiet = false;
@@ -66,6 +72,7 @@ impl Kin {
             if is_quiet {
                 return;
             }
+            std::thread::sleep(SETTLE);
         }
     }
 

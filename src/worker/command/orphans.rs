@@ -61,7 +61,8 @@ mod tests {
     #[test]
     fn only_orphans_that_have_ended_are_reaped() {
         let own = BTreeSet::from([(29, 7), (31, 7)]);
-        let process = |process, parent| Stat { process, zombie: true, parent, group: process, session: 1, start: 7 };
+        let process =
+            |process, parent| Stat { process, zombie: true, still: true, parent, group: process, session: 1, start: 7 };
         assert!(is_ended_orphan(&process(30, 1), &own), "also one that leads a group");
         assert!(!is_ended_orphan(&process(29, 1), &own), "a command");
         assert!(is_ended_orphan(&Stat { start: 8, ..process(31, 1) }, &own), "it has the number of one that has gone");

@@ -8,6 +8,8 @@ use std::fs;
 pub(super) struct Stat {
     pub process: i32,
     pub zombie: bool,
+    /// Whether it is stopped, or has ended: it is not about to start another process.
+    pub still: bool,
     pub parent: i32,
     pub group: i32,
     pub session: i32,
@@ -35,6 +37,7 @@ impl Stat {
         Some(Self {
             process: process.parse().ok()?,
             zombie: *fields.first()? == "Z",
+            still: matches!(*fields.first()?, "T" | "t" | "Z" | "X"),
             parent: number(1)?,
             group: number(2)?,
             session: number(3)?,
@@ -78,7 +81,12 @@ mod tests {
     fn a_name_may_contain_anything() {
         let rest = "1 31 31 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 1 0 777 0";
         let stat = Stat::parse(&format!("31 (a) S (b) Z {rest}")).unwrap();
-        assert_eq!(stat, Stat { process: 31, zombie: true, parent: 1, group: 31, session: 31, start: 777 });
+        assert_eq!(
+            stat,
+            Stat { process: 31, zombie: true, still: true, parent: 1, group: 31, session: 31, start: 777 }
+        );
+        let of = |state: &str| Stat::parse(&format!("31 (a) {state} {rest}")).unwrap();
+        assert!(of("T").still && of("t").still && !of("R").still && !of("S").still && !of("D").still);
         assert_eq!(Stat::parse("30 (sleep"), None);
         assert_eq!(Stat::parse("30 (sleep) Z 1 29 1"), None);
     }
