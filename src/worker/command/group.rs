@@ -77,13 +77,17 @@ impl Group {
             kin.freeze(|| {
                 let _ = kill_process_group(*leader, Signal::STOP);
             });
+            // Before the group, where their parents are.
+            kin.signal(Signal::KILL);
         } else if may_have_kin {
             self.kin.survey();
         }
         if let Err(error) = kill_process_group(self.leader, signal) {
             tracing::debug!(group = self.number, ?signal, %error, "signal not delivered");
         }
-        self.kin.signal(signal);
+        if signal != Signal::KILL {
+            self.kin.signal(signal);
+        }
     }
 
     /// Whether its number is still taken by the leader, dead or alive: neither we nor anybody else has reaped it.

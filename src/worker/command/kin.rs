@@ -56,15 +56,14 @@ impl Kin {
     /// starts a process nor ends and leaves one that nobody can tell whose it is. One that was starting a process when it
     /// was told to stop goes on until that is there, so everybody is waited for.
     pub(super) fn freeze(&mut self, stop: impl Fn()) {
-        let mut stopped = BTreeMap::new();
         for _ in 0..ROUNDS {
             stop();
+            let before = self.known.clone();
             // Before the look for others: who was still then has started nobody since.
-            let is_still = |number| Stat::of(number).is_none_or(|stat| stat.still);
-            let mut is_quiet = is_still(self.leader) && self.known.keys().copied().all(is_still);
+            let mut is_quiet = [self.leader].iter().chain(before.keys()).all(|&number| is_still(number));
             self.survey();
             for (&number, &start) in &self.known {
-                if stopped.insert(number, start) != Some(start) {
+                if before.get(&number) != Some(&start) || !is_still(number) {
                     is_quiet = false;
                     self.send(number, start, Signal::STOP);
                 }
@@ -76,9 +75,17 @@ impl Kin {
         }
     }
 
-    /// Sends a signal to those that have left the group.
+    /// Sends a signal to those that have left the group, to children before their parents. A parent that ends may be the
+    /// last tie of their group to its session; the kernel then lets all who are stopped in it continue.
     pub(super) fn signal(&self, signal: Signal) {
-        for (&number, &start) in &self.known {
+        let parents: BTreeMap<i32, i32> =
+            self.known.keys().filter_map(|&number| Some((number, Stat::of(number)?.parent))).collect();
+        let depth = |number: i32| {
+            std::iter::successors(Some(number), |number| parents.get(number).copied()).take(parents.len() + 1).count()
+        };
+        let mut ordered: Vec<_> = self.known.iter().map(|(&number, &start)| (depth(number), number, start)).collect();
+        ordered.sort_unstable_by(|one, other| other.cmp(one));
+        for (_, number, start) in ordered {
             self.send(number, start, signal);
         }
     }
@@ -116,6 +123,11 @@ impl Kin {
     fn is_one(&self, number: i32) -> bool {
         number == self.leader || self.known.get(&number).is_some_and(|&start| is_there(number, start))
     }
+}
+
+/// Whether it starts nobody: it is stopped, or has gone.
+fn is_still(number: i32) -> bool {
+    Stat::of(number).is_none_or(|stat| stat.still)
 }
 
 fn is_there(number: i32, start: u64) -> bool {

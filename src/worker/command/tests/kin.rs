@@ -71,8 +71,9 @@ async fn a_command_that_ends_by_itself_leaves_nobody_behind_timeout() {
 #[tokio::test]
 async fn who_forks_without_end_is_killed() {
     let (_folder, file) = file();
-    // Those who sleep are killed first, and take their time.
-    let fork = "import os, time\nos.setpgid(0, 0)\nopen(os.environ['FILE'], 'w')\n\
+    // Whoever is stopped in a group whose last tie to its session ends is told to hang up, and to continue: they do not
+    // mind the first. There are many, so that it takes a while to kill them.
+    let fork = "import os, signal, time\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\nos.setpgid(0, 0)\nopen(os.environ['FILE'], 'w')\n\
                 def start(what):\n if os.fork() == 0: what(); os._exit(0)\n\
                 def doze(): time.sleep(90)\n\
                 def forks():\n for _ in range(500): start(doze); time.sleep(0.01)\n\
