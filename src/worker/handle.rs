@@ -249,8 +249,10 @@ async fn settle(worker: &Worker, id: &str, tag: &str, leased: Option<&Entry>, en
 async fn forget(worker: &Worker, entry: &Entry) {
     let (id, expires) = (&entry.message.headers.id, worker.config.result_expires());
     let forget = || async {
+        // Another database may be slow: meanwhile leases are renewed.
+        worker.channel.store_noted(&entry.tag, expires).await?;
         let _no_renewal = worker.renewal.read().await;
-        let forgotten = worker.channel.drop(id, &entry.tag, entry.lease_holder(), expires).await?;
+        let forgotten = worker.channel.drop(id, &entry.tag, entry.lease_holder()).await?;
         entry.lease(false);
         Ok(forgotten)
     };

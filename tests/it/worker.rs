@@ -23,6 +23,15 @@ use crate::support::redis::RedisServer;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Tasks of every kind that a worker runs: a command with progress, one that succeeds only when it is tried again, and a
+/// crew whose output is kept; besides, there are its own.
+const TASKS: &str = r#"
+tasks:
+  told: {command: [/bin/sh, -c, "echo '{\"progress\": 1}'; sleep 0.1; echo 7"]}
+  again: {command: [/bin/sh, -c, "[ $CREWJOB_RETRIES -gt 0 ] || exit 75"]}
+crew: {name: c, cache: 60, run: {command: [echo, done], output: text}}
+"#;
+
 /// A worker, killed when dropped.
 struct Worker {
     process: Child,

@@ -146,17 +146,24 @@ impl Channel {
         self.0.results.script(SETTLING, &call).await
     }
 
-    /// Acknowledges the message of a task that has ended before, and gives the lease up where `holder` has it. Stores
-    /// what the run before has noted. May be repeated until it is answered.
-    pub async fn drop(&self, task: &str, tag: &str, holder: &str, expires: Option<Duration>) -> Result<bool, Error> {
-        let keys = &self.0.keys;
-        if !self.0.same_database {
-            let mut read = redis::cmd("HGETALL");
-            let noted: Vec<(String, Vec<u8>)> = self.0.broker.query(SETTLING, read.arg(self.note(tag))).await?;
-            if !noted.is_empty() {
-                self.store(&noted, expires).await?;
-            }
+    /// Stores what the run before of this message has noted, where the result backend is another database. May be
+    /// repeated until it is answered.
+    pub async fn store_noted(&self, tag: &str, expires: Option<Duration>) -> Result<(), Error> {
+        if self.0.same_database {
+            return Ok(());
         }
+        let mut read = redis::cmd("HGETALL");
+        let noted: Vec<(String, Vec<u8>)> = self.0.broker.query(SETTLING, read.arg(self.note(tag))).await?;
+        if !noted.is_empty() {
+            self.store(&noted, expires).await?;
+        }
+        Ok(())
+    }
+
+    /// Acknowledges the message of a task that has ended before, and gives the lease up where `holder` has it. To be called
+    /// after [`Channel::store_noted`]. May be repeated until it is answered.
+    pub async fn drop(&self, task: &str, tag: &str, holder: &str) -> Result<bool, Error> {
+        let keys = &self.0.keys;
         let mut call = DROP.key(keys.unacked());
         call.key(keys.unacked_index()).key(self.lease(task)).key(self.note(tag));
         self.0.broker.script("acknowledging a message", call.arg(tag).arg(holder)).await

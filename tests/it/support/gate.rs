@@ -80,28 +80,8 @@ impl Passage {
         // For each command whose answer is to come: whether it is the one to close at.
         let asked: Arc<Mutex<VecDeque<bool>>> = Arc::default();
         let (passage, waiting) = (self.clone(), asked.clone());
-        let (from, mut to) = (both(client), both(server));
-        thread::spawn(move || {
-            let mut commands = BufReader::new(from);
-            let _: Result<()> = (|| {
-                loop {
-                    let (raw, words) = read(&mut commands)?;
-                    passage.command(&raw, &words, &mut to, &waiting)?;
-                }
-            })();
-            let _ = to.shutdown(Shutdown::Both);
-        });
-        let (from, mut to) = (both(server), both(client));
-        thread::spawn(move || {
-            let mut answers = BufReader::new(from);
-            let _: Result<()> = (|| {
-                loop {
-                    let (raw, _) = read(&mut answers)?;
-                    self.answer(&raw, &mut to, &asked)?;
-                }
-            })();
-            let _ = to.shutdown(Shutdown::Both);
-        });
+        pump(both(client), both(server), move |raw, words, to| passage.command(raw, words, to, &waiting));
+        pump(both(server), both(client), move |raw, _, to| self.answer(raw, to, &asked));
     }
 
     fn command(&self, raw: &[u8], words: &Words, to: &mut TcpStream, asked: &Mutex<VecDeque<bool>>) -> Result<()> {
@@ -132,6 +112,23 @@ impl Passage {
         *closed = true;
         let _ = self.tell.send(());
     }
+}
+
+/// Hands on value by value, until either end is closed.
+fn pump(
+    from: TcpStream,
+    mut to: TcpStream,
+    hand_on: impl Fn(&[u8], &Words, &mut TcpStream) -> Result<()> + Send + 'static,
+) {
+    thread::spawn(move || {
+        let mut values = BufReader::new(from);
+        while let Ok((raw, words)) = read(&mut values) {
+            if hand_on(&raw, &words, &mut to).is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown(Shutdown::Both);
+    });
 }
 
 /// Reads one value of the Redis protocol: its bytes, and the strings in it.

@@ -5,13 +5,6 @@ use redis::Value as Answer;
 use super::*;
 use crate::support::redis::Setup;
 
-const TASKS: &str = r#"
-tasks:
-  told: {command: [/bin/sh, -c, "echo '{\"progress\": 1}'; sleep 0.1; echo 7"]}
-  again: {command: [/bin/sh, -c, "[ $CREWJOB_RETRIES -gt 0 ] || exit 75"]}
-crew: {name: c, cache: 60, run: {command: [echo, done], output: text}}
-"#;
-
 /// The documentation tells people to paste it.
 fn permissions() -> String {
     let page = include_str!("../../../docs/worker-commands.md");

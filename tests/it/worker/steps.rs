@@ -14,14 +14,7 @@ const KILLS: usize = 200;
 const OPTIONS: [&str; 7] = ["-c", "1", "-Q", "default", "--log", "error", "--without-mingle"];
 const FOLLOWER: &str = r#"[{"task": "backend.tasks.health_check", "args": [], "kwargs": {}, "options": {"queue": "followers"}, "immutable": true}]"#;
 
-/// Tasks of every kind that a worker runs: its own, a command with progress, a crew whose output is kept, and one that
-/// succeeds only when it is tried again.
-const TASKS: &str = r#"
-tasks:
-  told: {command: [/bin/sh, -c, "echo '{\"progress\": 1}'; sleep 0.1; echo 7"]}
-  again: {command: [/bin/sh, -c, "[ $CREWJOB_RETRIES -gt 0 ] || exit 75"]}
-crew: {name: c, cache: 60, run: {command: [echo, done], output: text}}
-"#;
+/// One of each kind.
 const KINDS: [&str; 4] = ["backend.tasks.health_check", "told", "backend.tasks.run_crew_task", "again"];
 
 /// What each of them does between beginning and end.
