@@ -46,9 +46,13 @@ def fail(message="bad input"):
 
 @app.task(name="flaky", bind=True, max_retries=3)
 def flaky(self, good_after):
-    """Succeeds once it has run so often before."""
+    """Succeeds once it has run so often before.
+
+    A Python worker publishes the retry before it stores RETRY: without a countdown its other process can succeed in
+    between, and RETRY is stored over SUCCESS for good.
+    """
     if self.request.retries < good_after:
-        raise self.retry(exc=ConnectionError("upstream unavailable"), countdown=0)
+        raise self.retry(exc=ConnectionError("upstream unavailable"), countdown=0.5)
     return self.request.retries
 
 
