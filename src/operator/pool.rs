@@ -226,6 +226,5 @@ fn keys(pool: &Handle) -> Keys {
     keys.global_prefix = celery.global_key_prefix.clone().unwrap_or_default();
     keys.result_prefix.clone_from(&keys.global_prefix);
     keys.unacked.clone_from(&celery.unacked_key);
-    keys.unacked_index = format!("{}_index", celery.unacked_key);
     keys
 }

@@ -38,10 +38,9 @@ pub struct Keys {
     pub priority_steps: Vec<u8>,
     /// Goes before every broker key and channel (`global_keyprefix`).
     pub global_prefix: String,
-    /// Hash of messages with workers (`unacked_key`).
+    /// Hash of messages with workers (`unacked_key`). `unacked_index_key` and `unacked_mutex_key` are this name with
+    /// `_index` and `_mutex` behind it.
     pub unacked: String,
-    /// When they were taken (`unacked_index_key`).
-    pub unacked_index: String,
     /// `global_keyprefix` of the result backend.
     pub result_prefix: String,
 }
@@ -49,7 +48,7 @@ pub struct Keys {
 impl Keys {
     /// The names of all keys and channels on the broker with this database number, and on the result backend.
     pub(super) fn names(&self, database: i64) -> Result<(BrokerKeys, ResultKeys), ConnectError> {
-        let Self { separator, priority_steps, global_prefix, unacked, unacked_index, result_prefix } = self;
+        let Self { separator, priority_steps, global_prefix, unacked, result_prefix } = self;
         let bands = Bands::new(priority_steps.clone(), separator)
             .map_err(|error| ConnectError::Invalid { field: "prioritySteps", detail: error.to_string() })?;
         let broker = BrokerKeys {
@@ -57,8 +56,8 @@ impl Keys {
             database,
             bands,
             unacked: unacked.clone(),
-            unacked_index: unacked_index.clone(),
-            ..BrokerKeys::default()
+            unacked_index: format!("{unacked}_index"),
+            unacked_mutex: format!("{unacked}_mutex"),
         };
         Ok((broker, ResultKeys::new(result_prefix)))
     }
@@ -71,7 +70,6 @@ impl Default for Keys {
             priority_steps: vec![0, 3, 6, 9],
             global_prefix: String::new(),
             unacked: "unacked".into(),
-            unacked_index: "unacked_index".into(),
             result_prefix: String::new(),
         }
     }

@@ -35,5 +35,5 @@ pub use event::Event;
 pub use json::{Limits, Number, Object, RawJson, Value};
 pub use keys::{BrokerKeys, ResultKeys};
 pub use message::{Embed, Headers, Message, Signature, TimeLimit};
-pub use priority::Bands;
+pub use priority::{Bands, InvalidBands};
 pub use result::{Exception, ResultDocument, State};

@@ -8,7 +8,8 @@ use clap::Args;
 
 use super::node::NodeName;
 use crate::runtime::telemetry::LogFormat;
-use crate::store::{Access, Queue, Secret};
+use crate::store::{Access, Keys, Queue, Secret};
+use crate::wire::{Bands, InvalidBands};
 
 /// Where the chart puts the certificate authority of `rediss://` servers.
 const REDIS_CA_FILE: &str = "/etc/crewjob/redis/ca.crt";
@@ -79,6 +80,24 @@ pub struct Config {
     #[arg(long, env = "VISIBILITY_TIMEOUT", value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u32).range(10..))]
     pub visibility_timeout: u32,
 
+    /// `global_keyprefix` of the other parties: goes before every key. At most 128 letters, digits and `. _ : -`.
+    #[arg(long, env = "GLOBAL_KEYPREFIX", value_name = "PREFIX", default_value = "", value_parser = key_prefix)]
+    pub global_keyprefix: String,
+
+    /// `priority_steps` of the other parties: where the bands of priorities begin, 0 being served first.
+    #[arg(long, env = "PRIORITY_STEPS", value_name = "STEPS", value_delimiter = ',', default_value = "0,3,6,9")]
+    pub priority_steps: Vec<u8>,
+
+    /// `sep` of the other parties: stands between a queue's name and its band. The bytes 06 16 unless it is given.
+    #[arg(long, env = "PRIORITY_SEPARATOR", default_value = "\u{6}\u{16}", hide_default_value = true, value_parser = separator)]
+    pub separator: String,
+
+    /// `unacked_key` of the other parties: the hash of the tasks that workers hold.
+    ///
+    /// `unacked_index_key` and `unacked_mutex_key` must be the same name with `_index` and `_mutex` behind it.
+    #[arg(long, env = "UNACKED_KEY", value_name = "KEY", default_value = "unacked", value_parser = key_name)]
+    pub unacked_key: String,
+
     /// Seconds that results are kept; 0: for good. The operator must know of it: it counts on results that long.
     #[arg(long, env = "RESULT_EXPIRES", value_name = "SECONDS", default_value_t = 3600)]
     pub result_expires: u32,
@@ -127,6 +146,9 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
+    /// The bands of priorities make no sense.
+    #[error("--priority-steps: {0}")]
+    Bands(#[from] InvalidBands),
     /// There is nothing to consume.
     #[error("--queues names no queue")]
     NoQueues,
@@ -138,12 +160,25 @@ impl Config {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
         let mut access = Access::new(Secret::new(variable(REDIS_URL).ok_or(ConfigError::NoBroker)?));
         access.result_url = variable(RESULT_BACKEND_URL).map(Secret::new);
+        access.keys = self.keys()?;
         let usual = || Some(PathBuf::from(REDIS_CA_FILE)).filter(|path| path.is_file());
         if let Some(path) = variable("REDIS_CA_FILE").map(PathBuf::from).or_else(usual) {
             let read = std::fs::read_to_string(&path);
             access.ca = Some(read.map_err(|source| ConfigError::Authority { path, source })?);
         }
         Ok(access)
+    }
+
+    /// The same names as the other parties', on broker and result backend.
+    fn keys(&self) -> Result<Keys, ConfigError> {
+        Bands::new(self.priority_steps.clone(), &self.separator)?;
+        Ok(Keys {
+            separator: self.separator.clone(),
+            priority_steps: self.priority_steps.clone(),
+            global_prefix: self.global_keyprefix.clone(),
+            unacked: self.unacked_key.clone(),
+            result_prefix: self.global_keyprefix.clone(),
+        })
     }
 
     /// The queues, in the order in which they are looked through.
@@ -164,7 +199,74 @@ impl Config {
     }
 }
 
+/// A prefix of keys as a `CrewWorkerPool` may name it.
+fn key_prefix(text: &str) -> Result<String, String> {
+    if text.len() > 128 || !text.chars().all(is_plain) {
+        return Err("must be at most 128 letters, digits and . _ : -".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A key as a `CrewWorkerPool` may name it.
+fn key_name(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("must not be empty".to_owned()) } else { key_prefix(text) }
+}
+
+/// A separator of bands as a `CrewWorkerPool` may name it.
+fn separator(text: &str) -> Result<String, String> {
+    if !(1..=16).contains(&text.len()) || !text.chars().all(|c| is_plain(c) || matches!(c, '\u{6}' | '\u{16}')) {
+        return Err("must be 1 to 16 letters, digits, . _ : - or the bytes 06 and 16".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// What may be in a key without a meaning of its own, to Redis or to kombu.
+fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '-')
+}
+
 /// Seconds as typed, where 0 is none.
 pub(super) fn seconds(number: u32) -> Option<Duration> {
     (number > 0).then(|| Duration::from_secs(number.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::Config;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    fn parse(options: &[&str]) -> Result<Config, String> {
+        let given = ["worker"].iter().chain(options);
+        Cli::try_parse_from(given).map(|cli| cli.config).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn keys_are_called_what_kombu_calls_them_unless_it_is_told_otherwise() {
+        let names =
+            |options: &[&str]| parse(options).and_then(|config| config.keys().map_err(|error| error.to_string()));
+        assert_eq!(names(&[]), Ok(crate::store::Keys::default()));
+        let options = ["--global-keyprefix=a:", "--priority-steps=0,5", "--separator=:p", "--unacked-key=held"];
+        let told = names(&options).unwrap();
+        assert_eq!((&*told.global_prefix, &*told.result_prefix, &*told.unacked), ("a:", "a:", "held"));
+        assert_eq!((&told.priority_steps[..], &*told.separator), (&[0, 5][..], ":p"));
+        let refused = names(&["--priority-steps=3,0"]);
+        assert_eq!(refused.unwrap_err(), "--priority-steps: priority steps must increase: 0 follows 3");
+    }
+
+    #[test]
+    fn names_that_redis_or_kombu_would_take_for_something_else_are_refused() {
+        for option in ["--global-keyprefix=a*", "--unacked-key=", "--unacked-key=a b", "--separator=", "--separator={"]
+        {
+            let refused = parse(&[option]).expect_err(option);
+            assert!(refused.contains("must "), "{option}: {refused}");
+        }
+        assert!(parse(&["--priority-steps=0,x"]).is_err());
+    }
 }

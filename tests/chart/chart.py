@@ -16,6 +16,14 @@ CHART = PROJECT / "charts/crewjob-operator"
 SCENARIOS = sorted(path.stem for path in (CHART / "ci").glob("*.yaml"))
 OLDEST_KUBERNETES = "1.32.0"
 BUNDLED = "redis.bundled.enabled=true"
+# Workers that run commands, in the image of a crew.
+NATIVE = (
+    BUNDLED,
+    "worker.native.enabled=true",
+    'worker.native.tasks.crew.run.command=["/bin/crew"]',
+    "worker.image.repository=crew",
+    "worker.image.tag=v1",
+)
 
 
 def helm(*arguments: str) -> subprocess.CompletedProcess:

@@ -1,14 +1,6 @@
 """Workers that run commands: the operator's binary in the image of a crew."""
 
-from chart import BUNDLED, find, refusal, render
-
-NATIVE = (
-    BUNDLED,
-    "worker.native.enabled=true",
-    'worker.native.tasks.crew.run.command=["/bin/crew"]',
-    "worker.image.repository=crew",
-    "worker.image.tag=v1",
-)
+from chart import BUNDLED, NATIVE, find, refusal, render
 
 
 def pod(*sets):
@@ -40,6 +32,5 @@ def test_celery_workers_need_none_of_it():
     assert "initContainers" not in pod(BUNDLED)["spec"]
 
 
-def test_what_native_workers_cannot_do_is_refused():
+def test_native_workers_without_tasks_are_refused():
     assert "needs worker.native.tasks" in refusal(BUNDLED, "worker.native.enabled=true")
-    assert "globalKeyPrefix" in refusal(*NATIVE, "defaultPool.celery.globalKeyPrefix=app:")

@@ -1,7 +1,7 @@
 """What every Pod of the chart has in common, and what the workers need to finish their jobs."""
 
 import pytest
-from chart import BUNDLED, SCENARIOS, containers, find, pods, refusal, render, template
+from chart import BUNDLED, NATIVE, SCENARIOS, containers, find, pods, refusal, render, template
 
 VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
 
@@ -194,6 +194,22 @@ def test_the_worker_and_its_pool_agree():
     assert env["RESULT_BACKEND_URL"]["valueFrom"]["secretKeyRef"]["name"] == pool["redis"]["secretName"]
     assert (pool["celery"]["visibilityTimeout"], env["VISIBILITY_TIMEOUT"]["value"]) == ("2h", "7200")
     assert (pool["celery"]["resultExpires"], env["RESULT_EXPIRES"]["value"]) == ("24h", "86400")
+
+
+@pytest.mark.parametrize("workers", [(), NATIVE], ids=["celery", "native"])
+def test_workers_are_told_what_their_pool_calls_things(workers):
+    names = {"globalKeyPrefix": "app:", "unackedKey": "held", "separator": "\x06\x16", "prioritySteps": [0, 5]}
+    sets = [f"defaultPool.celery.{name}={value}" for name, value in names.items()]
+    objects = render(BUNDLED, *workers, *sets)
+    assert find(objects, "CrewWorkerPool", "default")["spec"]["celery"] == names
+    container = find(objects, "Deployment", "crewjob-worker")["spec"]["template"]["spec"]["containers"][0]
+    env = {item["name"]: item.get("value") for item in container["env"]}
+    assert env.items() >= {
+        ("GLOBAL_KEYPREFIX", "app:"),
+        ("UNACKED_KEY", "held"),
+        ("PRIORITY_SEPARATOR", "\x06\x16"),
+        ("PRIORITY_STEPS", "0,5"),
+    }
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

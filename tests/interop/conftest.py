@@ -63,7 +63,7 @@ class Worker:
                 self.process.wait()
 
 
-def start(kind, folder, concurrency=1, number=1, options=()):
+def start(kind, folder, concurrency=1, number=1, options=(), environment=()):
     """Starts a worker; it need not be ready when this returns."""
     node = f"{kind}{number}@interop"
     log = folder / f"{kind}{number}.log"
@@ -73,7 +73,13 @@ def start(kind, folder, concurrency=1, number=1, options=()):
         "native": [str(CREWJOB), "worker", "--tasks", str(HERE / "tasks.yaml"), *common],
     }
     with log.open("w") as output:
-        process = subprocess.Popen([*commands[kind], *options], cwd=HERE, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            [*commands[kind], *options],
+            cwd=HERE,
+            env=os.environ | dict(environment),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
     return Worker(kind, node, process, log)
 
 

@@ -1,5 +1,6 @@
 """The tasks of both kinds of workers: functions here, commands in `tasks.yaml`."""
 
+import json
 import os
 import time
 
@@ -25,7 +26,11 @@ app.conf.update(
     result_extended=True,
     worker_send_task_events=True,
     task_send_sent_event=True,
-    broker_transport_options={"visibility_timeout": int(os.environ.get("VISIBILITY_TIMEOUT", "3600"))},
+    broker_transport_options={
+        "visibility_timeout": int(os.environ.get("VISIBILITY_TIMEOUT", "3600")),
+        **json.loads(os.environ.get("BROKER_OPTIONS", "{}")),
+    },
+    result_backend_transport_options=json.loads(os.environ.get("RESULT_OPTIONS", "{}")),
 )
 
 

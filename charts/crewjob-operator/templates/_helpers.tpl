@@ -208,13 +208,6 @@ affinity:
 {{- if and .Values.worker.native.enabled (not .Values.worker.native.tasks) -}}
 {{- fail "worker.native.enabled=true needs worker.native.tasks: say which command runs which task, as docs/worker-commands.md shows" -}}
 {{- end -}}
-{{- if .Values.worker.native.enabled -}}
-{{- range $name := list "prioritySteps" "separator" "globalKeyPrefix" "unackedKey" -}}
-{{- if hasKey $pool.celery $name -}}
-{{- fail (printf "worker.native.enabled=true: native workers use Celery's default for defaultPool.celery.%s; remove it, or use Celery workers" $name) -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
 {{- with $pool.jobDefaults.timeouts -}}
 {{- if and .soft (ge (include "crewjob.seconds" .soft | int64) (include "crewjob.seconds" .hard | int64)) -}}
 {{- fail (printf "defaultPool.jobDefaults.timeouts.soft is %s: it must be shorter than defaultPool.jobDefaults.timeouts.hard, which is %s" .soft .hard) -}}

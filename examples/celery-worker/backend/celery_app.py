@@ -44,7 +44,12 @@ app.conf.update(
     task_track_started=True,
     worker_send_task_events=True,
     task_send_sent_event=True,
-    broker_transport_options={"visibility_timeout": settings.VISIBILITY_TIMEOUT, **settings.SOCKETS},
+    broker_transport_options={
+        "visibility_timeout": settings.VISIBILITY_TIMEOUT,
+        **settings.key_names(),
+        **settings.SOCKETS,
+    },
+    result_backend_transport_options={"global_keyprefix": settings.GLOBAL_KEYPREFIX},
     redis_socket_timeout=settings.SOCKET_TIMEOUT,
     redis_socket_connect_timeout=settings.SOCKETS["socket_connect_timeout"],
     redis_socket_keepalive=True,

@@ -3,14 +3,17 @@
 import json
 from datetime import UTC, datetime, timedelta
 
+from celery import current_app
 from redis import Redis
 from redis.exceptions import ResponseError, WatchError
 
+from backend import settings
 from backend.connection import broker_redis, result_redis
 
-RESULTS = b"celery-task-meta-*"
-REPLIES = b"*.reply.celery.pidbox"
-REPLY_BINDINGS = b"_kombu.binding.reply.celery.pidbox"
+PREFIX = settings.GLOBAL_KEYPREFIX.encode()
+SEPARATOR = settings.PRIORITY_SEPARATOR.encode()
+REPLIES = PREFIX + b"*.reply.celery.pidbox"
+REPLY_BINDINGS = PREFIX + b"_kombu.binding.reply.celery.pidbox"
 REPLY_IDLE_SECONDS = 3600
 SCAN_COUNT = 500
 
@@ -23,9 +26,10 @@ def clean(retention_seconds: float) -> dict:
 def clean_results(redis: Redis, oldest: datetime) -> dict:
     """Deletes finished results that have no expiry and are older than `oldest`."""
     scanned = deleted = 0
+    results = current_app.backend.task_keyprefix + b"*"
     cursor = None
     while cursor != 0:
-        cursor, keys = redis.scan(cursor or 0, match=RESULTS, count=SCAN_COUNT, _type="string")
+        cursor, keys = redis.scan(cursor or 0, match=results, count=SCAN_COUNT, _type="string")
         scanned += len(keys)
         with redis.pipeline(transaction=False) as batch:
             for key in keys:
@@ -62,7 +66,7 @@ def finished_at(document: bytes | None) -> datetime | None:
 def clean_replies(redis: Redis) -> dict:
     """Deletes replies to remote control calls whose caller has gone without taking them."""
     scanned = deleted = 0
-    bindings = {member.rsplit(b"\x06\x16", 1)[-1]: member for member in redis.smembers(REPLY_BINDINGS)}
+    bindings = {PREFIX + member.rsplit(SEPARATOR, 1)[-1]: member for member in redis.smembers(REPLY_BINDINGS)}
     for key in redis.scan_iter(REPLIES, count=SCAN_COUNT, _type="list"):
         scanned += 1
         binding = bindings.get(key)

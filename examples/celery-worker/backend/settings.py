@@ -40,10 +40,24 @@ SOCKETS = {
 
 VISIBILITY_TIMEOUT = seconds("VISIBILITY_TIMEOUT", 3600)
 RESULT_EXPIRES = seconds("RESULT_EXPIRES", 3600)
+GLOBAL_KEYPREFIX = os.environ.get("GLOBAL_KEYPREFIX") or ""
+PRIORITY_SEPARATOR = os.environ.get("PRIORITY_SEPARATOR") or "\x06\x16"
 CONCURRENCY = whole_number("CELERY_CONCURRENCY", None)
 
 RESULT_CACHE_TTL = seconds("RESULT_CACHE_TTL", 86_400)
 RESULT_RETENTION = seconds("RESULT_RETENTION", 86_400)
+
+
+def key_names() -> dict:
+    """Returns kombu's options for what its keys are called."""
+    names = {"global_keyprefix": GLOBAL_KEYPREFIX, "sep": PRIORITY_SEPARATOR}
+    if steps := os.environ.get("PRIORITY_STEPS"):
+        names["priority_steps"] = [int(step) for step in steps.split(",")]
+    if unacked := os.environ.get("UNACKED_KEY"):
+        names["unacked_key"] = unacked
+        names["unacked_index_key"] = f"{unacked}_index"
+        names["unacked_mutex_key"] = f"{unacked}_mutex"
+    return names
 
 
 def tls(url: str) -> dict | None:

@@ -17,6 +17,24 @@ def test_durations_are_whole_seconds(monkeypatch):
         settings.seconds("VISIBILITY_TIMEOUT", 3600)
 
 
+def test_keys_have_the_names_that_the_environment_says(monkeypatch):
+    for name in ("PRIORITY_STEPS", "UNACKED_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    assert settings.key_names() == {"global_keyprefix": "", "sep": "\x06\x16"}
+    monkeypatch.setattr(settings, "GLOBAL_KEYPREFIX", "app:")
+    monkeypatch.setattr(settings, "PRIORITY_SEPARATOR", ":p")
+    monkeypatch.setenv("PRIORITY_STEPS", "0,5")
+    monkeypatch.setenv("UNACKED_KEY", "held")
+    assert settings.key_names() == {
+        "global_keyprefix": "app:",
+        "sep": ":p",
+        "priority_steps": [0, 5],
+        "unacked_key": "held",
+        "unacked_index_key": "held_index",
+        "unacked_mutex_key": "held_mutex",
+    }
+
+
 def test_tls_checks_the_certificate_with_the_given_authority(monkeypatch, tmp_path):
     authority = tmp_path / "ca.crt"
     monkeypatch.setattr(settings, "REDIS_CA_FILE", str(authority))

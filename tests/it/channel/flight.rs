@@ -1,5 +1,6 @@
 //! Taking messages, leases, putting messages back.
 
+use crewjob::store::Keys;
 use crewjob::store::channel::Begun;
 use tokio::time::timeout;
 
@@ -217,6 +218,24 @@ async fn what_nobody_acknowledged_in_time_is_put_back_by_one_at_a_time() {
     assert_eq!(server.run::<u64>(&["XLEN", &channel.quarantine_stream()]), 1);
     assert!(!server.run::<bool>(&["EXISTS", "unacked_mutex"]));
     assert_eq!(reserve(&channel).await.unwrap().0, "t1");
+}
+
+#[tokio::test]
+async fn the_sweep_has_the_lock_that_belongs_to_the_name_of_the_messages_in_flight() {
+    let server = RedisServer::start();
+    let mut access = Access::new(Secret::new(server.url(0)));
+    access.keys = Keys { global_prefix: "app1:".into(), unacked: "held".into(), ..Keys::default() };
+    let channel = Channel::connect(&access).await.unwrap();
+    let envelope = Call::new("a.task", "1", "default").envelope().encode();
+    let message = format!("[{}, \"\", \"default\"]", String::from_utf8(envelope).unwrap());
+    server.run::<()>(&["HSET", "app1:held", "t1", &message]);
+    server.run::<()>(&["ZADD", "app1:held_index", "1", "t1"]);
+    server.run::<()>(&["SET", "app1:held_mutex", "kombu"]);
+    let visibility = Duration::from_hours(1);
+    assert_eq!(channel.restore_visible(visibility, "me", &queues()).await, Ok(0), "kombu is at it");
+    server.run::<()>(&["DEL", "app1:held_mutex"]);
+    assert_eq!(channel.restore_visible(visibility, "me", &queues()).await, Ok(1));
+    assert_eq!(server.run::<u64>(&["LLEN", "app1:default\u{6}\u{16}3"]), 1);
 }
 
 #[tokio::test]

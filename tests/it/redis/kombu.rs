@@ -23,7 +23,6 @@ async fn kombu_takes_what_we_publish_and_we_find_what_it_puts_back() {
         priority_steps: vec![0, 2, 5, 8],
         global_prefix: "app1:".into(),
         unacked: "held".into(),
-        unacked_index: "held_index".into(),
         ..Keys::default()
     };
     let options = r#"{"sep": ":p", "priority_steps": [0, 2, 5, 8], "global_keyprefix": "app1:", "unacked_key": "held",

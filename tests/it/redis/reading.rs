@@ -181,7 +181,6 @@ async fn other_names_for_everything_are_respected() {
         priority_steps: vec![0, 5],
         global_prefix: "app1:".into(),
         unacked: "held".into(),
-        unacked_index: "held_index".into(),
         result_prefix: "res".into(),
     };
     let store = Store::connect(&changed(settings(&server), |access| access.keys = keys)).await.unwrap();
