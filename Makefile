@@ -36,9 +36,9 @@ fuzz: ## Feed decoders and native worker hostile input, each for FUZZ_SECONDS (6
 	  cargo +nightly fuzz run -s none $$target fuzz/corpus/$$target -- -max_len=8192 -rss_limit_mb=512 -timeout=10 -max_total_time=$(or $(FUZZ_SECONDS),600) -print_final_stats=1 || exit; \
 	done
 
-bench: ## Measure; one JSON line per measure (BENCH_QUICK=1: in under a minute)
+bench: ## Measure the program as it is in the image; one JSON line per measure (BENCH_QUICK=1: in under a minute)
 	@$(cluster) prepare cargo python3
-	@cargo bench --quiet --bench crewjob
+	@RUSTFLAGS="-C target-feature=+crt-static" cargo bench --quiet --bench crewjob --target "$$(rustc --print host-tuple)"
 
 images: ## Build the images of operator and worker from their Dockerfiles; print the archives
 	@$(cluster) images

@@ -31,13 +31,6 @@ def application():
     return tasks.app
 
 
-def connect_anew(app) -> None:
-    """Drops every connection that is kept for later: it may be to a Redis that has been replaced since."""
-    app.pool.force_close_all(close_pool=False)
-    app.producer_pool.force_close_all(close_pool=False)
-    app.backend.client.connection_pool.disconnect()
-
-
 def answers(app, node: str, within: float = 1) -> bool:
     """Whether a worker answers."""
     return bool(app.control.ping([node], timeout=within))

@@ -67,9 +67,7 @@ def installation(request):
 
 @pytest.fixture
 def app(installation):
-    application = celery_side.application()
-    celery_side.connect_anew(application)
-    return application
+    return celery_side.application()
 
 
 @pytest.fixture

@@ -95,3 +95,33 @@ def test_inspect_sees_a_native_worker_like_any_other(app):
         assert "backend.tasks.run_crew_task" in described.registered()[node]
         assert {queue["name"] for queue in described.active_queues()[node]} == {"crew_jobs", "default"}
         assert described.conf()[node]["task_acks_late"] is True
+
+
+def test_the_image_of_the_native_worker_needs_no_more_than_its_tasks(app):
+    # It holds one program, which is the only command that there is.
+    tasks = {"tasks": {"version": {"command": ["/crewjob", "--version"], "output": "text"}}}
+    metadata = {"name": "bare-worker"}
+    operator = kube.get("deployment", kube.OPERATOR)["spec"]["template"]["spec"]["containers"][0]["image"]
+    worker = {
+        "name": "worker",
+        "image": operator.replace("crewjob/crewjob", "crewjob/worker"),
+        "args": ["--tasks", "/tasks/tasks.json", "--queues", "bare", "--hostname", "bare@worker"],
+        "env": [{"name": "REDIS_URL", "valueFrom": {"secretKeyRef": {"name": crew.SECRET, "key": "REDIS_URL"}}}],
+        "securityContext": {
+            "runAsNonRoot": True,
+            "readOnlyRootFilesystem": True,
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [{"name": "tasks", "mountPath": "/tasks", "readOnly": True}],
+    }
+    volumes = [{"name": "tasks", "configMap": metadata}]
+    kube.apply(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"tasks.json": json.dumps(tasks)}},
+        {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [worker], "volumes": volumes}},
+    )
+    try:
+        version = operator.rsplit(":", 1)[1]
+        assert app.send_task("version", queue="bare").get(timeout=60) == f"crewjob {version}"
+    finally:
+        kube.kubectl("delete", "pod,configmap", "bare-worker")

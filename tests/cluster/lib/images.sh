@@ -123,23 +123,28 @@ collect_for_rust() {
 project_version() { sed -n 's/^version = "\(.*\)"/\1/p' "$project_dir/Cargo.toml" | head -n 1; }
 
 operator_image() { echo "docker.io/crewjob/crewjob:$(project_version)"; }
+native_worker_image() { echo "docker.io/crewjob/worker:$(project_version)"; }
 worker_image() { echo "docker.io/crewjob/celery-worker:$(project_version)"; }
 
 operator_archive=$image_store/crewjob.tar
+native_worker_archive=$image_store/worker.tar
 worker_archive=$image_store/celery-worker.tar
 
 plan_images() {
   lock images
-  plan "building the operator's image from Dockerfile (about 5 min the first time)" build_operator_image
+  plan "building the images of operator and native worker from Dockerfile (about 5 min the first time)" build_operator_images
   plan "building the worker's image from examples/celery-worker/Dockerfile" build_worker_image
 }
 
-build_operator_image() {
+build_operator_images() {
   build_project_image "$(operator_image)" "$project_dir/Dockerfile" "$project_dir"
+  build_project_image "$(native_worker_image)" "$project_dir/Dockerfile" "$project_dir" --target worker
   export_image "$(operator_image)" "$operator_archive"
+  export_image "$(native_worker_image)" "$native_worker_archive"
 }
 
-build_worker_image() {
+build_native_worker_image() { echo "docker.io/crewjob/worker:$(project_version)"; }
+worker_image() {
   local source=$project_dir/examples/celery-worker
   build_project_image "$(worker_image)" "$source/Dockerfile" "$source"
   export_image "$(worker_image)" "$worker_archive"
