@@ -122,6 +122,6 @@ def test_the_image_of_the_native_worker_needs_no_more_than_its_tasks(app):
     )
     try:
         version = operator.rsplit(":", 1)[1]
-        assert app.send_task("version", queue="bare").get(timeout=60) == f"crewjob {version}"
+        assert app.send_task("version", queue="bare").get(timeout=60) == f"crewjob {version}\n"
     finally:
         kube.kubectl("delete", "pod,configmap", "bare-worker")

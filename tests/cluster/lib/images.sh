@@ -124,16 +124,16 @@ project_version() { sed -n 's/^version = "\(.*\)"/\1/p' "$project_dir/Cargo.toml
 
 operator_image() { echo "docker.io/crewjob/crewjob:$(project_version)"; }
 native_worker_image() { echo "docker.io/crewjob/worker:$(project_version)"; }
-worker_image() { echo "docker.io/crewjob/celery-worker:$(project_version)"; }
+celery_worker_image() { echo "docker.io/crewjob/celery-worker:$(project_version)"; }
 
 operator_archive=$image_store/crewjob.tar
 native_worker_archive=$image_store/worker.tar
-worker_archive=$image_store/celery-worker.tar
+celery_worker_archive=$image_store/celery-worker.tar
 
 plan_images() {
   lock images
   plan "building the images of operator and native worker from Dockerfile (about 5 min the first time)" build_operator_images
-  plan "building the worker's image from examples/celery-worker/Dockerfile" build_worker_image
+  plan "building the worker's image from examples/celery-worker/Dockerfile" build_celery_worker_image
 }
 
 build_operator_images() {
@@ -143,9 +143,8 @@ build_operator_images() {
   export_image "$(native_worker_image)" "$native_worker_archive"
 }
 
-build_native_worker_image() { echo "docker.io/crewjob/worker:$(project_version)"; }
-worker_image() {
+build_celery_worker_image() {
   local source=$project_dir/examples/celery-worker
-  build_project_image "$(worker_image)" "$source/Dockerfile" "$source"
-  export_image "$(worker_image)" "$worker_archive"
+  build_project_image "$(celery_worker_image)" "$source/Dockerfile" "$source"
+  export_image "$(celery_worker_image)" "$celery_worker_archive"
 }
