@@ -1,10 +1,13 @@
 """`health_check`, `cleanup_old_results` and `error_handler` on a real worker."""
 
 import json
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from conftest import eventually
+from conftest import PROJECT, eventually
 
 from backend.celery_app import error_handler
 from backend.tasks import cleanup_old_results, health_check, run_crew_task
@@ -67,6 +70,33 @@ def test_cleanup_deletes_orphaned_reply_lists(worker, server):
     assert server.exists("waiting.reply.celery.pidbox")
     server.srem(bindings, "waiting\x06\x16\x06\x16waiting.reply.celery.pidbox")
     server.delete("waiting.reply.celery.pidbox")
+
+
+def test_cleanup_finds_what_has_other_names_and_leaves_the_rest(server, results):
+    names = {"GLOBAL_KEYPREFIX": "app1:", "PRIORITY_SEPARATOR": ":p"}
+    old = json.dumps({"status": "SUCCESS", "result": None, "date_done": "2020-01-01T00:00:00+00:00"})
+    results.mset({"app1:celery-task-meta-mine": old, "celery-task-meta-other": old})
+    for reply in ("app1:gone", "app1:waiting", "other"):
+        server.lpush(f"{reply}.reply.celery.pidbox", "reply")
+    binding = "waiting:p:pwaiting.reply.celery.pidbox"
+    server.sadd("app1:_kombu.binding.reply.celery.pidbox", binding)
+
+    program = "import json; from backend import housekeeping, tasks; print(json.dumps(housekeeping.clean(60)))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=PROJECT, env=os.environ | names, capture_output=True, check=True
+    )
+
+    assert json.loads(done.stdout) == {
+        "results_scanned": 1,
+        "results_deleted": 1,
+        "reply_lists_scanned": 2,
+        "reply_lists_deleted": 1,
+    }
+    assert (results.exists("app1:celery-task-meta-mine"), results.exists("celery-task-meta-other")) == (0, 1)
+    left = ["app1:waiting.reply.celery.pidbox", "other.reply.celery.pidbox"]
+    assert sorted(key.decode() for key in server.keys("*.reply.celery.pidbox") if b"binding" not in key) == left
+    results.delete("celery-task-meta-other")
+    server.delete(*left, "app1:_kombu.binding.reply.celery.pidbox")
 
 
 @pytest.mark.parametrize("retention", [-1, "a day", True])
