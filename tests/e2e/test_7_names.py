@@ -1,0 +1,56 @@
+"""A pool whose broker's keys are not called what kombu calls them by default; operator and workers are told by the chart."""
+
+import json
+
+import pytest
+
+import conftest
+import crew
+import kube
+import workers
+
+pytestmark = pytest.mark.usefixtures("clean")
+
+CELERY = {"globalKeyPrefix": "app1:", "prioritySteps": [0, 5], "separator": ":p", "unackedKey": "held"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def other_names(installation, tmp_path_factory):
+    """The default pool and its workers have other names for a while."""
+    values = tmp_path_factory.mktemp("names") / "values.json"
+    values.write_text(json.dumps({"defaultPool": {"celery": CELERY}}))
+    upgrade = ["upgrade", kube.RELEASE, str(conftest.CHART), "--wait", "--timeout", "3m", *conftest.settings()]
+    # Other tests have patched the workers.
+    upgrade.append("--force-conflicts")
+    kube.helm(*upgrade, "--values", str(values))
+    workers.settle()
+    yield
+    kube.helm(*upgrade)
+    workers.settle()
+
+
+def test_jobs_run_wait_and_are_cancelled_under_other_names(app):
+    redis = app.backend.client
+    crew.workers_at_most(0)
+    crew.no_workers()
+    crew.start(crew.job("runs", priority=8, inputs={"seconds": 600}), crew.job("waits", priority=2))
+    crew.in_phase("runs", "Queued")
+    crew.in_phase("waits", "Queued")
+    assert (redis.llen("app1:crew_jobs"), redis.llen("app1:crew_jobs:p5")) == (1, 1)
+    kube.patch("crewjob", "waits", {"spec": {"cancel": True}})
+    crew.in_phase("waits", "Cancelled")
+    assert redis.llen("app1:crew_jobs:p5") == 0
+
+    crew.workers_at_most(2)
+    task = crew.in_phase("runs", "Running", seconds=90)["taskID"]
+    kube.until("it is in flight", lambda: redis.hlen("app1:held") == redis.zcard("app1:held_index") == 1)
+    kube.patch("crewjob", "runs", {"spec": {"cancel": True}})
+    crew.in_phase("runs", "Cancelled", seconds=15)
+    assert redis.exists(f"app1:celery-task-meta-{task}")
+
+    crew.start(crew.job("succeeds"))
+    done = crew.in_phase("succeeds", "Succeeded")
+    assert done["worker"]["podName"] in done["worker"]["name"]
+    ours = (b"app1:", b"crewjob:", b"crew-cache:")
+    # What tests before this one have left under the usual names is not in the way.
+    assert {key for key in redis.keys("*") if done["taskID"].encode() in key and not key.startswith(ours)} == set()
