@@ -1,7 +1,11 @@
 """One cluster and one installation for all tests, which follow each other in the order of their files."""
 
+import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +67,21 @@ def installation(request):
     kube.until("the pool is ready", lambda: crew.ready("default"))
     request.config.stash[FIGURES].append(f"installed and ready in {time.monotonic() - began:.1f} s")
     return since
+
+
+@contextmanager
+def installed_with(values: dict, folder: Path) -> Iterator[None]:
+    """Further values for a while. When this begins and when it has ended, workers of the other template have gone."""
+    file = folder / "values.json"
+    file.write_text(json.dumps(values))
+    upgrade = ["upgrade", kube.RELEASE, str(CHART), "--wait", "--timeout", "3m", *settings()]
+    # Other tests have patched the workers.
+    upgrade.append("--force-conflicts")
+    kube.helm(*upgrade, "--values", str(file))
+    workers.settle()
+    yield
+    kube.helm(*upgrade)
+    workers.settle()
 
 
 @pytest.fixture

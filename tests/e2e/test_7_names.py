@@ -1,13 +1,10 @@
-"""A pool whose broker's keys are not called what kombu calls them by default; operator and workers are told by the chart."""
-
-import json
+"""A pool whose broker calls its keys something else than kombu does; the chart tells operator and workers."""
 
 import pytest
 
 import conftest
 import crew
 import kube
-import workers
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -17,16 +14,8 @@ CELERY = {"globalKeyPrefix": "app1:", "prioritySteps": [0, 5], "separator": ":p"
 @pytest.fixture(scope="module", autouse=True)
 def other_names(installation, tmp_path_factory):
     """The default pool and its workers have other names for a while."""
-    values = tmp_path_factory.mktemp("names") / "values.json"
-    values.write_text(json.dumps({"defaultPool": {"celery": CELERY}}))
-    upgrade = ["upgrade", kube.RELEASE, str(conftest.CHART), "--wait", "--timeout", "3m", *conftest.settings()]
-    # Other tests have patched the workers.
-    upgrade.append("--force-conflicts")
-    kube.helm(*upgrade, "--values", str(values))
-    workers.settle()
-    yield
-    kube.helm(*upgrade)
-    workers.settle()
+    with conftest.installed_with({"defaultPool": {"celery": CELERY}}, tmp_path_factory.mktemp("names")):
+        yield
 
 
 def test_jobs_run_wait_and_are_cancelled_under_other_names(app):

@@ -38,16 +38,8 @@ VALUES = {
 @pytest.fixture(scope="module", autouse=True)
 def native_workers(installation, tmp_path_factory):
     """The default pool has native workers for a while."""
-    values = tmp_path_factory.mktemp("native") / "values.json"
-    values.write_text(json.dumps(VALUES))
-    install = ["upgrade", kube.RELEASE, str(conftest.CHART), "--wait", "--timeout", "3m", *conftest.settings()]
-    # Other tests have patched the workers.
-    install.append("--force-conflicts")
-    kube.helm(*install, "--values", str(values))
-    workers.settle()
-    yield
-    kube.helm(*install)
-    workers.settle()
+    with conftest.installed_with(VALUES, tmp_path_factory.mktemp("native")):
+        yield
 
 
 def test_a_job_runs_as_a_command_from_zero_workers_to_its_result():

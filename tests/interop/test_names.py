@@ -19,7 +19,7 @@ BROKER_OPTIONS = {
     "unacked_mutex_key": "held_mutex",
 }
 RESULT_OPTIONS = {"global_keyprefix": PREFIX}
-# The first three are the native worker's, the others those of the Python workers of these tests.
+# The first four are for the native worker, the last two for the Python workers of these tests.
 ENVIRONMENT = {
     "GLOBAL_KEYPREFIX": PREFIX,
     "PRIORITY_STEPS": "0,5",
