@@ -1,0 +1,83 @@
+"""One API server for all tests. Each file has namespaces of its own, Redis servers of its own, and an operator that leads."""
+
+import contextlib
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from servers import CREWJOB, ControlPlane, Operator, Redis, Refused
+from tenant import Tenant
+
+
+@pytest.fixture(scope="session")
+def control_plane():
+    server = ControlPlane(f"operator-{os.getpid()}")
+    try:
+        env = os.environ | {"KUBECONFIG": str(server.kubeconfig)}
+        subprocess.run([CREWJOB, "crds", "apply"], env=env, check=True, stdout=subprocess.DEVNULL)
+        yield server
+    finally:
+        server.down()
+
+
+class Bed:
+    """What the tests of one file work with: tenants `a` and `b`, Redis servers `redis` and `other`, and the operator."""
+
+    def __init__(self, control_plane: ControlPlane, folder: Path, name: str):
+        self.control_plane, self.folder, self.name = control_plane, folder, name
+        self.redis, self.other = Redis(folder / "redis"), Redis(folder / "other")
+        self.a, self.b = self.tenant(f"{name}-a"), self.tenant(f"{name}-b")
+        namespaces = [self.a.namespace, self.b.namespace]
+        self.operator = Operator(folder, control_plane.kubeconfig, self.a.namespace, namespaces)
+
+    def tenant(self, namespace: str) -> Tenant:
+        """A new namespace; the operator looks into `a` and `b` only, unless it is started with others."""
+        self.control_plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
+        tenant = Tenant(self.control_plane, namespace)
+        # A controller makes it in a whole cluster; without it no Pod is admitted.
+        tenant.create("serviceaccounts", {"metadata": {"name": "default"}})
+        return tenant
+
+    def clear(self) -> None:
+        """Removes what a test has made."""
+        for tenant in (self.a, self.b):
+            for kind in ("crewjobs", "crewworkerpools", "deployments", "replicasets", "secrets", "configmaps"):
+                tenant.delete(kind)
+            for pod in tenant.items("pods"):
+                with contextlib.suppress(Refused):
+                    tenant.vanishes(pod["metadata"]["name"])
+        for redis in (self.redis, self.other):
+            redis.client.flushall()
+
+    def end(self) -> None:
+        self.operator.stop()
+        self.clear()
+        for redis in (self.redis, self.other):
+            redis.stop()
+
+
+@pytest.fixture(scope="module")
+def bed(control_plane, request, tmp_path_factory):
+    name = Path(request.node.path).stem.replace("_", "-")
+    bed = Bed(control_plane, tmp_path_factory.mktemp(name), name)
+    bed.operator.start()
+    yield bed
+    bed.end()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request):
+    """Removes what a test has made, so that the next one of the file finds nothing; the operator goes on."""
+    yield
+    if "bed" in request.fixturenames:
+        bed = request.getfixturevalue("bed")
+        bed.clear()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.when == "call" and report.failed and "bed" in item.fixturenames:
+        report.sections.append(("the operator's log", item.funcargs["bed"].operator.said()))
+    return report

@@ -1,0 +1,311 @@
+"""What the operator needs around it: an API server, Redis servers and workers, each a real process."""
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import socket
+import ssl
+import subprocess
+import sys
+import time
+import urllib.parse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import redis
+
+HERE = Path(__file__).resolve().parent
+CLUSTER = HERE.parent / "cluster/cluster"
+CREWJOB = Path(json.loads(os.environ["CARGO_METADATA"])["target_directory"]) / "debug/crewjob"
+
+T = TypeVar("T")
+
+
+def until(what: str, probe: Callable[[], T], seconds: float = 30, every: float = 0.05) -> T:
+    """Asks again and again until the answer is true, and returns it."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = probe()
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        time.sleep(every)
+
+
+def holds(what: str, probe: Callable[[], T], seconds: float, every: float = 0.1) -> None:
+    """Asks again and again whether something stays as it is for so long."""
+    began = time.monotonic()
+    while time.monotonic() - began < seconds:
+        assert probe(), f"not any more after {time.monotonic() - began:.1f} s: {what}"
+        time.sleep(every)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Refused(Exception):
+    """The API server said no."""
+
+    def __init__(self, status: int, message: str):
+        super().__init__(f"{status}: {message}")
+        self.status = status
+
+
+class ControlPlane:
+    """An API server with etcd and nothing else, and a client of it."""
+
+    def __init__(self, name: str):
+        self.command = [str(CLUSTER), "--name", name]
+        subprocess.run([*self.command, "control-plane", "up"], check=True, stdout=subprocess.DEVNULL)
+        self.kubeconfig = Path(self.run("kubeconfig").strip())
+        text = self.kubeconfig.read_text()
+        field = lambda name: re.search(rf"{name}: *([^\s}}]+)", text)[1]  # noqa: E731
+        self.address, self.token = urllib.parse.urlsplit(field("server")), field("token")
+        self.authority = field("certificate-authority")
+        self.context = ssl.create_default_context(cafile=self.authority)
+        self.connection: http.client.HTTPSConnection | None = None
+
+    def run(self, *arguments: str, given: str | None = None) -> str:
+        done = subprocess.run([*self.command, *arguments], input=given, capture_output=True, text=True)
+        assert done.returncode == 0, f"{' '.join(arguments)}: {done.stderr.strip()}"
+        return done.stdout
+
+    def kubectl(self, *arguments: str, given: str | None = None) -> str:
+        return self.run("kubectl", *arguments, given=given)
+
+    def down(self) -> None:
+        subprocess.run([*self.command, "down"], check=True, stdout=subprocess.DEVNULL)
+
+    def request(self, method: str, path: str, body=None, kind: str = "application/json"):
+        """What the API server answers, as JSON; raises Refused."""
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": kind, "Accept": "application/json"}
+        data = None if body is None else json.dumps(body)
+        for last in (False, True):
+            if self.connection is None:
+                self.connection = http.client.HTTPSConnection(
+                    self.address.hostname, self.address.port, context=self.context, timeout=30
+                )
+            try:
+                self.connection.request(method, path, data, headers)
+                answer = self.connection.getresponse()
+                text = answer.read()
+                break
+            except (OSError, http.client.HTTPException):
+                self.connection.close()
+                self.connection = None
+                if last:
+                    raise
+        if answer.status >= 300:
+            with contextlib.suppress(ValueError):
+                text = json.loads(text)["message"]
+            raise Refused(answer.status, text)
+        return json.loads(text)
+
+
+class Redis:
+    """A redis-server of its own; `options` are arguments of redis-server."""
+
+    def __init__(self, folder: Path, *options: str):
+        self.folder, self.options, self.port = folder, options, free_port()
+        folder.mkdir(parents=True, exist_ok=True)
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.client = redis.Redis(port=self.port, socket_timeout=60)
+        self.process = None
+        self.start()
+
+    def start(self) -> None:
+        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        with (self.folder / "redis.log").open("a") as log:
+            self.process = subprocess.Popen(
+                [*command, *self.options], cwd=self.folder, stdout=log, stderr=subprocess.STDOUT
+            )
+
+        def answers():
+            with contextlib.suppress(redis.ConnectionError, redis.BusyLoadingError):
+                return self.client.ping()
+            return False
+
+        until("redis-server answers", answers, 10)
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait()
+
+    def messages(self, *queues: str) -> list[dict]:
+        """The messages that wait in these queues, or in the default ones, in all bands."""
+        names = [name + band for name in queues or ("crew_jobs", "default") for band in ("", *(f"\x06\x16{n}" for n in (3, 6, 9)))]
+        return [json.loads(element) for name in names for element in self.client.lrange(name, 0, -1)]
+
+    def queued(self, task: str) -> list[dict]:
+        """The messages of one task that wait."""
+        return [message for message in self.messages() if message["headers"]["id"] == task]
+
+    def take(self, task: str) -> dict:
+        """Takes the message of a task off its queue and into flight, as a worker does that acknowledges late."""
+        for name in self.client.keys("*"):
+            if self.client.type(name) != b"list":
+                continue
+            for element in self.client.lrange(name, 0, -1):
+                message = json.loads(element)
+                if message.get("headers", {}).get("id") == task:
+                    tag = message["properties"]["delivery_tag"]
+                    delivery = message["properties"]["delivery_info"]
+                    value = json.dumps([message, delivery.get("exchange", ""), delivery["routing_key"]])
+                    self.client.lrem(name, 1, element)
+                    self.client.hset("unacked", tag, value)
+                    self.client.zadd("unacked_index", {tag: time.time()})
+                    return message
+        raise AssertionError(f"no message of task {task} waits")
+
+    def acknowledge(self, message: dict) -> None:
+        tag = message["properties"]["delivery_tag"]
+        self.client.hdel("unacked", tag)
+        self.client.zrem("unacked_index", tag)
+
+    def store(self, task: str, status: str, result=None, publish: bool = True, **fields) -> None:
+        """Stores a result document as Celery does, and publishes it unless told otherwise."""
+        document = {"status": status, "result": result, "traceback": None, "children": [], "task_id": task, **fields}
+        text = json.dumps(document)
+        self.client.set(f"celery-task-meta-{task}", text, ex=3600)
+        if publish:
+            self.client.publish(f"celery-task-meta-{task}", text)
+
+    def event(self, kind: str, hostname: str, **fields) -> None:
+        """Publishes an event as a worker does."""
+        group = kind.split("-")[0]
+        event = {"type": kind, "hostname": hostname, "timestamp": time.time(), "utcoffset": 0, "pid": 1, "clock": 1, **fields}
+        body = json.dumps([event] if group == "task" else event)
+        routing_key = "task.multi" if group == "task" else kind.replace("-", ".", 1)
+        message = {
+            "body": body,
+            "content-encoding": "utf-8",
+            "content-type": "application/json",
+            "headers": {"hostname": hostname},
+            "properties": {"delivery_mode": 1, "delivery_info": {"exchange": "celeryev", "routing_key": routing_key}, "priority": 0, "delivery_tag": "t"},
+        }
+        self.client.publish(f"/0.celeryev/{routing_key}", json.dumps(message))
+
+
+class Operator:
+    """The operator as a process. `wrap` is a command to run it under."""
+
+    def __init__(self, folder: Path, kubeconfig: Path, lease_namespace: str, pool_namespaces: list[str]):
+        self.folder, self.kubeconfig = folder, kubeconfig
+        self.lease_namespace, self.pool_namespaces = lease_namespace, pool_namespaces
+        self.log = folder / "operator.log"
+        self.process: subprocess.Popen | None = None
+        self.port = 0
+
+    def start(self, *options: str, wrap: tuple[str, ...] = (), leading: bool = True, **env: str) -> "Operator":
+        """Starts it, and waits until it leads. Environment variables in lower case are written in upper case."""
+        self.port = free_port()
+        command = [*wrap, str(CREWJOB), "operator", "--lease-namespace", self.lease_namespace]
+        command += ["--admin-address", f"127.0.0.1:{self.port}", "--log-format", "text", *options]
+        variables = os.environ | {
+            "KUBECONFIG": str(self.kubeconfig),
+            "POD_NAME": "operator",
+            "CREWJOB_POOL_NAMESPACES": ",".join(self.pool_namespaces),
+            "CREWJOB_AUDIT_EVERY": "2",
+            # As in the image.
+            "MALLOC_ARENA_MAX": "1",
+            "MALLOC_MMAP_THRESHOLD_": "65536",
+            "MALLOC_TRIM_THRESHOLD_": "65536",
+        }
+        variables |= {name.upper(): value for name, value in env.items()}
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(command, env=variables, stdout=log, stderr=subprocess.STDOUT)
+        if leading:
+            until("the operator leads", lambda: self.metric("crewjob_leading") == 1)
+        return self
+
+    def stop(self) -> None:
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(15)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def restart(self, *options: str, **env: str) -> None:
+        self.stop()
+        self.start(*options, **env)
+
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and text that the admin server answers; (0, "") while it does not answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        except OSError:
+            return 0, ""
+        finally:
+            connection.close()
+
+    def ready(self) -> bool:
+        return self.get("/readyz")[0] == 200
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric over all series with these labels."""
+        _, text = self.get("/metrics")
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        lines = [line for line in text.splitlines() if re.match(rf"{name}[{{ ]", line)]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if all(label in line for label in wanted))
+
+    def memory(self, figure: str = "VmHWM") -> float:
+        """Megabytes in memory: at most so far, or now (VmRSS)."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(rf"{figure}:\s+(\d+) kB", status)[1]) / 1024
+
+    def said(self, last: int = 60) -> str:
+        return "\n".join(self.log.read_text().splitlines()[-last:])
+
+
+class NativeWorker:
+    """`crewjob worker` on a Redis, with the tasks of a YAML file."""
+
+    def __init__(self, folder: Path, url: str, tasks: str, node: str, *options: str, **env: str):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "tasks.yaml").write_text(tasks)
+        command = [str(CREWJOB), "worker", "--tasks", str(folder / "tasks.yaml"), "-n", node, *options]
+        variables = os.environ | {"REDIS_URL": url} | {name.upper(): value for name, value in env.items()}
+        self.log = folder / f"{node}.log"
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(command, env=variables, stdout=log, stderr=subprocess.STDOUT)
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(15)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+class CeleryWorker(NativeWorker):
+    """A stock Celery worker with an application given as Python source that defines `app`."""
+
+    def __init__(self, folder: Path, url: str, source: str, node: str, *options: str, **env: str):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "application.py").write_text(source)
+        command = [sys.executable, "-m", "celery", "-A", "application", "worker", "-l", "INFO", "-n", node, *options]
+        variables = os.environ | {"REDIS_URL": url} | {name.upper(): value for name, value in env.items()}
+        self.log = folder / f"{node}.log"
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(command, cwd=folder, env=variables, stdout=log, stderr=subprocess.STDOUT)
