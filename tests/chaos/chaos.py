@@ -23,6 +23,7 @@ import kube  # noqa: E402
 import load  # noqa: E402
 import operators  # noqa: E402
 import report  # noqa: E402
+import rival  # noqa: E402
 import story  # noqa: E402
 import verdict  # noqa: E402
 
@@ -33,7 +34,9 @@ STORIES = 12
 WORKERS = 2
 VALUES = {
     "operator": {"replicas": 2, "log": {"filter": "info,crewjob=debug"}},
-    "redis": {"bundled": {"enabled": True}},
+    "poolNamespaces": [kube.NAMESPACE, rival.NAMESPACE],
+    # A few large results, and the copies of them that are on the way to workers and operator.
+    "redis": {"bundled": {"enabled": True, "maxmemory": "1gb", "resources": {"limits": {"memory": "2Gi"}}}},
     "defaultPool": {"concurrency": 2, "minReplicas": WORKERS, "maxReplicas": 4, "scaleDownDelay": "15s"},
     # Two children of Celery fit in, one that hoards does not.
     "worker": {"resources": {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "640Mi"}}},
@@ -42,7 +45,7 @@ VALUES = {
 
 @dataclass(frozen=True)
 class Extent:
-    """How much is tried, per class of workers."""
+    """How much is tried, per class of workers. Another tenant has a fourth as many jobs."""
 
     jobs: int
     seconds: float
@@ -52,7 +55,7 @@ class Extent:
 
 
 LONG = Extent(500, 300, (2.0, 6.0), 300, faults.DECK)
-SHORT = Extent(40, 40, (1.5, 3.5), 300, list(faults.KINDS))
+SHORT = Extent(40, 60, (1.5, 3.5), 300, list(faults.KINDS))
 
 
 @dataclass
@@ -66,6 +69,8 @@ class Outcome:
     runs: int
     findings: list[tuple[verdict.Job, verdict.Finding]]
     recoveries: list[verdict.Recovery]
+    out_of_memory: int
+    """Operators that took more memory than they may have."""
     stories: list[str] = field(default_factory=list)
 
     def count(self, kind: str) -> int:
@@ -83,19 +88,20 @@ class Outcome:
 def install(folder: Path) -> None:
     kube.run(["helm", "-n", kube.NAMESPACE, "uninstall", kube.RELEASE, "--wait", "--ignore-not-found"])
     kube.run(["kubectl", "-n", kube.NAMESPACE, "delete", "crewjobs,leases", "--all"])
+    rival.create_namespace()
     values = folder / "values.json"
     values.write_text(json.dumps(VALUES))
     options = ["--create-namespace", "--wait", "--timeout", "3m", "--values", str(values)]
     kube.helm("install", kube.RELEASE, str(CHART), *options)
     kube.until("the pool is ready", lambda: crew.ready("default"))
+    rival.install()
 
 
 def use_workers(class_: str, folder: Path, say) -> Path:
     """Rolls out workers of this class that record what they do; returns where."""
-    records = folder / class_
-    records.mkdir(mode=0o777)
-    records.chmod(0o777)
-    (container,) = kube.get("deployment", kube.WORKER)["spec"]["template"]["spec"]["containers"]
+    records = new_folder(folder / class_)
+    containers = kube.get("deployment", kube.WORKER)["spec"]["template"]["spec"]["containers"]
+    container = next(found for found in containers if found["name"] != faults.SIDECAR)
     arguments = container["args"]
     if "--include" not in arguments:
         arguments = [*arguments, "--include", "chaos_recorder"]
@@ -107,7 +113,16 @@ def use_workers(class_: str, folder: Path, say) -> Path:
         "volumeMounts": [{"name": "chaos", "mountPath": "/chaos"}],
     }
     volume = {"name": "chaos", "hostPath": {"path": str(folder), "type": "Directory"}}
-    patch = {"spec": {"template": {"spec": {"containers": [change], "volumes": [volume]}}}}
+    limits = {"cpu": "20m", "memory": "32Mi"}
+    sidecar = {
+        "name": faults.SIDECAR,
+        "image": container["image"],
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["sleep", "infinity"],
+        "resources": {"requests": limits, "limits": limits},
+        "securityContext": container.get("securityContext"),
+    }
+    patch = {"spec": {"template": {"spec": {"containers": [change, sidecar], "volumes": [volume]}}}}
     kube.kubectl("patch", "deployment", kube.WORKER, "--type=strategic", "--patch", json.dumps(patch))
     kube.until("the workers take tasks", lambda: ready_workers(records) >= WORKERS, seconds=120)
     try:
@@ -117,7 +132,21 @@ def use_workers(class_: str, folder: Path, say) -> Path:
         stubborn = others(records)
         say(f"{class_}: {', '.join(stubborn)} does not stop and is ended by force")
         kube.kubectl("delete", "pod", *stubborn, "--grace-period=0", "--force", "--ignore-not-found")
+    theirs = new_folder(records_of_rival(records))
+    rival.use_workers(theirs)
+    kube.until("a worker of the other tenant takes tasks", lambda: ready_workers(theirs), seconds=120)
     return records
+
+
+def new_folder(folder: Path) -> Path:
+    """A folder that every container may write to."""
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o777)
+    return folder
+
+
+def records_of_rival(records: Path) -> Path:
+    return records.with_name(f"{records.name}-{rival.NAMESPACE}")
 
 
 def others(records: Path) -> set[str]:
@@ -134,36 +163,45 @@ def ready_workers(records: Path) -> int:
 
 def try_class(class_: str, extent: Extent, seed: int, folder: Path, say) -> Outcome:
     crew.remove_all()
-    kube.until("no job is left", lambda: not kube.items("crewjobs"))
+    rival.remove_all()
+    kube.until("no job is left", lambda: not kube.items("crewjobs") and not rival.jobs(class_))
     records = use_workers(class_, folder, say)
     say(f"{class_}: {ready_workers(records)} workers take tasks")
     logs = ground.Logs(ground.state_dir(), kube.NAMESPACE)
     history = story.History()
     plan = load.plan(random.Random(f"{seed} jobs {class_}"), class_, extent.jobs, extent.seconds)
-    jobs = load.Load(plan)
+    stem = f"{class_}-{rival.NAMESPACE}"
+    theirs = load.plan(random.Random(f"{seed} jobs {stem}"), class_, extent.jobs // 4, extent.seconds, stem)
+    jobs, theirs = load.Load(plan), load.Load(theirs, rival.NAMESPACE)
     try:
         cluster = [str(bed.CLUSTER), "--name", os.environ["CHAOS_CLUSTER"]]
         broken = faults.Faults(random.Random(f"{seed} faults {class_}"), cluster, records, jobs, say)
         broken.go_on(time.time() + extent.seconds, extent.pause, extent.deck)
         broken.mend()
         jobs.finish()
-        say(f"{class_}: {len(broken.done)} faults; {len(jobs.created)} jobs are to end now")
+        theirs.finish()
+        rival.drain()
+        count = len(jobs.created) + len(theirs.created)
+        say(f"{class_}: {len(broken.done)} faults; {count} jobs are to end now")
         settle(class_, extent.settle, records, say)
     finally:
         jobs.stop()
+        theirs.stop()
         history.stop()
         logs.stop()
-    return assess(class_, jobs.asked(), broken, records, logs, history)
+    return assess(class_, jobs.asked(), theirs.asked(), broken, records, logs, history)
 
 
 def settle(class_: str, seconds: float, records: Path, say) -> None:
     """Waits until every job has ended and nothing runs, or until that should long have happened."""
     deadline, said = time.monotonic() + seconds, 0.0
     while True:
-        text = load.insist("get", "crewjobs", "-l", f"test={class_}", "-o", "jsonpath={.items[*].status.phase}")
-        phases = Counter(text.split())
+        shown = ["-l", f"test={class_}", "-o", "jsonpath={.items[*].status.phase}"]
+        text = [load.insist("-n", of, "get", "crewjobs", *shown) for of in (kube.NAMESPACE, rival.NAMESPACE)]
+        phases = Counter(" ".join(text).split())
         open_ = sum(count for phase, count in phases.items() if phase not in verdict.FINAL)
-        if not open_ and not any(ground.is_at_work(run, within=3) for run in ground.runs(records)):
+        runs = [*ground.runs(records), *ground.runs(records_of_rival(records))]
+        if not open_ and not any(ground.is_at_work(run, within=3) for run in runs):
             return
         if time.monotonic() > deadline:
             say(f"{class_}: {open_} jobs have not ended after {seconds:.0f} s of quiet")
@@ -174,23 +212,40 @@ def settle(class_: str, seconds: float, records: Path, say) -> None:
         time.sleep(1)
 
 
-def assess(class_: str, jobs: list[verdict.Job], broken: faults.Faults, records: Path, logs, history) -> Outcome:
-    statuses = {item["metadata"]["name"]: item for item in kube.items("crewjobs", f"test={class_}")}
+def assess(
+    class_: str, ours: list[verdict.Job], theirs: list[verdict.Job], broken: faults.Faults, records: Path, logs, history
+) -> Outcome:
+    items = [*kube.items("crewjobs", f"test={class_}"), *rival.jobs(class_)]
+    statuses = {item["metadata"]["name"]: item for item in items}
     runs, workers = ground.runs(records), ground.workers(records)
     by_job: dict[str, list[verdict.Run]] = {}
-    for run in runs:
+    for run in [*runs, *ground.runs(records_of_rival(records))]:
         by_job.setdefault(run.job, []).append(run)
     findings = []
-    for job in jobs:
+    # Nothing takes the other tenant's Redis away.
+    for job, lost_data in [*((job, broken.lost_data) for job in ours), *((job, []) for job in theirs)]:
         said = status_of(statuses.get(job.name, {}))
-        findings += [(job, finding) for finding in verdict.judge(job, said, by_job.get(job.name, []), broken.lost_data)]
+        findings += [(job, finding) for finding in verdict.judge(job, said, by_job.get(job.name, []), lost_data)]
+    jobs = [*ours, *theirs]
     phases = Counter(status_of(item).phase for item in statuses.values())
     recoveries = verdict.recoveries(runs, workers, broken.done)
     unknown = sum(status_of(item).reason == "NoResult" for item in statuses.values())
-    outcome = Outcome(class_, broken.done, phases, unknown, len(runs), findings, recoveries)
+    begun = sum(len(of_job) for of_job in by_job.values())
+    outcome = Outcome(class_, broken.done, phases, unknown, begun, findings, recoveries, operators_out_of_memory())
     teller = story.Teller(statuses, by_job, broken.done, logs, history, broken.redis)
     outcome.stories = [teller.tell(job, what) for job, what in worth_telling(outcome, jobs)]
     return outcome
+
+
+def operators_out_of_memory() -> int:
+    """Containers of operators that the kernel has ended for their memory, as far as their Pods still tell."""
+    statuses = [
+        status
+        for pod in kube.items("pods", "app.kubernetes.io/component=operator")
+        for status in pod["status"].get("containerStatuses", [])
+    ]
+    states = [state for status in statuses for state in (status.get("state", {}), status.get("lastState", {}))]
+    return sum(state.get("terminated", {}).get("reason") == "OOMKilled" for state in states)
 
 
 def worth_telling(outcome: Outcome, jobs: list[verdict.Job]) -> list[tuple[verdict.Job, list[str]]]:

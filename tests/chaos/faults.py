@@ -16,6 +16,7 @@ import kube
 import load
 import operators
 import redis
+import rival
 from verdict import Fault
 
 CUT_SECONDS = (3.0, 10.0)
@@ -23,6 +24,16 @@ CUT_SECONDS = (3.0, 10.0)
 RESTARTS = 1
 # More than the workers' memory limit.
 ALLOCATE_MIB = 1024
+# How long the API server answers nothing, with its connections open.
+STALL_SECONDS = (4.0, 12.0)
+# Results of this size are documented to stay on Redis. A few fit into it.
+LARGE_BYTES = 40 * 1024 * 1024
+LARGE_RESULTS = 3
+# How long a planted epoch stays before the tenant that planted it clears it.
+PLANTED_SECONDS = 6.0
+FLOOD = (300, 10)
+# A container beside the worker's in each of its Pods; its name sorts before the worker's.
+SIDECAR = "a-proxy"
 
 NFT_CUT = """
 table netdev chaos {
@@ -45,7 +56,9 @@ class Faults:
         self.lost_data: list[float] = []
         self.mending: list[threading.Thread] = []
         self.hoarders = 0
+        self.large = 0
         self.lasts_until = 0.0
+        self.rival = rival.Redis()
         self.redis = redis.Redis.from_url(celery_side.redis_url(), socket_timeout=5, socket_connect_timeout=2)
 
     # === One after the other ===
@@ -238,6 +251,67 @@ class Faults:
             raise OSError(f"restarting the API server: {done.stderr.strip()}")
         return f"with SIG{how}"
 
+    def apiserver_stall(self) -> str | None:
+        """It is stopped, not ended: connections stay open, and nothing is answered."""
+        pid = ground.process_with("kube-apiserver", str(ground.state_dir()))
+        if pid is None:
+            return None
+        seconds = round(self.dice.uniform(*STALL_SECONDS), 1)
+        os.kill(pid, signal.SIGSTOP)
+        self.later(seconds, lambda: os.kill(pid, signal.SIGCONT))
+        return f"for {seconds} s"
+
+    def secret_change(self) -> str | None:
+        """The same Redis under another name: the operator has to connect anew."""
+        url = celery_side.redis_url()
+        short, long = f".{kube.NAMESPACE}.svc:", f".{kube.NAMESPACE}.svc.cluster.local:"
+        changed = url.replace(long, short) if long in url else url.replace(short, long)
+        if changed == url:
+            return None
+        kube.patch("secret", crew.SECRET, {"stringData": {"REDIS_URL": changed}})
+        return "another name of the same Redis"
+
+    # === Another tenant, and what is large ===
+
+    def tenant_flood(self) -> str | None:
+        small, large = FLOOD
+        rival.flood(small, large)
+        self.later(5.0, rival.drain)
+        return f"{small} jobs of a pool that does not exist, and {large} of 1.2 MB"
+
+    def tenant_forge(self) -> str | None:
+        """Another tenant's Redis says of our tasks what is not so."""
+        shown = ["-l", load.LABEL, "-o", "jsonpath={.items[*].status.taskID}"]
+        tasks = kube.kubectl("get", "crewjobs", *shown).split()[-40:]
+        pods = [pod["metadata"]["name"] for pod in kube.items("pods")]
+        return f"{self.rival.forge(tasks, pods, self.dice)} tasks" if tasks else None
+
+    def tenant_plant(self) -> str | None:
+        fences = self.rival.plant()
+        if not fences:
+            return None
+        self.later(PLANTED_SECONDS, lambda: self.rival.clear(fences))
+        return f"{len(fences)} fences for {PLANTED_SECONDS:.0f} s"
+
+    def large_result(self) -> str | None:
+        """A result that no object of Kubernetes can hold."""
+        if self.large >= LARGE_RESULTS:
+            return None
+        self.large += 1
+        name = f"{self.jobs.plan[0].name.rsplit('-', 1)[0]}-large-{self.large}"
+        label = self.jobs.plan[0].body["metadata"]["labels"][load.LABEL]
+        inputs = {"seconds": 1, "result_bytes": LARGE_BYTES}
+        retry = {"maxWorkerLosses": 20}
+        self.jobs.submit(crew.job(name, label, inputs=inputs, retryPolicy=retry, priority=10, bypassCache=True))
+        return f"{name} returns {LARGE_BYTES >> 20} MiB"
+
+    def sidecar_kill(self) -> str | None:
+        """The container beside the worker's ends and is started again; the worker goes on."""
+        if not (found := self.busy()):
+            return None
+        run, pod = found
+        return end(ground.main_process(pod["metadata"]["uid"], "sleep"), f"{SIDECAR} of {run.pod}, busy with {run.job}")
+
     # === The network ===
 
     def cut(self, pod: dict, pid: int | None) -> str | None:
@@ -248,19 +322,27 @@ class Faults:
         # The process may die meanwhile: the namespace is held open to be mended in any case.
         namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
         nft(namespace, NFT_CUT)
-        self.lasts_until = time.time() + seconds
-        thread = threading.Thread(target=self.heal, args=[namespace, seconds])
-        self.mending.append(thread)
-        thread.start()
+        self.later(seconds, lambda: heal(namespace))
         return f"{pod['metadata']['name']} for {seconds} s"
 
-    @staticmethod
-    def heal(namespace: int, seconds: float) -> None:
-        time.sleep(seconds)
-        try:
-            nft(namespace, "delete table netdev chaos")
-        finally:
-            os.close(namespace)
+    def later(self, seconds: float, mend: Callable[[], object]) -> None:
+        """Mends in a while what is broken until then."""
+        self.lasts_until = time.time() + seconds
+
+        def wait_and_mend() -> None:
+            time.sleep(seconds)
+            mend()
+
+        thread = threading.Thread(target=wait_and_mend)
+        self.mending.append(thread)
+        thread.start()
+
+
+def heal(namespace: int) -> None:
+    try:
+        nft(namespace, "delete table netdev chaos")
+    finally:
+        os.close(namespace)
 
 
 def restarts(pod: dict) -> int:
@@ -297,7 +379,14 @@ KINDS: dict[str, Callable[[Faults], str | None]] = {
     "redis_restart": Faults.redis_restart,
     "redis_replace": Faults.redis_replace,
     "apiserver_restart": Faults.apiserver_restart,
+    "apiserver_stall": Faults.apiserver_stall,
+    "secret_change": Faults.secret_change,
+    "tenant_flood": Faults.tenant_flood,
+    "tenant_forge": Faults.tenant_forge,
+    "tenant_plant": Faults.tenant_plant,
+    "large_result": Faults.large_result,
+    "sidecar_kill": Faults.sidecar_kill,
 }
-WORKERS_ONLY = {"worker_kill", "child_kill", "pod_delete_now", "pod_delete", "oom"}
+WORKERS_ONLY = {"worker_kill", "child_kill", "pod_delete_now", "pod_delete", "oom", "tenant_forge", "sidecar_kill"}
 # The commonest faults are those of workers.
 DECK = [*KINDS, "worker_kill", "worker_kill", "child_kill", "pod_delete_now", "pod_delete", "leader_kill"]

@@ -98,6 +98,18 @@ def main_process(pod_uid: str, program: str) -> int | None:
     return next((pid for pid, (parent, _, _) in sorted(of_program.items()) if parent not in of_program), None)
 
 
+def process_with(program: str, argument: str) -> int | None:
+    """A process of this machine that runs a program with an argument that contains this text."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().decode().split("\0")
+        except (OSError, ValueError):
+            continue
+        if command[0].endswith(program) and any(argument in word for word in command[1:]):
+            return int(folder.name)
+    return None
+
+
 # === Logs ===
 
 

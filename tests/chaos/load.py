@@ -28,10 +28,10 @@ class Planned:
         return self.body["metadata"]["name"]
 
 
-def plan(dice: random.Random, label: str, count: int, seconds: float) -> list[Planned]:
+def plan(dice: random.Random, label: str, count: int, seconds: float, stem: str = "") -> list[Planned]:
     """Jobs of 0.2 to 8 seconds at random times; some fail once, some for good, some are cancelled."""
     times = sorted(dice.uniform(0, seconds) for _ in range(count))
-    return [planned(dice, f"{label}-{number:04}", label, at) for number, at in enumerate(times)]
+    return [planned(dice, f"{stem or label}-{number:04}", label, at) for number, at in enumerate(times)]
 
 
 def planned(dice: random.Random, name: str, label: str, at: float) -> Planned:
@@ -91,8 +91,9 @@ def insist(*arguments: str, given: str | None = None, fine: str = "\0") -> str:
 class Load:
     """Creates jobs as planned and cancels some, in threads of its own."""
 
-    def __init__(self, plan: list[Planned]):
+    def __init__(self, plan: list[Planned], namespace: str = kube.NAMESPACE):
         self.plan = plan
+        self.namespace = namespace
         self.bodies: dict[str, dict] = {}
         self.created: dict[str, float] = {}
         self.cancelled: dict[str, float] = {}
@@ -114,7 +115,7 @@ class Load:
         for body in bodies:
             self.bodies[body["metadata"]["name"]] = body
             self.created[body["metadata"]["name"]] = time.time()
-        insist("create", "-f", "-", given=kube.as_list(bodies), fine="(AlreadyExists)")
+        insist("create", "-f", "-", "-n", self.namespace, given=kube.as_list(bodies), fine="(AlreadyExists)")
 
     def create(self) -> None:
         waiting = list(self.plan)
@@ -133,7 +134,8 @@ class Load:
                 continue
             self.cancelled[job.name] = time.time()
             change = json.dumps({"spec": {"cancel": True}})
-            insist("patch", "crewjob", job.name, "--type=merge", "--patch", change, fine="(NotFound)")
+            named = ["crewjob", job.name, "-n", self.namespace]
+            insist("patch", *named, "--type=merge", "--patch", change, fine="(NotFound)")
 
     def finish(self) -> None:
         """Waits for the last job of the plan to be created."""

@@ -37,6 +37,7 @@ def measures(outcomes):
         yield f"chaos_run_twice_{outcome.name}", outcome.count(verdict.TWICE), "jobs", limit
     yield "chaos_run_twice_excused", total(outcomes, verdict.EXCUSED), "jobs", None
     yield "chaos_outcome_unknown", sum(outcome.unknown for outcome in outcomes), "jobs", None
+    yield "chaos_operator_out_of_memory", sum(outcome.out_of_memory for outcome in outcomes), "times", 0
     yield "chaos_slowest_recovery", slowest(outcomes, disturbed=False), "s", RECOVERY_LIMIT
     yield "chaos_slowest_recovery_disturbed", slowest(outcomes, disturbed=True), "s", None
     yield "chaos_faults", sum(len(outcome.faults) for outcome in outcomes), "faults", None
@@ -78,6 +79,7 @@ def table(outcomes) -> str:
         verdict.EXCUSED: "jobs run twice, excused",
     }
     rows += [[name, *(str(outcome.count(kind)) for outcome in outcomes)] for kind, name in names.items()]
+    rows.append(["operators out of memory", *(str(outcome.out_of_memory) for outcome in outcomes)])
     rows.append(["slowest recovery beside a free worker", *(seconds(outcome, False) for outcome in outcomes)])
     rows.append(["  with other faults at the time", *(seconds(outcome, True) for outcome in outcomes)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
