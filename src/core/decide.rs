@@ -227,7 +227,9 @@ impl InPool<'_> {
         }
         let plan = self.waiting(generation);
         match self.seen.published.priority {
-            Some(published) if published != spec.priority => plan.first(Effect::Move { id, priority: spec.priority }),
+            Some(published) if published != spec.priority => {
+                plan.first(Effect::Move { id, priority: spec.priority, queue: self.queue().clone() })
+            }
             Some(_) | None => plan,
         }
     }

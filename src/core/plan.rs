@@ -40,6 +40,8 @@ pub enum Effect {
         id: AttemptId,
         /// Where to.
         priority: Priority,
+        /// The queue that it was published on; its bands are lists of their own.
+        queue: Arc<str>,
     },
     /// Ask the workers to stop the task.
     Revoke(TaskId),
@@ -176,8 +178,8 @@ impl fmt::Display for Effect {
             Self::Retire { in_place_of, id } => {
                 write!(f, "retire attempt {}#{} in place of {in_place_of}", id.number, id.generation)
             }
-            Self::Move { id, priority } => {
-                write!(f, "move attempt {}#{} to priority {}", id.number, id.generation, priority.get())
+            Self::Move { id, priority, queue } => {
+                write!(f, "move attempt {}#{} to priority {} of {queue}", id.number, id.generation, priority.get())
             }
             Self::Revoke(_) => f.write_str("revoke"),
             Self::DeletePod(container) => write!(f, "delete Pod {}", container.pod),

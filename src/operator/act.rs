@@ -22,7 +22,7 @@ use crate::core::plan::{Effect, InPlaceOf, Next, Notice, Plan, Publication};
 use crate::core::status::{Container, Phase, Status};
 use crate::runtime::clock;
 use crate::runtime::metrics::{EndLabels, WriteOutcome, Written};
-use crate::store::{self, Enqueued, MarkerId, Message, Moved, Requeued, Store, Withdrawn};
+use crate::store::{self, Enqueued, MarkerId, Message, Moved, Requeued, Store, Wanted, Withdrawn};
 
 /// Signal for the child process of a revoked task.
 pub const TERMINATE: &str = "SIGTERM";
@@ -79,10 +79,11 @@ async fn perform(ctx: &Context, entry: &Entry, effect: &Effect) -> Result<Step, 
             let (store, epoch) = (connection(ctx, job)?, ctx.epoch());
             match fenced(ctx, job, store.withdraw(epoch, &marker, id.generation).await).await? {
                 Withdrawn::Removed => learn(ctx, job, |evidence| evidence.withdrawn(id.generation)),
-                // Kombu restores messages with other bytes: only a look through the queue finds those.
+                // Kombu restores messages with other bytes, and of a large one no bytes are kept: only a pass through the
+                // queues finds those.
                 Withdrawn::NotQueued => {
                     learn(ctx, job, Evidence::unread);
-                    ctx.pools.sweep(job, id.task);
+                    ctx.pools.sweep(job, id.task, Wanted::Gone);
                 }
             }
             Ok(Step::Refused) // what was found decides what comes next
@@ -94,14 +95,16 @@ async fn perform(ctx: &Context, entry: &Entry, effect: &Effect) -> Result<Step, 
             read_again(ctx, job);
             Ok(Step::Refused) // what is there now decides what comes next
         }
-        Effect::Move { id, priority } => {
+        Effect::Move { id, priority, queue } => {
             let marker = MarkerId::new(job.key.namespace.clone(), id.task);
             let (store, epoch) = (connection(ctx, job)?, ctx.epoch());
-            let queue = job.status.queue.clone().or_else(|| job.spec.queue.clone()).unwrap_or_default();
-            match fenced(ctx, job, store.move_band(epoch, &marker, id.generation, &queue, *priority).await).await? {
+            match fenced(ctx, job, store.move_band(epoch, &marker, id.generation, queue, *priority).await).await? {
                 // One that has left the queue needs no other place in it.
-                Moved::Moved | Moved::NotQueued => learn(ctx, job, |evidence| evidence.moved(*priority)),
+                Moved::Moved | Moved::NotQueued => {}
+                // It is moved in the next pass through the queues. Should that fail, the next audit finds the old priority.
+                Moved::Large => ctx.pools.sweep(job, id.task, Wanted::Band(*priority)),
             }
+            learn(ctx, job, |evidence| evidence.moved(*priority));
             Ok(Step::Done)
         }
         Effect::Revoke(task) => {

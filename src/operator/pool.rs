@@ -1,7 +1,8 @@
 //! Serving one pool: connect, listen, read levels, scale, and say in the pool's status how it is.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use kube::{Api, ResourceExt};
@@ -12,10 +13,13 @@ use super::report::Reporter;
 use super::{levels, listen, load, settings, strays};
 use crate::api::{CrewWorkerPoolStatus, REDIS_SECRET_LABEL};
 use crate::core::evidence::Evidence;
+use crate::core::job::TaskId;
 use crate::core::status::{PoolProblem, PoolProblemKind};
 use crate::runtime::metrics::PoolLabels;
-use crate::store::{ConnectError, Error, Keys, Secret, Settings, Store};
+use crate::store::{ConnectError, Error, Keys, MarkerId, Secret, Settings, Store, Swept, Wanted};
 
+/// Shortest and longest wait between two passes through the queues; a pass takes a fifth of the time at most.
+const SWEEPS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// Shortest and longest wait between two tries to connect.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(4));
 
@@ -69,18 +73,43 @@ async fn forget(pool: &Handle, store: &Store) {
     }
 }
 
-/// Takes copies of withdrawn messages off the queues, in one pass for as many as there are.
+/// Takes messages off the queues, or moves them, that cannot be named by their bytes: in one pass for as many as there are.
 async fn sweep(ctx: &Context, pool: &Handle, store: &Store) {
+    let mut pause = SWEEPS.0;
     loop {
         pool.sweep.notified().await;
-        tokio::time::sleep(Duration::from_millis(100)).await; // a pass goes through whole queues
-        let ids = pool.take_copies();
-        match store.sweep_copies(ctx.epoch(), &ids, &pool.queues()).await {
-            Ok(swept) => tracing::debug!(pool = %pool.key, wanted = ids.len(), swept = swept.len(), "copies withdrawn"),
-            Err(error) => tracing::warn!(pool = %pool.key, %error, "copies of withdrawn messages could not be removed"),
+        tokio::time::sleep(pause).await; // a pass goes through whole queues
+        let (wanted, began_at) = (pool.take_wanted(), Instant::now());
+        match store.sweep(ctx.epoch(), &wanted, &pool.queues()).await {
+            Ok(swept) => {
+                tracing::debug!(pool = %pool.key, wanted = wanted.len(), swept = swept.len(), "queues looked through");
+                if !withdrawn(ctx, &swept, &wanted) {
+                    pool.levels.notify_one();
+                }
+            }
+            Err(error) => {
+                tracing::warn!(pool = %pool.key, %error, "looking through the queues failed; trying again");
+                pool.want_again(wanted);
+            }
         }
-        pool.levels.notify_one();
+        pause = (began_at.elapsed() * 4).clamp(SWEEPS.0, SWEEPS.1);
     }
+}
+
+/// Notes which messages were taken back. Whether all were that were to be: Redis is read for the others.
+fn withdrawn(ctx: &Context, swept: &[Swept], wanted: &HashMap<MarkerId, Wanted>) -> bool {
+    let mut left: HashSet<TaskId> =
+        wanted.iter().filter(|(_, wanted)| **wanted == Wanted::Gone).map(|(id, _)| id.task).collect();
+    for copy in swept.iter().filter(|copy| !copy.still_held) {
+        let Some(generation) = copy.generation else { continue };
+        ctx.jobs.hear(copy.task, |job, evidence| {
+            if job.attempt_in_hand().generation == generation {
+                evidence.withdrawn(generation);
+                left.remove(&copy.task);
+            }
+        });
+    }
+    left.is_empty()
 }
 
 fn connected(ctx: &Context, pool: &Handle, store: &Store) {

@@ -22,7 +22,7 @@ use crate::api::{CrewWorkerPool, CrewWorkerPoolSpec, OnWorkerUnreachable};
 use crate::core::job::{Job, ObjectKey, TaskId};
 use crate::core::observed::{Pool, PoolFacts};
 use crate::core::status::{PoolProblem, PoolProblemKind};
-use crate::store::{MarkerId, Queue, Store};
+use crate::store::{MarkerId, Queue, Store, Wanted};
 use crate::wire::ResultKeys;
 
 /// How much sooner than it may be a result is taken for expired: two audits, and what clocks may differ.
@@ -56,7 +56,7 @@ pub struct Handle {
     pub over: Notify,
     /// Says that a worker has started.
     pub started: Notify,
-    /// Asks for [`Handle::take_copies`].
+    /// Asks for [`Handle::take_wanted`].
     pub sweep: Notify,
     /// Ends everything that serves this pool.
     pub stop: CancellationToken,
@@ -64,7 +64,7 @@ pub struct Handle {
     /// When the last full audit began, and when the one before.
     audits: Mutex<(Option<Timestamp>, Option<Timestamp>)>,
     finished: Mutex<Vec<MarkerId>>,
-    copies: Mutex<Vec<MarkerId>>,
+    wanted: Mutex<HashMap<MarkerId, Wanted>>,
     misconfigured: Mutex<Option<Complaint>>,
     /// When a worker was last heard of working, in milliseconds since 1970; 0 when none was.
     heard_at: AtomicI64,
@@ -110,7 +110,7 @@ impl Handle {
                 None,
             )),
             finished: Mutex::default(),
-            copies: Mutex::default(),
+            wanted: Mutex::default(),
             heard_at: AtomicI64::new(0),
             foreign_in_flight: AtomicBool::new(true),
         }
@@ -200,9 +200,18 @@ impl Handle {
         news
     }
 
-    /// The attempts whose copies are to be looked for since the last call.
-    pub fn take_copies(&self) -> Vec<MarkerId> {
-        std::mem::take(&mut self.copies.lock().unwrap_or_else(PoisonError::into_inner))
+    /// What is to be looked for in the queues since the last call.
+    pub fn take_wanted(&self) -> HashMap<MarkerId, Wanted> {
+        std::mem::take(&mut self.wanted.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Looks for it in the next pass; what was asked for since counts for more.
+    pub fn want_again(&self, wanted: HashMap<MarkerId, Wanted>) {
+        let mut now = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        for (id, wanted) in wanted {
+            now.entry(id).or_insert(wanted);
+        }
+        self.sweep.notify_one();
     }
 
     fn view(&self) -> Pool {
@@ -282,11 +291,11 @@ impl Pools {
         self.get(namespace, name).is_none_or(|pool| pool.foreign_in_flight.load(Ordering::Relaxed))
     }
 
-    /// A message was not where it was published: all copies of it are to be taken off the queues, together with others.
-    pub fn sweep(&self, job: &Job, task: TaskId) {
+    /// The message of a task cannot be named by its bytes: it is to be looked for in the queues, together with others.
+    pub fn sweep(&self, job: &Job, task: TaskId, wanted: Wanted) {
         if let Some(pool) = self.get(&job.key.namespace, &job.spec.pool) {
             let marker = MarkerId::new(job.key.namespace.clone(), task);
-            pool.copies.lock().unwrap_or_else(PoisonError::into_inner).push(marker);
+            pool.wanted.lock().unwrap_or_else(PoisonError::into_inner).insert(marker, wanted);
             pool.sweep.notify_one();
         }
     }

@@ -37,7 +37,7 @@ pub use notice::{Notice, Stage, TaskEvent, WorkerEvent, WorkerState};
 pub use results::Document;
 pub use settings::{Access, Keys, Queue, Secret, Settings};
 pub use snapshot::{Incarnation, QueueLoad, Snapshot};
-pub use sweep::Swept;
+pub use sweep::{Swept, Wanted};
 pub use transition::{Enqueued, Epoch, Message, Moved, Requeued, Withdrawn};
 
 use crate::core::job::Priority;

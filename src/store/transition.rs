@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::link::fenced;
 use super::marker::{Marker, MarkerId};
 use super::{Error, Store};
-use crate::core::job::{AttemptId, Priority, SpecHash, TaskId};
+use crate::core::job::{AttemptId, Priority, SpecHash};
 use crate::core::plan::InPlaceOf;
 
 static CLAIM: LazyLock<Script> = fenced!("lua/claim.lua");
@@ -20,7 +20,7 @@ static MOVE: LazyLock<Script> = fenced!("lua/move.lua");
 
 /// Messages up to this size are kept beside their marker too, so that they can be taken back without reading the queue:
 /// among 100,000 messages that takes 20 ms instead of a second, for 1.3 kB of memory more per job.
-const KEPT_MESSAGE: usize = 4096;
+pub(super) const KEPT_MESSAGE: usize = 4096;
 
 /// The leader's term: `leaseTransitions` of the Lease. Redis refuses changes of an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,7 +83,8 @@ pub enum Requeued {
 pub enum Withdrawn {
     /// No worker had taken it and none will.
     Removed,
-    /// It was not found on the queue: taken by a worker, restored by kombu with other bytes, or lost.
+    /// It was not found on the queue by its bytes: taken by a worker, restored by kombu with other bytes, lost, or so large
+    /// that its bytes are not kept. [`Store::sweep`] finds what is there.
     NotQueued,
 }
 
@@ -94,6 +95,8 @@ pub enum Moved {
     Moved,
     /// It was not found on the queue.
     NotQueued,
+    /// Its bytes are not kept, because it is large: [`Store::sweep`] moves it.
+    Large,
 }
 
 impl Store {
@@ -197,14 +200,15 @@ impl Store {
         let names = &self.0.names;
         let mut call = WITHDRAW.key(&*names.fence);
         call.key(names.marker(id)).arg(epoch.0).arg(generation);
-        match self.with_bytes(ACT, id.task, call).await?.verdict() {
+        match self.transition(ACT, &call).await?.verdict() {
             "removed" => Ok(Withdrawn::Removed),
             "absent" => Ok(Withdrawn::NotQueued),
             other => Err(Error::unexpected(ACT, other)),
         }
     }
 
-    /// Moves the queued message of this generation to the back of the band of another priority.
+    /// Moves the queued message of this generation to the back of the band of another priority. `queue` is where it is
+    /// believed to wait; the marker knows where it was published.
     pub async fn move_band(
         &self,
         epoch: Epoch,
@@ -215,14 +219,21 @@ impl Store {
     ) -> Result<Moved, Error> {
         const ACT: &str = "moving a task to another priority";
         let names = &self.0.names;
-        let mut call = MOVE.key(&*names.fence);
-        call.key(names.marker(id)).key(names.list(queue, priority));
-        call.arg(epoch.0).arg(generation).arg(priority.get()).arg(priority.celery()).arg(KEPT_MESSAGE);
-        match self.with_bytes(ACT, id.task, call).await?.verdict() {
-            "moved" => Ok(Moved::Moved),
-            "absent" => Ok(Moved::NotQueued),
-            other => Err(Error::unexpected(ACT, other)),
+        let mut queue = queue.to_owned();
+        for _ in 0..2 {
+            let mut call = MOVE.key(&*names.fence);
+            call.key(names.marker(id)).key(names.list(&queue, priority));
+            call.arg(epoch.0).arg(generation).arg(priority.get()).arg(priority.celery()).arg(KEPT_MESSAGE).arg(&queue);
+            let answer = self.transition(ACT, &call).await?;
+            match (answer.verdict(), answer.values()) {
+                ("moved", _) => return Ok(Moved::Moved),
+                ("absent", _) => return Ok(Moved::NotQueued),
+                ("large", _) => return Ok(Moved::Large),
+                ("elsewhere", [Some(published_on)]) => queue.clone_from(published_on),
+                (other, _) => return Err(Error::unexpected(ACT, other)),
+            }
         }
+        Err(Error::unexpected(ACT, "a marker whose queue changes"))
     }
 
     /// Adds what every publishing script takes: marker and list as keys, then epoch, envelope and the marker's fields.
@@ -233,21 +244,6 @@ impl Store {
         call.arg(epoch.0).arg(&envelope[..]).arg(KEPT_MESSAGE);
         call.arg(uid.to_string()).arg(&**name).arg(id.number).arg(id.generation).arg(id.tag()).arg(&**queue);
         call.arg(priority.get()).arg(spec.to_string());
-    }
-
-    /// Runs a script that needs a message's exact bytes. Those of large messages are looked for on the list first.
-    async fn with_bytes(
-        &self,
-        act: &'static str,
-        task: TaskId,
-        mut call: ScriptInvocation<'_>,
-    ) -> Result<Answer, Error> {
-        let answer = self.transition(act, &call).await?;
-        let ("large", [Some(list)]) = (answer.verdict(), &answer.1[..]) else { return Ok(answer) };
-        match self.find(act, list, task).await? {
-            Some(bytes) => self.transition(act, call.arg(bytes)).await,
-            None => Ok(Answer("absent".into(), Vec::new())),
-        }
     }
 
     async fn transition(&self, act: &'static str, call: &ScriptInvocation<'_>) -> Result<Answer, Error> {

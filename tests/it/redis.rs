@@ -9,10 +9,11 @@ mod reading;
 mod transitions;
 mod withdrawing;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crewjob::core::job::{AttemptId, Priority, SpecHash, TaskId};
-use crewjob::store::{Access, Epoch, Message, Queue, Secret, Settings, Store};
+use crewjob::store::{Access, Epoch, MarkerId, Message, Queue, Secret, Settings, Store, Wanted};
 use crewjob::wire::{Call, Object, Value};
 use uuid::Uuid;
 
@@ -89,6 +90,11 @@ fn take(server: &RedisServer, list: &str, tag: &str) -> String {
 }
 
 /// What kombu does to a message that it puts back.
+/// Every copy of these messages is to be taken off the queues.
+fn all_gone(ids: impl IntoIterator<Item = MarkerId>) -> HashMap<MarkerId, Wanted> {
+    ids.into_iter().map(|id| (id, Wanted::Gone)).collect()
+}
+
 fn restored(message: &[u8]) -> Vec<u8> {
     crewjob::wire::Envelope::decode(message).expect("an envelope").redelivered().encode()
 }

@@ -105,7 +105,7 @@ impl World {
                 self.delete_pod(container.pod.strip_prefix("worker-").unwrap().parse().unwrap());
                 Reply::Done
             }
-            Effect::Move { id, priority } => self.broker.move_band(epoch, *id, *priority),
+            Effect::Move { id, priority, queue: _ } => self.broker.move_band(epoch, *id, *priority),
             Effect::StoreResult(_) | Effect::ExtendResult { .. } => Reply::Done,
         };
         if let Some(before) = before {

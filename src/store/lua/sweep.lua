@@ -1,6 +1,7 @@
--- KEYS: fence, unacked, list, markers. ARGV: epoch, position, how many elements, task ids in the order of the markers
--- Removes every copy of these tasks from one stretch of a list. Answers how many elements were there, then for each
--- removed copy its task and whether a worker holds another one under the same tag.
+-- KEYS: fence, unacked, list, then for each task its marker and the list that its message goes to
+-- ARGV: epoch, position, how many elements, size up to which a message is kept, then for each task its id, and the
+-- priority and Celery's priority of the band that its message goes to, or '' and '' when every copy is to go
+-- Answers how many elements have left the list, then for each copy that was taken off its task, its tag, and whether a worker holds another one under that tag.
 -- The id of a task's message. Finding plain text is many times faster than matching a pattern at every position.
 local function id_of(message)
   local at = string.find(message, '"id":', 1, true)
@@ -9,25 +10,52 @@ end
 
 local refusal = fenced()
 if refusal then return refusal end
-local elements = redis.call('LRANGE', KEYS[3], ARGV[2], ARGV[2] + ARGV[3] - 1)
+local list = KEYS[3]
+local elements = redis.call('LRANGE', list, ARGV[2], ARGV[2] + ARGV[3] - 1)
 local wanted = {}
-for i = 4, #ARGV do wanted[ARGV[i]] = KEYS[i] end
-local gone, answer = 0, {tostring(#elements)}
+for i = 5, #ARGV, 3 do
+  local at = 4 + (i - 5) / 3 * 2
+  wanted[ARGV[i]] = {marker = KEYS[at], target = KEYS[at + 1], priority = ARGV[i + 1], celery = ARGV[i + 2]}
+end
+local gone, answer, moved = 0, {}, {}
 for i, element in ipairs(elements) do
   local id = id_of(element)
-  local key = id and wanted[id]
-  if key then
-    local tag = string.match(element, '"delivery_tag":%s*"([^"]+)"')
-    local held = tag and redis.call('HEXISTS', KEYS[2], tag) == 1
-    if not held and redis.call('EXISTS', key) == 1 then
-      redis.call('HSET', key, 'state', 'withdrawn')
-      redis.call('DEL', key .. ':message')
+  local it = id and wanted[id]
+  if it then
+    local tag = string.match(element, '"delivery_tag":%s*"([^"]+)"') or ''
+    local seen = redis.call('HMGET', it.marker, 'tag', 'state')
+    local leaves = true
+    if it.priority == '' then
+      local held = redis.call('HEXISTS', KEYS[2], tag) == 1
+      if not held and seen[1] == tag then
+        redis.call('HSET', it.marker, 'state', 'withdrawn')
+        redis.call('DEL', it.marker .. ':message')
+      end
+      answer[#answer + 1] = id
+      answer[#answer + 1] = tag
+      answer[#answer + 1] = held and '1' or '0'
+    elseif seen[1] ~= tag or seen[2] ~= 'queued' then
+      leaves = false -- a copy of an earlier delivery
+    elseif it.target == list then
+      redis.call('HSET', it.marker, 'priority', it.priority)
+      leaves = false
+    else
+      moved[#moved + 1] = {it, element}
     end
-    redis.call('LSET', KEYS[3], ARGV[2] + i - 1, 'crewjob: withdrawn')
-    gone = gone + 1
-    answer[#answer + 1] = id
-    answer[#answer + 1] = held and '1' or '0'
+    if leaves then
+      redis.call('LSET', list, ARGV[2] + i - 1, 'crewjob: withdrawn')
+      gone = gone + 1
+    end
   end
 end
-if gone > 0 then redis.call('LREM', KEYS[3], gone, 'crewjob: withdrawn') end
+if gone > 0 then redis.call('LREM', list, gone, 'crewjob: withdrawn') end
+for _, pair in ipairs(moved) do
+  local it, message = pair[1], pair[2]
+  -- kombu restores a message to the band of the priority that it carries.
+  message = string.gsub(message, '("priority":%s*)%-?%d+', '%1' .. it.celery, 1)
+  redis.call('LPUSH', it.target, message)
+  redis.call('HSET', it.marker, 'priority', it.priority, 'list', it.target)
+  keep(it.marker, message, ARGV[4])
+end
+table.insert(answer, 1, tostring(gone))
 return {'swept', answer}

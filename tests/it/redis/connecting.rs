@@ -76,7 +76,7 @@ async fn the_documented_permissions_are_enough() {
     server.run::<()>(&["EXPIRE", &result_key(message.id.task), "10"]);
     store.extend_result(message.id.task, Duration::from_mins(1)).await.unwrap();
     store.snapshot(&queues()).await.unwrap();
-    store.sweep_copies(FIRST, std::slice::from_ref(&id), &queues()).await.unwrap();
+    store.sweep(FIRST, &all_gone([id.clone()]), &queues()).await.unwrap();
     store.withdraw(FIRST, &id, 1).await.unwrap();
     store.markers(std::slice::from_ref(&id)).await.unwrap();
     store.scan_markers().await.unwrap();

@@ -78,7 +78,7 @@ async fn two_clusters_share_one_redis_and_neither_can_disturb_the_other() {
     assert!(audit.poison.is_empty() && audit.places.contains_key(&attempt(2).task));
     assert_eq!(theirs.scan_markers().await.unwrap(), [message(2).marker()], "ours are no strays of theirs");
     assert_eq!(theirs.withdraw(FIRST, &message(2).marker(), 0).await, Ok(Withdrawn::Removed));
-    assert_eq!(theirs.sweep_copies(FIRST, &[message(2).marker()], &queues()).await, Ok(vec![]));
+    assert_eq!(theirs.sweep(FIRST, &all_gone([message(2).marker()]), &queues()).await, Ok(vec![]));
     theirs.forget(&[message(2).marker()]).await.unwrap();
     assert_eq!(server.list(HIGH), [message(1).envelope]);
     assert!(ours.markers(&[message(1).marker()]).await.unwrap()[0].is_some());
@@ -112,7 +112,7 @@ async fn an_earlier_leader_can_change_nothing() {
     fenced(store.requeue(old, InPlaceOf::Nowhere(0), &next, true).await.map(|_| ()));
     fenced(store.withdraw(old, &id, 0).await.map(|_| ()));
     fenced(store.move_band(old, &id, 0, "crew_jobs", Priority::clamped(0)).await.map(|_| ()));
-    fenced(store.sweep_copies(old, &[id], &queues()).await.map(|_| ()));
+    fenced(store.sweep(old, &all_gone([id]), &queues()).await.map(|_| ()));
     let mut after: Vec<String> = server.run(&["KEYS", "*"]);
     before.sort();
     after.sort();

@@ -278,7 +278,10 @@ fn a_worker_that_does_not_hear_is_deleted_when_that_hurts_nobody_else() {
 fn a_queued_message_moves_to_the_band_of_a_new_priority_and_nothing_else_does() {
     let mut scene = scene().queued().with(|job| job.spec.priority = Priority::clamped(10)).sees(queued()).at(9_000);
     scene.seen.published.priority = Some(Priority::clamped(5));
-    check(scene.clone(), expect!["move attempt 1#0 to priority 10; Queued (Enqueued), attempts 0; wait for a hint"]);
+    check(
+        scene.clone(),
+        expect!["move attempt 1#0 to priority 10 of crew_jobs; Queued (Enqueued), attempts 0; wait for a hint"],
+    );
     let held = scene.clone().sees(Task::Held(runs(8_900, Liveness::Alive)));
     assert_eq!(held.plan().effects, []);
     scene.seen.published.priority = Some(Priority::clamped(10));
@@ -291,5 +294,27 @@ fn a_dead_worker_that_had_not_begun_may_have_given_the_message_back() {
     check(
         scene().queued().sees(Task::Held(reserved)).at(9_000),
         expect!["Queued (Enqueued), attempts 0; wait for a hint"],
+    );
+}
+
+#[test]
+fn a_priority_that_changes_before_queued_is_recorded_moves_the_message_within_its_own_queue() {
+    let raised = |job: &mut Job| job.spec.priority = Priority::clamped(9);
+    let published = |scene: Scene| {
+        let mut scene = scene.sees(Task::Queued { generation: 0 });
+        scene.seen.published.priority = Some(Priority::default());
+        scene
+    };
+    check(
+        published(scene().enqueued(0).with(raised)).at(100),
+        expect![
+            "move attempt 1#0 to priority 9 of crew_jobs; Pending (Pending), attempts 0; look again at 2026-01-01T00:00:00.3Z"
+        ],
+    );
+    check(
+        published(scene().enqueued(0).with(raised).with(|job| job.spec.queue = Some("default".into()))).at(100),
+        expect![
+            "move attempt 1#0 to priority 9 of default; Pending (Pending), attempts 0; look again at 2026-01-01T00:00:00.3Z"
+        ],
     );
 }

@@ -1,4 +1,4 @@
--- KEYS: list. ARGV: position, how many elements, task id. Answers how many there were, and the message if it is here.
+-- KEYS: list. ARGV: position, how many elements. Answers how many bytes there were, and the task id of each element.
 -- The id of a task's message. Finding plain text is many times faster than matching a pattern at every position.
 local function id_of(message)
   local at = string.find(message, '"id":', 1, true)
@@ -6,7 +6,9 @@ local function id_of(message)
 end
 
 local elements = redis.call('LRANGE', KEYS[1], ARGV[1], ARGV[1] + ARGV[2] - 1)
-for _, element in ipairs(elements) do
-  if id_of(element) == ARGV[3] then return {#elements, element} end
+local bytes, ids = 0, {}
+for i, element in ipairs(elements) do
+  bytes = bytes + #element
+  ids[i] = id_of(element) or ''
 end
-return {#elements, false}
+return {bytes, ids}
