@@ -7,6 +7,7 @@
 pub mod check;
 pub mod decide;
 pub mod evidence;
+pub mod index;
 pub mod job;
 pub mod observed;
 pub mod plan;

@@ -1,0 +1,9 @@
+//! What an operator knows, as plain tables: no lock, no clock, no I/O. `operator` puts locks around them.
+
+mod jobs;
+mod names;
+mod turns;
+
+pub use jobs::{Index, PoolJobs, Share};
+pub use names::Names;
+pub use turns::{Limits, Turns};
