@@ -40,7 +40,7 @@ pub async fn act(ctx: &Context, entry: Entry, plan: Plan) -> Result<Next, Error>
     let key = entry.job.key.clone();
     for effect in &plan.effects {
         if matches!(perform(ctx, &entry, effect).await?, Step::Refused) {
-            ctx.jobs.queue.now(key);
+            ctx.jobs.look_at(&key);
             return Ok(Next::OnHint);
         }
     }
@@ -226,13 +226,17 @@ fn same(live: &CrewJob, entry: &Entry) -> bool {
 
 async fn read(ctx: &Context, key: &ObjectKey) -> Result<Option<CrewJob>, Error> {
     let api: Api<CrewJob> = Api::namespaced(ctx.client.clone(), &key.namespace);
+    let _call = ctx.call().await;
     api.get_opt(&key.name).await.map_err(|source| Error::Read { job: key.clone(), source: Box::new(source) })
 }
 
 async fn write_status(ctx: &Context, entry: &Entry, status: &Status, patch: &serde_json::Value) -> Result<Step, Error> {
     let key = &entry.job.key;
     let api: Api<CrewJob> = Api::namespaced(ctx.client.clone(), &key.namespace);
-    match api.patch_status(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await {
+    let call = ctx.call().await;
+    let written = api.patch_status(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await;
+    drop(call);
+    match written {
         Ok(written) => {
             ctx.metrics.wrote(Written::JobStatus, WriteOutcome::Done);
             let version = written.metadata.resource_version.unwrap_or_default();
@@ -282,6 +286,7 @@ async fn delete_pod(ctx: &Context, job: &Job, container: &Container) -> Result<(
     let api: Api<Pod> = Api::namespaced(ctx.client.clone(), &job.key.namespace);
     let this_one = Preconditions { uid: Some(container.pod_uid.to_string()), resource_version: None };
     let options = DeleteParams { preconditions: Some(this_one), ..DeleteParams::default().grace_period(1) };
+    let _call = ctx.call().await;
     match api.delete(&container.pod, &options).await {
         Ok(_) => {
             ctx.metrics.wrote(Written::Pod, WriteOutcome::Done);
@@ -314,6 +319,7 @@ async fn store_result(ctx: &Context, job: &Job, text: &Arc<str>) -> Result<(), E
         immutable: Some(true),
         ..ConfigMap::default()
     };
+    let _call = ctx.call().await;
     match api.create(&PostParams::default(), &config_map).await {
         Ok(_) => {
             ctx.metrics.wrote(Written::ConfigMap, WriteOutcome::Done);

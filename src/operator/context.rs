@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kube::Client;
 use kube::runtime::events::Recorder;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::jobs::Jobs;
 use super::lease::{Claim, Leadership};
@@ -39,11 +40,21 @@ pub struct Context {
     pub pools: Pools,
     /// Pods and Deployments of workers.
     pub workers: Workers,
+    /// Reads and writes of jobs on the API server that may be under way at once.
+    pub calls: Semaphore,
 }
+
+/// More jobs are looked at side by side, since many may wait for a slow Redis; the API server gets no more at once.
+pub const CALLS: usize = 32;
 
 impl Context {
     /// The epoch that every script on Redis carries.
     pub fn epoch(&self) -> Epoch {
         Epoch(self.leadership.epoch())
+    }
+
+    /// Waits until one more read or write of a job may be under way; first come, first served.
+    pub async fn call(&self) -> Option<SemaphorePermit<'_>> {
+        self.calls.acquire().await.ok() // it is never closed
     }
 }

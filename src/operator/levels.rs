@@ -130,9 +130,9 @@ fn mark_unwatched(ctx: &Context, pool: &Handle, now: Timestamp) {
     tracing::warn!(pool = %pool.key, "nobody has watched for longer than results are kept");
     let is_old = |entry: &Entry| {
         let published_at = entry.job.status.attempt.map(|attempt| attempt.enqueued_at);
-        pool.owns(entry) && published_at.unwrap_or(entry.job.created_at) < expired
+        published_at.unwrap_or(entry.job.created_at) < expired
     };
-    ctx.jobs.lock().note_all(is_old, Evidence::was_unwatched);
+    ctx.jobs.lock().note_all(&pool.key, is_old, Evidence::was_unwatched);
 }
 
 fn subjects(ctx: &Context, pool: &Handle, everything: bool) -> Vec<Subject> {
@@ -140,11 +140,15 @@ fn subjects(ctx: &Context, pool: &Handle, everything: bool) -> Vec<Subject> {
     let wanted = |entry: &&Entry| {
         let evidence = &entry.evidence;
         let is_begun = entry.job.status.attempt.is_some() || evidence.is_published();
-        pool.owns(entry) && !evidence.is_over() && (evidence.is_unread() || everything && is_begun)
+        !evidence.is_over() && (evidence.is_unread() || is_begun)
     };
     let subject =
         |entry: &Entry| Subject { key: entry.job.key.clone(), id: entry.job.attempt_in_hand(), turn: entry.turn };
-    table.iter().filter(wanted).map(subject).collect()
+    if everything {
+        table.of_pool(&pool.key).filter(wanted).map(subject).collect()
+    } else {
+        table.unread_of(&pool.key).map(subject).collect()
+    }
 }
 
 async fn read_documents(found: &mut Found, store: &Store, tasks: impl Iterator<Item = TaskId>) -> Result<(), Error> {
@@ -242,13 +246,13 @@ fn tell(ctx: &Context, pool: &Handle, subjects: &[Subject], found: &Found) -> Op
             let Some(entry) = table.get(&subject.key) else { continue };
             missed.extend(entry.evidence.misses());
             if entry.evidence != before {
-                changed.push(subject.key.clone());
+                changed.push(entry.turn_of());
             }
         }
     }
     tracing::debug!(pool = %pool.key, changed = changed.len(), missed = missed.len(), "levels read");
-    for key in changed {
-        ctx.jobs.queue.now(key);
+    for (lane, key) in changed {
+        ctx.jobs.queue.now(lane, key);
     }
     if outdated {
         pool.levels.notify_one();
@@ -311,7 +315,7 @@ pub async fn check_death(ctx: &Context, entry: &Entry) {
         Err(error) => {
             tracing::warn!(job = %job.key, %error, "the last word of a dead worker could not be read; trying again");
             let later = clock::now().checked_add(Duration::from_secs(1)).unwrap_or(Timestamp::MAX);
-            return ctx.jobs.queue.at(job.key.clone(), later);
+            return ctx.jobs.look_at_later(&job.key, later);
         }
     };
     let holder = |node: &Arc<str>| ctx.workers.holder(&job.key.namespace, node);
@@ -326,7 +330,7 @@ pub async fn check_death(ctx: &Context, entry: &Entry) {
         });
     }
     drop(table);
-    ctx.jobs.queue.now(job.key.clone());
+    ctx.jobs.look_at(&job.key);
 }
 
 /// Whether all that is known of who has the task is a name: there was never a Pod of that name.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -17,6 +17,7 @@ use super::pool::{labels, problem_of};
 use super::pools::Handle;
 use super::report::Reporter;
 use super::workers::{DeploymentView, FIELD_MANAGER, mark_busy};
+use crate::core::index::PoolJobs;
 use crate::core::job::ObjectKey;
 use crate::core::policy::Policy;
 use crate::core::scale::{Bounds, Held, Load, Scaling, Window, Workers, scale};
@@ -30,15 +31,14 @@ use crate::store::{Error, Incarnation, Snapshot, Store};
 const EVERY: Duration = Duration::from_secs(2);
 /// Enqueues within this time are one look at the load.
 const DEBOUNCE: Duration = Duration::from_millis(20);
-/// How often the pool's jobs are gone through.
-const CENSUS_EVERY: Duration = Duration::from_secs(1);
+/// Changes of Pods within this time are one look at the load.
+const WORKERS_DEBOUNCE: Duration = Duration::from_millis(250);
 
 /// Follows the load until Redis does not let us in any more; returns what is wrong.
 pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, reporter: &mut Reporter) -> PoolProblem {
     let mut window = Window::default();
     let mut incarnation: Option<Incarnation> = None;
     let mut recheck: Option<Timestamp> = None;
-    let mut census: Option<Census> = None;
     let mut stall = Stall::default();
     let mut round_trips = store.round_trips();
     loop {
@@ -63,10 +63,7 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, reporter
             }
         }
         incarnation.get_or_insert_with(|| snapshot.incarnation.clone());
-        if census.as_ref().is_none_or(|census| census.taken_at.elapsed() >= CENSUS_EVERY) {
-            census = None;
-        }
-        let census = census.get_or_insert_with(|| Census::take(ctx, pool));
+        let census = Census::take(ctx, pool);
         let mut view = rescale(ctx, pool, &snapshot, census.hard_limit, &mut window).await;
         view.stalled_since = stall.note(everything(&snapshot), view.slots, pool.heard_of_work_at(), clock::now());
         ctx.metrics.workers_stalled.get_or_create(&labels(pool)).set(i64::from(view.stalled_since.is_some()));
@@ -74,11 +71,15 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, reporter
         let now = store.round_trips();
         ctx.metrics.redis_round_trips.get_or_create(&labels(pool)).inc_by(now.saturating_sub(round_trips));
         round_trips = now;
-        reporter.report(Some((&snapshot, &view, census))).await;
+        reporter.report(Some((&snapshot, &view, &census))).await;
         let pause =
             recheck.map_or(EVERY, |at| super::lease::age(clock::now(), at).clamp(Duration::from_millis(50), EVERY));
         tokio::select! {
             () = pool.load.notified() => tokio::time::sleep(DEBOUNCE).await,
+            () = async {
+                pool.workers.notified().await;
+                tokio::time::sleep(WORKERS_DEBOUNCE).await;
+            } => {}
             () = tokio::time::sleep(pause) => {}
         }
     }
@@ -187,14 +188,11 @@ async fn rescale(ctx: &Context, pool: &Handle, snapshot: &Snapshot, hard_limit: 
 
 /// The Pods that hold a task of this pool.
 fn busy_pods(ctx: &Context, pool: &Handle) -> HashSet<Arc<str>> {
-    let table = ctx.jobs.lock();
-    let holders = table.iter().filter(|entry| pool.owns(entry)).filter_map(|entry| entry.evidence.holder_now());
-    holders.filter_map(|holder| holder.container.as_ref().map(|container| container.pod.clone())).collect()
+    ctx.jobs.lock().figures(&pool.key).into_iter().flat_map(PoolJobs::busy_pods).cloned().collect()
 }
 
-/// What the pool's jobs add up to. It goes through all of them, so it is taken once in a while.
+/// What the pool's jobs add up to, counted along with every change.
 pub struct Census {
-    taken_at: Instant,
     /// The longest hard limit.
     pub(super) hard_limit: Duration,
     /// Workers that have a task.
@@ -205,18 +203,13 @@ pub struct Census {
 
 impl Census {
     fn take(ctx: &Context, pool: &Handle) -> Self {
-        let mut hard_limit = Policy::resolve(None, &pool.facts.defaults).hard;
-        let mut busy: HashSet<Arc<str>> = HashSet::new();
-        let mut oldest: Option<Timestamp> = None;
+        let declared = Policy::resolve(None, &pool.facts.defaults).hard;
         let table = ctx.jobs.lock();
-        for entry in table.iter().filter(|entry| pool.owns(entry)) {
-            let own = entry.job.spec.overrides.as_ref().and_then(|overrides| overrides.hard);
-            hard_limit = hard_limit.max(own.unwrap_or_default());
-            busy.extend(entry.evidence.holder_now().map(|holder| holder.node.clone()));
-            let published_at = entry.evidence.published_at().filter(|_| entry.evidence.is_queued());
-            oldest = [oldest, published_at].into_iter().flatten().min();
-        }
-        Self { taken_at: Instant::now(), hard_limit, busy: busy.len(), oldest }
+        let Some(figures) = table.figures(&pool.key) else {
+            return Self { hard_limit: declared, busy: 0, oldest: None };
+        };
+        let hard_limit = declared.max(figures.hard_limit().unwrap_or_default());
+        Self { hard_limit, busy: figures.busy_workers(), oldest: figures.oldest() }
     }
 }
 

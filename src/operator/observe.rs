@@ -61,9 +61,10 @@ fn pod_deletion(ctx: &Context, entry: &Entry) -> PodDeletion {
     }
     let is_there = |other: &&Entry| {
         let container = other.evidence.holder_now().and_then(|holder| holder.container.as_ref());
-        other.job.key.namespace == key.namespace && container.is_some_and(|container| container.pod == *pod)
+        container.is_some_and(|container| container.pod == *pod)
     };
-    let are_cancelled = ctx.jobs.lock().iter().filter(is_there).all(|other| other.job.spec.cancel);
+    let pod_key = ObjectKey::new(key.namespace.clone(), pod.clone());
+    let are_cancelled = ctx.jobs.lock().seen_with(&pod_key).filter(is_there).all(|other| other.job.spec.cancel);
     if are_cancelled && !ctx.pools.has_foreign_tasks(&key.namespace, &entry.job.spec.pool) {
         PodDeletion::Fine
     } else {

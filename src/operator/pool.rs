@@ -114,7 +114,7 @@ fn withdrawn(ctx: &Context, swept: &[Swept], wanted: &HashMap<MarkerId, Wanted>)
 
 fn connected(ctx: &Context, pool: &Handle, store: &Store) {
     // What happened while Redis was not heard is not known: everything is read again before anything is decided.
-    ctx.jobs.lock().note_all(|entry| pool.owns(entry), Evidence::unread_if_published);
+    ctx.jobs.lock().note_all(&pool.key, |_| true, Evidence::unread_if_published);
     if pool.set(None, Some(store.clone())) {
         tracing::info!(pool = %pool.key, "pool connected");
         look_at_jobs(ctx, &pool.key);

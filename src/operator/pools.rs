@@ -1,6 +1,6 @@
 //! The pools there are, and how their jobs see them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -46,6 +46,8 @@ pub struct Handle {
     pub facts: Arc<PoolFacts>,
     /// Asks for a look at the load.
     pub load: Notify,
+    /// The same, after Pods have changed: many do at once, so it is not done for each.
+    pub workers: Notify,
     /// Asks for a reading of the levels of unread jobs.
     pub levels: Notify,
     /// Asks for a full audit.
@@ -96,6 +98,7 @@ impl Handle {
             spec,
             facts: Arc::new(facts),
             load: Notify::new(),
+            workers: Notify::new(),
             levels: Notify::new(),
             audit: Notify::new(),
             strays: Notify::new(),
@@ -153,11 +156,6 @@ impl Handle {
     /// The pool's queues as Redis names them.
     pub fn queues(&self) -> Vec<Queue> {
         self.spec.queues.iter().map(|queue| Queue::new(queue.name.as_str(), queue.routing_key())).collect()
-    }
-
-    /// Whether a job is this pool's.
-    pub fn owns(&self, entry: &Entry) -> bool {
-        entry.job.spec.pool == self.key.name && entry.job.key.namespace == self.key.namespace
     }
 
     /// What keeps it from working.
@@ -269,7 +267,14 @@ impl Pools {
         }
     }
 
-    /// Pods or Deployments of a namespace have changed.
+    /// Pods of a namespace have changed.
+    pub fn refresh_workers(&self, namespace: &str) {
+        for pool in self.read().values().filter(|pool| &*pool.key.namespace == namespace) {
+            pool.workers.notify_one();
+        }
+    }
+
+    /// Deployments of a namespace have changed.
     pub fn refresh_namespace(&self, namespace: &str) {
         for pool in self.read().values().filter(|pool| &*pool.key.namespace == namespace) {
             pool.load.notify_one();
@@ -368,10 +373,12 @@ fn remove(ctx: &Context, key: &ObjectKey) {
     look_at_jobs(ctx, key);
 }
 
-/// Looks at every job of a pool; at those of the namespace whose pool is missing too, since they list what there is.
+/// Looks at every job of a pool, and at those of the namespace whose pool is missing, since they list what there is.
 pub fn look_at_jobs(ctx: &Context, pool: &ObjectKey) {
-    ctx.jobs.look_at(|entry| {
-        entry.job.key.namespace == pool.namespace
-            && (entry.job.spec.pool == pool.name || entry.job.status.attempt.is_none())
+    let existing: HashSet<ObjectKey> = ctx.pools.read().keys().cloned().collect();
+    ctx.jobs.look_at_all(|table| {
+        let asked_for = table.pools_of(&pool.namespace).into_iter();
+        let touched = asked_for.filter(|it| it == pool || !existing.contains(it));
+        touched.flat_map(|it| table.of_pool(&it).map(Entry::turn_of).collect::<Vec<_>>()).collect()
     });
 }

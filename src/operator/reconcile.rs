@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::task::JoinSet;
 
 use super::act::act;
 use super::context::Context;
+use super::jobs::Jobs;
 use super::lease::Leadership;
 use super::levels;
 use super::observe::{Observation, observe};
-use super::queue::WorkQueue;
 use crate::core::decide::decide;
 use crate::core::job::ObjectKey;
 use crate::core::plan::Next;
@@ -22,23 +23,33 @@ const STALE_LEASE: Duration = Duration::from_millis(250);
 /// Longest wait after failures of the operator's own.
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
-/// Looks at jobs, one after the other, for ever. Several of these run side by side.
+/// Looks at jobs for ever, many side by side: how many, and whose turn it is, is the queue's to say.
 pub async fn run(ctx: Arc<Context>) {
+    let mut looks = JoinSet::new();
     loop {
-        let key = ctx.jobs.queue.next().await;
-        if may_act(&ctx.leadership, &ctx.jobs.queue, &key) {
-            reconcile(&ctx, &key).await;
-        }
-        ctx.jobs.queue.done(key);
+        let key = tokio::select! {
+            key = ctx.jobs.queue.next() => key,
+            Some(look) = looks.join_next() => match look {
+                Ok(()) => continue,
+                Err(error) => return tracing::error!(%error, "looking at a job failed"),
+            },
+        };
+        let ctx = ctx.clone();
+        looks.spawn(async move {
+            if may_act(&ctx.leadership, &ctx.jobs, &key) {
+                reconcile(&ctx, &key).await;
+            }
+            ctx.jobs.queue.done(key);
+        });
     }
 }
 
 /// Whether the claim on the Lease is fresh enough to act on; else the job's turn comes again. The renewal may only be
 /// late: a key that is dropped now would stand still for ever.
-fn may_act(leadership: &Leadership, queue: &WorkQueue<ObjectKey>, key: &ObjectKey) -> bool {
+fn may_act(leadership: &Leadership, jobs: &Jobs, key: &ObjectKey) -> bool {
     let holds = leadership.holds();
     if !holds {
-        queue.at(key.clone(), clock::now().checked_add(STALE_LEASE).unwrap_or(Timestamp::MAX));
+        jobs.look_at_later(key, clock::now().checked_add(STALE_LEASE).unwrap_or(Timestamp::MAX));
     }
     holds
 }
@@ -56,7 +67,7 @@ async fn reconcile(ctx: &Context, key: &ObjectKey) {
     tracing::debug!(job = %key, %plan, "decided");
     match act(ctx, entry, plan).await {
         Ok(Next::OnHint) => ctx.jobs.lock().update(key, |entry| entry.stumbles = 0),
-        Ok(Next::At(at)) => ctx.jobs.queue.at(key.clone(), at),
+        Ok(Next::At(at)) => ctx.jobs.look_at_later(key, at),
         Ok(Next::Never) => ctx.jobs.queue.forget(key),
         Err(error) => {
             ctx.metrics.reconcile_errors.inc();
@@ -67,7 +78,7 @@ async fn reconcile(ctx: &Context, key: &ObjectKey) {
             });
             let wait = Duration::from_millis(250).saturating_mul(1 << stumbles.min(8)).min(MAX_BACKOFF);
             tracing::warn!(job = %key, error = %chain(&error), retry_in = ?wait, "job could not be brought forward");
-            ctx.jobs.queue.at(key.clone(), now.checked_add(wait).unwrap_or(now));
+            ctx.jobs.look_at_later(key, now.checked_add(wait).unwrap_or(now));
         }
     }
 }
@@ -78,15 +89,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_job_whose_turn_comes_while_the_lease_is_renewed_late_has_its_turn_afterwards() {
-        let (queue, key) = (WorkQueue::new(), ObjectKey::new("team", "a"));
-        let leadership = Leadership::stale();
-        queue.now(key.clone());
+        let (jobs, key) = (Jobs::with_one("team", "job"), ObjectKey::new("team", "job"));
+        let (leadership, queue) = (Leadership::stale(), &jobs.queue);
+        jobs.look_at(&key);
         let turn = queue.next().await;
-        assert!(!may_act(&leadership, &queue, &turn));
+        assert!(!may_act(&leadership, &jobs, &turn));
         queue.done(turn);
         leadership.renewed_now();
         let again = tokio::select! { key = queue.next() => key, () = queue.run_timers() => unreachable!() };
         assert_eq!(again, key);
-        assert!(may_act(&leadership, &queue, &again));
+        assert!(may_act(&leadership, &jobs, &again));
     }
 }

@@ -8,11 +8,12 @@ use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::{Api, Client, ResourceExt};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::config::Config;
-use super::context::Context;
+use super::context::{CALLS, Context};
 use super::lease::{Claim, Identity, Leadership};
 use super::{jobs::Jobs, pools, pools::Pools, reconcile, ttl, watch, workers, workers::Workers};
 use crate::api;
@@ -20,8 +21,6 @@ use crate::runtime::admin::{self, Readiness};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::shutdown;
 
-/// Jobs that are looked at side by side.
-const RECONCILERS: usize = 32;
 /// How long a stopping operator may take to let go of its Lease.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -107,6 +106,7 @@ async fn serve(client: &Client, config: &Config, metrics: &Metrics, readiness: &
             jobs: Jobs::default(),
             pools: Pools::default(),
             workers: Workers::default(),
+            calls: Semaphore::new(CALLS),
         });
         lead(ctx, &claim, &leadership, stop).await;
         metrics.leading.set(0);
@@ -138,9 +138,7 @@ async fn lead(ctx: Arc<Context>, claim: &Claim, leadership: &Leadership, stop: &
         async move { ctx.jobs.queue.run_timers().await }
     });
     tasks.spawn(ttl::run(ctx.clone()));
-    for _ in 0..RECONCILERS {
-        tasks.spawn(reconcile::run(ctx.clone()));
-    }
+    tasks.spawn(reconcile::run(ctx.clone()));
     let keep = claim.keep(leadership, stop.clone());
     tokio::pin!(keep);
     tokio::select! {

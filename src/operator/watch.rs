@@ -101,7 +101,7 @@ impl Context {
         if self.jobs.lock().get(&key).is_some_and(|entry| entry.evidence.is_unread()) {
             self.pools.read_levels(&namespace, &pool);
         }
-        self.jobs.queue.now(key);
+        self.jobs.look_at(&key);
     }
 
     /// A job that was deleted before its end: no worker shall begin it, and one that runs it is told to stop.
@@ -120,12 +120,15 @@ impl Context {
 async fn look_live(ctx: Arc<Context>, key: ObjectKey) {
     let Some(uid) = ctx.jobs.lock().get(&key).map(|entry| entry.job.uid) else { return };
     let api: Api<CrewJob> = Api::namespaced(ctx.client.clone(), &key.namespace);
-    match api.get_opt(&key.name).await {
+    let call = ctx.call().await;
+    let live = api.get_opt(&key.name).await;
+    drop(call);
+    match live {
         Ok(Some(live)) => ctx.jobs_apply(live),
         Ok(None) => gone(&ctx, &key, uid),
         Err(error) => {
             tracing::warn!(job = %key, %error, "a job that left the watch could not be read; trying again");
-            ctx.jobs.queue.now(key);
+            ctx.jobs.look_at(&key);
         }
     }
 }

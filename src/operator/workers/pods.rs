@@ -13,7 +13,7 @@ use kube::{Api, ResourceExt};
 use tokio::time::{Instant, sleep_until};
 
 use super::super::context::Context;
-use super::{BUSY_COST, DELETION_COST, Known, key_of};
+use super::{BUSY_COST, DELETION_COST, Known, Workers, key_of};
 use crate::core::evidence::LastRun;
 use crate::core::job::ObjectKey;
 use crate::core::status::Container;
@@ -110,11 +110,31 @@ impl Known {
         }
     }
 
+    /// The Pods of a namespace that are gone for good by now.
+    fn buried(&self, namespace: &Arc<str>, now: Instant) -> Vec<ObjectKey> {
+        let is_due = |pod: &PodView| pod.vanished_at.is_some_and(|at| at + AFTERLIFE <= now);
+        let due = self.pods.iter().filter(|(key, pod)| key.namespace == *namespace && is_due(pod));
+        due.map(|(key, _)| key.clone()).collect()
+    }
+
     /// Forgets the Pods of a namespace that are gone for good; returns when the next one will be.
     fn bury(&mut self, namespace: &Arc<str>, now: Instant) -> Option<Instant> {
         let due = |pod: &PodView| pod.vanished_at.map(|at| at + AFTERLIFE);
         self.pods.retain(|key, pod| key.namespace != *namespace || due(pod).is_none_or(|due| due > now));
         self.pods.iter().filter(|(key, _)| key.namespace == *namespace).filter_map(|(_, pod)| due(pod)).min()
+    }
+}
+
+impl Workers {
+    /// Forgets the Pods of a namespace that are gone for good, and says which; notes when the next one will be.
+    fn bury(&self, namespace: &Arc<str>, next: &mut Option<Instant>) -> Vec<ObjectKey> {
+        let now = Instant::now();
+        let mut buried = Vec::new();
+        self.write(|known| {
+            buried = known.buried(namespace, now);
+            *next = known.bury(namespace, now);
+        });
+        buried
     }
 }
 
@@ -128,12 +148,14 @@ pub async fn watch_pods(ctx: Arc<Context>, namespace: Arc<str>) {
         let event = tokio::select! {
             event = events.next() => event,
             () = sleep_until(next_burial.unwrap_or_else(Instant::now)), if next_burial.is_some() => {
-                ctx.workers.write(|known| next_burial = known.bury(&namespace, Instant::now()));
-                look_at_held(&ctx, &namespace);
+                let buried = ctx.workers.bury(&namespace, &mut next_burial);
+                look_at_seen_with(&ctx, &namespace, &buried);
                 continue;
             }
         };
         let Some(event) = event else { return };
+        // The Pod that changed, where it is not all of them.
+        let mut changed_pod = None;
         let mut changed = true;
         match event {
             Ok(Event::Init) => {
@@ -151,12 +173,14 @@ pub async fn watch_pods(ctx: Arc<Context>, namespace: Arc<str>) {
             Ok(Event::Apply(pod)) => {
                 let Some(key) = key_of(&pod) else { continue };
                 let view = PodView::of(&pod);
+                changed_pod = Some(key.clone());
                 ctx.workers.write(|known| changed = known.pods.insert(key, view.clone()).as_ref() != Some(&view));
             }
             Ok(Event::Delete(pod)) => {
                 let Some(key) = key_of(&pod) else { continue };
                 // How it stopped is often told only now.
                 let view = PodView::of(&pod);
+                changed_pod = Some(key.clone());
                 ctx.workers.write(|known| {
                     known.pods.insert(key.clone(), view);
                     known.vanish(&key, Instant::now());
@@ -168,16 +192,24 @@ pub async fn watch_pods(ctx: Arc<Context>, namespace: Arc<str>) {
             }
         }
         if changed {
-            ctx.workers.write(|known| next_burial = known.bury(&namespace, Instant::now()));
-            look_at_held(&ctx, &namespace);
+            let mut touched = ctx.workers.bury(&namespace, &mut next_burial);
+            if let Some(pod) = changed_pod {
+                touched.push(pod);
+                look_at_seen_with(&ctx, &namespace, &touched);
+            } else {
+                ctx.jobs.look_at_seen_in(&namespace);
+                ctx.pools.refresh_workers(&namespace);
+            }
         }
     }
 }
 
-/// A Pod changed: its tasks may have lost their holder.
-fn look_at_held(ctx: &Context, namespace: &Arc<str>) {
-    ctx.jobs.look_at(|entry| entry.job.key.namespace == *namespace && entry.evidence.holder().is_some());
-    ctx.pools.refresh_namespace(namespace);
+/// Pods changed: their tasks may have lost their holder.
+fn look_at_seen_with(ctx: &Context, namespace: &Arc<str>, pods: &[ObjectKey]) {
+    for pod in pods {
+        ctx.jobs.look_at_seen_with(pod);
+    }
+    ctx.pools.refresh_workers(namespace);
 }
 
 /// When a Pod was told to go: its deletion is due after its grace period.
