@@ -36,8 +36,12 @@ pub enum ConditionType {
     WorkersMisconfigured,
     /// CrewWorkerPool: the Pods' grace period is shorter than the longest task, so workers are not taken away.
     GracePeriodTooShort,
-    /// CrewWorkerPool: somebody else sets the Deployment's replicas too, so the operator has stopped.
+    /// CrewWorkerPool: another field manager owns the Deployment's replicas, so the operator leaves them alone. The message
+    /// names it, and the command that hands them back.
     ReplicasContested,
+    /// CrewWorkerPool: workers do not start; the message says why, for which Pod, and how to mend it. Jobs that wait for
+    /// them say the same.
+    WorkersNotStarting,
     /// CrewWorkerPool: messages wait, workers have room for them, and nobody takes any. Nobody is killed for that.
     WorkersStalled,
 }
@@ -133,6 +137,22 @@ pub enum Reason {
     /// For half a minute no worker took a message although one had room: the workers hang, consume other queues, or run
     /// fewer tasks at once than `spec.concurrency` says.
     NothingTaken,
+    /// `spec.maxReplicas` is 0, so no worker is started.
+    NoReplicasAllowed,
+    /// No worker answers, and the pool has no Deployment to scale.
+    NoWorkerAnswers,
+    /// An image of the worker Pods cannot be pulled.
+    ImageNotPulled,
+    /// A container of the worker Pods cannot be created: it names a Secret, ConfigMap or volume that is not there.
+    ContainerNotCreated,
+    /// A container of the worker Pods ends again and again, soon after it has started.
+    CrashLoop,
+    /// The worker Pods are refused by a quota, a policy or an admission webhook.
+    PodsNotCreated,
+    /// No node can take a worker Pod.
+    PodsUnschedulable,
+    /// The worker Pods do not become ready within the Deployment's `progressDeadlineSeconds`.
+    PodsNotReady,
 }
 
 impl Reason {

@@ -35,7 +35,7 @@ pub use job_status::{
 };
 pub use pool::{
     Celery, CrewWorkerPool, CrewWorkerPoolSpec, DeploymentRef, JobDefaults, OnWorkerUnreachable, Queue,
-    REDIS_SECRET_LABEL, Redis,
+    REDIS_SECRET_LABEL, Redis, TAKE_REPLICAS,
 };
 pub use pool_status::{BandStatus, CrewWorkerPoolStatus, QueueStatus, Replicas};
 pub use render::{expiry_bucket, merge_patch, result_config_map_name, status_patch};

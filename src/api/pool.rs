@@ -10,6 +10,10 @@ use super::{CrewWorkerPoolStatus, Duration, RetryPolicy, Timeouts, schema};
 /// The label that a Secret must have for the operator to read it.
 pub const REDIS_SECRET_LABEL: &str = "crewjob.dev/redis";
 
+/// The annotation of a pool that makes the operator take the Deployment's replicas back from another field manager, once
+/// for each value that it is given.
+pub const TAKE_REPLICAS: &str = "crewjob.dev/take-replicas";
+
 /// Where the workers are, what they may run, and how many of them there are to be.
 #[derive(CustomResource, JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[expect(clippy::duplicated_attributes, reason = "columns may have the same type and priority")]

@@ -42,6 +42,12 @@ pub struct CrewWorkerPoolStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<Replicas>,
 
+    /// The value of the annotation `crewjob.dev/take-replicas` for which the replicas of the Deployment were last taken back
+    /// from another field manager.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub replicas_taken_for: Option<String>,
+
     /// The `run_id` of the Redis that was last seen; another one means that Redis was restarted or replaced, and every
     /// job is checked against it.
     #[serde(default, rename = "redisRunID", skip_serializing_if = "Option::is_none")]
@@ -55,7 +61,7 @@ pub struct CrewWorkerPoolStatus {
     pub audited_at: Option<Time>,
 
     /// The state in aspects: `Ready`, `BrokerReachable`, `WorkersMisconfigured`, `GracePeriodTooShort`,
-    /// `ReplicasContested`, `WorkersStalled`. A pool with no workers and no load is ready.
+    /// `ReplicasContested`, `WorkersNotStarting`, `WorkersStalled`. A pool with no workers and no load is ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

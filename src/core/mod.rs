@@ -15,6 +15,7 @@ pub mod policy;
 pub mod reason;
 pub mod scale;
 pub mod stall;
+pub mod start;
 pub mod status;
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::job::{Priority, SpecHash, TaskId};
 use super::policy::Overrides;
+use super::start::Blocked;
 use super::status::{Holder, PoolProblem, Progress, TaskError};
 
 /// Everything `decide` may know besides the job itself.
@@ -79,6 +80,9 @@ pub struct PoolFacts {
     pub result_prefix: Arc<str>,
     /// How long the operator asks Redis to keep a result that is too large for Kubernetes.
     pub keep_large_results: Duration,
+    /// What keeps all its workers from starting, once that has lasted. Its words stay as they are until it is over or
+    /// another kind takes its place.
+    pub blocked: Option<Blocked>,
 }
 
 /// The attempt in hand, as Redis and the workers show it.

@@ -121,6 +121,9 @@ pub fn scale(
     }
     window.push(now, desired);
     let (peak, recheck) = window.peak(now, bounds.scale_down_delay);
+    // What was desired before the bounds were lowered does not count any more.
+    let ceiling = bounds.max.max(bounds.min);
+    let peak = peak.min(ceiling);
     let scaling = |write, held, recheck| Scaling { desired, write, held, recheck };
     let up = desired > workers.replicas;
     if !up && peak >= workers.replicas {
@@ -136,7 +139,8 @@ pub fn scale(
     if workers.grace_period < hard_limit.saturating_add(GRACE_MARGIN) {
         return scaling(None, Some(Held::GracePeriodTooShort), recheck);
     }
-    if workers.rolling_out {
+    // A rollout may be stuck for good, while lowered bounds ask for fewer Pods now.
+    if workers.rolling_out && workers.replicas <= ceiling {
         return scaling(None, Some(Held::RollingOut), recheck);
     }
     scaling(Some(peak), None, recheck)
@@ -222,6 +226,31 @@ mod tests {
         let rolling = Workers { rolling_out: true, ..workers(2) };
         let scaling = scale(load(0, 0), AT_ONCE, rolling, HOUR, &mut Window::default(), at(0));
         assert_eq!((scaling.write, scaling.held), (None, Some(Held::RollingOut)));
+    }
+
+    #[test]
+    fn a_lowered_max_replicas_is_obeyed_at_once_even_during_a_rollout() {
+        let busy = load(9, 9);
+        for rolling_out in [false, true] {
+            let many = Workers { rolling_out, ..workers(7) };
+            let scaling = scale(busy, BOUNDS, many, HOUR, &mut Window::default(), at(0));
+            assert_eq!((scaling.write, scaling.held), (Some(4), None), "rolling out: {rolling_out}");
+        }
+        let none = Bounds { max: 0, ..BOUNDS };
+        assert_eq!(scale(busy, none, workers(7), HOUR, &mut Window::default(), at(0)).write, Some(0));
+    }
+
+    #[test]
+    fn a_lowered_max_replicas_waits_for_a_grace_period_that_a_job_outlives() {
+        let short = Workers { grace_period: HOUR, ..workers(7) };
+        let scaling = scale(load(9, 9), BOUNDS, short, HOUR, &mut Window::default(), at(0));
+        assert_eq!((scaling.write, scaling.held), (None, Some(Held::GracePeriodTooShort)));
+    }
+
+    #[test]
+    fn a_raised_min_replicas_is_obeyed_at_once() {
+        let bounds = Bounds { min: 3, ..BOUNDS };
+        assert_eq!(scale(load(0, 0), bounds, workers(1), HOUR, &mut Window::default(), at(0)).write, Some(3));
     }
 
     #[test]

@@ -36,11 +36,12 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
             }
             Notice::Worker(event) => match event.state {
                 WorkerState::Online => {
+                    pool.hears_of_worker(clock::now());
                     pool.load.notify_one();
                     pool.started.notify_one();
                 }
                 WorkerState::Offline => pool.load.notify_one(),
-                WorkerState::Heartbeat { .. } => {}
+                WorkerState::Heartbeat { .. } => pool.hears_of_worker(clock::now()),
             },
             Notice::Connected => {
                 tracing::debug!(pool = %pool.key, "listening to results and events");

@@ -8,7 +8,8 @@
 //! | `pools`, `pool` | the pools, and serving one: connect, listen, read levels, scale |
 //! | `listen`, `levels`, `documents` | hints, the levels behind them, and what documents say |
 //! | `strays` | attempts on Redis that no unfinished job stands behind |
-//! | `load`, `report` | load to replicas, and the pool's status |
+//! | `load`, `replicas` | load to replicas |
+//! | `report`, `verdicts` | the pool's status, and its conditions |
 //! | `workers` | Pods and Deployments: who holds, who is dead |
 //! | `late` | results of jobs that have ended otherwise |
 //! | `settings` | what endangers jobs in how workers are set up |
@@ -32,11 +33,13 @@ mod pools;
 mod publish;
 mod queue;
 mod reconcile;
+mod replicas;
 mod report;
 mod run;
 mod settings;
 mod strays;
 mod ttl;
+mod verdicts;
 mod watch;
 mod workers;
 

@@ -9,7 +9,7 @@ use kube::{Api, ResourceExt};
 
 use super::context::Context;
 use super::pools::{Handle, look_at_jobs};
-use super::report::Reporter;
+use super::report::{self, Reporter};
 use super::{levels, listen, load, settings, strays};
 use crate::api::{CrewWorkerPoolStatus, REDIS_SECRET_LABEL};
 use crate::core::evidence::Evidence;
@@ -25,7 +25,8 @@ const RECONNECT: (Duration, Duration) = (Duration::from_millis(500), Duration::f
 
 /// Serves a pool until it is stopped.
 pub async fn serve(ctx: Arc<Context>, pool: Arc<Handle>, status: CrewWorkerPoolStatus) {
-    let mut reporter = Reporter::new(ctx.clone(), pool.clone(), status);
+    let (mut reporter, wanted) = Reporter::new(pool.clone(), status.clone());
+    let writing = report::write(&ctx, &pool, status, wanted);
     let stop = pool.stop.clone();
     let lost = ctx.leadership.lost.clone();
     let serving = async {
@@ -40,12 +41,12 @@ pub async fn serve(ctx: Arc<Context>, pool: Arc<Handle>, status: CrewWorkerPoolS
                 }
                 Err(problem) => trouble(&ctx, &pool, problem),
             }
-            reporter.report(None).await;
+            reporter.report(None);
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(RECONNECT.1);
         }
     };
-    tokio::select! { () = serving => {}, () = stop.cancelled() => {}, () = lost.cancelled() => {} }
+    tokio::select! { () = serving => {}, () = writing => {}, () = stop.cancelled() => {}, () = lost.cancelled() => {} }
 }
 
 /// Everything that goes on while Redis lets us in; ends with what is wrong when it does not any more.

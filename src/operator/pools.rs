@@ -18,9 +18,10 @@ use super::context::Context;
 use super::jobs::Entry;
 use super::pool;
 use super::settings::Complaint;
-use crate::api::{CrewWorkerPool, CrewWorkerPoolSpec, OnWorkerUnreachable};
+use crate::api::{CrewWorkerPool, CrewWorkerPoolSpec, CrewWorkerPoolStatus, OnWorkerUnreachable, TAKE_REPLICAS};
 use crate::core::job::{Job, ObjectKey, TaskId};
 use crate::core::observed::{Pool, PoolFacts};
+use crate::core::start::Blocked;
 use crate::core::status::{PoolProblem, PoolProblemKind};
 use crate::store::{MarkerId, Queue, Store, Wanted};
 use crate::wire::ResultKeys;
@@ -42,7 +43,7 @@ pub struct Handle {
     pub generation: i64,
     /// What was declared.
     pub spec: CrewWorkerPoolSpec,
-    /// What its jobs may know.
+    /// What its jobs may know, as the spec says it.
     pub facts: Arc<PoolFacts>,
     /// Asks for a look at the load.
     pub load: Notify,
@@ -70,6 +71,12 @@ pub struct Handle {
     misconfigured: Mutex<Option<Complaint>>,
     /// When a worker was last heard of working, in milliseconds since 1970; 0 when none was.
     heard_at: AtomicI64,
+    /// When a worker was last heard of at all.
+    worker_heard_at: AtomicI64,
+    /// The annotation that asks to take the replicas back: what it says, and what it said when that was last done.
+    taking: Mutex<(Option<String>, Option<String>)>,
+    /// The status that was last written.
+    reported: Mutex<Option<CrewWorkerPoolStatus>>,
     /// Whether messages of other producers are with the workers, as far as the last look at the load tells.
     pub foreign_in_flight: AtomicBool,
 }
@@ -77,6 +84,8 @@ pub struct Handle {
 struct State {
     problem: Option<PoolProblem>,
     store: Option<Store>,
+    /// The facts, with what keeps workers from starting.
+    facts: Arc<PoolFacts>,
 }
 
 impl Handle {
@@ -89,14 +98,16 @@ impl Handle {
             result_expires: spec.celery.result_expires.to_std(),
             result_prefix: ResultKeys::new(spec.celery.global_key_prefix.as_deref().unwrap_or("")).result("").into(),
             keep_large_results: spec.redis.result_retention.to_std(),
+            blocked: None,
         };
+        let facts = Arc::new(facts);
         let problem = PoolProblem { kind: PoolProblemKind::Connecting, detail: "not connected yet".into() };
         Self {
             key,
             uid: pool.uid().unwrap_or_default(),
             generation: pool.metadata.generation.unwrap_or(0),
             spec,
-            facts: Arc::new(facts),
+            facts: facts.clone(),
             load: Notify::new(),
             workers: Notify::new(),
             levels: Notify::new(),
@@ -107,7 +118,7 @@ impl Handle {
             started: Notify::new(),
             misconfigured: Mutex::default(),
             stop: CancellationToken::new(),
-            state: RwLock::new(State { problem: Some(problem), store: None }),
+            state: RwLock::new(State { problem: Some(problem), store: None, facts }),
             audits: Mutex::new((
                 pool.status.as_ref().and_then(|status| status.audited_at.as_ref()).map(|at| at.0),
                 None,
@@ -115,6 +126,12 @@ impl Handle {
             finished: Mutex::default(),
             wanted: Mutex::default(),
             heard_at: AtomicI64::new(0),
+            worker_heard_at: AtomicI64::new(0),
+            taking: Mutex::new((
+                take_replicas(pool),
+                pool.status.as_ref().and_then(|status| status.replicas_taken_for.clone()),
+            )),
+            reported: Mutex::default(),
             foreign_in_flight: AtomicBool::new(true),
         }
     }
@@ -132,12 +149,58 @@ impl Handle {
     /// A worker has begun or finished something.
     pub fn hears_of_work(&self, now: Timestamp) {
         self.heard_at.store(now.as_millisecond(), Ordering::Relaxed);
+        self.hears_of_worker(now);
     }
 
     /// When a worker was last heard of working.
     pub fn heard_of_work_at(&self) -> Option<Timestamp> {
-        let at = Some(self.heard_at.load(Ordering::Relaxed)).filter(|at| *at > 0);
-        at.and_then(|at| Timestamp::from_millisecond(at).ok())
+        moment(&self.heard_at)
+    }
+
+    /// A worker has said something.
+    pub fn hears_of_worker(&self, now: Timestamp) {
+        self.worker_heard_at.store(now.as_millisecond(), Ordering::Relaxed);
+    }
+
+    /// When a worker was last heard of.
+    pub fn worker_heard_at(&self) -> Option<Timestamp> {
+        moment(&self.worker_heard_at)
+    }
+
+    /// The Deployment that the pool scales.
+    pub fn deployment(&self) -> Option<ObjectKey> {
+        let named = self.spec.deployment_ref.as_ref()?;
+        Some(ObjectKey::new(self.key.namespace.clone(), named.name.as_str()))
+    }
+
+    fn taking(&self) -> MutexGuard<'_, (Option<String>, Option<String>)> {
+        self.taking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the annotation says that asks to take the replicas back, if that was not done yet.
+    pub fn asked_to_take_replicas(&self) -> Option<String> {
+        let taking = self.taking();
+        taking.0.clone().filter(|asked| taking.1.as_ref() != Some(asked))
+    }
+
+    /// The replicas were taken back because the annotation said so.
+    pub fn replicas_were_taken_for(&self, asked: String) {
+        self.taking().1 = Some(asked);
+    }
+
+    /// What the annotation said when the replicas were last taken back.
+    pub fn replicas_taken_for(&self) -> Option<String> {
+        self.taking().1.clone()
+    }
+
+    /// Notes what was written as the status.
+    pub fn reported(&self, status: CrewWorkerPoolStatus) {
+        *self.reported.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+    }
+
+    /// The status that was last written: a watch may be behind it.
+    fn last_reported(&self) -> Option<CrewWorkerPoolStatus> {
+        self.reported.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Until when everything that was found has been acted on, or has had the time of one more audit to be.
@@ -212,8 +275,19 @@ impl Handle {
         self.sweep.notify_one();
     }
 
+    /// Says what keeps the workers from starting. Whether that is news.
+    pub fn set_blocked(&self, blocked: Option<&Blocked>) -> bool {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if state.facts.blocked.as_ref() == blocked {
+            return false;
+        }
+        state.facts = Arc::new(PoolFacts { blocked: blocked.cloned(), ..(*self.facts).clone() });
+        true
+    }
+
     fn view(&self) -> Pool {
-        self.problem().map_or_else(|| Pool::Ready(self.facts.clone()), Pool::Unusable)
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.problem.clone().map_or_else(|| Pool::Ready(state.facts.clone()), Pool::Unusable)
     }
 }
 
@@ -354,8 +428,19 @@ fn apply(ctx: &Arc<Context>, pool: Guard<CrewWorkerPool>) -> Option<ObjectKey> {
     };
     let known = ctx.pools.read().get(&key).cloned();
     let same = |known: &Arc<Handle>| Some(&known.uid) == pool.uid().as_ref() && known.spec == pool.spec;
-    if known.as_ref().is_some_and(same) {
+    if let Some(known) = known.as_ref().filter(|known| same(known)) {
+        let asked = take_replicas(&pool);
+        if known.taking().0 != asked {
+            known.taking().0 = asked;
+            known.load.notify_one();
+        }
         return Some(key);
+    }
+    let mut pool = pool;
+    if let Some(reported) =
+        known.filter(|known| Some(&known.uid) == pool.uid().as_ref()).and_then(|it| it.last_reported())
+    {
+        pool.status = Some(reported);
     }
     let handle = Arc::new(Handle::new(key.clone(), &pool));
     if let Some(old) = ctx.pools.write().insert(key.clone(), handle.clone()) {
@@ -371,6 +456,16 @@ fn remove(ctx: &Context, key: &ObjectKey) {
         old.stop.cancel();
     }
     look_at_jobs(ctx, key);
+}
+
+/// What the annotation says that asks to take the replicas back, as far as the status has room for it.
+fn take_replicas(pool: &CrewWorkerPool) -> Option<String> {
+    pool.annotations().get(TAKE_REPLICAS).map(|asked| asked.chars().take(256).collect())
+}
+
+fn moment(millis: &AtomicI64) -> Option<Timestamp> {
+    let at = Some(millis.load(Ordering::Relaxed)).filter(|at| *at > 0)?;
+    Timestamp::from_millisecond(at).ok()
 }
 
 /// Looks at every job of a pool, and at those of the namespace whose pool is missing, since they list what there is.

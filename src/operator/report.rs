@@ -1,79 +1,143 @@
-//! The status of a pool: its load, its workers, and what keeps it from working.
+//! The status of a pool: composed at every look, written when it says something new and not too often.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::context::Context;
 use super::load::{Census, View};
 use super::pools::Handle;
+use super::verdicts::{self, Seen};
 use crate::api::{
-    BandStatus, ConditionType, CrewWorkerPool, CrewWorkerPoolStatus, QueueStatus, Reason, Replicas, Verdict,
-    merge_patch, set_condition,
+    BandStatus, CrewWorkerPool, CrewWorkerPoolStatus, QueueStatus, Replicas, Verdict, merge_patch, set_condition,
 };
-use crate::core::scale::GRACE_MARGIN;
-use crate::core::status::PoolProblem;
 use crate::runtime::clock;
 use crate::runtime::metrics::{WriteOutcome, Written};
 use crate::store::Snapshot;
 
-/// Numbers in the status of a pool change at most this often.
+/// Numbers, and the words of conditions that hold on, are written at most this often.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
+/// How long after a failed write the next one is tried.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
 
-/// Writes the status of a pool, when it says something new and not too often.
+/// Composes the status of a pool; [`write()`] writes it.
 pub struct Reporter {
-    ctx: Arc<Context>,
     pool: Arc<Handle>,
-    written: CrewWorkerPoolStatus,
-    at: Option<Instant>,
+    status: CrewWorkerPoolStatus,
+    wanted: watch::Sender<CrewWorkerPoolStatus>,
 }
 
 impl Reporter {
-    /// A reporter for a pool with this status.
-    pub fn new(ctx: Arc<Context>, pool: Arc<Handle>, status: CrewWorkerPoolStatus) -> Self {
-        Self { ctx, pool, written: status, at: None }
+    /// A reporter for a pool with this status, and what is to be written.
+    pub fn new(pool: Arc<Handle>, status: CrewWorkerPoolStatus) -> (Self, watch::Receiver<CrewWorkerPoolStatus>) {
+        let (wanted, receiver) = watch::channel(status.clone());
+        (Self { pool, status, wanted }, receiver)
     }
 
     /// Reports what was seen, or only what keeps the pool from working.
-    pub async fn report(&mut self, seen: Option<(&Snapshot, &View, &Census)>) {
-        let mut status = self.written.clone();
-        status.observed_generation = Some(self.pool.generation);
-        let problem = self.pool.problem();
+    pub fn report(&mut self, seen: Option<(&Snapshot, &View, &Census)>) {
+        let pool = &self.pool;
+        let problem = pool.problem();
+        let verdicts = match (&problem, seen) {
+            (Some(problem), _) => verdicts::of_problem(problem),
+            (None, Some((_, view, _))) => {
+                let misconfigured = pool.misconfigured();
+                verdicts::of(&Seen { key: &pool.key, spec: &pool.spec, view, misconfigured })
+            }
+            (None, None) => Vec::new(),
+        };
+        let status = &mut self.status;
         if let Some((snapshot, view, census)) = seen {
-            numbers(&mut status, snapshot, view, census);
+            numbers(status, snapshot, view, census);
         }
-        status.audited_at = self.pool.known_at().map(|at| Time(Timestamp::from_second(at.as_second()).unwrap_or(at)));
-        let now = Time(Timestamp::from_second(clock::now().as_second()).unwrap_or_default());
-        for verdict in verdicts(problem.as_ref(), seen.map(|(_, view, _)| view), &self.pool) {
-            set_condition(&mut status.conditions, verdict, Some(self.pool.generation), now.clone());
+        status.observed_generation = Some(pool.generation);
+        status.replicas_taken_for = pool.replicas_taken_for();
+        status.audited_at = pool.known_at().map(|at| Time(Timestamp::from_second(at.as_second()).unwrap_or(at)));
+        say(&mut status.conditions, verdicts, pool.generation);
+        self.wanted.send_if_modified(|wanted| {
+            let news = wanted != status;
+            if news {
+                wanted.clone_from(status);
+            }
+            news
+        });
+    }
+}
+
+fn say(conditions: &mut Vec<Condition>, verdicts: Vec<Verdict>, generation: i64) {
+    let now = Time(Timestamp::from_second(clock::now().as_second()).unwrap_or_default());
+    for verdict in verdicts {
+        set_condition(conditions, verdict, Some(generation), now.clone());
+    }
+}
+
+/// Writes what is wanted of a pool with this status, for ever.
+pub async fn write(
+    ctx: &Context,
+    pool: &Handle,
+    mut written: CrewWorkerPoolStatus,
+    mut wanted: watch::Receiver<CrewWorkerPoolStatus>,
+) {
+    let api: Api<CrewWorkerPool> = Api::namespaced(ctx.client.clone(), &pool.key.namespace);
+    let mut last: Option<Instant> = None;
+    let mut not_before: Option<Instant> = None;
+    loop {
+        let next = wanted.borrow_and_update().clone();
+        let due = pace(&written, &next, last.map(|last| last.elapsed())).map(|pause| Instant::now() + pause);
+        let due = due.map(|due| not_before.map_or(due, |not_before| due.max(not_before)));
+        if let Some(due) = due {
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(due) => {}
+                changed = wanted.changed() => if changed.is_ok() { continue },
+            }
+        } else if wanted.changed().await.is_ok() {
+            continue;
+        } else {
+            return std::future::pending().await; // the pool is served no more
         }
-        if status == self.written {
-            return;
-        }
-        let urgent = status.conditions != self.written.conditions || status.replicas != self.written.replicas;
-        if !urgent && self.at.is_some_and(|at| at.elapsed() < REPORT_EVERY) {
-            return;
-        }
-        let api: Api<CrewWorkerPool> = Api::namespaced(self.ctx.client.clone(), &self.pool.key.namespace);
-        let Some(patch) = merge_patch(&self.written, &status) else { return };
+        let Some(patch) = merge_patch(&written, &next) else { continue };
         let patch = json!({ "status": patch });
-        match api.patch_status(&self.pool.key.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        match api.patch_status(&pool.key.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
             Ok(_) => {
-                self.ctx.metrics.wrote(Written::PoolStatus, WriteOutcome::Done);
-                self.written = status;
-                self.at = Some(Instant::now());
+                ctx.metrics.wrote(Written::PoolStatus, WriteOutcome::Done);
+                pool.reported(next.clone());
+                written = next;
+                (last, not_before) = (Some(Instant::now()), None);
             }
             Err(error) => {
-                self.ctx.metrics.wrote(Written::PoolStatus, WriteOutcome::Failed);
-                tracing::warn!(pool = %self.pool.key, %error, "the status of the pool could not be written");
+                ctx.metrics.wrote(Written::PoolStatus, WriteOutcome::Failed);
+                tracing::warn!(pool = %pool.key, %error, "writing the status of the pool failed; retrying in 2 s");
+                not_before = Some(Instant::now() + RETRY_AFTER);
             }
         }
     }
+}
+
+/// How long to wait before `wanted` is written in place of `written`; `None` when there is nothing new.
+fn pace(
+    written: &CrewWorkerPoolStatus,
+    wanted: &CrewWorkerPoolStatus,
+    since_last: Option<Duration>,
+) -> Option<Duration> {
+    if written == wanted {
+        return None;
+    }
+    let gist = |status: &CrewWorkerPoolStatus| {
+        let of_one = |it: &Condition| (it.type_.clone(), it.status.clone(), it.reason.clone());
+        let conditions: Vec<_> = status.conditions.iter().map(of_one).collect();
+        (conditions, status.observed_generation, status.replicas_taken_for.clone())
+    };
+    let urgent = gist(written) != gist(wanted);
+    let since_last = since_last.filter(|_| !urgent);
+    Some(since_last.map_or(Duration::ZERO, |since_last| REPORT_EVERY.saturating_sub(since_last)))
 }
 
 fn numbers(status: &mut CrewWorkerPoolStatus, snapshot: &Snapshot, view: &View, census: &Census) {
@@ -104,78 +168,44 @@ fn numbers(status: &mut CrewWorkerPoolStatus, snapshot: &Snapshot, view: &View, 
     });
 }
 
-fn verdicts(problem: Option<&PoolProblem>, view: Option<&View>, pool: &Handle) -> Vec<Verdict> {
-    let verdict = |type_, holds, reason, message: String| Verdict { type_, holds: Some(holds), reason, message };
-    let fine = |type_, holds| verdict(type_, holds, Reason::AsExpected, String::new());
-    let mut all = match problem {
-        None => vec![fine(ConditionType::BrokerReachable, true)],
-        Some(problem) => {
-            let reason = Reason::named(problem.kind.reason()).unwrap_or(Reason::Unknown);
-            vec![
-                verdict(ConditionType::BrokerReachable, false, reason, problem.detail.to_string()),
-                verdict(ConditionType::Ready, false, reason, problem.detail.to_string()),
-            ]
-        }
-    };
-    let Some(view) = view.filter(|_| problem.is_none()) else { return all };
-    all.push(match (&view.deployment, &view.known) {
-        (Some(key), None) => verdict(
-            ConditionType::Ready,
-            false,
-            Reason::DeploymentNotFound,
-            format!(
-                "Deployment {:?} does not exist; jobs wait until it does or other workers serve the queues",
-                &*key.name
-            ),
-        ),
-        (Some(_) | None, _) => fine(ConditionType::Ready, true),
-    });
-    all.push(match pool.misconfigured() {
-        Some(complaint) => verdict(ConditionType::WorkersMisconfigured, true, complaint.reason, complaint.message),
-        None => fine(ConditionType::WorkersMisconfigured, false),
-    });
-    if let Some(known) = &view.known {
-        let needed = view.hard_limit.saturating_add(GRACE_MARGIN);
-        all.push(if known.grace_period < needed {
-            verdict(
-                ConditionType::GracePeriodTooShort,
-                true,
-                Reason::GracePeriodTooShort,
-                format!(
-                    "terminationGracePeriodSeconds of Deployment {:?} is {}, at least {} (hard time limit plus a minute) is \
-                     needed; workers are not scaled down until then",
-                    pool.spec.deployment_ref.as_ref().map_or("", |named| named.name.as_str()),
-                    known.grace_period.as_secs(),
-                    needed.as_secs()
-                ),
-            )
-        } else {
-            fine(ConditionType::GracePeriodTooShort, false)
-        });
-        all.push(match &view.contested_by {
-            Some(who) => verdict(
-                ConditionType::ReplicasContested,
-                true,
-                Reason::ReplicasContested,
-                format!("spec.replicas of the Deployment is set by somebody else too; it is left alone: {who}"),
-            ),
-            None => fine(ConditionType::ReplicasContested, false),
-        });
-        all.push(match view.stalled_since {
-            Some(since) => verdict(
-                ConditionType::WorkersStalled,
-                true,
-                Reason::NothingTaken,
-                format!(
-                    "since {since:.0} messages wait and no worker has taken one, although not all are busy; their log may \
-                     tell whether they hang, consume other queues than {} or run fewer tasks at once than {} \
-                     (spec.concurrency)",
-                    pool.spec.queues.iter().map(|queue| queue.name.as_str()).collect::<Vec<_>>().join(","),
-                    pool.spec.concurrency,
-                ),
-            ),
-            None => fine(ConditionType::WorkersStalled, false),
-        });
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{ConditionType, Reason};
+
+    fn status(depth: i64, ready: bool, message: &str) -> CrewWorkerPoolStatus {
+        let mut status = CrewWorkerPoolStatus { depth, ..CrewWorkerPoolStatus::default() };
+        let verdict = Verdict {
+            type_: ConditionType::Ready,
+            holds: Some(ready),
+            reason: Reason::AsExpected,
+            message: message.into(),
+        };
+        say(&mut status.conditions, vec![verdict], 1);
+        status
     }
-    all
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const LATER: Duration = Duration::from_secs(4);
+
+    #[test]
+    fn numbers_of_a_pool_are_written_at_most_every_five_seconds() {
+        let (before, after) = (status(1, true, ""), status(2, true, ""));
+        assert_eq!(pace(&before, &after, Some(SECOND)), Some(LATER));
+        assert_eq!(pace(&before, &after, Some(REPORT_EVERY)), Some(Duration::ZERO));
+        assert_eq!(pace(&before, &after, None), Some(Duration::ZERO), "nothing was written before");
+        let replicas = Some(Replicas { desired: 3, ready: 2, busy: 1 });
+        let busy = CrewWorkerPoolStatus { replicas, ..before.clone() };
+        assert_eq!(pace(&before, &busy, Some(SECOND)), Some(LATER), "so are those of replicas");
+        assert_eq!(pace(&before, &before, Some(REPORT_EVERY)), None);
+    }
+
+    #[test]
+    fn a_condition_that_changes_is_written_at_once_and_its_words_alone_like_a_number() {
+        let before = status(1, true, "1 of 3");
+        assert_eq!(pace(&before, &status(1, false, "1 of 3"), Some(SECOND)), Some(Duration::ZERO));
+        assert_eq!(pace(&before, &status(1, true, "2 of 3"), Some(SECOND)), Some(LATER));
+        let newer = CrewWorkerPoolStatus { observed_generation: Some(2), ..before.clone() };
+        assert_eq!(pace(&before, &newer, Some(SECOND)), Some(Duration::ZERO), "so that waiting for it ends");
+    }
 }

@@ -2,6 +2,7 @@
 
 mod deployments;
 mod pods;
+mod trouble;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -17,6 +18,7 @@ use super::lease::age;
 use crate::core::evidence::Sighting;
 use crate::core::job::ObjectKey;
 use crate::core::observed::Liveness;
+use crate::core::start::Trouble;
 use crate::core::status::Holder;
 use crate::runtime::clock;
 use crate::runtime::metrics::{WriteOutcome, Written};
@@ -176,6 +178,19 @@ impl Workers {
             })
         });
         running.collect()
+    }
+
+    /// The Deployment's Pods that something keeps from working.
+    pub fn in_trouble(&self, deployment: &ObjectKey) -> Vec<(Arc<str>, Arc<Trouble>)> {
+        let known = self.read();
+        let Some(selector) = known.deployments.get(deployment).map(|view| &view.selector) else {
+            return Vec::new();
+        };
+        let matching = known.pods.iter().filter(|(key, pod)| {
+            key.namespace == deployment.namespace
+                && selector.iter().all(|(label, value)| pod.labels.get(label) == Some(value))
+        });
+        matching.filter_map(|(key, pod)| Some((key.name.clone(), pod.trouble.clone()?))).collect()
     }
 
     /// The Deployment's Pods whose deletion cost does not say what they do, and whether they are busy.

@@ -77,6 +77,7 @@ fn pool() -> PoolFacts {
         result_expires: Duration::from_hours(1),
         result_prefix: "app_celery-task-meta-".into(),
         keep_large_results: Duration::from_hours(168),
+        blocked: None,
     }
 }
 

@@ -173,6 +173,7 @@ impl World {
             result_expires: Duration::from_millis(RESULT_EXPIRES.unsigned_abs()),
             result_prefix: "celery-task-meta-".into(),
             keep_large_results: Duration::from_hours(1),
+            blocked: None,
         };
         let mut world = Self {
             now: 0,

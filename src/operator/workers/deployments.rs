@@ -12,10 +12,10 @@ use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, ResourceExt};
 
 use super::super::context::Context;
-use super::key_of;
+use super::{FIELD_MANAGER, key_of, trouble};
 
 /// A Deployment, as far as it matters.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DeploymentView {
     /// `spec.replicas`.
     pub replicas: u32,
@@ -25,8 +25,16 @@ pub struct DeploymentView {
     pub rolling_out: bool,
     /// Whether its replicas are the API server's default, which belongs to whoever created it by a client-side apply.
     pub is_default: bool,
+    /// Another field manager that owns its replicas, in words for people.
+    pub owner: Option<Arc<str>>,
+    /// Why Pods cannot be created.
+    pub failure: Option<Arc<str>>,
+    /// Why it does not progress.
+    pub stuck: Option<Arc<str>>,
+    /// `metadata.resourceVersion`.
+    pub version: Arc<str>,
     /// Labels that its Pods have.
-    pub(super) selector: BTreeMap<String, String>,
+    pub(in crate::operator) selector: BTreeMap<String, String>,
 }
 
 /// Follows the Deployments of a namespace, for ever.
@@ -74,9 +82,46 @@ impl DeploymentView {
             grace_period: Duration::from_secs(grace.unwrap_or(30)),
             rolling_out: existing > updated,
             is_default: has_default_replicas(deployment),
+            owner: owner(deployment),
+            failure: said(deployment, "ReplicaFailure", "True"),
+            stuck: said(deployment, "Progressing", "False"),
+            version: deployment.resource_version().unwrap_or_default().into(),
             selector: spec.and_then(|spec| spec.selector.match_labels.clone()).unwrap_or_default(),
         }
     }
+}
+
+/// The message of a condition, when it has this status.
+fn said(deployment: &Deployment, type_: &str, status: &str) -> Option<Arc<str>> {
+    let conditions = deployment.status.as_ref()?.conditions.iter().flatten();
+    let found = conditions.into_iter().find(|found| found.type_ == type_ && found.status == status)?;
+    Some(trouble::cut(found.message.as_deref().or(found.reason.as_deref()).unwrap_or(type_)))
+}
+
+/// The entries of `managedFields` that own the replicas.
+fn owners(deployment: &Deployment) -> impl Iterator<Item = &ManagedFieldsEntry> {
+    deployment.metadata.managed_fields.iter().flatten().filter(|entry| {
+        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
+        fields.is_some_and(|fields| fields.pointer("/f:spec/f:replicas").is_some())
+    })
+}
+
+/// A field manager other than the operator that owns the replicas, unless they are a default that nobody asked for.
+fn owner(deployment: &Deployment) -> Option<Arc<str>> {
+    let is_ours = |entry: &&ManagedFieldsEntry| {
+        entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply")
+    };
+    if has_default_replicas(deployment) {
+        return None;
+    }
+    let other = owners(deployment).find(|entry| !is_ours(entry))?;
+    let manager = other.manager.as_deref().unwrap_or("an unnamed field manager");
+    let through_scale = other.subresource.as_deref() == Some("scale");
+    Some(match manager {
+        "kube-controller-manager" if through_scale => "a HorizontalPodAutoscaler".into(),
+        "kubectl" if through_scale => "kubectl scale".into(),
+        manager => trouble::cut(manager),
+    })
 }
 
 /// Annotation in which a client-side `kubectl apply` notes what was applied.
@@ -87,10 +132,7 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// A client that creates an object by POST (a client-side `kubectl apply`, `kubectl create`, Helm 3) owns the defaults of
 /// the API server too, so ownership alone does not tell whether a person chose the number.
 fn has_default_replicas(deployment: &Deployment) -> bool {
-    let mut owners = deployment.metadata.managed_fields.iter().flatten().filter(|entry| {
-        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
-        fields.is_some_and(|fields| fields.pointer("/f:spec/f:replicas").is_some())
-    });
+    let mut owners = owners(deployment);
     let is_of_creation = |entry: &ManagedFieldsEntry| {
         entry.operation.as_deref() == Some("Update") && entry.subresource.as_deref().unwrap_or("").is_empty()
     };
@@ -136,5 +178,17 @@ mod tests {
         assert!(!has_default_replicas(&deployment(1, &kubectl, with)));
         assert!(!has_default_replicas(&deployment(1, &[("argocd", "Apply", "")], None)));
         assert!(!has_default_replicas(&deployment(1, &[("kube-controller-manager", "Update", "scale")], None)));
+    }
+
+    #[test]
+    fn another_owner_of_the_replicas_is_named_and_the_operator_is_none() {
+        let owner = |owners: &[(&str, &str, &str)]| owner(&deployment(3, owners, None));
+        let ours = (FIELD_MANAGER, "Apply", "scale");
+        assert_eq!(owner(&[ours]), None);
+        assert_eq!(owner(&[]), None);
+        assert_eq!(owner(&[("kubectl", "Update", "scale")]).as_deref(), Some("kubectl scale"));
+        assert_eq!(owner(&[ours, ("argocd", "Apply", "")]).as_deref(), Some("argocd"));
+        let autoscaler = owner(&[("kube-controller-manager", "Update", "scale")]);
+        assert_eq!(autoscaler.as_deref(), Some("a HorizontalPodAutoscaler"));
     }
 }

@@ -13,9 +13,10 @@ use kube::{Api, ResourceExt};
 use tokio::time::{Instant, sleep_until};
 
 use super::super::context::Context;
-use super::{BUSY_COST, DELETION_COST, Known, Workers, key_of};
+use super::{BUSY_COST, DELETION_COST, Known, Workers, key_of, trouble};
 use crate::core::evidence::LastRun;
 use crate::core::job::ObjectKey;
+use crate::core::start::Trouble;
 use crate::core::status::Container;
 use crate::runtime::clock;
 
@@ -38,6 +39,8 @@ pub struct PodView {
     pub(super) over: bool,
     /// Whether its deletion cost says that it is busy.
     pub(super) marked_busy: bool,
+    /// What keeps it from working.
+    pub(super) trouble: Option<Arc<Trouble>>,
     /// When its object was found gone while its container ran.
     vanished_at: Option<Instant>,
 }
@@ -60,6 +63,7 @@ impl PodView {
             due_at: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
             over: matches!(phase, Some("Succeeded" | "Failed")),
             marked_busy: pod.annotations().get(DELETION_COST).is_some_and(|cost| cost == BUSY_COST),
+            trouble: trouble::of(pod),
             vanished_at: None,
         }
     }

@@ -1,0 +1,212 @@
+//! The conditions of a pool, one function each: from what was seen to a verdict.
+
+use super::load::View;
+use super::settings::Complaint;
+use crate::api::{ConditionType, CrewWorkerPoolSpec, Reason, TAKE_REPLICAS, Verdict};
+use crate::core::job::ObjectKey;
+use crate::core::scale::GRACE_MARGIN;
+use crate::core::status::PoolProblem;
+
+/// What a pool that Redis lets in looks like.
+pub struct Seen<'a> {
+    /// Namespace and name.
+    pub key: &'a ObjectKey,
+    /// What was declared.
+    pub spec: &'a CrewWorkerPoolSpec,
+    /// Its workers.
+    pub view: &'a View,
+    /// What is wrong with their settings.
+    pub misconfigured: Option<Complaint>,
+}
+
+/// All that is to be said of a pool that works.
+pub fn of(seen: &Seen<'_>) -> Vec<Verdict> {
+    let mut all = vec![fine(ConditionType::BrokerReachable, true), ready(seen), misconfigured(seen), not_started(seen)];
+    if seen.view.known.is_some() {
+        all.extend([grace_period(seen), contested(seen), stalled(seen)]);
+    }
+    all
+}
+
+/// All that is to be said of a pool that does not work: the rest is not known, and stays as it was.
+pub fn of_problem(problem: &PoolProblem) -> Vec<Verdict> {
+    let reason = Reason::named(problem.kind.reason()).unwrap_or(Reason::Unknown);
+    let verdict = |type_| verdict(type_, false, reason, problem.detail.to_string());
+    vec![verdict(ConditionType::BrokerReachable), verdict(ConditionType::Ready)]
+}
+
+fn verdict(type_: ConditionType, holds: bool, reason: Reason, message: String) -> Verdict {
+    Verdict { type_, holds: Some(holds), reason, message }
+}
+
+fn fine(type_: ConditionType, holds: bool) -> Verdict {
+    verdict(type_, holds, Reason::AsExpected, String::new())
+}
+
+/// The Deployment as people name it.
+fn deployment<'a>(seen: &Seen<'a>) -> &'a str {
+    seen.spec.deployment_ref.as_ref().map_or("", |named| named.name.as_str())
+}
+
+fn ready(seen: &Seen<'_>) -> Verdict {
+    if seen.view.deployment.is_none() || seen.view.known.is_some() {
+        return fine(ConditionType::Ready, true);
+    }
+    let message = format!(
+        "Deployment {:?} does not exist; jobs wait until it does or other workers serve the queues",
+        deployment(seen)
+    );
+    verdict(ConditionType::Ready, false, Reason::DeploymentNotFound, message)
+}
+
+fn misconfigured(seen: &Seen<'_>) -> Verdict {
+    match &seen.misconfigured {
+        Some(complaint) => {
+            verdict(ConditionType::WorkersMisconfigured, true, complaint.reason, complaint.message.clone())
+        }
+        None => fine(ConditionType::WorkersMisconfigured, false),
+    }
+}
+
+fn not_started(seen: &Seen<'_>) -> Verdict {
+    match &seen.view.blocked {
+        Some(blocked) => {
+            let reason = Reason::named(blocked.kind.reason()).unwrap_or(Reason::Unknown);
+            verdict(ConditionType::WorkersNotStarting, true, reason, blocked.detail.to_string())
+        }
+        None => fine(ConditionType::WorkersNotStarting, false),
+    }
+}
+
+fn grace_period(seen: &Seen<'_>) -> Verdict {
+    let needed = seen.view.hard_limit.saturating_add(GRACE_MARGIN);
+    let has = seen.view.known.as_ref().map_or(needed, |known| known.grace_period);
+    if has >= needed {
+        return fine(ConditionType::GracePeriodTooShort, false);
+    }
+    let message = format!(
+        "terminationGracePeriodSeconds of Deployment {:?} is {}, at least {} (hard time limit plus a minute) is needed; \
+         workers are not scaled down until then, not even for a lower spec.maxReplicas",
+        deployment(seen),
+        has.as_secs(),
+        needed.as_secs()
+    );
+    verdict(ConditionType::GracePeriodTooShort, true, Reason::GracePeriodTooShort, message)
+}
+
+fn contested(seen: &Seen<'_>) -> Verdict {
+    let known = seen.view.known.as_ref();
+    let Some((by, replicas)) = known.and_then(|known| Some((known.owner.as_ref()?, known.replicas))) else {
+        return fine(ConditionType::ReplicasContested, false);
+    };
+    let message = format!(
+        "spec.replicas of Deployment {:?} is {replicas} and belongs to {by}, so the operator does not scale it; to have it \
+         scaled again: kubectl annotate crewworkerpool {} -n {} {TAKE_REPLICAS}=\"$(date +%s)\" --overwrite",
+        deployment(seen),
+        seen.key.name,
+        seen.key.namespace,
+    );
+    verdict(ConditionType::ReplicasContested, true, Reason::ReplicasContested, message)
+}
+
+fn stalled(seen: &Seen<'_>) -> Verdict {
+    let Some(since) = seen.view.stalled_since else {
+        return fine(ConditionType::WorkersStalled, false);
+    };
+    let queues: Vec<&str> = seen.spec.queues.iter().map(|queue| queue.name.as_str()).collect();
+    let message = format!(
+        "since {since:.0} messages wait and no worker has taken one, although not all are busy; their log may tell whether \
+         they hang, consume other queues than {} or run fewer tasks at once than {} (spec.concurrency)",
+        queues.join(","),
+        seen.spec.concurrency,
+    );
+    verdict(ConditionType::WorkersStalled, true, Reason::NothingTaken, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::api::DeploymentRef;
+    use crate::core::start::{Blocked, BlockedKind};
+    use crate::core::status::PoolProblemKind;
+    use crate::operator::workers::DeploymentView;
+
+    fn view() -> View {
+        let known = DeploymentView { replicas: 5, grace_period: Duration::from_mins(61), ..DeploymentView::default() };
+        View {
+            deployment: Some(ObjectKey::new("team", "worker")),
+            known: Some(known),
+            hard_limit: Duration::from_hours(1),
+            ..View::default()
+        }
+    }
+
+    /// The conditions that hold, with what they say.
+    fn said(view: &View) -> Vec<(ConditionType, Reason, String)> {
+        let named = Some(DeploymentRef { name: "worker".into() });
+        let spec = CrewWorkerPoolSpec { deployment_ref: named, ..CrewWorkerPoolSpec::on("redis") };
+        let key = ObjectKey::new("team", "default");
+        let all = of(&Seen { key: &key, spec: &spec, view, misconfigured: None });
+        all.into_iter().filter(|it| it.holds == Some(true)).map(|it| (it.type_, it.reason, it.message)).collect()
+    }
+
+    #[track_caller]
+    fn holds(view: &View, type_: ConditionType, reason: Reason, says: &[&str]) {
+        let all = said(view);
+        let found = all.iter().find(|(found, ..)| *found == type_).expect("the condition does not hold");
+        assert_eq!(found.1, reason);
+        for part in says {
+            assert!(found.2.contains(part), "{part:?} is not in {:?}", found.2);
+        }
+    }
+
+    #[test]
+    fn a_pool_that_works_is_ready_and_reachable_and_nothing_else() {
+        let all: Vec<_> = said(&view()).into_iter().map(|(type_, ..)| type_).collect();
+        assert_eq!(all, [ConditionType::BrokerReachable, ConditionType::Ready]);
+    }
+
+    #[test]
+    fn contested_replicas_name_their_owner_and_the_one_command_that_undoes_it() {
+        let mut view = view();
+        if let Some(known) = &mut view.known {
+            known.owner = Some("kubectl scale".into());
+        }
+        let command =
+            "kubectl annotate crewworkerpool default -n team crewjob.dev/take-replicas=\"$(date +%s)\" --overwrite";
+        let says = ["kubectl scale", "is 5", command];
+        holds(&view, ConditionType::ReplicasContested, Reason::ReplicasContested, &says);
+    }
+
+    #[test]
+    fn a_grace_period_that_is_too_short_says_that_a_lower_bound_waits_for_it() {
+        let long = View { hard_limit: Duration::from_hours(2), ..view() };
+        let says = ["7260", "spec.maxReplicas"];
+        holds(&long, ConditionType::GracePeriodTooShort, Reason::GracePeriodTooShort, &says);
+    }
+
+    #[test]
+    fn workers_that_do_not_start_say_why() {
+        let blocked = Blocked { kind: BlockedKind::ImageNotPulled, detail: "image".into() };
+        let view = View { blocked: Some(blocked), ..view() };
+        holds(&view, ConditionType::WorkersNotStarting, Reason::ImageNotPulled, &["image"]);
+    }
+
+    #[test]
+    fn a_deployment_that_is_not_there_makes_a_pool_not_ready() {
+        let view = View { known: None, ..view() };
+        assert!(said(&view).iter().all(|(type_, ..)| *type_ != ConditionType::Ready));
+    }
+
+    #[test]
+    fn every_kind_of_blockage_and_of_problem_is_a_reason_of_the_closed_list() {
+        for kind in BlockedKind::ALL {
+            assert!(Reason::named(kind.reason()).is_some(), "{kind:?}");
+        }
+        for problem in [PoolProblemKind::BrokerRefused, PoolProblemKind::Connecting] {
+            assert!(Reason::named(problem.reason()).is_some(), "{problem:?}");
+        }
+    }
+}
