@@ -35,6 +35,12 @@ pub struct Config {
     #[arg(long, env = "CREWJOB_POOL_NAMESPACES", value_delimiter = ',')]
     pub pool_namespaces: Vec<String>,
 
+    /// Label selector of further namespaces like those, such as `crewjob.dev/pools=true`: a namespace that gets the
+    /// label is served at once, and not any more when it loses it. The rights are granted apart from that, by a
+    /// `RoleBinding` in the namespace. Default: none.
+    #[arg(long, env = "CREWJOB_POOL_NAMESPACE_SELECTOR", value_name = "SELECTOR")]
+    pub pool_namespace_selector: Option<String>,
+
     /// Seconds between two audits of a pool's Redis, 1 to 300. Shorter only for tests: an audit reads whole queues.
     #[arg(long, env = "CREWJOB_AUDIT_EVERY", hide = true, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=300))]
     pub audit_every: u64,
@@ -53,6 +59,11 @@ impl Config {
     pub fn lease_namespace(&self, client: &kube::Client) -> String {
         let asked = self.lease_namespace.clone().or_else(|| self.pod_namespace.clone());
         asked.unwrap_or_else(|| client.default_namespace().to_owned())
+    }
+
+    /// Label selector of further namespaces of pools.
+    pub fn pool_namespace_selector(&self) -> Option<String> {
+        self.pool_namespace_selector.as_deref().map(str::trim).filter(|it| !it.is_empty()).map(ToOwned::to_owned)
     }
 
     /// The namespaces of pools.

@@ -9,6 +9,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::jobs::Jobs;
 use super::lease::{Claim, Leadership};
+use super::namespaces::Namespaces;
 use super::pools::Pools;
 use super::workers::Workers;
 use crate::runtime::metrics::Metrics;
@@ -32,8 +33,8 @@ pub struct Context {
     pub lease: Arc<str>,
     /// How often everything is read although nothing asks for it.
     pub audit_every: Duration,
-    /// Namespaces that the operator may look into.
-    pub pool_namespaces: Vec<Arc<str>>,
+    /// Namespaces whose pools are served.
+    pub namespaces: Namespaces,
     /// The unfinished jobs.
     pub jobs: Jobs,
     /// The pools.

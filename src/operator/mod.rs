@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `run` | start, lead, start over |
 //! | `lease` | who leads, and the fencing epoch |
+//! | `namespaces` | which namespaces are looked into: by name, and by label |
 //! | `watch`, `jobs`, `queue` | unfinished jobs as stubs, and which to look at |
 //! | `pools`, `pool` | the pools, and serving one: connect, listen, read levels, scale |
 //! | `listen`, `levels`, `documents` | hints, the levels behind them, and what documents say |
@@ -27,6 +28,7 @@ mod lease;
 mod levels;
 mod listen;
 mod load;
+mod namespaces;
 mod observe;
 mod pool;
 mod pools;

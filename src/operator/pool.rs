@@ -42,8 +42,12 @@ pub async fn serve(ctx: Arc<Context>, pool: Arc<Handle>, status: CrewWorkerPoolS
                 Err(problem) => trouble(&ctx, &pool, problem),
             }
             reporter.report(None);
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(RECONNECT.1);
+            if ctx.namespaces.contains(&pool.key.namespace) {
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(RECONNECT.1);
+            } else {
+                ctx.namespaces.changed(&pool.key.namespace, true).await;
+            }
         }
     };
     tokio::select! { () = serving => {}, () = writing => {}, () = stop.cancelled() => {}, () = lost.cancelled() => {} }
@@ -59,6 +63,7 @@ async fn follow(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, reporter:
         () = settings::run(ctx, pool, store) => unreachable_problem("asking for settings ended"),
         () = sweep(ctx, pool, store) => unreachable_problem("looking for copies ended"),
         () = forget(pool, store) => unreachable_problem("forgetting markers ended"),
+        () = ctx.namespaces.changed(&pool.key.namespace, false) => not_granted(ctx, &pool.key.namespace),
     }
 }
 
@@ -187,18 +192,18 @@ async fn connect(ctx: &Context, pool: &Handle) -> Result<Store, PoolProblem> {
     }
 }
 
+fn not_granted(ctx: &Context, namespace: &str) -> PoolProblem {
+    problem(
+        PoolProblemKind::NamespaceNotGranted,
+        format!("the operator does not look into namespace {namespace:?}; {}", ctx.namespaces.how_to_add(namespace)),
+    )
+}
+
 /// Reads the pool's Secret. It must carry the label: else a pool's author could send any Secret anywhere.
 async fn settings(ctx: &Context, pool: &Handle) -> Result<Settings, PoolProblem> {
     let (namespace, name) = (&pool.key.namespace, &pool.spec.redis.secret_name);
-    if !ctx.pool_namespaces.contains(namespace) {
-        let granted = ctx.pool_namespaces.join(",");
-        return Err(problem(
-            PoolProblemKind::NamespaceNotGranted,
-            format!(
-                "the operator has no rights in namespace {namespace:?}; add it to the chart's value poolNamespaces: \
-                 helm upgrade … --reuse-values --set poolNamespaces='{{{granted},{namespace}}}'"
-            ),
-        ));
+    if !ctx.namespaces.contains(namespace) {
+        return Err(not_granted(ctx, namespace));
     }
     let api: Api<KubeSecret> = Api::namespaced(ctx.client.clone(), namespace);
     let secret = match api.get_opt(name).await {
@@ -215,7 +220,8 @@ async fn settings(ctx: &Context, pool: &Handle) -> Result<Settings, PoolProblem>
             return Err(problem(
                 PoolProblemKind::NamespaceNotGranted,
                 format!(
-                    "the operator may not read Secret {name:?}; add namespace {namespace:?} to the chart's value poolNamespaces"
+                    "the operator may not read Secret {name:?}; bind its role in namespace {namespace:?}: add the namespace \
+                     to the chart's value poolNamespaces"
                 ),
             ));
         }

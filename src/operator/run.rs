@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 use super::config::Config;
 use super::context::{CALLS, Context};
 use super::lease::{Claim, Identity, Leadership};
-use super::{jobs::Jobs, pools, pools::Pools, reconcile, ttl, watch, workers, workers::Workers};
+use super::{
+    jobs::Jobs, namespaces, namespaces::Namespaces, pools, pools::Pools, reconcile, ttl, watch, workers::Workers,
+};
 use crate::api;
 use crate::runtime::admin::{self, Readiness};
 use crate::runtime::metrics::Metrics;
@@ -102,7 +104,7 @@ async fn serve(client: &Client, config: &Config, metrics: &Metrics, readiness: &
             cluster_uid: cluster_uid.clone(),
             lease: format!("{namespace}/{}", config.lease_name).into(),
             audit_every: Duration::from_secs(config.audit_every),
-            pool_namespaces: config.pool_namespaces(&namespace),
+            namespaces: Namespaces::new(config.pool_namespaces(&namespace), config.pool_namespace_selector()),
             jobs: Jobs::default(),
             pools: Pools::default(),
             workers: Workers::default(),
@@ -122,10 +124,7 @@ async fn lead(ctx: Arc<Context>, claim: &Claim, leadership: &Leadership, stop: &
     let mut tasks = JoinSet::new();
     let pools_listed = CancellationToken::new();
     tasks.spawn(pools::watch_pools(ctx.clone(), pools_listed.clone()));
-    for namespace in &ctx.pool_namespaces {
-        tasks.spawn(workers::watch_pods(ctx.clone(), namespace.clone()));
-        tasks.spawn(workers::watch_deployments(ctx.clone(), namespace.clone()));
-    }
+    tasks.spawn(namespaces::run(ctx.clone()));
     tasks.spawn({
         let ctx = ctx.clone();
         async move {

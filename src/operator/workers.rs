@@ -206,6 +206,15 @@ impl Workers {
             .collect()
     }
 
+    /// Nothing of a namespace is known any more.
+    pub fn forget_namespace(&self, namespace: &str) {
+        self.write(|known| {
+            known.pods.retain(|key, _| &*key.namespace != namespace);
+            known.deployments.retain(|key, _| &*key.namespace != namespace);
+            known.listed.retain(|listed| &**listed != namespace);
+        });
+    }
+
     /// Whether the Pods of a namespace have been listed.
     pub fn is_listed(&self, namespace: &str) -> bool {
         self.read().listed.iter().any(|listed| &**listed == namespace)
