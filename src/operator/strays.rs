@@ -139,8 +139,8 @@ pub async fn take_off(store: &Store, epoch: Epoch, id: &MarkerId, generation: u3
 async fn has_ended(store: &Store, id: &MarkerId) -> Result<bool, store::Error> {
     let attempt = AttemptId { number: 1, task: id.task, generation: 0 };
     let nobody = |node: &Arc<str>| Holder { node: node.clone(), container: None };
-    let document = store.outcomes(&[id.task]).await?.into_iter().flatten().next();
-    let said = document.and_then(|document| documents::read(attempt, &document, nobody, clock::now()));
+    let document = store.outcome(id.task).await?;
+    let said = document.and_then(|document| documents::read(attempt, document, nobody, clock::now()));
     Ok(matches!(said, Some(Document::Over { .. })))
 }
 
