@@ -10,8 +10,8 @@ use crate::runtime::telemetry::LogFormat;
 /// Options of `crewjob operator`.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
-    /// Address of /livez, /readyz and /metrics.
-    #[arg(long, env = "CREWJOB_ADMIN_ADDRESS", default_value = "0.0.0.0:8080")]
+    /// Address of /livez, /readyz and /metrics. `[::]` takes IPv4 too, and is `0.0.0.0` where the kernel has no IPv6.
+    #[arg(long, env = "CREWJOB_ADMIN_ADDRESS", default_value = "[::]:8080")]
     pub admin_address: SocketAddr,
 
     /// How a log line looks.

@@ -45,7 +45,7 @@ impl Namespaces {
     /// What lets the operator look into one more namespace, as commands for people.
     pub fn how_to_add(&self, namespace: &str) -> String {
         let named = self.named.iter().map(|it| &**it).chain([namespace]).collect::<Vec<_>>().join(",");
-        let helm = format!("helm upgrade … --reuse-values --set poolNamespaces='{{{named}}}'");
+        let helm = format!("helm upgrade … --reset-then-reuse-values --set poolNamespaces='{{{named}}}'");
         match self.selector.as_deref().filter(|selector| !selector.contains([',', '(', '!'])) {
             Some(label) => format!("label it: kubectl label namespace {namespace} {}", label.replace("==", "=")),
             None => format!("add it to the chart's value poolNamespaces: {helm}"),

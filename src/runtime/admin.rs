@@ -1,7 +1,8 @@
 //! The admin server: `/livez`, `/readyz` and `/metrics` on one address.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
@@ -55,8 +56,8 @@ pub async fn serve(
     readiness: Readiness,
     registry: Registry,
     stop: CancellationToken,
-) -> std::io::Result<SocketAddr> {
-    let listener = TcpListener::bind(address).await?;
+) -> io::Result<SocketAddr> {
+    let listener = listen(address, async |address| TcpListener::bind(address).await).await?;
     let bound = listener.local_addr()?;
     let app = Router::new()
         .route("/livez", get(async || "ok\n"))
@@ -69,6 +70,24 @@ pub async fn serve(
         }
     });
     Ok(bound)
+}
+
+/// Binds the address. `[::]` takes IPv4 too; on a node whose kernel has no IPv6 it is `0.0.0.0` instead, so that one
+/// setting fits every cluster.
+async fn listen<T>(address: SocketAddr, bind: impl AsyncFn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
+    match bind(address).await {
+        Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && without_ipv6(&error) => {
+            tracing::info!(%address, "this node has no IPv6; listening on IPv4 only");
+            bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port())).await
+        }
+        outcome => outcome,
+    }
+}
+
+/// Whether the kernel was started without IPv6 (Linux' `EAFNOSUPPORT`), or no interface has an address of it.
+fn without_ipv6(error: &io::Error) -> bool {
+    const EAFNOSUPPORT: i32 = 97;
+    error.raw_os_error() == Some(EAFNOSUPPORT) || error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
 async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
@@ -92,6 +111,38 @@ async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const EVERYWHERE: &str = "[::]:8080";
+
+    /// Where a process listens that is told `address`, on a node that refuses IPv6 in this way.
+    async fn listens(address: &str, refusal: Option<i32>) -> io::Result<String> {
+        let bind = async |address: SocketAddr| match refusal {
+            Some(code) if address.is_ipv6() => Err(io::Error::from_raw_os_error(code)),
+            _ => Ok(address.to_string()),
+        };
+        listen(address.parse().unwrap(), bind).await
+    }
+
+    #[tokio::test]
+    async fn a_node_without_ipv6_is_listened_on_by_ipv4() {
+        let (no_such_family, no_such_address, in_use) = (97, 99, 98);
+        assert_eq!(listens(EVERYWHERE, None).await.unwrap(), "[::]:8080");
+        assert_eq!(listens(EVERYWHERE, Some(no_such_family)).await.unwrap(), "0.0.0.0:8080");
+        assert_eq!(listens(EVERYWHERE, Some(no_such_address)).await.unwrap(), "0.0.0.0:8080");
+        assert!(listens(EVERYWHERE, Some(in_use)).await.is_err());
+        assert!(listens("[2001:db8::1]:8080", Some(no_such_address)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn clients_of_both_families_reach_a_process_that_listens_everywhere() {
+        let (stop, registry) = (CancellationToken::new(), Registry::default());
+        let bound = serve("[::]:0".parse().unwrap(), Readiness::default(), registry, stop.clone()).await.unwrap();
+        tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, bound.port())).await.unwrap();
+        if bound.is_ipv6() {
+            tokio::net::TcpStream::connect((Ipv6Addr::LOCALHOST, bound.port())).await.unwrap();
+        }
+        stop.cancel();
+    }
 
     #[test]
     fn readiness_names_each_part_and_what_is_missing() {
