@@ -1,8 +1,10 @@
 """What Helm prints after an installation."""
 
+import re
+
 import pytest
 import yaml
-from chart import BUNDLED, SCENARIOS, notes
+from chart import BUNDLED, CHART, SCENARIOS, notes
 
 
 @pytest.mark.parametrize("scenario", [name for name in SCENARIOS if name != "operator-only"])
@@ -38,6 +40,18 @@ def test_without_a_pool_the_notes_ask_for_one():
         ([BUNDLED], None, "WARNING: the bundled Redis loses its data with its Pod"),
         (["redis.existingSecret=mine"], None, "WARNING: the Secret mine was not found in namespace crewjob"),
         (["redis.existingSecret=mine"], None, "kubectl -n crewjob label secret mine crewjob.dev/redis=true"),
+        (["redis.existingSecret=mine"], None, "NOTE: the workers, and the code that they run, have the operator's rights"),
+        (
+            ["redis.existingSecret=mine", "redis.existingWorkerSecret=theirs"],
+            None,
+            "WARNING: the workers' Secret theirs was not found in namespace crewjob",
+        ),
+        (
+            [BUNDLED, "poolNamespaceSelector=crewjob.dev/pools=true"],
+            None,
+            "create rolebinding crewjob-operator-pools --clusterrole=crewjob-operator-pools "
+            "--serviceaccount=crewjob:crewjob-operator\n",
+        ),
         ([], "own-worker", "NOTE: the pool scales your Deployment crews"),
         ([BUNDLED, "rbac.create=false"], None, "NOTE: with rbac.create=false"),
         ([BUNDLED, "operator.replicas=0"], None, "NOTE: with operator.replicas=0"),
@@ -51,3 +65,9 @@ def test_notes_do_not_warn_without_need():
     text = notes(scenario="persistent-redis")
     assert "WARNING" not in text
     assert "NOTE:" not in text
+
+
+@pytest.mark.parametrize("text", [notes("redis.existingSecret=mine"), (CHART / "README.md").read_text()], ids=["notes", "readme"])
+def test_every_url_with_tls_is_one_that_celery_takes_for_its_results(text):
+    urls = re.findall(r"rediss://\w+:[^' \n]+", text)
+    assert urls and all(url.endswith("?ssl_cert_reqs=required") for url in urls)

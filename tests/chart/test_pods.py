@@ -1,7 +1,9 @@
 """What every Pod of the chart has in common, and what the workers need to finish their jobs."""
 
+import re
+
 import pytest
-from chart import BUNDLED, NATIVE, SCENARIOS, containers, find, pods, refusal, render, template
+from chart import BUNDLED, NATIVE, PROJECT, SCENARIOS, containers, find, pods, refusal, render, template, values
 
 VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
 
@@ -113,7 +115,7 @@ def test_the_operator_is_told_who_and_where_it_is():
     assert env["POD_NAMESPACE"]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.namespace"
     said = {name: item["value"] for name, item in env.items() if "value" in item}
     assert said == {
-        "CREWJOB_ADMIN_ADDRESS": "0.0.0.0:8080",
+        "CREWJOB_ADMIN_ADDRESS": "[::]:8080",
         "CREWJOB_LEASE_NAME": "crewjob-operator",
         "CREWJOB_LEASE_NAMESPACE": "crewjob",
         "CREWJOB_LOG": "info",
@@ -281,7 +283,7 @@ def test_a_worker_can_write_to_its_temporary_directory():
     [
         ("Deployment/crewjob-operator", [], "crewjob/crewjob:0.1.0"),
         ("Deployment/crewjob-worker", [], "crewjob/celery-worker:0.1.0"),
-        ("StatefulSet/crewjob-redis", [], "redis:7-bookworm"),
+        ("StatefulSet/crewjob-redis", [], "redis:7.2.12-bookworm"),
         ("Job/crewjob-crds", ["operator.image.tag=main"], "crewjob/crewjob:main"),
         (
             "Deployment/crewjob-operator",
@@ -297,6 +299,15 @@ def test_a_worker_can_write_to_its_temporary_directory():
 )
 def test_images_are_named_as_asked(workload, values, image):
     assert pods(render(BUNDLED, *values))[workload]["spec"]["containers"][0]["image"] == image
+
+
+def test_no_tag_moves_and_the_clusters_of_the_tests_have_the_same_redis():
+    tag = values()["redis"]["bundled"]["image"]["tag"]
+    assert re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+-[a-z]+", tag)
+    for path in ("tests/cluster/lib/images.sh", "tests/cluster/check", "tests/e2e/test_7_native.py"):
+        assert tag in (PROJECT / path).read_text(), path
+    for component in ("operator", "worker"):
+        assert values()[component]["image"]["tag"] == "", "the chart's appVersion"
 
 
 def test_secrets_are_not_on_any_command_line():

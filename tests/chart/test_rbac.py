@@ -1,7 +1,7 @@
 """Who may do what: exactly this, and nothing else."""
 
 import pytest
-from chart import BUNDLED, SCENARIOS, find, hook, names, of_kind, render
+from chart import BUNDLED, CHART, SCENARIOS, find, hook, names, of_kind, render
 
 CRDS = "crewjobs.crewjob.dev,crewworkerpools.crewjob.dev"
 
@@ -83,6 +83,50 @@ def test_the_operator_is_told_the_namespaces_it_may_use():
         assert said == expected
         with_secrets = {name for name, verbs in granted(objects, "crewjob-operator").items() if POOL_NAMESPACE <= verbs}
         assert with_secrets == set(said.split(","))
+
+
+SELECTED = ("poolNamespaceSelector=crewjob.dev/pools=true",)
+
+
+def test_namespaces_found_by_a_label_need_a_binding_each_and_no_restart():
+    objects = render(BUNDLED, *SELECTED)
+    container = find(objects, "Deployment", "crewjob-operator")["spec"]["template"]["spec"]["containers"][0]
+    env = {item["name"]: item.get("value") for item in container["env"]}
+    assert env["CREWJOB_POOL_NAMESPACE_SELECTOR"] == "crewjob.dev/pools=true"
+    # The label grants nothing.
+    watched = {("", "namespaces", "", "list watch")}
+    expected = {"*": EVERYWHERE | watched, "crewjob": OWN_NAMESPACE | POOL_NAMESPACE}
+    assert granted(objects, "crewjob-operator") == expected
+    assert rules(find(objects, "ClusterRole", "crewjob-operator-pools")) == POOL_NAMESPACE
+
+
+def test_the_documented_binding_is_of_the_role_that_the_chart_makes():
+    readme = (CHART / "README.md").read_text()
+    assert "--clusterrole=crewjob-operator-pools --serviceaccount=crewjob:crewjob-operator" in readme
+    objects = render(BUNDLED, *SELECTED)
+    find(objects, "ClusterRole", "crewjob-operator-pools")
+    find(objects, "ServiceAccount", "crewjob-operator")
+
+
+def test_without_a_selector_namespaces_are_not_watched():
+    objects = render(BUNDLED)
+    assert "ClusterRole/crewjob-operator-pools" not in names(objects)
+    container = find(objects, "Deployment", "crewjob-operator")["spec"]["template"]["spec"]["containers"][0]
+    assert "CREWJOB_POOL_NAMESPACE_SELECTOR" not in str(container)
+
+
+def test_the_secrets_that_the_operator_reads_may_be_named():
+    named = (BUNDLED, *SELECTED, 'rbac.secretNames=["theirs"]', 'poolNamespaces=["research"]')
+    objects = render(*named)
+
+    def readable(role):
+        (found,) = [names for _, resource, names, verbs in rules(role) if resource == "secrets" and verbs == "get"]
+        return set(found.split(","))
+
+    in_namespaces = {role["metadata"]["namespace"]: role for role in of_kind(objects, "Role") if "pods" in str(role)}
+    assert readable(in_namespaces["crewjob"]) == {"theirs", "crewjob-redis"}
+    assert readable(in_namespaces["research"]) == {"theirs"}
+    assert readable(find(objects, "ClusterRole", "crewjob-operator-pools")) == {"theirs"}
 
 
 def test_the_lease_is_the_one_that_may_be_updated():

@@ -9,6 +9,7 @@ from kube import NAMESPACE, WORKER, create, get, items, kubectl, patch, until
 PROJECT = Path(__file__).resolve().parents[2]
 API_VERSION = "crewjob.dev/v1alpha1"
 SECRET = "crewjob-redis"
+WORKER_SECRET = "crewjob-redis-worker"
 FINAL = ("Succeeded", "Failed", "Cancelled")
 
 

@@ -5,7 +5,9 @@ import json
 import uuid
 
 import pytest
+import redis
 
+import celery_side
 import crew
 import kube
 
@@ -22,6 +24,7 @@ def lived(installation):
         kube.kubectl("apply", "-f", str(EXAMPLE))
         kube.kubectl("wait", "--for=condition=Complete", f"crewjob/{NAME}", "--timeout=90s")
         seen["phases"] = watch.phases_up_to("Succeeded")
+    seen["redis users"] = redis_users()
     seen["pods"] = {pod["metadata"]["name"]: pod for pod in crew.worker_pods()}
     seen["job"] = kube.get("crewjob", NAME)
     seen["wide"] = kube.kubectl("get", "crewjob", NAME, "-o", "wide")
@@ -32,6 +35,12 @@ def lived(installation):
     seen["warnings"] = kube.warnings_about("crewjob", NAME)
     crew.no_workers()
     return seen
+
+
+def redis_users() -> set[str]:
+    """Who is connected to Redis, but for these tests."""
+    with redis.Redis.from_url(celery_side.redis_url()) as admin:
+        return {client["user"] for client in admin.client_list()} - {"default"}
 
 
 def test_a_job_goes_from_pending_to_succeeded_on_a_worker_scaled_from_zero(lived):
@@ -88,11 +97,23 @@ def test_nothing_is_warned_about(lived):
     assert [event["message"] for event in lived["warnings"]] == []
 
 
-def test_the_redis_password_is_nowhere_to_be_read(lived):
-    password = base64.b64decode(kube.get("secret", crew.SECRET)["data"]["password"]).decode()
-    assert len(password) >= 16
-    assert password not in lived["everything"]
-    assert password not in lived["logs"]
+def test_no_password_of_redis_is_anywhere_to_be_read(lived):
+    known = lambda secret, key: base64.b64decode(kube.get("secret", secret)["data"][key]).decode()
+    urls = [known(secret, "REDIS_URL") for secret in (crew.SECRET, crew.WORKER_SECRET)]
+    passwords = {known(crew.SECRET, "password"), *(url.split("@")[0].rsplit(":", 1)[1] for url in urls)}
+    assert len(passwords) == 3
+    for password in passwords:
+        assert len(password) >= 16
+        assert password not in lived["everything"]
+        assert password not in lived["logs"]
+
+
+def test_operator_and_worker_use_redis_as_the_two_users_and_nothing_was_refused_to_them(lived):
+    assert lived["redis users"] == {"operator", "worker"}
+    with redis.Redis.from_url(celery_side.redis_url()) as admin:
+        refused = {f"{entry['username']}: {entry['reason']} {entry['object']}" for entry in admin.acl_log()}
+    # Clients name themselves where they may.
+    assert {text for text in refused if not text.endswith("client|setinfo")} == set()
 
 
 def test_workers_go_back_to_zero(lived):

@@ -26,7 +26,7 @@ echo "written by a shell"
 """
 VALUES = {
     "worker": {
-        "image": {"repository": "redis", "tag": "7-bookworm"},
+        "image": {"repository": "redis", "tag": "7.2.12-bookworm"},
         "native": {
             "enabled": True,
             "tasks": {"crew": {"cache": 0, "run": {"command": ["/bin/sh", "-c", CREW], "output": "text"}}},
@@ -98,7 +98,7 @@ def test_the_image_of_the_native_worker_needs_no_more_than_its_tasks(app):
         "name": "worker",
         "image": operator.replace("crewjob/crewjob", "crewjob/worker"),
         "args": ["--tasks", "/tasks/tasks.json", "--queues", "bare", "--hostname", "bare@worker"],
-        "env": [{"name": "REDIS_URL", "valueFrom": {"secretKeyRef": {"name": crew.SECRET, "key": "REDIS_URL"}}}],
+        "env": [{"name": "REDIS_URL", "valueFrom": {"secretKeyRef": {"name": crew.WORKER_SECRET, "key": "REDIS_URL"}}}],
         "securityContext": {
             "runAsNonRoot": True,
             "readOnlyRootFilesystem": True,

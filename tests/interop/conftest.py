@@ -1,4 +1,4 @@
-"""A Redis server and workers of both kinds, on a free port."""
+"""A Redis server with the users of the chart, and workers of both kinds, on a free port."""
 
 import contextlib
 import json
@@ -25,8 +25,16 @@ def free_port():
 
 
 PORT = free_port()
-# Before the application is imported: it reads its settings once.
-os.environ["REDIS_URL"] = f"redis://127.0.0.1:{PORT}/0"
+USERS_OF_THE_CHART = HERE.parents[1] / "charts/crewjob-operator/files/redis-users.acl"
+
+
+def url(user, database=0):
+    """How the chart's user of this name gets in."""
+    return f"redis://{user}:password-of-{user}@127.0.0.1:{PORT}/{database}"
+
+
+# Before the application is imported: it reads its settings once. Producers and workers are one user, as in the chart.
+os.environ["REDIS_URL"] = url("worker")
 sys.path.insert(0, str(HERE))
 
 from tasks import app  # noqa: E402
@@ -93,9 +101,25 @@ def running(kind, folder, **options):
         worker.stop()
 
 
+def users_of_the_chart():
+    """The rules of each user."""
+    lines = USERS_OF_THE_CHART.read_text().splitlines()
+    return dict(line.split(" ", 1) for line in lines if line and not line.startswith("#"))
+
+
+def refused(client):
+    """What the users of the chart wanted to do and may not, but to name their library."""
+    entries = client.acl_log()
+    return {
+        f"{entry['username']}: {entry['reason']} {entry['object']}"
+        for entry in entries
+        if not entry["object"].startswith("client|setinfo")
+    }
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    """A client of a redis-server that only these tests use."""
+    """An administrator's client of a redis-server that only these tests use. Nothing that they do may be refused."""
     if shutil.which("redis-server") is None:
         pytest.exit("redis-server is not on the PATH; install it (Debian: apt-get install redis-server)", returncode=2)
     command = ["redis-server", "--port", str(PORT), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
@@ -108,7 +132,10 @@ def server(tmp_path_factory):
 
     try:
         eventually(is_up, 10, "a redis-server that answers")
+        for name, rules in users_of_the_chart().items():
+            client.execute_command("ACL SETUSER", name, "on", f">password-of-{name}", *rules.split())
         yield client
+        assert refused(client) == set()
     finally:
         process.terminate()
         process.wait()

@@ -6,7 +6,7 @@ import os
 import subprocess
 
 import pytest
-from conftest import CREWJOB, HERE, eventually, free_port
+from conftest import CREWJOB, HERE, eventually, free_port, url
 
 CLUSTER = HERE.parent / "cluster/cluster"
 NAME = f"interop-{os.getpid()}"
@@ -46,7 +46,6 @@ class Api:
 @pytest.fixture(scope="module")
 def api(server, tmp_path_factory):
     """An operator that leads, and its pool on the Redis of these tests."""
-    port = server.connection_pool.connection_kwargs["port"]
     api = Api()
     try:
         env = os.environ | {"KUBECONFIG": api.kubeconfig, "POD_NAME": "interop"}
@@ -55,7 +54,7 @@ def api(server, tmp_path_factory):
         api.create(manifest("Namespace", NAMESPACE))
         api.create(
             manifest(
-                "Secret", "redis", metadata={"labels": labels}, stringData={"REDIS_URL": f"redis://127.0.0.1:{port}/0"}
+                "Secret", "redis", metadata={"labels": labels}, stringData={"REDIS_URL": url("operator")}
             ),
             manifest(
                 "CrewWorkerPool",

@@ -4,11 +4,11 @@ import json
 
 import pytest
 from celery import Celery, chain, signature
-from conftest import PORT, eventually, start
+from conftest import PORT, eventually, start, url
 from redis import Redis
 
 DATABASE = 3
-URL = f"redis://127.0.0.1:{PORT}/{DATABASE}"
+URL = url("worker", DATABASE)
 PREFIX = "app1:"
 BROKER_OPTIONS = {
     "global_keyprefix": PREFIX,

@@ -34,14 +34,6 @@ The stem of every name: the release's, without the suffix the operator itself ge
 {{- default (include "crewjob.worker.name" .) .Values.defaultPool.deploymentName -}}
 {{- end -}}
 
-{{- define "crewjob.pool.secretName" -}}
-{{- if .Values.redis.bundled.enabled -}}
-{{- include "crewjob.redis.name" . -}}
-{{- else -}}
-{{- .Values.redis.existingSecret -}}
-{{- end -}}
-{{- end -}}
-
 {{/* As `crewjob worker --queues` takes them. */}}
 {{- define "crewjob.pool.queueBindings" -}}
 {{- $bindings := list -}}
@@ -59,65 +51,6 @@ The stem of every name: the release's, without the suffix the operator itself ge
 {{- join "," $names -}}
 {{- end -}}
 
-{{/* Labels of every object. Call with (dict "context" $ "component" "operator"). */}}
-{{- define "crewjob.labels" -}}
-{{ include "crewjob.selectorLabels" . }}
-app.kubernetes.io/part-of: crewjob
-app.kubernetes.io/version: {{ .context.Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .context.Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .context.Chart.Name .context.Chart.Version | replace "+" "_" }}
-{{- end -}}
-
-{{- define "crewjob.selectorLabels" -}}
-app.kubernetes.io/name: crewjob
-app.kubernetes.io/instance: {{ .context.Release.Name }}
-app.kubernetes.io/component: {{ .component }}
-{{- end -}}
-
-{{/* Labels of Pods: none that changes with the chart's version, or every upgrade would restart Redis and all workers. */}}
-{{- define "crewjob.podLabels" -}}
-{{ include "crewjob.selectorLabels" . }}
-app.kubernetes.io/part-of: crewjob
-{{- end -}}
-
-{{/* Image reference. Call with (dict "context" $ "image" .Values.operator.image). */}}
-{{- define "crewjob.image" -}}
-{{- if .image.digest -}}
-{{- printf "%s@%s" .image.repository .image.digest -}}
-{{- else -}}
-{{- printf "%s:%s" .image.repository (default .context.Chart.AppVersion .image.tag) -}}
-{{- end -}}
-{{- end -}}
-
-{{- define "crewjob.podSecurityContext" -}}
-runAsNonRoot: true
-runAsUser: {{ . }}
-runAsGroup: {{ . }}
-fsGroup: {{ . }}
-seccompProfile:
-  type: RuntimeDefault
-{{- end -}}
-
-{{- define "crewjob.containerSecurityContext" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities:
-  drop: [ALL]
-{{- end -}}
-
-{{/* Call with (dict "context" $ "password" "..."). */}}
-{{- define "crewjob.redis.conf" -}}
-port 6379
-dir /data
-requirepass {{ .password }}
-appendonly yes
-appendfsync everysec
-save ""
-maxmemory {{ .context.Values.redis.bundled.maxmemory }}
-# A broker must not drop messages: when it is full, producers are told.
-maxmemory-policy noeviction
-{{- end -}}
-
 {{/* CRDs outlive a release, so an install may find some of an older chart, which Helm leaves as they are. */}}
 {{- define "crewjob.crds.hook" -}}
 {{- $hook := "pre-upgrade" -}}
@@ -133,23 +66,11 @@ maxmemory-policy noeviction
 {{- $hook -}}
 {{- end -}}
 
-{{/* Where a Pod may run. Call with the component's values. */}}
-{{- define "crewjob.scheduling" -}}
-{{- with .priorityClassName }}
-priorityClassName: {{ . }}
-{{- end }}
-{{- with .nodeSelector }}
-nodeSelector:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .tolerations }}
-tolerations:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .affinity }}
-affinity:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
+{{/* Call with (dict "hook" "pre-upgrade" "weight" "0"). */}}
+{{- define "crewjob.crds.annotations" -}}
+helm.sh/hook: {{ .hook }}
+helm.sh/hook-weight: {{ .weight | quote }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- end -}}
 
 {{/* Namespaces of pools, as JSON: the list given, and the release's own while the default pool lives there. */}}
@@ -159,6 +80,15 @@ affinity:
 {{- $namespaces = prepend $namespaces .Release.Namespace -}}
 {{- end -}}
 {{- $namespaces | uniq | toJson -}}
+{{- end -}}
+
+{{/* Names of the Secrets that the operator may read in a namespace, as JSON; none for all. Call with (dict "context" $ "namespace" "..."). */}}
+{{- define "crewjob.secretNames" -}}
+{{- $names := .context.Values.rbac.secretNames -}}
+{{- if and $names .context.Values.defaultPool.enabled (eq .namespace .context.Release.Namespace) -}}
+{{- $names = append $names (include "crewjob.pool.secretName" .context) -}}
+{{- end -}}
+{{- $names | uniq | toJson -}}
 {{- end -}}
 
 {{/* A duration such as "1h30m" in whole seconds, rounded up. */}}
@@ -189,12 +119,38 @@ affinity:
 {{- end -}}
 {{- end -}}
 
+{{/* What the operator may do in a namespace of pools, as rules of a role. Call with the names of the Secrets, or none for all. */}}
+{{- define "crewjob.poolRules" -}}
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [delete, list, patch, watch]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [list, watch]
+- apiGroups: [apps]
+  resources: [deployments/scale]
+  verbs: [patch]
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [create, get]
+- apiGroups: [""]
+  resources: [secrets]
+  {{- with . }}
+  resourceNames:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  verbs: [get]
+{{- end -}}
+
 {{/* What the schema cannot say, or says less clearly. */}}
 {{- define "crewjob.validate" -}}
 {{- $redis := .Values.redis -}}
 {{- $pool := .Values.defaultPool -}}
 {{- if and $redis.bundled.enabled $redis.existingSecret -}}
 {{- fail "redis.bundled.enabled and redis.existingSecret are both set: keep one. Remove redis.existingSecret to use the bundled Redis, or set redis.bundled.enabled=false to use yours" -}}
+{{- end -}}
+{{- if and $redis.existingWorkerSecret (not $redis.existingSecret) -}}
+{{- fail "redis.existingWorkerSecret is the Secret of the workers of an existing Redis: set redis.existingSecret to the operator's, too; the bundled Redis has a user and a Secret for workers anyway" -}}
 {{- end -}}
 {{- if and $pool.enabled (not $redis.bundled.enabled) (not $redis.existingSecret) -}}
 {{- fail "the default pool needs a Redis: set redis.bundled.enabled=true to try it out with a Redis of its own, redis.existingSecret=NAME for a Secret with the key REDIS_URL and the label crewjob.dev/redis=true, or defaultPool.enabled=false to bring your own CrewWorkerPool" -}}

@@ -10,7 +10,7 @@ declare -A base_names=(
   [debian]=docker.io/library/debian:bookworm-slim
   [python]=docker.io/library/python:3.11-slim-bookworm
   [rust]=docker.io/library/rust:1.95-bookworm
-  [redis]=docker.io/library/redis:7-bookworm
+  [redis]=docker.io/library/redis:7.2.12-bookworm
 )
 
 # Base images that clusters load, as archives; the others only serve builds.
@@ -75,6 +75,7 @@ base_ingredients() {
   case $1 in
     pause) echo "$bin_dir" ;;
     rust) rustc --version ;;
+    redis) echo "${base_names[redis]}" ;;
   esac
 }
 

@@ -12,11 +12,13 @@ use crate::support::redis::Setup;
 
 const PASSWORD: &str = "s3cret-p4ss";
 
-/// What a Redis user for the operator must be allowed to do: the chart's README tells people to paste it.
-fn permissions() -> String {
+/// What a Redis user for the operator must be allowed to do: in the chart's own Redis, and as the documentation says.
+fn permissions() -> [String; 2] {
+    let users = include_str!("../../../charts/crewjob-operator/files/redis-users.acl");
+    let bundled = users.lines().find_map(|line| line.strip_prefix("operator ")).expect("the operator's rules");
     let readme = include_str!("../../../charts/crewjob-operator/README.md");
     let rules = readme.split("ACL SETUSER operator on >PASSWORD").nth(1).expect("the rules").split("```").next();
-    rules.expect("the end of the rules").replace(['\\', '\n'], " ")
+    [bundled.to_owned(), rules.expect("the end of the rules").replace(['\\', '\n'], " ")]
 }
 
 async fn refusal(settings: &Settings) -> ConnectError {
@@ -45,12 +47,18 @@ async fn a_wrong_or_missing_password_is_told_from_an_absent_server() {
 }
 
 #[tokio::test]
-async fn the_documented_permissions_are_enough() {
+async fn the_permissions_of_the_chart_and_of_the_documentation_are_enough() {
+    for rules in permissions() {
+        do_everything_as_a_user_with(&rules).await;
+    }
+}
+
+async fn do_everything_as_a_user_with(rules: &str) {
     use crewjob::store::Notice;
     use futures::StreamExt;
 
     let server = Setup::default()
-        .config(&format!("user operator on >{PASSWORD} {}", permissions()))
+        .config(&format!("user operator on >{PASSWORD} {rules}"))
         .config("user default on nopass ~* &* +@all")
         .start();
     let store = Store::connect(&at(server.url_as("operator", PASSWORD))).await.unwrap();

@@ -5,11 +5,13 @@ use redis::Value as Answer;
 use super::*;
 use crate::support::redis::Setup;
 
-/// The documentation tells people to paste it.
-fn permissions() -> String {
+/// In the chart's own Redis, and as the documentation says.
+fn permissions() -> [String; 2] {
+    let users = include_str!("../../../charts/crewjob-operator/files/redis-users.acl");
+    let bundled = users.lines().find_map(|line| line.strip_prefix("worker ")).expect("the workers' rules");
     let page = include_str!("../../../docs/worker-commands.md");
     let rules = page.split("ACL SETUSER worker on >PASSWORD").nth(1).expect("the rules").split("```").next();
-    rules.expect("the end of the rules").replace(['\\', '\n'], " ")
+    [bundled.to_owned(), rules.expect("the end of the rules").replace(['\\', '\n'], " ")]
 }
 
 /// What somebody was refused, as `reason object`.
@@ -27,9 +29,15 @@ fn refused(server: &RedisServer) -> Vec<String> {
 }
 
 #[test]
-fn the_documented_permissions_are_enough() {
+fn the_permissions_of_the_chart_and_of_the_documentation_are_enough() {
+    for rules in permissions() {
+        do_everything_as_a_user_with(&rules);
+    }
+}
+
+fn do_everything_as_a_user_with(rules: &str) {
     let server = Setup::default()
-        .config(&format!("user worker on >s3cret {}", permissions()))
+        .config(&format!("user worker on >s3cret {rules}"))
         .config("user default on nopass ~* &* +@all")
         .start();
     // Lost by somebody else, and no message at all.

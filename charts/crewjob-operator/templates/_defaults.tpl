@@ -1,0 +1,63 @@
+{{/*
+`helm upgrade --reuse-values` hands a new chart the values of the old one, without the defaults of what is new. These are
+they: every template fills them in before it reads a value. A test compares them with values.yaml.
+*/}}
+{{- define "crewjob.defaults" -}}
+commonLabels: {}
+commonAnnotations: {}
+podSecurity:
+  setIds: true
+ipFamilyPolicy: ""
+poolNamespaceSelector: ""
+operator:
+  initContainers: []
+  sidecars: []
+  extraVolumes: []
+  extraVolumeMounts: []
+rbac:
+  secretNames: []
+redis:
+  existingWorkerSecret: ""
+worker:
+  native:
+    enabled: false
+    tasks: {}
+  initContainers: []
+  sidecars: []
+  extraVolumes: []
+  extraVolumeMounts: []
+  topologySpreadConstraints: []
+  podDisruptionBudget:
+    enabled: false
+    maxUnavailable: 1
+networkPolicy:
+  enabled: false
+  dnsPorts: [53, 5353]
+  apiServer:
+    ports: [443, 6443]
+    cidrs: []
+  redisPorts: [6379]
+  metricsFrom: []
+  redisFrom: []
+  workerEgress:
+    - ports:
+        - port: 443
+          protocol: TCP
+{{- end -}}
+
+{{- define "crewjob.fill" -}}
+{{- include "crewjob.fillIn" (list .Values (include "crewjob.defaults" . | fromYaml)) -}}
+{{- end -}}
+
+{{/* Sets what a map lacks of another. Sprig's merge would also overwrite what is false, 0 or empty. */}}
+{{- define "crewjob.fillIn" -}}
+{{- $values := index . 0 -}}
+{{- range $name, $default := index . 1 -}}
+{{- $value := get $values $name -}}
+{{- if and (kindIs "map" $value) (kindIs "map" $default) -}}
+{{- include "crewjob.fillIn" (list $value $default) -}}
+{{- else if not (hasKey $values $name) -}}
+{{- $_ := set $values $name $default -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
