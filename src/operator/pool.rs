@@ -221,7 +221,8 @@ async fn settings(ctx: &Context, pool: &Handle) -> Result<Settings, PoolProblem>
                 PoolProblemKind::NamespaceNotGranted,
                 format!(
                     "the operator may not read Secret {name:?}; bind its role in namespace {namespace:?}: add the namespace \
-                     to the chart's value poolNamespaces"
+                     to the chart's value poolNamespaces or, where a label selects it, create the RoleBinding of the \
+                     chart's README; where rbac.secretNames is set, add the Secret to it"
                 ),
             ));
         }

@@ -263,7 +263,7 @@ class Faults:
 
     def secret_change(self) -> str | None:
         """The same Redis under another name: the operator has to connect anew."""
-        url = celery_side.redis_url()
+        url = celery_side.operators_redis_url()
         short, long = f".{kube.NAMESPACE}.svc:", f".{kube.NAMESPACE}.svc.cluster.local:"
         changed = url.replace(long, short) if long in url else url.replace(short, long)
         if changed == url:

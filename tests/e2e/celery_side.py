@@ -16,8 +16,15 @@ sys.path.insert(0, str(EXAMPLE))
 
 def redis_url() -> str:
     """As the administrator, for the tests look at what no user of the chart may. Workers and operator are those users."""
-    password = base64.b64decode(get("secret", SECRET)["data"]["password"]).decode()
-    return f"redis://default:{password}@{SECRET}.{NAMESPACE}.svc:6379/0"
+    return f"redis://default:{of_the_secret('password')}@{SECRET}.{NAMESPACE}.svc:6379/0"
+
+
+def operators_redis_url() -> str:
+    return of_the_secret("REDIS_URL")
+
+
+def of_the_secret(key: str) -> str:
+    return base64.b64decode(get("secret", SECRET)["data"][key]).decode()
 
 
 def application():
