@@ -12,7 +12,7 @@ use super::{
 use crate::core::job::{Job, ObjectKey, Priority, Spec, SpecHash, TaskId};
 use crate::core::policy::{OnUnknown, Overrides};
 use crate::core::status::{
-    Attempt, AttemptOutcome, Container, Holder, PastAttempt, Phase, Progress, Status, TaskError, Why,
+    Attempt, AttemptOutcome, Container, Holder, PastAttempt, Phase, Progress, Status, TaskError, Unstopped, Why,
 };
 
 /// An object that the API server would never have stored.
@@ -147,7 +147,13 @@ impl CrewJobStatus {
             queue: self.queue.as_deref().map(Arc::from),
             spec_hash: self.spec_hash.as_deref().and_then(SpecHash::parse),
             spec_changed: since(ConditionType::SpecChanged),
-            cancel_unsupported: since(ConditionType::CancelUnsupported),
+            cancel_unsupported: super::find_condition(&self.conditions, ConditionType::CancelUnsupported)
+                .filter(|condition| condition.status == "True")
+                .map(|condition| {
+                    let all = [Unstopped::PoolDeleted, Unstopped::WorkerDeaf];
+                    let why = all.into_iter().find(|why| why.reason() == condition.reason);
+                    (condition.last_transition_time.0, why.unwrap_or(Unstopped::WorkerDeaf))
+                }),
             late_result: since(ConditionType::LateResult),
             expires_at: None,
             ..Status::default()

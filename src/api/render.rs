@@ -155,14 +155,10 @@ pub fn result_config_map_name(job: &str, task: TaskId) -> String {
 
 fn stored(job: &Job, task: Option<TaskId>, result: &StoredResult) -> JobResult {
     let task = task.unwrap_or_else(|| job.attempt_in_hand().task);
-    let described = JobResult::described(result.output.bytes, result.output.sha256);
     match &result.kept {
-        Kept::Inline => match &result.output.text {
-            Some(text) => described.inline(text),
-            None => described,
-        },
-        Kept::ConfigMap => described.in_config_map(result_config_map_name(&job.key.name, task)),
-        Kept::Redis { key, until } => described.on_redis(key.to_string(), Some(Time(to_second(*until)))),
+        Kept::Inline => JobResult::inline(&result.text),
+        Kept::ConfigMap => JobResult::in_config_map(&result.text, result_config_map_name(&job.key.name, task)),
+        Kept::Redis { key, until } => JobResult::on_redis(&result.text, key.to_string(), Some(Time(to_second(*until)))),
     }
 }
 
@@ -196,9 +192,8 @@ fn conditions(job: &Job, status: &Status) -> Vec<Condition> {
         let message = Status { why: Why::GaveUp(GaveUp::SpecChanged), ..Status::default() }.message();
         all.push(condition(ConditionType::SpecChanged, true, at, "SpecChanged", &message));
     }
-    if let Some(at) = status.cancel_unsupported {
-        let message = "the worker does not hear a revoke and shares its Pod with other tasks";
-        all.push(condition(ConditionType::CancelUnsupported, true, at, "WorkerDeaf", message));
+    if let Some((at, why)) = status.cancel_unsupported {
+        all.push(condition(ConditionType::CancelUnsupported, true, at, why.reason(), why.message()));
     }
     if let Some(at) = status.late_result {
         let message = "a result arrived after the job had ended; it was not recorded";

@@ -13,7 +13,7 @@ use super::job::Job;
 use super::observed::{Ending, Observed, Pool, Search, Task};
 use super::plan::{Effect, Next, Plan, Publication};
 use super::policy::Policy;
-use super::status::{Attempt, Kept, Phase, Status, TaskError, Why};
+use super::status::{Attempt, Hold, Kept, Phase, Status, TaskError, Why};
 
 /// A rule that a plan breaks, as a sentence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +84,8 @@ const RULES: &[Rule] = &[
             | Effect::Move { .. }
             | Effect::StoreResult(_)
             | Effect::ExtendResult { .. }
-            | Effect::Forget(_) => true,
+            | Effect::Forget(_)
+            | Effect::Clear(_) => true,
         })
     }),
     ("without a readable Redis, or on stale evidence, nothing is decided", is_blind_plan_empty),
@@ -135,8 +136,11 @@ const RULES: &[Rule] = &[
     ("looking again at once is for plans that change something", |c| {
         !matches!(c.plan.next, Next::At(at) if at <= c.now) || c.is != c.was
     }),
-    ("a hold is recorded only for what is on no worker", |c| {
-        !matches!(c.is.why, Why::Held(_)) || matches!(c.is.phase, Phase::Pending | Phase::Retrying)
+    ("a hold is recorded only for what is on no worker, unless its pool was deleted", |c| {
+        let is_of_deleted_pool = matches!(c.is.why, Why::Held(Hold::PoolDeleted { .. })) && !c.is.phase.is_terminal();
+        !matches!(c.is.why, Why::Held(_))
+            || matches!(c.is.phase, Phase::Pending | Phase::Retrying)
+            || is_of_deleted_pool
     }),
 ];
 
@@ -172,7 +176,7 @@ fn may_end(c: &Case) -> bool {
 
 fn is_result_kept(c: &Case) -> bool {
     let mut acts = c.plan.effects.iter().filter_map(|effect| match effect {
-        Effect::StoreResult(output) => Some((Kept::ConfigMap, Some(output))),
+        Effect::StoreResult(text) => Some((Kept::ConfigMap, Some(text))),
         Effect::ExtendResult { task, ttl } => {
             let until = c.now.checked_add(*ttl).unwrap_or(Timestamp::MAX);
             let named = c.is.result.as_ref().and_then(|result| match &result.kept {
@@ -188,13 +192,14 @@ fn is_result_kept(c: &Case) -> bool {
         | Effect::Move { .. }
         | Effect::Revoke(_)
         | Effect::DeletePod(_)
-        | Effect::Forget(_) => None,
+        | Effect::Forget(_)
+        | Effect::Clear(_) => None,
     });
     let act = acts.next();
     let is_new = c.was.result.is_none();
     match (&c.is.result, act) {
-        (Some(result), Some((kept, output))) => {
-            is_new && result.kept == kept && output.is_none_or(|output| *output == result.output)
+        (Some(result), Some((kept, text))) => {
+            is_new && result.kept == kept && text.is_none_or(|text| *text == result.text)
         }
         (Some(result), None) => !is_new || result.kept == Kept::Inline,
         (None, act) => act.is_none(),
@@ -204,9 +209,13 @@ fn is_result_kept(c: &Case) -> bool {
 fn is_forgotten_when_over(c: &Case) -> bool {
     let hand = c.job.attempt_in_hand();
     let over = c.is.phase.is_terminal() || c.is.attempt.is_none() && c.is.attempts >= hand.number;
-    let forgets: Vec<&Effect> = c.plan.afterwards.iter().collect();
-    let early = c.plan.effects.iter().any(|effect| matches!(effect, Effect::Forget(_)));
-    !early && if over { forgets == [&Effect::Forget(hand.task)] } else { forgets.is_empty() }
+    let early = c.plan.effects.iter().any(|effect| matches!(effect, Effect::Forget(_) | Effect::Clear(_)));
+    !early
+        && match &c.plan.afterwards[..] {
+            [] => !over,
+            [Effect::Forget(task) | Effect::Clear(task)] => over && *task == hand.task,
+            _ => false,
+        }
 }
 
 fn is_publication_of_hand(c: &Case) -> bool {
@@ -229,7 +238,8 @@ fn is_publication_of_hand(c: &Case) -> bool {
         | Effect::DeletePod(_)
         | Effect::StoreResult(_)
         | Effect::ExtendResult { .. }
-        | Effect::Forget(_) => true,
+        | Effect::Forget(_)
+        | Effect::Clear(_) => true,
     })
 }
 
@@ -237,13 +247,17 @@ fn is_publication_of_hand(c: &Case) -> bool {
 fn is_blind_plan_empty(c: &Case) -> bool {
     let stale = c.seen.of != c.job.attempt_in_hand().task || c.seen.task == Task::Unread;
     let begun = c.was.attempt.is_some() || c.was.attempts > 0;
-    let same =
-        Status { observed_generation: c.was.observed_generation, spec_changed: c.was.spec_changed, ..c.is.clone() }
-            == *c.was;
+    let alike = |was: Status| {
+        was == Status { observed_generation: was.observed_generation, spec_changed: was.spec_changed, ..c.is.clone() }
+    };
+    let same = alike(c.was.clone());
     let idle = c.plan.effects.is_empty();
     match &c.seen.pool {
         Pool::Ready(_) => !stale || idle && same,
-        Pool::Missing { .. } => idle && (same || !begun),
+        Pool::Missing { .. } => {
+            let says_why = alike(Status { why: c.is.why.clone(), ..c.was.clone() });
+            idle && (same || !begun || says_why || c.is.phase == Phase::Cancelled)
+        }
         Pool::Unusable(_) => idle && (same || !begun && c.is.phase == Phase::Pending),
     }
 }

@@ -18,7 +18,7 @@ use super::job::{AttemptId, Job, SpecHash};
 use super::observed::{Ended, Ending, Held, Holding, Liveness, Observed, Pool, PoolFacts, Search, Task};
 use super::plan::{Effect, InPlaceOf, Next, Notice, Plan, Publication};
 use super::policy::{Overrides, Policy};
-use super::status::{Attempt, GaveUp, Hold, Phase, PoolProblemKind, Status, TaskError, Why};
+use super::status::{Attempt, GaveUp, Hold, Phase, PoolProblemKind, Status, TaskError, Unstopped, Why};
 
 /// A job that leaves the queue sooner is never recorded as `Queued`: that would cost an API write.
 pub const QUEUED_AFTER: Duration = Duration::from_millis(300);
@@ -40,6 +40,17 @@ pub fn decide(job: &Job, seen: &Observed, now: Timestamp) -> Plan {
     }
     let plan = match &seen.pool {
         Pool::Missing { .. } if job.spec.cancel && !case.is_begun() => case.cancelled(case.status()),
+        // Nothing can be taken off or stopped, and the job is not to wait for a pool that may never come back. What is left
+        // on its Redis is found there by its marker.
+        Pool::Missing { .. } if job.spec.cancel => {
+            let unstopped = Some((now, Unstopped::PoolDeleted)).filter(|_| job.status.attempt.is_some());
+            let status = case.status();
+            case.cancelled(Status { cancel_unsupported: status.cancel_unsupported.or(unstopped), ..status })
+        }
+        Pool::Missing { .. } if case.is_begun() => {
+            let hold = Hold::PoolDeleted { pool: job.spec.pool.clone() };
+            Plan::record(Status { why: Why::Held(hold), ..case.status() }, Next::OnHint)
+        }
         Pool::Missing { existing } => {
             case.hold(Hold::PoolNotFound { pool: job.spec.pool.clone(), existing: existing.clone() })
         }
@@ -153,7 +164,19 @@ impl Case<'_> {
             progress: None,
             ..so_far
         };
-        Plan::record(status, Next::Never).then(Effect::Forget(self.id.task))
+        Plan::record(status, Next::Never).then(if self.may_leave_copies() {
+            Effect::Clear(self.id.task)
+        } else {
+            Effect::Forget(self.id.task)
+        })
+    }
+
+    /// Whether copies of the message may lie on the queues although the job is over because it was stopped: Kombu restores
+    /// what a worker had, and workers that start later have not heard a revoke.
+    fn may_leave_copies(&self) -> bool {
+        let is_published = self.job.status.attempt.is_some() || self.seen.published.at.is_some();
+        let is_first_taken_back = self.seen.task == Task::Withdrawn { generation: 0 };
+        self.stop().is_some() && is_published && !is_first_taken_back
     }
 
     fn cancelled(&self, so_far: Status) -> Plan {
@@ -237,7 +260,8 @@ impl InPool<'_> {
     /// Waiting for a worker to begin.
     fn waiting(&self, generation: u32) -> Plan {
         let phase = self.job.status.phase;
-        if phase == Phase::Queued && self.recorded(generation).is_some() {
+        let is_said = !self.job.status.why.is_of_deleted_pool();
+        if phase == Phase::Queued && self.recorded(generation).is_some() && is_said {
             return self.nothing();
         }
         // Published by an operator that did not live to record it: long enough ago.

@@ -23,6 +23,18 @@ impl ObjectKey {
     pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
     }
+
+    /// The key of what is left of this object once it was deleted: one attempt that is to be taken off Redis. Another
+    /// object may have its name by then.
+    #[must_use]
+    pub fn deleted(&self, task: TaskId) -> Self {
+        Self { namespace: self.namespace.clone(), name: format!("{}@{task}", self.name).into() }
+    }
+
+    /// Whether the object was deleted: no name that the API server accepts has an `@`.
+    pub fn is_deleted(&self) -> bool {
+        self.name.contains('@')
+    }
 }
 
 impl fmt::Display for ObjectKey {

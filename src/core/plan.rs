@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::job::{AttemptId, Priority, SpecHash, TaskId};
-use super::status::{Container, Output, Status};
+use super::status::{Container, Status};
 
 /// One act on the outside world. It leaves nothing to choose and is safe to repeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub enum Effect {
     /// Delete the Pod of a worker that cannot be asked, at once: nothing that it runs is to go on.
     DeletePod(Container),
     /// Keep a result that is too large for the status in a ConfigMap owned by the job.
-    StoreResult(Arc<Output>),
+    StoreResult(Arc<str>),
     /// Ask Redis to keep the result for so long.
     ExtendResult {
         /// Whose result.
@@ -59,6 +59,9 @@ pub enum Effect {
     /// The attempt is over and recorded: delete its marker and what is left of its message in flight, which Kombu would
     /// otherwise restore after the visibility timeout.
     Forget(TaskId),
+    /// The attempt was stopped, and is recorded: take every copy of its message off the queues, also those that Kombu has
+    /// restored, and then forget it.
+    Clear(TaskId),
 }
 
 impl Effect {
@@ -73,7 +76,8 @@ impl Effect {
             | Self::DeletePod(_)
             | Self::StoreResult(_)
             | Self::ExtendResult { .. }
-            | Self::Forget(_) => None,
+            | Self::Forget(_)
+            | Self::Clear(_) => None,
         }
     }
 }
@@ -183,9 +187,10 @@ impl fmt::Display for Effect {
             }
             Self::Revoke(_) => f.write_str("revoke"),
             Self::DeletePod(container) => write!(f, "delete Pod {}", container.pod),
-            Self::StoreResult(output) => write!(f, "store {} bytes in a ConfigMap", output.bytes),
+            Self::StoreResult(text) => write!(f, "store {} bytes in a ConfigMap", text.len()),
             Self::ExtendResult { ttl, .. } => write!(f, "keep the result in Redis for {} s", ttl.as_secs()),
             Self::Forget(_) => f.write_str("forget"),
+            Self::Clear(_) => f.write_str("clear"),
         }
     }
 }

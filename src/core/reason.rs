@@ -13,6 +13,11 @@ pub enum Hold {
         /// The pools there are, sorted.
         existing: Vec<Arc<str>>,
     },
+    /// The pool was deleted after the job was published: what is on its Redis is not followed any more.
+    PoolDeleted {
+        /// The pool.
+        pool: Arc<str>,
+    },
     /// The pool does not serve that queue.
     QueueNotInPool {
         /// The queue that was asked for.
@@ -149,13 +154,62 @@ pub enum Why {
     },
 }
 
+/// Why a run or a message of a cancelled job may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Unstopped {
+    /// Its worker does not take orders, and its Pod cannot be deleted.
+    WorkerDeaf,
+    /// Its pool was deleted, and with it the way to its Redis.
+    PoolDeleted,
+}
+
+impl Unstopped {
+    /// CamelCase name, as in a condition's `reason`.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::WorkerDeaf => "WorkerDeaf",
+            Self::PoolDeleted => "PoolNotFound",
+        }
+    }
+
+    /// One sentence for people.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::WorkerDeaf => "the worker does not hear a revoke and shares its Pod with other tasks",
+            Self::PoolDeleted => {
+                "the job's pool does not exist, so its message or run was not stopped; that is done when the pool is back on \
+                 the same Redis"
+            }
+        }
+    }
+}
+
 impl Why {
+    /// Whether it says that the job's pool was deleted while the job was out.
+    pub fn is_of_deleted_pool(&self) -> bool {
+        match self {
+            Self::Held(Hold::PoolDeleted { .. }) => true,
+            Self::Recorded { reason, .. } => &**reason == "PoolNotFound",
+            Self::Unseen
+            | Self::Held(_)
+            | Self::Enqueued
+            | Self::Started
+            | Self::RetryScheduled
+            | Self::WorkerLost
+            | Self::MessageLost
+            | Self::Succeeded
+            | Self::FinishedBeforeCancel
+            | Self::GaveUp(_)
+            | Self::Cancelled => false,
+        }
+    }
+
     /// CamelCase name, as in a condition's `reason`. The list is closed and documented with the API.
     pub fn reason(&self) -> &str {
         match self {
             Self::Recorded { reason, .. } => reason,
             Self::Unseen => "Pending",
-            Self::Held(Hold::PoolNotFound { .. }) => "PoolNotFound",
+            Self::Held(Hold::PoolNotFound { .. } | Hold::PoolDeleted { .. }) => "PoolNotFound",
             Self::Held(Hold::QueueNotInPool { .. }) => "QueueNotInPool",
             Self::Held(Hold::TaskNotAllowed { .. }) => "TaskNotAllowed",
             Self::Held(Hold::PoolNotReady { problem, .. }) => problem.kind.reason(),
@@ -195,6 +249,11 @@ impl fmt::Display for Hold {
                     existing.join(", ")
                 )
             }
+            Self::PoolDeleted { pool } => write!(
+                f,
+                "CrewWorkerPool {pool:?} does not exist any more, so the job is not followed; create it again on the same Redis and \
+                 the job goes on. spec.cancel ends the job at once; its message or run is stopped when the pool is back"
+            ),
             Self::QueueNotInPool { queue, queues } => {
                 write!(f, "spec.queue {queue:?} is not one of the pool's queues: {}", queues.join(", "))
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::job::{SpecHash, TaskId};
-pub use super::reason::{GaveUp, Hold, PoolProblem, PoolProblemKind, Why};
+pub use super::reason::{GaveUp, Hold, PoolProblem, PoolProblemKind, Unstopped, Why};
 
 /// Where a job stands. The last three are final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -193,41 +193,11 @@ pub enum Kept {
     },
 }
 
-/// What a run has returned: a JSON text, which is only held where it is short.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Output {
-    /// Its length.
-    pub bytes: u64,
-    /// Its digest.
-    pub sha256: [u8; 32],
-    /// The text, verbatim. Redis has it where it is missing here.
-    pub text: Option<Arc<str>>,
-}
-
-impl Output {
-    /// The same without its text.
-    #[must_use]
-    pub fn without_text(&self) -> Self {
-        Self { text: None, ..self.clone() }
-    }
-
-    /// Whether the status holds it.
-    pub fn is_inline(&self) -> bool {
-        self.bytes <= StoredResult::INLINE as u64
-    }
-
-    #[cfg(test)]
-    pub(crate) fn of(text: &str) -> Arc<Self> {
-        let held = text.len() <= StoredResult::INLINE;
-        Arc::new(Self { bytes: text.len() as u64, sha256: [7; 32], text: held.then(|| text.into()) })
-    }
-}
-
-/// A result, and where it goes.
+/// A result: its text as the worker wrote it, and where it goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredResult {
-    /// What it is.
-    pub output: Arc<Output>,
+    /// JSON text, verbatim.
+    pub text: Arc<str>,
     /// Where it is kept.
     pub kept: Kept,
 }
@@ -280,8 +250,8 @@ pub struct Status {
     pub spec_hash: Option<SpecHash>,
     /// When a payload that was changed after the first attempt was noticed.
     pub spec_changed: Option<Timestamp>,
-    /// Since when it is known that the worker cannot carry out a cancel.
-    pub cancel_unsupported: Option<Timestamp>,
+    /// Since when it is known that a cancel cannot be carried out, and why.
+    pub cancel_unsupported: Option<(Timestamp, Unstopped)>,
     /// When a result arrived after the end.
     pub late_result: Option<Timestamp>,
     /// When the finished job may be deleted.

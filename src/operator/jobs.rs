@@ -25,8 +25,6 @@ const FRESH: usize = 680;
 const FRESH_PART: usize = 3;
 /// Jobs that are looked at side by side: of one pool, which a slow Redis may hold up, and of all pools.
 const LIMITS: Limits = Limits { all: 1024, lane: 32 };
-/// Bytes of results that are held until their statuses are written; the others are read again then.
-const TEXTS: usize = 8 << 20;
 /// Jobs that are remembered to be over, so that what the watch still says of them is no news: more than end while it
 /// is behind.
 const OVER: usize = 4096;
@@ -77,8 +75,6 @@ pub struct Table {
     over: Over,
     fresh: usize,
     turns: u64,
-    /// Bytes of results in the entries' evidence.
-    texts: usize,
 }
 
 /// The jobs that were over last, by UID.
@@ -334,6 +330,17 @@ impl Table {
         self.by_key.insert(key, Box::new(entry));
     }
 
+    /// Keeps what is left of a deleted job until it is taken off Redis.
+    pub fn keep(&mut self, job: Job, evidence: Evidence) {
+        let (key, lane) = (job.key.clone(), self.lane(&job));
+        self.turns += 1;
+        self.by_task.insert(job.attempt_in_hand().task, key.clone());
+        let (turn, version) = (self.turns, "".into());
+        let entry = Entry { job, version, evidence, turn, closing: false, stumbles: 0, fresh: None, lane };
+        self.index.change(&key, None, Some(&entry.share()));
+        self.by_key.insert(key, Box::new(entry));
+    }
+
     fn lane(&mut self, job: &Job) -> Lane {
         let pool = ObjectKey { namespace: job.key.namespace.clone(), name: job.spec.pool.clone() };
         self.lanes.entry(pool.clone()).or_insert_with(|| Arc::new(pool)).clone()
@@ -350,15 +357,10 @@ impl Table {
     fn change(&mut self, key: &ObjectKey, change: impl FnOnce(&mut Entry) -> bool) {
         let Some(entry) = self.by_key.get_mut(key) else { return };
         let (before, task, was_fresh) = (entry.share(), entry.job.attempt_in_hand().task, entry.fresh.is_some());
-        self.texts -= entry.evidence.text_bytes();
         if change(entry) {
             self.turns += 1;
             entry.turn = self.turns;
         }
-        if self.texts + entry.evidence.text_bytes() > TEXTS {
-            entry.evidence.drop_text();
-        }
-        self.texts += entry.evidence.text_bytes();
         self.fresh -= usize::from(was_fresh && entry.fresh.is_none());
         let now = entry.job.attempt_in_hand().task;
         if task != now {
@@ -406,16 +408,17 @@ impl Table {
         let entry = self.by_key.remove(key)?;
         self.index.change(key, Some(&entry.share()), None);
         self.forget_lane(&entry.lane);
-        self.texts -= entry.evidence.text_bytes();
         self.fresh -= usize::from(entry.fresh.is_some());
         self.by_task.remove(&entry.job.attempt_in_hand().task);
-        self.over.remember(entry.job.uid);
+        if !key.is_deleted() {
+            self.over.remember(entry.job.uid);
+        }
         Some(entry)
     }
 
     /// The jobs that a list did not contain.
     pub fn missing_from(&self, listed: &HashSet<ObjectKey>) -> Vec<ObjectKey> {
-        self.by_key.keys().filter(|key| !listed.contains(*key)).cloned().collect()
+        self.by_key.keys().filter(|key| !key.is_deleted() && !listed.contains(*key)).cloned().collect()
     }
 }
 

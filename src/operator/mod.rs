@@ -20,6 +20,7 @@
 mod act;
 mod config;
 mod context;
+mod deleted;
 mod documents;
 mod error;
 mod jobs;

@@ -85,17 +85,19 @@ async fn sweep(ctx: &Context, pool: &Handle, store: &Store) {
     loop {
         pool.sweep.notified().await;
         tokio::time::sleep(pause).await; // a pass goes through whole queues
-        let (wanted, began_at) = (pool.take_wanted(), Instant::now());
-        match store.sweep(ctx.epoch(), &wanted, &pool.queues()).await {
+        let (errands, began_at) = (pool.take_errands(), Instant::now());
+        let wanted = &errands.wanted;
+        match store.sweep(ctx.epoch(), wanted, &pool.queues()).await {
             Ok(swept) => {
                 tracing::debug!(pool = %pool.key, wanted = wanted.len(), swept = swept.len(), "queues looked through");
-                if !withdrawn(ctx, &swept, &wanted) {
+                if !withdrawn(ctx, &swept, wanted) {
                     pool.levels.notify_one();
                 }
+                pool.forget(errands.over);
             }
             Err(error) => {
                 tracing::warn!(pool = %pool.key, %error, "looking through the queues failed; trying again");
-                pool.want_again(wanted);
+                pool.try_again(errands);
             }
         }
         pause = (began_at.elapsed() * 4).clamp(SWEEPS.0, SWEEPS.1);
@@ -104,8 +106,12 @@ async fn sweep(ctx: &Context, pool: &Handle, store: &Store) {
 
 /// Notes which messages were taken back. Whether all were that were to be: Redis is read for the others.
 fn withdrawn(ctx: &Context, swept: &[Swept], wanted: &HashMap<MarkerId, Wanted>) -> bool {
-    let mut left: HashSet<TaskId> =
-        wanted.iter().filter(|(_, wanted)| **wanted == Wanted::Gone).map(|(id, _)| id.task).collect();
+    let mut left: HashSet<TaskId> = {
+        let table = ctx.jobs.lock();
+        let is_awaited =
+            |id: &MarkerId, wanted: Wanted| wanted == Wanted::Gone && table.is_in_hand(&id.namespace, id.task);
+        wanted.iter().filter(|(id, wanted)| is_awaited(id, **wanted)).map(|(id, _)| id.task).collect()
+    };
     for copy in swept.iter().filter(|copy| !copy.still_held) {
         let Some(generation) = copy.generation else { continue };
         ctx.jobs.hear(copy.task, |job, evidence| {

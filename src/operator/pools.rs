@@ -59,7 +59,7 @@ pub struct Handle {
     pub over: Notify,
     /// Says that a worker has started.
     pub started: Notify,
-    /// Asks for [`Handle::take_wanted`].
+    /// Asks for [`Handle::take_errands`].
     pub sweep: Notify,
     /// Ends everything that serves this pool.
     pub stop: CancellationToken,
@@ -67,7 +67,7 @@ pub struct Handle {
     /// When the last full audit began, and when the one before.
     audits: Mutex<(Option<Timestamp>, Option<Timestamp>)>,
     finished: Mutex<Vec<MarkerId>>,
-    wanted: Mutex<HashMap<MarkerId, Wanted>>,
+    errands: Mutex<Errands>,
     misconfigured: Mutex<Option<Complaint>>,
     /// When a worker was last heard of working, in milliseconds since 1970; 0 when none was.
     heard_at: AtomicI64,
@@ -79,6 +79,15 @@ pub struct Handle {
     reported: Mutex<Option<CrewWorkerPoolStatus>>,
     /// Whether messages of other producers are with the workers, as far as the last look at the load tells.
     pub foreign_in_flight: AtomicBool,
+}
+
+/// What a pass through the queues is for.
+#[derive(Default)]
+pub struct Errands {
+    /// Messages that cannot be named by their bytes, and what is to become of them.
+    pub wanted: HashMap<MarkerId, Wanted>,
+    /// Markers that go when their messages have.
+    pub over: Vec<MarkerId>,
 }
 
 struct State {
@@ -124,7 +133,7 @@ impl Handle {
                 None,
             )),
             finished: Mutex::default(),
-            wanted: Mutex::default(),
+            errands: Mutex::default(),
             heard_at: AtomicI64::new(0),
             worker_heard_at: AtomicI64::new(0),
             taking: Mutex::new((
@@ -261,17 +270,19 @@ impl Handle {
         news
     }
 
-    /// What is to be looked for in the queues since the last call.
-    pub fn take_wanted(&self) -> HashMap<MarkerId, Wanted> {
-        std::mem::take(&mut self.wanted.lock().unwrap_or_else(PoisonError::into_inner))
+    /// What is to be looked for in the queues since the last call, and which markers go afterwards.
+    pub fn take_errands(&self) -> Errands {
+        std::mem::take(&mut self.errands())
     }
 
     /// Looks for it in the next pass; what was asked for since counts for more.
-    pub fn want_again(&self, wanted: HashMap<MarkerId, Wanted>) {
-        let mut now = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        for (id, wanted) in wanted {
-            now.entry(id).or_insert(wanted);
+    pub fn try_again(&self, errands: Errands) {
+        let mut now = self.errands();
+        for (id, wanted) in errands.wanted {
+            now.wanted.entry(id).or_insert(wanted);
         }
+        now.over.extend(errands.over);
+        drop(now);
         self.sweep.notify_one();
     }
 
@@ -283,6 +294,16 @@ impl Handle {
         }
         state.facts = Arc::new(PoolFacts { blocked: blocked.cloned(), ..(*self.facts).clone() });
         true
+    }
+
+    /// Deletes these markers, soon and together with others.
+    pub fn forget(&self, over: impl IntoIterator<Item = MarkerId>) {
+        self.finished.lock().unwrap_or_else(PoisonError::into_inner).extend(over);
+        self.over.notify_one();
+    }
+
+    fn errands(&self) -> MutexGuard<'_, Errands> {
+        self.errands.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn view(&self) -> Pool {
@@ -374,7 +395,7 @@ impl Pools {
     pub fn sweep(&self, job: &Job, task: TaskId, wanted: Wanted) {
         if let Some(pool) = self.get(&job.key.namespace, &job.spec.pool) {
             let marker = MarkerId::new(job.key.namespace.clone(), task);
-            pool.wanted.lock().unwrap_or_else(PoisonError::into_inner).insert(marker, wanted);
+            pool.errands().wanted.insert(marker, wanted);
             pool.sweep.notify_one();
         }
     }
@@ -382,10 +403,40 @@ impl Pools {
     /// An attempt is over and recorded: its marker goes, soon and together with others.
     pub fn forget(&self, job: &Job, task: TaskId) {
         if let Some(pool) = self.get(&job.key.namespace, &job.spec.pool) {
-            let marker = MarkerId::new(job.key.namespace.clone(), task);
-            pool.finished.lock().unwrap_or_else(PoisonError::into_inner).push(marker);
-            pool.over.notify_one();
+            pool.forget([MarkerId::new(job.key.namespace.clone(), task)]);
         }
+    }
+
+    /// The same for one that was stopped: first every copy of its message is taken off the queues.
+    pub fn clear(&self, job: &Job, task: TaskId) {
+        if let Some(pool) = self.get(&job.key.namespace, &job.spec.pool) {
+            let marker = MarkerId::new(job.key.namespace.clone(), task);
+            let mut errands = pool.errands();
+            errands.wanted.insert(marker.clone(), Wanted::Gone);
+            errands.over.push(marker);
+            drop(errands);
+            pool.sweep.notify_one();
+        }
+    }
+
+    /// Something was published that no job stands behind.
+    pub fn look_for_strays(&self, namespace: &Arc<str>, name: &Arc<str>) {
+        if let Some(pool) = self.get(namespace, name) {
+            pool.strays.notify_one();
+        }
+    }
+
+    /// Whether another pool of the namespace serves this queue, and this one does not.
+    pub fn is_left_to_another(&self, pool: &ObjectKey, queue: &str) -> bool {
+        let serves = |it: &Handle| it.facts.queues.iter().any(|name| &**name == queue);
+        let pools = self.read();
+        let mut others = pools.values().filter(|it| it.key.namespace == pool.namespace && it.key != *pool);
+        !pools.get(pool).is_some_and(|it| serves(it)) && others.any(|it| serves(it))
+    }
+
+    /// Whether there is any pool in this namespace.
+    pub fn is_any_in(&self, namespace: &str) -> bool {
+        self.read().keys().any(|key| &*key.namespace == namespace)
     }
 }
 

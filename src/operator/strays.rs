@@ -1,7 +1,7 @@
 //! Attempts on Redis that no unfinished job stands behind: what a crash between the status and `Forget` leaves, and what
 //! was deleted while nobody operated.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -9,21 +9,20 @@ use kube::{Api, ResourceExt};
 
 use super::act::TERMINATE;
 use super::context::Context;
-use super::documents;
+use super::pool::labels;
 use super::pools::Handle;
 use crate::api::{self, CrewJob};
-use crate::core::evidence::Document;
-use crate::core::job::{AttemptId, ObjectKey};
-use crate::core::status::Holder;
-use crate::runtime::clock;
-use crate::store::{self, Epoch, Marker, MarkerId, Store, Withdrawn};
+use crate::core::job::TaskId;
+use crate::store::{self, Marker, MarkerId, Queue, Store, Wanted};
 
 /// How often they are looked for, besides after every connect and whenever Redis is not what it was.
 const EVERY: Duration = Duration::from_mins(10);
 /// How soon after a failure.
 const AGAIN: Duration = Duration::from_secs(30);
-/// More jobs than these that are gone at once, and more than half of all: something else is wrong.
-const MASS: usize = 20;
+/// Attempts that are taken off at once, and the time between two of these batches: deleting a namespace, or going back to
+/// an older copy of the cluster, may leave thousands.
+const BATCH: usize = 200;
+const BREATHER: Duration = Duration::from_secs(1);
 
 /// Whether a marker's job needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,40 +65,65 @@ async fn sweep(ctx: &Context, pool: &Handle, store: &Store) -> Result<(), Error>
     let all = store.scan_markers().await?;
     let suspects: Vec<MarkerId> = {
         let table = ctx.jobs.lock();
-        all.iter().filter(|id| !table.is_in_hand(&id.namespace, id.task)).cloned().collect()
+        all.into_iter().filter(|id| !table.is_in_hand(&id.namespace, id.task)).collect()
     };
-    if suspects.is_empty() || !is_established(ctx).await? {
-        return Ok(());
-    }
-    let markers = store.markers(&suspects).await?;
-    let (mut over, mut gone) = (Vec::new(), Vec::new());
-    for (id, marker) in suspects.into_iter().zip(markers) {
-        let Some(marker) = marker else { continue };
-        match look(ctx, &id, &marker).await? {
-            Verdict::InUse => {}
-            Verdict::Over => over.push((id, marker)),
-            Verdict::Gone => gone.push((id, marker)),
+    let mut taken = 0;
+    for batch in suspects.chunks(BATCH) {
+        // A resource that is not installed answers 404 for every job too.
+        if !is_established(ctx).await? {
+            return Ok(());
+        }
+        let mut strays = Vec::new();
+        for (id, marker) in batch.iter().zip(store.markers(batch).await?) {
+            let Some(marker) = marker else { continue };
+            if look(ctx, id, &marker).await? != Verdict::InUse {
+                strays.push((id, marker));
+            }
+        }
+        taken += strays.len();
+        take_off(ctx, pool, store, &strays).await?;
+        ctx.metrics.strays.get_or_create(&labels(pool)).inc_by(strays.len() as u64);
+        if !strays.is_empty() && batch.len() == BATCH {
+            tokio::time::sleep(BREATHER).await; // so that jobs that exist have their turn
         }
     }
-    if is_mass(gone.len(), all.len()) {
-        tracing::error!(
-            pool = %pool.key, gone = gone.len(), of = all.len(),
-            "so many jobs on Redis do not exist that nothing is taken off; are these jobs another cluster's? Delete keys \
-             crewjob:{{…}} by hand if they are not needed"
-        );
-        gone.clear();
-    }
-    for (id, marker) in over.into_iter().chain(gone) {
-        let job = ObjectKey::new(id.namespace.clone(), marker.name.clone());
-        take_off(store, ctx.epoch(), &id, marker.generation).await?;
-        tracing::info!(%job, task.id = %id.task, "an attempt without a job was taken off Redis");
+    if taken > 0 {
+        tracing::warn!(pool = %pool.key, attempts = taken, "attempts without a job are taken off Redis");
     }
     Ok(())
 }
 
-/// Whether so many jobs cannot have been deleted one by one.
-fn is_mass(gone: usize, all: usize) -> bool {
-    gone > MASS && gone * 2 > all
+/// Takes attempts off Redis that no job stands behind: no worker shall begin them, and one that runs them is told to stop.
+async fn take_off(
+    ctx: &Context,
+    pool: &Handle,
+    store: &Store,
+    strays: &[(&MarkerId, Marker)],
+) -> Result<(), store::Error> {
+    let (mut elsewhere, mut queues) = (HashMap::new(), pool.queues());
+    for (id, marker) in strays {
+        if id.namespace == pool.key.namespace {
+            if ctx.pools.is_left_to_another(&pool.key, &marker.queue) {
+                continue; // that one goes through the queue
+            }
+            if !ctx.take_up(&pool.key, id, marker) {
+                tracing::warn!(pool = %pool.key, task.id = %id.task, "a marker that does not name its task is left alone");
+            }
+        } else if !ctx.pools.is_any_in(&id.namespace) {
+            // A namespace that was deleted with its pools and jobs, on a Redis that it shared.
+            elsewhere.insert((*id).clone(), Wanted::Gone);
+            queues.push(Queue::new(&*marker.queue, &*marker.queue));
+        }
+    }
+    if elsewhere.is_empty() {
+        return Ok(());
+    }
+    let tasks: Vec<TaskId> = elsewhere.keys().map(|id| id.task).collect();
+    queues.sort_by(|one, other| one.name.cmp(&other.name));
+    queues.dedup_by(|one, other| one.name == other.name);
+    store.sweep(ctx.epoch(), &elsewhere, &queues).await?;
+    store.revoke(&tasks, Some(TERMINATE), None).await?;
+    store.forget(&elsewhere.into_keys().collect::<Vec<_>>()).await
 }
 
 /// A resource that is not installed answers 404 for every job too.
@@ -121,48 +145,4 @@ async fn look(ctx: &Context, id: &MarkerId, marker: &Marker) -> kube::Result<Ver
     };
     let is_in_hand = !job.status.phase.is_terminal() && job.attempt_in_hand().task == id.task;
     Ok(if is_in_hand { Verdict::InUse } else { Verdict::Over })
-}
-
-/// Takes an attempt off Redis: no worker shall begin it, and one that runs it is told to stop.
-pub async fn take_off(store: &Store, epoch: Epoch, id: &MarkerId, generation: u32) -> Result<(), store::Error> {
-    match store.withdraw(epoch, id, generation).await? {
-        Withdrawn::Removed => {}
-        // A revoke of a task that has ended may overwrite its result.
-        Withdrawn::NotQueued if has_ended(store, id).await? => {}
-        Withdrawn::NotQueued => {
-            store.revoke(&[id.task], Some(TERMINATE), None).await?;
-        }
-    }
-    store.forget(std::slice::from_ref(id)).await
-}
-
-async fn has_ended(store: &Store, id: &MarkerId) -> Result<bool, store::Error> {
-    let attempt = AttemptId { number: 1, task: id.task, generation: 0 };
-    let nobody = |node: &Arc<str>| Holder { node: node.clone(), container: None };
-    let document = store.outcome(id.task).await?;
-    let said = document.and_then(|document| documents::read(attempt, document, nobody, clock::now()));
-    Ok(matches!(said, Some(Document::Over { .. })))
-}
-
-/// The same for a job that was deleted, in the background.
-pub fn abandon(store: Store, epoch: Epoch, job: Arc<ObjectKey>, id: MarkerId, generation: u32) {
-    tokio::spawn(async move {
-        match take_off(&store, epoch, &id, generation).await {
-            Ok(()) => tracing::info!(%job, "deleted job taken off Redis"),
-            Err(error) => tracing::warn!(%job, %error, "deleted job could not be taken off Redis; trying again later"),
-        }
-    });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn so_many_jobs_that_are_gone_at_once_are_left_alone() {
-        assert!(!is_mass(20, 20), "a few may go together");
-        assert!(is_mass(21, 21));
-        assert!(!is_mass(500, 1000), "half of them may have been deleted");
-        assert!(is_mass(501, 1000));
-    }
 }

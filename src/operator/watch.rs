@@ -14,11 +14,9 @@ use kube::{Api, ResourceExt};
 use uuid::Uuid;
 
 use super::context::Context;
-use super::jobs::{Applied, Entry};
-use super::strays;
+use super::jobs::Applied;
 use crate::api::{CrewJob, UNFINISHED};
 use crate::core::job::ObjectKey;
-use crate::store::MarkerId;
 
 /// Jobs that are listed in one answer. A job has up to 10 kB, and what an answer takes is not all given back.
 const PAGE: u32 = 100;
@@ -102,18 +100,6 @@ impl Context {
             self.pools.read_levels(&namespace, &pool);
         }
         self.jobs.look_at(&key);
-    }
-
-    /// A job that was deleted before its end: no worker shall begin it, and one that runs it is told to stop.
-    fn abandon(&self, entry: Entry) {
-        let job = entry.job;
-        let Some(store) = self.pools.store(&job.key.namespace, &job.spec.pool) else { return };
-        if job.status.attempt.is_none() && !entry.evidence.is_out() {
-            return;
-        }
-        let id = job.attempt_in_hand();
-        let marker = MarkerId::new(job.key.namespace.clone(), id.task);
-        strays::abandon(store, self.epoch(), job.key.into(), marker, id.generation);
     }
 }
 

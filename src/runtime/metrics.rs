@@ -74,6 +74,8 @@ pub struct Metrics {
     pub enqueue_seconds: Histogram,
     /// Elements of queues that are no messages and were taken off.
     pub quarantined: Family<PoolLabels, Counter>,
+    /// Attempts on Redis without a job, taken off.
+    pub strays: Family<PoolLabels, Counter>,
     /// Writes to the API server.
     pub api_writes: Family<WriteLabels, Counter>,
     /// Round trips to Redis.
@@ -106,6 +108,7 @@ impl Metrics {
             duplicate_runs: Counter::default(),
             enqueue_seconds: Histogram::new(exponential_buckets(1.0, 2.0, 14)),
             quarantined: Family::default(),
+            strays: Family::default(),
             api_writes: Family::default(),
             redis_round_trips: Family::default(),
             queue_depth: Family::default(),
@@ -130,6 +133,7 @@ impl Metrics {
             m.enqueue_seconds,
         );
         registry.register("quarantined", "Elements of queues that no worker survives, taken off", m.quarantined);
+        registry.register("strays", "Attempts on Redis that no job stands behind, taken off", m.strays);
         registry.register("api_writes", "Writes to the API server", m.api_writes);
         registry.register("redis_round_trips", "Round trips to Redis", m.redis_round_trips);
         registry.register("queue_depth", "Messages waiting on the queues of a pool", m.queue_depth);

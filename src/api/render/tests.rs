@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::*;
 use crate::api::{CrewJob, Reason};
 use crate::core::job::SpecHash;
-use crate::core::status::{Attempt, Container, Hold, PoolProblem, PoolProblemKind, TaskError};
+use crate::core::status::{Attempt, Container, Hold, PoolProblem, PoolProblemKind, TaskError, Unstopped};
 
 const UID: Uuid = Uuid::from_u128(0x0f8f_ad5b_d9cb_469f_a165_7086_7728_950e);
 
@@ -211,7 +211,8 @@ prop_compose! {
         });
         Status {
             phase, why, attempt, attempts, worker_losses, message_losses, observed_generation, history, retry_at,
-            spec_changed, cancel_unsupported, worker, error, queue,
+            spec_changed, worker, error, queue,
+            cancel_unsupported: cancel_unsupported.map(|at| (at, Unstopped::PoolDeleted)),
             progress: progress.map(|(percent, message)| Box::new(Progress { percent, message, at: at(0) })),
             spec_hash: hash.map(SpecHash),
             ..Status::default()

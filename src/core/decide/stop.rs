@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::super::observed::{Held, Holding, Liveness, PodDeletion, Search, Task};
 use super::super::plan::{Effect, Next, Plan};
-use super::super::status::{AttemptOutcome, GaveUp, Holder, Phase, Status, TaskError};
+use super::super::status::{AttemptOutcome, GaveUp, Holder, Phase, Status, TaskError, Unstopped};
 use super::{Case, HARD_LIMIT_MARGIN, InPool, later};
 
 /// How often a worker is told again to stop a task.
@@ -117,7 +117,7 @@ impl InPool<'_> {
             }
             Some(Holding::By(..)) if self.seen.pod_deletion == PodDeletion::UnderWay => plan,
             Some(_) if self.job.spec.cancel => {
-                let since = plan.status.cancel_unsupported.or(Some(self.now));
+                let since = plan.status.cancel_unsupported.or(Some((self.now, Unstopped::WorkerDeaf)));
                 Plan { status: Status { cancel_unsupported: since, ..plan.status }, ..plan }
             }
             Some(_) | None => plan,

@@ -1,8 +1,10 @@
 //! What an operator does to the world: one effect after the other, each of which may be refused.
 
+use super::super::evidence::Evidence;
 use super::super::job::TaskId;
 use super::super::plan::{Effect, InPlaceOf, Publication};
-use super::broker::Message;
+use super::super::status::{Attempt, Phase, Status, Why};
+use super::broker::{Marker, Message};
 use super::scripts::Reply;
 use super::world::World;
 use super::{at, say};
@@ -71,7 +73,8 @@ impl World {
             | Effect::DeletePod(_)
             | Effect::StoreResult(_)
             | Effect::ExtendResult { .. }
-            | Effect::Forget(_) => {}
+            | Effect::Forget(_)
+            | Effect::Clear(_) => {}
         }
     }
 
@@ -95,6 +98,7 @@ impl World {
             Effect::Withdraw(id) => self.broker.withdraw(epoch, *id),
             Effect::Retire { in_place_of, id } => self.broker.retire(epoch, *in_place_of, *id),
             Effect::Forget(task) => self.broker.forget(*task),
+            Effect::Clear(task) => self.broker.clear(epoch, *task),
             Effect::Revoke(_) if self.broker.down => Reply::Down,
             Effect::Revoke(task) => {
                 self.revoke(*task);
@@ -123,22 +127,58 @@ impl World {
 
     /// Markers of attempts that are over: what a crash between the status and `Forget` leaves.
     pub fn forget_strays(&mut self, operator: usize) {
-        let strays: Vec<TaskId> = self
-            .broker
-            .data
-            .markers
-            .iter()
-            .filter(|(_, marker)| {
-                let live = &self.api.jobs[marker.job].job;
-                live.status.phase.is_terminal() || live.attempt_in_hand().number > marker.number
-            })
-            .map(|(task, _)| *task)
-            .collect();
-        for task in strays {
+        let is_over = |task: &TaskId, marker: &Marker| {
+            let stored = &self.api.jobs[marker.job];
+            let is_over = stored.job.status.phase.is_terminal() || stored.job.attempt_in_hand().number > marker.number;
+            let cached = self.operators[operator].cache.get(&marker.job);
+            if stored.deleted { cached.is_none_or(|(_, is)| is.attempt_in_hand().task != *task) } else { is_over }
+        };
+        let markers = &self.broker.data.markers;
+        let strays: Vec<(TaskId, Marker)> =
+            markers.iter().filter(|(task, marker)| is_over(task, marker)).map(|(task, it)| (*task, *it)).collect();
+        for (task, marker) in strays {
+            if self.api.jobs[marker.job].deleted {
+                self.take_up(operator, &marker);
+                continue;
+            }
             say!(self, "operator {operator} forgets {}", self.task_name(task));
             self.count("stray marker");
             self.broker.forget(task);
         }
+    }
+}
+
+impl World {
+    /// What is left of a job that was deleted is brought to its end, one attempt after the other.
+    fn take_up(&mut self, operator: usize, marker: &Marker) {
+        if self.operators[operator].cache.contains_key(&marker.job) {
+            return;
+        }
+        self.count("taken up");
+        let stored = &self.api.jobs[marker.job];
+        let attempt = Attempt {
+            number: marker.number,
+            generation: marker.generation,
+            enqueued_at: at(marker.at),
+            started_at: None,
+        };
+        let mut job = stored.job.clone();
+        job.spec.cancel = true;
+        job.status = Status {
+            phase: Phase::Queued,
+            why: Why::Enqueued,
+            attempt: Some(attempt),
+            spec_hash: Some(marker.spec),
+            ..Status::default()
+        };
+        let (number, version) = (marker.job, stored.version);
+        say!(self, "operator {operator} takes up what is left of job-{number}");
+        let it = &mut self.operators[operator];
+        it.ended.remove(&number);
+        it.deleted.insert(number);
+        it.notes.insert(number, Evidence::none(job.attempt_in_hand().task));
+        it.cache.insert(number, (version, job));
+        self.look_in(operator, number, 1);
     }
 }
 
@@ -168,6 +208,7 @@ fn name(effect: &Effect, reply: Reply) -> &'static str {
         (Effect::Retire { .. }, Reply::Done) => "retire",
         (Effect::Revoke(_), _) => "revoke",
         (Effect::Forget(_), Reply::Done) => "forget",
+        (Effect::Clear(_), Reply::Done) => "clear",
         (_, Reply::Fenced) => "forget or withdraw fenced",
         (_, _) => "other",
     }

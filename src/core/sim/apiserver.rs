@@ -10,6 +10,8 @@ pub struct Stored {
     pub job: Job,
     /// Writes of the status.
     pub writes: u32,
+    /// Deleted by a person.
+    pub deleted: bool,
 }
 
 /// Who may act, and how often that has changed hands.
@@ -45,7 +47,7 @@ impl ApiServer {
 
     pub fn create(&mut self, job: Job) -> usize {
         let version = self.next_version();
-        self.jobs.push(Stored { version, job, writes: 0 });
+        self.jobs.push(Stored { version, job, writes: 0, deleted: false });
         self.jobs.len() - 1
     }
 
@@ -58,11 +60,18 @@ impl ApiServer {
         stored.version = version;
     }
 
+    /// A person deletes the object.
+    pub fn delete(&mut self, job: usize) {
+        let version = self.next_version();
+        self.jobs[job].version = version;
+        self.jobs[job].deleted = true;
+    }
+
     /// A merge patch on `/status` that carries the resource version.
     pub fn patch_status(&mut self, job: usize, version: u64, status: Status) -> Result<u64, Refused> {
         let next = self.versions + 1;
         let stored = &mut self.jobs[job];
-        if stored.version != version {
+        if stored.deleted || stored.version != version {
             return Err(Refused::Conflict);
         }
         let old = &stored.job.status;

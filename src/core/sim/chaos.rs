@@ -203,18 +203,35 @@ impl World {
 
     pub fn person(&mut self) {
         let job = self.rng.index(self.api.jobs.len());
-        match self.rng.between(0, 11) {
+        if self.api.jobs[job].deleted {
+            return;
+        }
+        match self.rng.between(0, 14) {
             0..4 => self.edit(job, "cancelled", |spec| spec.cancel = true),
             4..8 => {
                 self.edit(job, "suspended", |spec| spec.suspend = true);
                 self.after(100, 20_000, Event::Resume { job });
             }
+            11..14 => self.delete(job),
             8 => self.edit(job, "made urgent", |spec| spec.priority = Priority::clamped(10)),
             _ => self.edit(job, "changed", |spec| spec.hash = SpecHash([1; 16])),
         }
     }
 
+    fn delete(&mut self, job: usize) {
+        say!(self, "job-{job} is deleted by a person");
+        self.count("deleted");
+        let was = self.api.jobs[job].job.clone();
+        self.api.delete(job);
+        if !was.status.phase.is_terminal() {
+            self.tell_watchers(job, &was);
+        }
+    }
+
     pub fn edit(&mut self, job: usize, how: &str, change: impl FnOnce(&mut Spec)) {
+        if self.api.jobs[job].deleted {
+            return;
+        }
         say!(self, "job-{job} is {how} by a person");
         let was = self.api.jobs[job].job.clone();
         self.api.edit(job, change);

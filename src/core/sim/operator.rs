@@ -43,6 +43,8 @@ pub struct Operator {
     pub fresh: BTreeSet<usize>,
     /// Jobs that it knows to have ended: what the watch still says of them is old.
     pub ended: BTreeSet<usize>,
+    /// Jobs that were deleted, as long as something of them is left on Redis.
+    pub deleted: BTreeSet<usize>,
     /// When its watch delivers what it has to deliver till now: in order.
     pub watched_until: i64,
     /// How many audits were planned: only the last of them takes place.
@@ -177,7 +179,12 @@ impl World {
         say!(self, "operator {operator} leads, epoch {epoch}");
         // The fence goes up before anything is read: what the last leader does from now on is refused, not overlooked.
         let admitted = self.broker.admit(epoch);
-        let unfinished = self.api.jobs.iter().enumerate().filter(|(_, stored)| !stored.job.status.phase.is_terminal());
+        let unfinished = self
+            .api
+            .jobs
+            .iter()
+            .enumerate()
+            .filter(|(_, stored)| !stored.deleted && !stored.job.status.phase.is_terminal());
         let cache = unfinished.map(|(number, stored)| (number, (stored.version, stored.job.clone()))).collect();
         let it = &mut self.operators[operator];
         it.epoch = Some(epoch);

@@ -174,6 +174,16 @@ impl Broker {
         Reply::Done
     }
 
+    /// The pass through the queues that takes every copy off, and then the same.
+    pub fn clear(&mut self, epoch: u64, task: TaskId) -> Reply {
+        let admitted = self.admit(epoch);
+        if admitted != Reply::Done {
+            return admitted;
+        }
+        self.data.queue.retain(|message| message.id.task != task);
+        self.forget(task)
+    }
+
     /// `ZADD XX`, without a fence: what is in flight with a living worker stays there.
     pub fn renew(&mut self, tag: Tag) {
         if !self.down

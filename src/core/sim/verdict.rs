@@ -225,6 +225,9 @@ impl World {
     pub fn verdict(&self) -> Vec<String> {
         let mut broken = self.broken.clone();
         for (number, stored) in self.api.jobs.iter().enumerate() {
+            if stored.deleted {
+                continue; // that nothing is left of it is another promise
+            }
             if !stored.job.status.phase.is_terminal() {
                 broken.push(format!("job-{number} never ends: {:?}", stored.job.status));
             } else if let Some(complaint) = self.unexplained(number) {

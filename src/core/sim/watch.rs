@@ -20,7 +20,7 @@ impl World {
                 continue;
             }
             let stored = &self.api.jobs[job];
-            let order = if stored.job.status.phase.is_terminal() {
+            let order = if stored.deleted || stored.job.status.phase.is_terminal() {
                 Order::Left { job, was: Box::new(was.clone()) }
             } else {
                 Order::Watch { job, version: stored.version, is: Box::new(stored.job.clone()) }
@@ -31,7 +31,10 @@ impl World {
 
     pub fn watched(&mut self, operator: usize, job: usize, version: u64, is: Job) {
         let it = &mut self.operators[operator];
-        if it.ended.contains(&job) || it.cache.get(&job).is_some_and(|(known, _)| *known >= version) {
+        if it.ended.contains(&job)
+            || it.deleted.contains(&job)
+            || it.cache.get(&job).is_some_and(|(known, _)| *known >= version)
+        {
             return; // older than our own last write
         }
         if it.cache.contains_key(&job) {
@@ -49,7 +52,7 @@ impl World {
     /// The old content says nothing about why it has gone: that is read live, unless we have written its end ourselves.
     pub fn left(&mut self, operator: usize, job: usize, was: &Job) {
         let it = &self.operators[operator];
-        if !it.cache.contains_key(&job) || it.closing.contains(&job) {
+        if !it.cache.contains_key(&job) || it.closing.contains(&job) || it.deleted.contains(&job) {
             return;
         }
         say!(self, "operator {operator} hears that {}, {:?} till now, is gone", was.key.name, was.status.phase);
@@ -66,10 +69,12 @@ impl World {
     pub fn listed(&mut self, operator: usize) {
         for job in 0..self.api.jobs.len() {
             let stored = &self.api.jobs[job];
-            if !stored.job.status.phase.is_terminal() {
+            if !stored.deleted && !stored.job.status.phase.is_terminal() {
                 let (version, is) = (stored.version, stored.job.clone());
                 self.watched(operator, job, version, is);
-            } else if self.operators[operator].cache.contains_key(&job) {
+            } else if self.operators[operator].cache.contains_key(&job)
+                && !self.operators[operator].deleted.contains(&job)
+            {
                 self.get(operator, job);
             }
         }
@@ -79,13 +84,32 @@ impl World {
     pub fn read_live(&mut self, operator: usize, job: usize) {
         let stored = &self.api.jobs[job];
         let it = &mut self.operators[operator];
-        if stored.job.status.phase.is_terminal() {
+        if stored.deleted {
+            self.abandon(operator, job);
+        } else if stored.job.status.phase.is_terminal() {
             it.forget_job(job);
         } else if it.cache.get(&job).is_none_or(|(known, _)| *known < stored.version) {
             it.cache.insert(job, (stored.version, stored.job.clone()));
             it.fresh.remove(&job);
             // What was read before somebody else wrote is stale.
             it.evidence(job, stored.job.attempt_in_hand().task).unread();
+            self.order(operator, 1, Order::Look { job });
+        }
+    }
+}
+
+impl World {
+    /// A job was deleted before its end: what is left of it is brought to its end as a cancelled job is.
+    fn abandon(&mut self, operator: usize, job: usize) {
+        let it = &mut self.operators[operator];
+        let Some((_, is)) = it.cache.get_mut(&job) else { return };
+        let notes = it.notes.get(&job);
+        let is_out = is.status.attempt.is_some() || notes.is_some_and(|notes| notes.is_out() || notes.is_published());
+        if !is_out || !it.connected {
+            return it.forget_job(job);
+        }
+        is.spec.cancel = true;
+        if it.deleted.insert(job) {
             self.order(operator, 1, Order::Look { job });
         }
     }
@@ -106,6 +130,7 @@ impl Operator {
         self.notes.remove(&job);
         self.closing.remove(&job);
         self.fresh.remove(&job);
+        self.deleted.remove(&job);
         self.ended.insert(job);
     }
 }

@@ -294,7 +294,7 @@ impl World {
     }
 
     fn is_everything_over(&self) -> bool {
-        self.api.jobs.iter().all(|stored| stored.job.status.phase.is_terminal())
+        self.api.jobs.iter().all(|stored| stored.deleted || stored.job.status.phase.is_terminal())
     }
 
     fn happen(&mut self, event: Event) {

@@ -103,7 +103,10 @@ fn while_redis_is_down_nothing_is_decided_about_a_job_that_was_published() {
         scene().queued().cancel().pool(down.clone()).at(9_000_000),
         expect!["Queued (Enqueued), attempts 0; wait for a hint"],
     );
-    check(scene().running().suspend().pool(missing(&[])), expect!["Running (Running), attempts 1; wait for a hint"]);
+    check(
+        scene().running().suspend().pool(missing(&[])),
+        expect!["Running (PoolNotFound), attempts 1; wait for a hint"],
+    );
     check(
         scene().retrying(1).pool(down.clone()).at(9_000_000),
         expect!["Retrying (RetryScheduled), attempts 1; wait for a hint"],
@@ -148,4 +151,41 @@ fn the_jobs_queue_and_priority_go_into_the_message() {
             "enqueue attempt 1#0 on default at priority 8; Pending (Pending), attempts 0; look again at 2026-01-01T00:00:00.3Z"
         ],
     );
+}
+
+#[test]
+fn jobs_of_a_deleted_pool_say_so_keep_their_phase_and_go_on_when_it_returns() {
+    for scene in [scene().queued(), scene().running(), scene().retrying(1)] {
+        let deleted = scene.clone().pool(missing(&["gpu"])).at(9_000);
+        let (was, is) = (scene.job.status.phase, deleted.plan().status);
+        assert_eq!((is.phase, is.why.reason()), (was, "PoolNotFound"));
+        let deleted = deleted.recorded();
+        assert_eq!(deleted.plan().status, deleted.job.status, "it is said once");
+    }
+    let deleted = scene().queued().pool(missing(&[])).at(9_000);
+    check_message(
+        deleted.clone(),
+        expect![[
+            r#"CrewWorkerPool "default" does not exist any more, so the job is not followed; create it again on the same Redis and the job goes on. spec.cancel ends the job at once; its message or run is stopped when the pool is back"#
+        ]],
+    );
+    let back = deleted.recorded().pool(Pool::Ready(Arc::new(pool()))).sees(queued());
+    check(back.clone(), expect!["Queued (Enqueued), attempts 0; wait for a hint"]);
+    // An operator that has started meanwhile has read the reason only.
+    let read = back.with(|job| {
+        job.status.why = Why::Recorded { reason: "PoolNotFound".into(), message: "CrewWorkerPool …".into() };
+    });
+    check(read, expect!["Queued (Enqueued), attempts 0; wait for a hint"]);
+}
+
+#[test]
+fn a_job_of_a_deleted_pool_can_be_cancelled_and_says_what_was_not_stopped() {
+    let unstopped = |scene: Scene| scene.cancel().pool(missing(&[])).at(9_000).plan().status.cancel_unsupported;
+    check(
+        scene().running().cancel().pool(missing(&[])).at(9_000),
+        expect!["Cancelled (Cancelled), attempts 1; then clear"],
+    );
+    assert_eq!(unstopped(scene().running()), Some((at(9_000), Unstopped::PoolDeleted)));
+    assert_eq!(unstopped(scene().queued()), Some((at(9_000), Unstopped::PoolDeleted)));
+    assert_eq!(unstopped(scene().retrying(1)), None, "nothing of it is on Redis");
 }

@@ -37,7 +37,7 @@ fn a_running_job_is_revoked_again_and_again_until_its_worker_says_so() {
         scene.clone().sees(Task::Held(runs(1_000, Liveness::Unreachable))),
         expect!["revoke; Running (Running), attempts 1; look again at 2026-01-01T00:00:19Z"],
     );
-    check(scene.sees(Task::Ended(ended(Ending::Revoked))), expect!["Cancelled (Cancelled), attempts 1; then forget"]);
+    check(scene.sees(Task::Ended(ended(Ending::Revoked))), expect!["Cancelled (Cancelled), attempts 1; then clear"]);
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn a_worker_that_acknowledged_early_is_told_to_stop_too() {
 fn a_result_that_wins_the_race_is_a_success() {
     check(
         scene().running().cancel().sees(succeeded("1")),
-        expect!["Succeeded (FinishedBeforeCancel), attempts 1; then forget"],
+        expect!["Succeeded (FinishedBeforeCancel), attempts 1; then clear"],
     );
 }
 
@@ -66,7 +66,7 @@ fn a_result_that_wins_the_race_is_a_success() {
 fn a_failure_that_wins_the_race_is_not_retried() {
     check(
         scene().running().cancel().sees(failed("ValueError")),
-        expect!["Cancelled (Cancelled), attempts 1; then forget"],
+        expect!["Cancelled (Cancelled), attempts 1; then clear"],
     );
 }
 
@@ -193,7 +193,7 @@ fn a_job_that_outlives_its_total_timeout_is_stopped_wherever_it_is() {
     );
     check(
         late().running().sees(Task::Ended(ended(Ending::Revoked))),
-        expect!["Failed (DeadlineExceeded), attempts 1; then forget; warn DeadlineExceeded"],
+        expect!["Failed (DeadlineExceeded), attempts 1; then clear; warn DeadlineExceeded"],
     );
     check(late().retrying(1), expect!["Failed (DeadlineExceeded), attempts 1; then forget; warn DeadlineExceeded"]);
 }
@@ -201,7 +201,7 @@ fn a_job_that_outlives_its_total_timeout_is_stopped_wherever_it_is() {
 #[test]
 fn a_result_that_comes_in_spite_of_the_deadline_is_kept() {
     let late = limited(Some(60), None).at(60_000);
-    check(late.running().sees(succeeded("1")), expect!["Succeeded (Succeeded), attempts 1; then forget"]);
+    check(late.running().sees(succeeded("1")), expect!["Succeeded (Succeeded), attempts 1; then clear"]);
 }
 
 #[test]
@@ -263,7 +263,11 @@ fn a_worker_that_does_not_hear_is_deleted_when_that_hurts_nobody_else() {
     let mut scene = scene().running().cancel().sees(Task::Held(runs(1_000, Liveness::Alive))).at(40_000);
     scene.seen.stop_asked_at = Some(at(10_000));
     check(scene.clone(), expect!["revoke; Running (Running), attempts 1; look again at 2026-01-01T00:00:50Z"]);
-    assert_eq!(scene.plan().status.cancel_unsupported, Some(at(40_000)), "said when nothing can be done");
+    assert_eq!(
+        scene.plan().status.cancel_unsupported,
+        Some((at(40_000), Unstopped::WorkerDeaf)),
+        "said when nothing can be done"
+    );
     scene.seen.pod_deletion = PodDeletion::UnderWay;
     assert_eq!((scene.plan().effects.len(), scene.plan().status.cancel_unsupported), (1, None), "once is enough");
     scene.seen.pod_deletion = PodDeletion::Fine;

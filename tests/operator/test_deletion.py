@@ -1,0 +1,161 @@
+"""Deletion cancels: nothing of a deleted job stays on Redis, wherever its message is and whoever is away at that moment."""
+
+import base64
+import json
+
+from servers import holds, until
+
+
+def restored(redis, task: str) -> None:
+    """Puts a queued message back as kombu does: with other bytes."""
+    [message] = redis.queued(task)
+    for name in redis.client.keys("crew_jobs*"):
+        for element in redis.client.lrange(name, 0, -1):
+            if json.loads(element)["headers"]["id"] == task:
+                redis.client.lrem(name, 1, element)
+    message["headers"]["redelivered"] = True
+    redis.client.rpush("crew_jobs\x06\x163", json.dumps(message))
+
+
+def copy(redis, message: dict) -> None:
+    """Puts a copy of a message that a worker has on the queue, as kombu does after its visibility timeout."""
+    redis.client.rpush("crew_jobs\x06\x163", json.dumps({**message, "redelivered": True}))
+
+
+def markers(redis) -> list:
+    return [key for key in redis.client.keys("crewjob:*") if b":epoch:" not in key]
+
+
+def is_clean(redis) -> bool:
+    return not redis.messages() and not markers(redis)
+
+
+def queued(bed, name: str, **spec) -> str:
+    bed.a.job(name, **spec)
+    task = bed.a.task(name)
+    until("its message waits", lambda: bed.redis.queued(task))
+    return task
+
+
+def test_deleting_a_queued_job_takes_a_restored_copy_off_too(bed):
+    bed.a.pool(bed.redis)
+    restored(bed.redis, queued(bed, "plain"))
+    restored(bed.redis, queued(bed, "large", inputs={"text": "x" * 20_000}))
+    bed.a.delete("crewjobs", "plain")
+    bed.a.delete("crewjobs", "large")
+    until("nothing is left of them", lambda: is_clean(bed.redis))
+
+
+def test_deleting_a_running_job_revokes_it_until_its_worker_says_so_and_leaves_no_copy(bed):
+    bed.a.pool(bed.redis)
+    task = queued(bed, "crew")
+    message = bed.redis.take(task)
+    bed.redis.event("task-started", "crew@elsewhere", uuid=task)
+    bed.a.in_phase("crew", "Running")
+    copy(bed.redis, message)
+    heard = bed.redis.client.pubsub()
+    heard.subscribe("/0.celery.pidbox")
+    bed.a.delete("crewjobs", "crew")
+    revokes = 0
+
+    def revoked():
+        nonlocal revokes
+        while said := heard.get_message(ignore_subscribe_messages=True, timeout=0.05):
+            order = base64.b64decode(json.loads(said["data"])["body"]).decode()
+            revokes += '"revoke"' in order and task in order
+        return revokes
+
+    until("it is revoked", revoked)
+    until("it is revoked again", lambda: revoked() >= 2, 30)
+    assert markers(bed.redis), "the marker stays until the worker has let go"
+    bed.redis.store(task, "REVOKED", {"exc_type": "TaskRevokedError"}, worker="crew@elsewhere")
+    bed.redis.acknowledge(message)
+    until("nothing is left of it", lambda: is_clean(bed.redis))
+
+
+def test_cancelling_a_running_job_leaves_no_copy_for_workers_that_start_later(bed):
+    bed.a.pool(bed.redis)
+    task = queued(bed, "crew")
+    message = bed.redis.take(task)
+    bed.redis.event("task-started", "crew@elsewhere", uuid=task)
+    bed.a.in_phase("crew", "Running")
+    copy(bed.redis, message)
+    bed.a.change("crew", cancel=True)
+    bed.redis.store(task, "REVOKED", {"exc_type": "TaskRevokedError"}, worker="crew@elsewhere")
+    bed.redis.acknowledge(message)
+    bed.a.in_phase("crew", "Cancelled")
+    until("nothing is left of it", lambda: is_clean(bed.redis))
+
+
+def test_another_job_of_a_deleted_jobs_name_is_a_job_of_its_own(bed):
+    bed.a.pool(bed.redis)
+    first = queued(bed, "crew")
+    restored(bed.redis, first)
+    bed.a.delete("crewjobs", "crew")
+    second = queued(bed, "crew")
+    until("the first is gone", lambda: [m["headers"]["id"] for m in bed.redis.messages()] == [second])
+    bed.redis.take(second)
+    bed.redis.store(second, "SUCCESS", 1)
+    bed.a.in_phase("crew", "Succeeded")
+
+
+def test_jobs_deleted_while_nobody_operates_are_taken_off_however_many_they_are(bed):
+    bed.a.pool(bed.redis)
+    for number in range(30):
+        queued(bed, f"crew-{number}")
+    bed.operator.stop()
+    try:
+        bed.a.delete("crewjobs")
+    finally:
+        bed.operator.start()
+    until("nothing is left of them", lambda: is_clean(bed.redis))
+    assert bed.operator.metric("crewjob_strays_total") >= 30
+
+
+def test_jobs_deleted_while_their_pool_is_away_are_taken_off_when_it_returns(bed):
+    bed.a.pool(bed.redis)
+    for number in range(3):
+        restored(bed.redis, queued(bed, f"crew-{number}"))
+        bed.a.in_phase(f"crew-{number}", "Queued")
+    bed.a.delete("crewworkerpools", "default")
+    until("they say so", lambda: bed.a.condition("crew-0")["reason"] == "PoolNotFound")
+    bed.a.delete("crewjobs")
+    holds("nothing can be done without the pool", lambda: len(bed.redis.messages()) == 3, seconds=1)
+    bed.a.pool(bed.redis)
+    until("nothing is left of them", lambda: is_clean(bed.redis))
+
+
+def test_jobs_of_a_deleted_pool_say_so_and_go_on_when_it_returns(bed):
+    bed.a.pool(bed.redis)
+    task, other = queued(bed, "waits"), queued(bed, "runs")
+    message = bed.redis.take(other)
+    bed.redis.event("task-started", "crew@elsewhere", uuid=other)
+    bed.a.in_phase("waits", "Queued")
+    bed.a.in_phase("runs", "Running")
+    bed.a.delete("crewworkerpools", "default")
+    for name, phase in (("waits", "Queued"), ("runs", "Running")):
+        until(f"{name} says so", lambda name=name: bed.a.condition(name)["reason"] == "PoolNotFound")
+        assert bed.a.status(name)["phase"] == phase
+        assert "create it again" in bed.a.condition(name)["message"]
+    # Its worker finishes meanwhile.
+    bed.redis.store(other, "SUCCESS", {"answer": 42}, publish=False)
+    bed.redis.acknowledge(message)
+    bed.a.pool(bed.redis)
+    assert bed.a.in_phase("runs", "Succeeded")["result"]["value"] == {"answer": 42}
+    until("the other waits as before", lambda: bed.a.condition("waits")["reason"] == "Enqueued")
+    assert len(bed.redis.queued(task)) == 1
+
+
+def test_a_job_of_a_deleted_pool_can_be_cancelled_and_its_message_goes_when_the_pool_returns(bed):
+    bed.a.pool(bed.redis)
+    task = queued(bed, "crew")
+    bed.a.in_phase("crew", "Queued")
+    bed.a.delete("crewworkerpools", "default")
+    until("it says so", lambda: bed.a.condition("crew")["reason"] == "PoolNotFound")
+    bed.a.change("crew", cancel=True)
+    bed.a.in_phase("crew", "Cancelled")
+    unstopped = bed.a.condition("crew", "CancelUnsupported")
+    assert (unstopped["status"], unstopped["reason"]) == ("True", "PoolNotFound")
+    assert len(bed.redis.queued(task)) == 1
+    bed.a.pool(bed.redis)
+    until("nothing is left of it", lambda: is_clean(bed.redis))
