@@ -4,7 +4,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use super::{
     free_form::{self, MAX_DEPTH},
@@ -59,27 +58,31 @@ impl JobResult {
     pub const CONFIG_MAP_KEY: &str = "result.json";
 
     /// A result held by the status itself: as a value where Kubernetes can hold it exactly, else as text.
-    pub fn inline(json: &str) -> Self {
+    #[must_use]
+    pub fn inline(self, json: &str) -> Self {
         match held_exactly(json) {
-            Some(value) => Self { value: Some(value), ..Self::described(json) },
-            None => Self { text: Some(json.to_owned()), ..Self::described(json) },
+            Some(value) => Self { value: Some(value), ..self },
+            None => Self { text: Some(json.to_owned()), ..self },
         }
     }
 
     /// A result held by a ConfigMap.
-    pub fn in_config_map(json: &str, name: String) -> Self {
-        Self { config_map_name: Some(name), ..Self::described(json) }
+    #[must_use]
+    pub fn in_config_map(self, name: String) -> Self {
+        Self { config_map_name: Some(name), ..self }
     }
 
     /// A result that only Redis holds.
-    pub fn on_redis(json: &str, key: String, expires_at: Option<Time>) -> Self {
-        Self { redis_key: Some(key), redis_expires_at: expires_at, ..Self::described(json) }
+    #[must_use]
+    pub fn on_redis(self, key: String, expires_at: Option<Time>) -> Self {
+        Self { redis_key: Some(key), redis_expires_at: expires_at, ..self }
     }
 
-    fn described(json: &str) -> Self {
-        let digits = Sha256::digest(json).into_iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    /// A result of this size with this digest, wherever it is held.
+    pub fn described(bytes: u64, sha256: [u8; 32]) -> Self {
+        let digits = sha256.into_iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
         Self {
-            size_bytes: i64::try_from(json.len()).unwrap_or(i64::MAX),
+            size_bytes: i64::try_from(bytes).unwrap_or(i64::MAX),
             sha256: digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect(),
             ..Self::default()
         }
@@ -108,7 +111,17 @@ fn is_null_or_has_null_members(value: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest, Sha256};
+
     use super::*;
+
+    fn described(json: &str) -> JobResult {
+        JobResult::described(json.len() as u64, Sha256::digest(json).into())
+    }
+
+    fn inline(json: &str) -> JobResult {
+        described(json).inline(json)
+    }
 
     #[test]
     fn json_that_kubernetes_can_hold_is_a_value() {
@@ -122,7 +135,7 @@ mod tests {
             "[null, [null]]",
             r#"{"a": {"b": [1, {}]}, "99999999999999999999": "\\"}"#,
         ] {
-            let result = JobResult::inline(json);
+            let result = inline(json);
             assert_eq!(result.value, Some(serde_json::from_str(json).unwrap()), "{json}");
             assert_eq!(result.text, None, "{json}");
         }
@@ -143,7 +156,7 @@ mod tests {
             "not json",
             "",
         ] {
-            let result = JobResult::inline(json);
+            let result = inline(json);
             assert_eq!(result.text.as_deref(), Some(json));
             assert_eq!(result.value, None, "{json}");
         }
@@ -152,19 +165,17 @@ mod tests {
     #[test]
     fn deep_json_is_kept_as_text() {
         let nested = |levels| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
-        assert!(JobResult::inline(&nested(32)).value.is_some());
-        assert!(JobResult::inline(&nested(33)).text.is_some());
-        assert!(JobResult::inline(&nested(2_000)).text.is_some());
+        assert!(inline(&nested(32)).value.is_some());
+        assert!(inline(&nested(33)).text.is_some());
+        assert!(inline(&nested(2_000)).text.is_some());
     }
 
     #[test]
     fn wherever_it_is_kept_its_size_and_hash_are_said() {
         let sha256 = "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b";
-        for result in [
-            JobResult::inline("1"),
-            JobResult::in_config_map("1", "a".to_owned()),
-            JobResult::on_redis("1", "k".to_owned(), None),
-        ] {
+        for result in
+            [inline("1"), described("1").in_config_map("a".to_owned()), described("1").on_redis("k".to_owned(), None)]
+        {
             assert_eq!((result.size_bytes, result.sha256.as_str()), (1, sha256));
         }
     }

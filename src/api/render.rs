@@ -155,10 +155,14 @@ pub fn result_config_map_name(job: &str, task: TaskId) -> String {
 
 fn stored(job: &Job, task: Option<TaskId>, result: &StoredResult) -> JobResult {
     let task = task.unwrap_or_else(|| job.attempt_in_hand().task);
+    let described = JobResult::described(result.output.bytes, result.output.sha256);
     match &result.kept {
-        Kept::Inline => JobResult::inline(&result.text),
-        Kept::ConfigMap => JobResult::in_config_map(&result.text, result_config_map_name(&job.key.name, task)),
-        Kept::Redis { key, until } => JobResult::on_redis(&result.text, key.to_string(), Some(Time(to_second(*until)))),
+        Kept::Inline => match &result.output.text {
+            Some(text) => described.inline(text),
+            None => described,
+        },
+        Kept::ConfigMap => described.in_config_map(result_config_map_name(&job.key.name, task)),
+        Kept::Redis { key, until } => described.on_redis(key.to_string(), Some(Time(to_second(*until)))),
     }
 }
 

@@ -176,7 +176,7 @@ fn may_end(c: &Case) -> bool {
 
 fn is_result_kept(c: &Case) -> bool {
     let mut acts = c.plan.effects.iter().filter_map(|effect| match effect {
-        Effect::StoreResult(text) => Some((Kept::ConfigMap, Some(text))),
+        Effect::StoreResult(output) => Some((Kept::ConfigMap, Some(output))),
         Effect::ExtendResult { task, ttl } => {
             let until = c.now.checked_add(*ttl).unwrap_or(Timestamp::MAX);
             let named = c.is.result.as_ref().and_then(|result| match &result.kept {
@@ -198,8 +198,8 @@ fn is_result_kept(c: &Case) -> bool {
     let act = acts.next();
     let is_new = c.was.result.is_none();
     match (&c.is.result, act) {
-        (Some(result), Some((kept, text))) => {
-            is_new && result.kept == kept && text.is_none_or(|text| *text == result.text)
+        (Some(result), Some((kept, output))) => {
+            is_new && result.kept == kept && output.is_none_or(|output| *output == result.output)
         }
         (Some(result), None) => !is_new || result.kept == Kept::Inline,
         (None, act) => act.is_none(),

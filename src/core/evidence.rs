@@ -119,6 +119,18 @@ impl Evidence {
         self.over.is_some()
     }
 
+    /// Bytes of the result that is held until the status is written.
+    pub fn text_bytes(&self) -> usize {
+        self.over.as_ref().map_or(0, |over| over.how.text_bytes())
+    }
+
+    /// Leaves the result on Redis until the status is written.
+    pub fn drop_text(&mut self) {
+        if let Some(over) = &mut self.over {
+            over.how.drop_text();
+        }
+    }
+
     /// Whether the message waits in a queue, as far as is known.
     pub fn is_queued(&self) -> bool {
         self.over.is_none() && matches!(self.place, Some(Found::At(Place::Queued { .. })))

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::job::{Priority, SpecHash, TaskId};
 use super::policy::Overrides;
 use super::start::Blocked;
-use super::status::{Holder, PoolProblem, Progress, TaskError};
+use super::status::{Holder, Output, PoolProblem, Progress, TaskError};
 
 /// Everything `decide` may know besides the job itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -197,8 +197,8 @@ pub struct Ended {
 /// Which way a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
-    /// `SUCCESS`, with the result's JSON text, verbatim.
-    Succeeded(Arc<str>),
+    /// `SUCCESS`, with the result.
+    Succeeded(Arc<Output>),
     /// `FAILURE`.
     Failed(TaskError),
     /// `FAILURE` with `WorkerLostError`: the worker lives, its child process died.
@@ -207,4 +207,21 @@ pub enum Ending {
     Revoked,
     /// A document that nobody can read.
     Unreadable(Arc<str>),
+}
+
+impl Ending {
+    /// Bytes of the result that it holds.
+    pub fn text_bytes(&self) -> usize {
+        match self {
+            Self::Succeeded(output) => output.text.as_ref().map_or(0, |text| text.len()),
+            Self::Failed(_) | Self::ChildLost(_) | Self::Revoked | Self::Unreadable(_) => 0,
+        }
+    }
+
+    /// Leaves the result on Redis.
+    pub fn drop_text(&mut self) {
+        if let Self::Succeeded(output) = self {
+            *output = Arc::new(output.without_text());
+        }
+    }
 }

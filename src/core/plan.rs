@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::job::{AttemptId, Priority, SpecHash, TaskId};
-use super::status::{Container, Status};
+use super::status::{Container, Output, Status};
 
 /// One act on the outside world. It leaves nothing to choose and is safe to repeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub enum Effect {
     /// Delete the Pod of a worker that cannot be asked, at once: nothing that it runs is to go on.
     DeletePod(Container),
     /// Keep a result that is too large for the status in a ConfigMap owned by the job.
-    StoreResult(Arc<str>),
+    StoreResult(Arc<Output>),
     /// Ask Redis to keep the result for so long.
     ExtendResult {
         /// Whose result.
@@ -187,7 +187,7 @@ impl fmt::Display for Effect {
             }
             Self::Revoke(_) => f.write_str("revoke"),
             Self::DeletePod(container) => write!(f, "delete Pod {}", container.pod),
-            Self::StoreResult(text) => write!(f, "store {} bytes in a ConfigMap", text.len()),
+            Self::StoreResult(output) => write!(f, "store {} bytes in a ConfigMap", output.bytes),
             Self::ExtendResult { ttl, .. } => write!(f, "keep the result in Redis for {} s", ttl.as_secs()),
             Self::Forget(_) => f.write_str("forget"),
             Self::Clear(_) => f.write_str("clear"),

@@ -193,11 +193,41 @@ pub enum Kept {
     },
 }
 
-/// A result: its text as the worker wrote it, and where it goes.
+/// What a run has returned: a JSON text, which is only held where it is short.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// Its length.
+    pub bytes: u64,
+    /// Its digest.
+    pub sha256: [u8; 32],
+    /// The text, verbatim. Redis has it where it is missing here.
+    pub text: Option<Arc<str>>,
+}
+
+impl Output {
+    /// The same without its text.
+    #[must_use]
+    pub fn without_text(&self) -> Self {
+        Self { text: None, ..self.clone() }
+    }
+
+    /// Whether the status holds it.
+    pub fn is_inline(&self) -> bool {
+        self.bytes <= StoredResult::INLINE as u64
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(text: &str) -> Arc<Self> {
+        let held = text.len() <= StoredResult::INLINE;
+        Arc::new(Self { bytes: text.len() as u64, sha256: [7; 32], text: held.then(|| text.into()) })
+    }
+}
+
+/// A result, and where it goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredResult {
-    /// JSON text, verbatim.
-    pub text: Arc<str>,
+    /// What it is.
+    pub output: Arc<Output>,
     /// Where it is kept.
     pub kept: Kept,
 }

@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::runtime::events::{Event, EventType};
 use kube::{Resource, ResourceExt};
+use tokio::sync::Semaphore;
 
 use super::context::Context;
 use super::deleted;
@@ -20,13 +21,17 @@ use crate::api::{CrewJob, JobResult, result_config_map_name, status_patch};
 use crate::core::evidence::Evidence;
 use crate::core::job::{Job, ObjectKey};
 use crate::core::plan::{Effect, InPlaceOf, Next, Notice, Plan, Publication};
-use crate::core::status::{Container, Phase, Status};
+use crate::core::status::{Container, Kept, Output, Phase, Status};
 use crate::runtime::clock;
 use crate::runtime::metrics::{EndLabels, WriteOutcome, Written};
 use crate::store::{self, Enqueued, MarkerId, Message, Moved, Requeued, Store, Wanted, Withdrawn};
 
 /// Signal for the child process of a revoked task.
 pub const TERMINATE: &str = "SIGTERM";
+
+/// Kibibytes of results that are written to objects of their own at a time.
+const RESULTS: u32 = 2048;
+static STORING: Semaphore = Semaphore::const_new(RESULTS as usize);
 
 /// Whether the rest of the plan still holds.
 enum Step {
@@ -44,6 +49,10 @@ pub async fn act(ctx: &Context, entry: Entry, plan: Plan) -> Result<Next, Error>
             ctx.jobs.look_at(&key);
             return Ok(Next::OnHint);
         }
+    }
+    let mut plan = plan;
+    if matches!(complete(ctx, &entry.job, &mut plan.status).await?, Step::Refused) {
+        return Ok(Next::OnHint);
     }
     let terminal = plan.status.phase.is_terminal();
     ctx.jobs.lock().update(&key, |entry| entry.closing = terminal);
@@ -117,7 +126,7 @@ async fn perform(ctx: &Context, entry: &Entry, effect: &Effect) -> Result<Step, 
             Ok(Step::Done)
         }
         Effect::DeletePod(container) => delete_pod(ctx, job, container).await.map(|()| Step::Done),
-        Effect::StoreResult(text) => store_result(ctx, job, text).await.map(|()| Step::Done),
+        Effect::StoreResult(output) => store_result(ctx, job, output).await,
         Effect::ExtendResult { task, ttl } => {
             connection(ctx, job)?.extend_result(*task, *ttl).await.map_err(|source| store_error(job, source))?;
             Ok(Step::Done)
@@ -314,7 +323,34 @@ async fn delete_pod(ctx: &Context, job: &Job, container: &Container) -> Result<(
     }
 }
 
-async fn store_result(ctx: &Context, job: &Job, text: &Arc<str>) -> Result<(), Error> {
+/// Reads the result that the status is to hold, where it was not held until now.
+async fn complete(ctx: &Context, job: &Job, status: &mut Status) -> Result<Step, Error> {
+    let Some(result) = status.result.as_mut().filter(|result| result.kept == Kept::Inline) else {
+        return Ok(Step::Done);
+    };
+    if result.output.text.is_some() || !result.output.is_inline() {
+        return Ok(Step::Done);
+    }
+    let Some(text) = result_text(ctx, job, &result.output).await? else { return Ok(Step::Refused) };
+    result.output = Arc::new(Output { text: Some(text.into()), ..(*result.output).clone() });
+    Ok(Step::Done)
+}
+
+/// The text of a result, from Redis. When there is another one by now, the job is observed again.
+async fn result_text(ctx: &Context, job: &Job, output: &Output) -> Result<Option<String>, Error> {
+    let text = connection(ctx, job)?.result_text(job.attempt_in_hand().task, output).await;
+    let text = text.map_err(|source| store_error(job, source))?;
+    if text.is_none() {
+        read_again(ctx, job);
+    }
+    Ok(text)
+}
+
+async fn store_result(ctx: &Context, job: &Job, output: &Output) -> Result<Step, Error> {
+    // On its way a result is held several times over: as text, as a request, and as what the API server answers.
+    let room = u32::try_from(output.bytes.div_ceil(1024)).unwrap_or(u32::MAX).min(RESULTS);
+    let Ok(_room) = STORING.acquire_many(room).await else { return Ok(Step::Refused) };
+    let Some(text) = result_text(ctx, job, output).await? else { return Ok(Step::Refused) };
     let name = result_config_map_name(&job.key.name, job.attempt_in_hand().task);
     let api: Api<ConfigMap> = Api::namespaced(ctx.client.clone(), &job.key.namespace);
     let keep = |source| Error::KeepResult { job: job.key.clone(), source: Box::new(source) };
@@ -327,7 +363,7 @@ async fn store_result(ctx: &Context, job: &Job, text: &Arc<str>) -> Result<(), E
             labels: Some([("app.kubernetes.io/managed-by".to_owned(), "crewjob-operator".to_owned())].into()),
             ..ObjectMeta::default()
         },
-        data: Some([(JobResult::CONFIG_MAP_KEY.to_owned(), text.to_string())].into()),
+        data: Some([(JobResult::CONFIG_MAP_KEY.to_owned(), text)].into()),
         immutable: Some(true),
         ..ConfigMap::default()
     };
@@ -335,12 +371,12 @@ async fn store_result(ctx: &Context, job: &Job, text: &Arc<str>) -> Result<(), E
     match api.create(&PostParams::default(), &config_map).await {
         Ok(_) => {
             ctx.metrics.wrote(Written::ConfigMap, WriteOutcome::Done);
-            Ok(())
+            Ok(Step::Done)
         }
         Err(kube::Error::Api(error)) if error.code == 409 => {
             let existing = api.get(&name).await.map_err(keep)?;
             let ours = existing.owner_references().iter().any(|owner| owner.uid == job.uid.to_string());
-            if ours { Ok(()) } else { Err(Error::ConfigMapTaken { job: job.key.clone(), config_map: name }) }
+            if ours { Ok(Step::Done) } else { Err(Error::ConfigMapTaken { job: job.key.clone(), config_map: name }) }
         }
         Err(source) => {
             ctx.metrics.wrote(Written::ConfigMap, WriteOutcome::Failed);

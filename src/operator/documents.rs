@@ -15,23 +15,13 @@ use crate::wire::{Limits, Value};
 /// What a document says about the attempt that it names, read at `now`; `None` when it says nothing.
 pub fn read(
     id: AttemptId,
-    document: &Document,
+    document: Document,
     holder: impl Fn(&Arc<str>) -> Holder,
     now: Timestamp,
 ) -> Option<evidence::Document> {
-    let bytes = match document {
-        Document::Whole(bytes) => bytes,
-        Document::TooLarge { size, .. } => {
-            return Some(unreadable(format!(
-                "the result document has {size} bytes, at most {} are read",
-                Document::LARGEST
-            )));
-        }
-    };
-    let limits = Limits::default().bytes(Document::LARGEST);
-    let document = match ResultDocument::decode_within(bytes, &limits) {
-        Ok(document) => document,
-        Err(error) => return Some(unreadable(format!("the result document cannot be read: {error}"))),
+    let (document, output) = match document {
+        Document::Read { fields, output } => (fields, output),
+        Document::Unreadable(why) => return Some(unreadable(why)),
     };
     let worker = document.worker.as_deref().map(|node| holder(&Arc::from(node)));
     let celery_retries = celery_retries(id, &document);
@@ -41,7 +31,7 @@ pub fn read(
     };
     let over = |how, worker| Some(evidence::Document::Over { how, worker, celery_retries, finished_at });
     match &document.status {
-        State::Success => over(Ending::Succeeded(document.result.as_str().into()), worker),
+        State::Success => over(Ending::Succeeded(Arc::new(output?)), worker),
         State::Failure => over(failure(&document), worker),
         State::Revoked if document.is_full_form() => over(Ending::Revoked, worker),
         State::Rejected | State::Ignored => {

@@ -25,6 +25,8 @@ const FRESH: usize = 680;
 const FRESH_PART: usize = 3;
 /// Jobs that are looked at side by side: of one pool, which a slow Redis may hold up, and of all pools.
 const LIMITS: Limits = Limits { all: 1024, lane: 32 };
+/// Bytes of results that are held until their statuses are written; the others are read again then.
+const TEXTS: usize = 8 << 20;
 /// Jobs that are remembered to be over, so that what the watch still says of them is no news: more than end while it
 /// is behind.
 const OVER: usize = 4096;
@@ -75,6 +77,8 @@ pub struct Table {
     over: Over,
     fresh: usize,
     turns: u64,
+    /// Bytes of results in the entries' evidence.
+    texts: usize,
 }
 
 /// The jobs that were over last, by UID.
@@ -357,10 +361,15 @@ impl Table {
     fn change(&mut self, key: &ObjectKey, change: impl FnOnce(&mut Entry) -> bool) {
         let Some(entry) = self.by_key.get_mut(key) else { return };
         let (before, task, was_fresh) = (entry.share(), entry.job.attempt_in_hand().task, entry.fresh.is_some());
+        self.texts -= entry.evidence.text_bytes();
         if change(entry) {
             self.turns += 1;
             entry.turn = self.turns;
         }
+        if self.texts + entry.evidence.text_bytes() > TEXTS {
+            entry.evidence.drop_text();
+        }
+        self.texts += entry.evidence.text_bytes();
         self.fresh -= usize::from(was_fresh && entry.fresh.is_none());
         let now = entry.job.attempt_in_hand().task;
         if task != now {
@@ -408,6 +417,7 @@ impl Table {
         let entry = self.by_key.remove(key)?;
         self.index.change(key, Some(&entry.share()), None);
         self.forget_lane(&entry.lane);
+        self.texts -= entry.evidence.text_bytes();
         self.fresh -= usize::from(entry.fresh.is_some());
         self.by_task.remove(&entry.job.attempt_in_hand().task);
         if !key.is_deleted() {

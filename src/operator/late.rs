@@ -43,6 +43,11 @@ impl Ended {
         }
     }
 
+    /// Whether a result of this attempt would be late.
+    pub fn awaits(&self, task: TaskId) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).jobs.contains_key(&task)
+    }
+
     fn take(&self, task: TaskId) -> Option<(ObjectKey, Uuid)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).jobs.remove(&task)
     }

@@ -27,6 +27,8 @@ use ask::{Answers, ask_workers};
 const AGAIN: Duration = Duration::from_secs(3);
 /// How often a message that was not found is looked for that soon.
 const SETTLED_AFTER: u32 = 4;
+/// Bytes of results that one reading holds; of the others it holds the digests.
+const TEXTS: usize = 4 << 20;
 
 /// One job whose Redis side is read.
 struct Subject {
@@ -38,7 +40,9 @@ struct Subject {
 /// What Redis says, and then the workers.
 #[derive(Default)]
 struct Found {
-    documents: HashMap<TaskId, store::Document>,
+    documents: HashMap<TaskId, Document>,
+    /// Bytes of results in these.
+    texts: usize,
     markers: HashMap<TaskId, Marker>,
     places: HashMap<TaskId, Vec<store::Place>>,
     answers: Option<Answers>,
@@ -83,23 +87,24 @@ async fn read(ctx: &Context, pool: &Handle, store: &Store, everything: bool) -> 
     let mut missed = None;
     if everything || !subjects.is_empty() {
         let mut found = Found::default();
-        read_documents(&mut found, store, subjects.iter().map(|subject| subject.id.task)).await?;
+        read_documents(ctx, pool, &mut found, store, subjects.iter().map(|subject| subject.id)).await?;
         read_markers(&mut found, store, &subjects).await?;
         let audit = store.audit(&pool.queues()).await?;
         if !audit.poison.is_empty() {
             quarantine(ctx, pool, store, &audit).await;
         }
         found.places = audit.places;
-        let unplaced: Vec<TaskId> = subjects
+        let unplaced: Vec<AttemptId> = subjects
             .iter()
             .filter(|subject| is_to_be_asked_about(ctx, subject, &found))
-            .map(|subject| subject.id.task)
+            .map(|subject| subject.id)
             .collect();
         if !unplaced.is_empty() {
-            found.answers = Some(ask_workers(ctx, pool, store, &unplaced).await?);
-            read_documents(&mut found, store, unplaced.into_iter()).await?;
+            let tasks: Vec<TaskId> = unplaced.iter().map(|id| id.task).collect();
+            found.answers = Some(ask_workers(ctx, pool, store, &tasks).await?);
+            read_documents(ctx, pool, &mut found, store, unplaced.into_iter()).await?;
         }
-        missed = tell(ctx, pool, &subjects, &found);
+        missed = tell(ctx, pool, &subjects, &mut found);
         renew(ctx, store, &subjects).await?;
     }
     if everything {
@@ -151,11 +156,28 @@ fn subjects(ctx: &Context, pool: &Handle, everything: bool) -> Vec<Subject> {
     }
 }
 
-async fn read_documents(found: &mut Found, store: &Store, tasks: impl Iterator<Item = TaskId>) -> Result<(), Error> {
-    let tasks: Vec<TaskId> = tasks.collect();
-    let documents = store.outcomes(&tasks).await?;
-    found.documents.extend(tasks.into_iter().zip(documents).filter_map(|(task, document)| Some((task, document?))));
-    Ok(())
+/// Reads result documents one at a time, and keeps of each what it says.
+async fn read_documents(
+    ctx: &Context,
+    pool: &Handle,
+    found: &mut Found,
+    store: &Store,
+    ids: impl Iterator<Item = AttemptId>,
+) -> Result<(), Error> {
+    let ids: Vec<AttemptId> = ids.collect();
+    let tasks: Vec<TaskId> = ids.iter().map(|id| id.task).collect();
+    let now = clock::now();
+    let holder = |node: &Arc<str>| ctx.workers.holder(&pool.key.namespace, node);
+    store
+        .outcomes(&tasks, |at, document| {
+            let Some(mut said) = documents::read(ids[at], document, holder, now) else { return };
+            found.texts += said.text_bytes();
+            if found.texts > TEXTS {
+                said.drop_text();
+            }
+            found.documents.insert(tasks[at], said);
+        })
+        .await
 }
 
 async fn read_markers(found: &mut Found, store: &Store, subjects: &[Subject]) -> Result<(), Error> {
@@ -220,18 +242,9 @@ async fn renew(ctx: &Context, store: &Store, subjects: &[Subject]) -> Result<(),
 }
 
 /// Notes what was found, where nothing has happened since.
-fn tell(ctx: &Context, pool: &Handle, subjects: &[Subject], found: &Found) -> Option<u32> {
+fn tell(ctx: &Context, pool: &Handle, subjects: &[Subject], found: &mut Found) -> Option<u32> {
     let (mut missed, mut changed, mut outdated) = (Vec::new(), Vec::new(), false);
-    // Results may be large: they are read while nobody waits for the table.
-    let now = clock::now();
-    let holder = |node: &Arc<str>| ctx.workers.holder(&pool.key.namespace, node);
-    let mut said: HashMap<TaskId, Document> = subjects
-        .iter()
-        .filter_map(|subject| {
-            let document = found.documents.get(&subject.id.task)?;
-            Some((subject.id.task, documents::read(subject.id, document, holder, now)?))
-        })
-        .collect();
+    let mut said = std::mem::take(&mut found.documents);
     {
         let mut table = ctx.jobs.lock();
         for subject in subjects {
@@ -308,9 +321,9 @@ pub async fn check_death(ctx: &Context, entry: &Entry) {
     let read = async {
         // A Redis may be shared with other clusters, whose workers may be named like ours: who answers lives.
         let nodes = if is_known_by_name(entry) { store.holders(&[id.task]).await? } else { Vec::new() };
-        Ok::<_, Error>((nodes, store.outcomes(&[id.task]).await?))
+        Ok::<_, Error>((nodes, store.outcome(id.task).await?))
     };
-    let (nodes, documents) = match read.await {
+    let (nodes, document) = match read.await {
         Ok(found) => found,
         Err(error) => {
             tracing::warn!(job = %job.key, %error, "the last word of a dead worker could not be read; trying again");
@@ -319,8 +332,7 @@ pub async fn check_death(ctx: &Context, entry: &Entry) {
         }
     };
     let holder = |node: &Arc<str>| ctx.workers.holder(&job.key.namespace, node);
-    let document = documents.into_iter().flatten().next();
-    let said = document.and_then(|document| documents::read(id, &document, holder, clock::now()));
+    let said = document.and_then(|document| documents::read(id, document, holder, clock::now()));
     let claim = nodes.iter().find_map(|node| node.tasks.iter().find(|it| it.task == id.task).map(|it| (node, it)));
     let mut table = ctx.jobs.lock();
     if table.get(&job.key).is_some_and(|now| now.turn == entry.turn) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 
 use super::context::Context;
 use super::documents;
@@ -17,17 +18,41 @@ use crate::core::status::Holder;
 use crate::runtime::clock;
 use crate::store::{Document, Notice, Stage, Store, TaskEvent, WorkerState};
 
+/// Long results that wait to be read; with more, all levels are read.
+const LONG: usize = 256;
+
 /// Two words about one start are at most so far apart.
 const SAME_START: Duration = Duration::from_secs(2);
 
 /// Listens, for ever.
 pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
+    let (long, mut to_read) = mpsc::channel(LONG);
+    tokio::join!(hear(ctx, pool, store, &long), async {
+        while let Some(task) = to_read.recv().await {
+            match store.outcome(task).await {
+                Ok(Some(document)) => result(ctx, task, document),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(pool = %pool.key, %error, "a long result could not be read; reading all levels");
+                    pool.audit.notify_one();
+                }
+            }
+        }
+    });
+}
+
+async fn hear(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, long: &mpsc::Sender<TaskId>) {
     let mut notices = std::pin::pin!(store.subscribe());
     while let Some(notice) = notices.next().await {
         match notice {
             Notice::Result { task, document } => {
                 pool.hears_of_work(clock::now());
-                result(ctx, task, document);
+                match document {
+                    Some(document) => result(ctx, task, Document::decode(&document)),
+                    None if !is_awaited(ctx, task) => {}
+                    None if long.try_send(task).is_ok() => {}
+                    None => pool.audit.notify_one(),
+                }
                 pool.load.notify_one();
             }
             Notice::Task(event) => {
@@ -55,16 +80,20 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
     }
 }
 
-fn result(ctx: &Arc<Context>, task: TaskId, document: Vec<u8>) {
-    let document = Document::Whole(document);
+/// Whether anything follows from a result of this task.
+fn is_awaited(ctx: &Context, task: TaskId) -> bool {
+    ctx.jobs.lock().in_hand(task).is_some() || ctx.jobs.ended.awaits(task)
+}
+
+fn result(ctx: &Arc<Context>, task: TaskId, document: Document) {
     let Some((namespace, pool, id)) = ctx.jobs.lock().in_hand(task) else {
         let first = AttemptId { number: 1, task, generation: 0 };
         let nobody = |node: &Arc<str>| Holder { node: node.clone(), container: None };
-        return late::heard(ctx, task, documents::read(first, &document, nobody, clock::now()));
+        return late::heard(ctx, task, documents::read(first, document, nobody, clock::now()));
     };
     // A result may be large: it is read while nobody waits for the table.
     let holder = |node: &Arc<str>| ctx.workers.holder(&namespace, node);
-    let Some(said) = documents::read(id, &document, holder, clock::now()) else { return };
+    let Some(said) = documents::read(id, document, holder, clock::now()) else { return };
     if ctx.jobs.hear(task, |_, evidence| evidence.told(said)) {
         ctx.pools.read_levels(&namespace, &pool);
     }

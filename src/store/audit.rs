@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use redis::{FromRedisValue, Value};
 
+use super::bounded::passed_over;
 use super::notice::moment;
 use super::{Error, Queue, Store};
 use crate::core::job::TaskId;
@@ -14,6 +16,8 @@ const ACT: &str = "auditing the queues";
 
 /// Bytes that one answer should have.
 const ANSWER: usize = 1 << 20;
+/// Elements of a list in its first answer, when nothing is known of their sizes.
+const FIRST: usize = 16;
 
 /// Unreadable elements that are listed; more are only counted.
 const LISTED: usize = 100;
@@ -98,38 +102,44 @@ impl Store {
     /// the other end, so none is skipped.
     async fn read_list(&self, audit: &mut Audit, queue: &Queue, band: u8) -> Result<(), Error> {
         let list = self.0.names.broker.queue(&queue.name, Some(band.into()));
-        let (mut position, mut count) = (0, 100);
+        let (mut position, mut count) = (0, FIRST);
         loop {
             let mut command = redis::cmd("LRANGE");
             command.arg(&list).arg(position).arg(position + count - 1);
-            let elements: Vec<Vec<u8>> = self.0.scans.query(ACT, &command).await?;
+            let Value::Array(elements) = self.0.scans.ask(ACT, &command).await? else {
+                return Err(Error::unexpected(ACT, format!("{list} is no list that may be read")));
+            };
+            if count > 1 && elements.iter().any(|element| passed_over(element).is_some()) {
+                count = 1;
+                continue;
+            }
+            let mut bytes = 1;
             for (offset, element) in elements.iter().enumerate() {
-                let Some(seen) = message(element) else {
-                    let poison = Poison { key: list.clone(), position: position + offset, size: element.len() };
-                    audit.note(vec![poison], 1);
+                let at = position + offset;
+                if let Value::BulkString(element) = element {
+                    bytes += element.len();
+                    audit.element(element, queue, band, || Poison {
+                        key: list.clone(),
+                        position: at,
+                        size: element.len(),
+                    });
                     continue;
-                };
-                let Some(task) = seen.task_id.as_deref().and_then(TaskId::parse) else {
-                    audit.foreign += 1;
-                    continue;
-                };
-                let place = Place::Queued {
-                    tag: seen.delivery_tag.as_deref().unwrap_or("").into(),
-                    queue: queue.name.clone(),
-                    band,
-                    redelivered: seen.redelivered,
-                };
-                let places = audit.places.entry(task).or_default();
-                // A push during the reading shows an element twice.
-                if !places.contains(&place) {
-                    places.push(place);
+                }
+                let size = passed_over(element).ok_or_else(|| Error::unexpected(ACT, "an element of no kind"))?;
+                bytes += ANSWER;
+                match self.is_large_message(&list, at).await? {
+                    Some(true) => audit.foreign += 1,
+                    Some(false) => {
+                        let size = usize::try_from(size).unwrap_or(usize::MAX);
+                        audit.note(vec![Poison { key: list.clone(), position: at, size }], 1);
+                    }
+                    None => {}
                 }
             }
             if elements.len() < count {
                 return Ok(());
             }
             position += count;
-            let bytes = elements.iter().map(Vec::len).sum::<usize>().max(1);
             count = (count * ANSWER / bytes).clamp(1, 2000);
         }
     }
@@ -138,11 +148,18 @@ impl Store {
     async fn in_flight(&self) -> Result<InFlight, Error> {
         let keys = &self.0.names.broker;
         let mut in_flight = InFlight::default();
-        let mut cursor = 0_u64;
+        let (mut cursor, mut count) = (0_u64, 200);
         loop {
             let mut command = redis::cmd("HSCAN");
-            command.arg(keys.unacked()).arg(cursor).arg("COUNT").arg(200);
-            let (next, page): (u64, Vec<(String, Vec<u8>)>) = self.0.scans.query(ACT, &command).await?;
+            command.arg(keys.unacked()).arg(cursor).arg("COUNT").arg(count);
+            let (next, page) = scanned(self.0.scans.ask(ACT, &command).await?)
+                .ok_or_else(|| Error::unexpected(ACT, "the messages in flight are no hash that may be read"))?;
+            if count > 1 && page.iter().any(|part| passed_over(part).is_some()) {
+                count = 1;
+                continue;
+            }
+            let (page, bytes) = in_flight.page(page);
+            count = (count * ANSWER / bytes).clamp(1, 1000);
             let mut ours = Vec::new();
             for (tag, value) in page {
                 // What is no message here was never taken from a queue: it hurts nobody.
@@ -173,6 +190,25 @@ impl Store {
 }
 
 impl Audit {
+    fn element(&mut self, element: &[u8], queue: &Queue, band: u8, poison: impl FnOnce() -> Poison) {
+        let Some(seen) = message(element) else { return self.note(vec![poison()], 1) };
+        let Some(task) = seen.task_id.as_deref().and_then(TaskId::parse) else {
+            self.foreign += 1;
+            return;
+        };
+        let place = Place::Queued {
+            tag: seen.delivery_tag.as_deref().unwrap_or("").into(),
+            queue: queue.name.clone(),
+            band,
+            redelivered: seen.redelivered,
+        };
+        let places = self.places.entry(task).or_default();
+        // A push during the reading shows an element twice.
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+
     fn note(&mut self, poison: Vec<Poison>, all: u64) {
         let room = LISTED.saturating_sub(self.poison.len());
         self.poison.extend(poison.into_iter().take(room));
@@ -184,6 +220,31 @@ impl Audit {
 struct InFlight {
     ours: Vec<(TaskId, Place)>,
     foreign: u64,
+}
+
+impl InFlight {
+    /// The tags and messages of a page, and its size. One that is too large to be read is none of ours.
+    fn page(&mut self, page: Vec<Value>) -> (Vec<(String, Vec<u8>)>, usize) {
+        let (mut read, mut bytes) = (Vec::with_capacity(page.len() / 2), 1);
+        let mut parts = page.into_iter();
+        while let (Some(tag), Some(message)) = (parts.next(), parts.next()) {
+            if let (Value::BulkString(tag), Value::BulkString(message)) = (tag, message) {
+                bytes += tag.len() + message.len();
+                read.push((String::from_utf8_lossy(&tag).into_owned(), message));
+            } else {
+                bytes += ANSWER;
+                self.foreign += 1;
+            }
+        }
+        (read, bytes)
+    }
+}
+
+/// The next cursor and the page of an answer to `HSCAN`.
+fn scanned(answer: Value) -> Option<(u64, Vec<Value>)> {
+    let Value::Array(answer) = answer else { return None };
+    let [next, page] = <[Value; 2]>::try_from(answer).ok()?;
+    Some((u64::from_redis_value(next).ok()?, Vec::<Value>::from_redis_value(page).ok()?))
 }
 
 /// What kombu can take from a queue: without a delivery tag it cannot.

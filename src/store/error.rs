@@ -75,6 +75,9 @@ pub enum Error {
 impl Error {
     pub(super) fn of(act: &'static str, error: &redis::RedisError) -> Self {
         let (kind, detail) = (error.kind(), error.to_string());
+        if let Some(size) = error.code().and_then(|code| code.parse::<u64>().ok()) {
+            return Self::unexpected(act, format!("a value of {size} bytes, which is more than is read"));
+        }
         if kind == ErrorKind::AuthenticationFailed || matches!(error.code(), Some("NOAUTH" | "WRONGPASS")) {
             Self::AuthenticationFailed { act }
         } else if kind == ErrorKind::Io || BUSY.contains(&kind) {

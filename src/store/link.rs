@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, Client, ConnectionAddr, FromRedisValue, RedisError, ScriptInvocation};
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::rustls::ClientConfig;
 
+use super::dial::{Connection, checked_against, dial};
 use super::error::{ConnectError, Error};
 use super::settings::{Access, Secret};
 
@@ -30,11 +32,14 @@ pub(super) use {fenced, script};
 
 /// Longest pause between two attempts to connect.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Bytes of an event or result that is heard: those of the largest batch of events that Celery sends, and some more.
+const HEARD: usize = 128 << 10;
 
 /// A Redis database: where, and how to get in.
 #[derive(Clone)]
 pub(super) struct Address {
     client: Client,
+    tls: Option<Arc<ClientConfig>>,
     field: &'static str,
 }
 
@@ -50,23 +55,17 @@ impl Address {
             let reason = error.detail().filter(|detail| !url.contains(detail));
             invalid(reason.unwrap_or("expected redis[s]://[user:password@]host[:port][/database]").into())
         })?;
-        let client = match ca {
-            Some(ca) if url.starts_with("rediss://") => {
-                let detail = "it holds no PEM certificate that can be used";
-                let unusable = || ConnectError::Invalid { field: "REDIS_CA", detail: detail.into() };
-                if !ca.contains("-----BEGIN CERTIFICATE-----") {
-                    return Err(unusable());
-                }
-                let root_cert = Some(ca.as_bytes().to_vec());
-                let certificates = redis::TlsCertificates { client_tls: None, root_cert };
-                Client::build_with_tls(url, certificates).map_err(|_| unusable())?
-            }
-            Some(_) | None => plain,
+        let tls = if url.starts_with("rediss://") {
+            let detail = "it holds no PEM certificate that can be used";
+            let unusable = || ConnectError::Invalid { field: "REDIS_CA", detail: detail.into() };
+            Some(checked_against(ca).ok_or_else(unusable)?)
+        } else {
+            None
         };
-        let info = client.get_connection_info().clone();
+        let info = plain.get_connection_info().clone();
         let named = info.redis_settings().clone().set_lib_name("crewjob", env!("CARGO_PKG_VERSION"));
         let client = Client::open(info.set_redis_settings(named)).map_err(|_| invalid("not a Redis URL".into()))?;
-        Ok(Self { client, field })
+        Ok(Self { client, tls, field })
     }
 
     pub fn database(&self) -> i64 {
@@ -119,29 +118,46 @@ pub(super) struct Link(Arc<Shared>);
 struct Shared {
     address: Address,
     config: AsyncConnectionConfig,
+    connect_timeout: Duration,
+    /// Bytes that one answer may have; see [`super::bounded`].
+    limit: Option<usize>,
     state: Mutex<State>,
     round_trips: Arc<AtomicU64>,
 }
 
 enum State {
-    Up { connection: MultiplexedConnection, serial: u64 },
+    Up { connection: Connection, serial: u64 },
     Down { failures: u32, pause: Option<(Instant, RedisError)>, serial: u64 },
 }
 
 impl Link {
+    /// A way to this database on which answers may have any size.
     pub fn new(address: &Address, access: &Access, round_trips: &Arc<AtomicU64>) -> Self {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(access.connect_timeout))
-            .set_response_timeout(Some(access.response_timeout));
-        let state = Mutex::new(State::Down { failures: 0, pause: None, serial: 0 });
-        Self(Arc::new(Shared { address: address.clone(), config, state, round_trips: round_trips.clone() }))
+        Self::with(address, access, round_trips, None)
+    }
+
+    /// A way to this database on which an answer has at most so many bytes of values. The rest of it is passed over
+    /// without being held: an error stands in the place of each value that is missing.
+    pub fn bounded(address: &Address, access: &Access, round_trips: &Arc<AtomicU64>, limit: usize) -> Self {
+        Self::with(address, access, round_trips, Some(limit))
+    }
+
+    fn with(address: &Address, access: &Access, round_trips: &Arc<AtomicU64>, limit: Option<usize>) -> Self {
+        Self(Arc::new(Shared {
+            address: address.clone(),
+            config: AsyncConnectionConfig::new().set_response_timeout(Some(access.response_timeout)),
+            connect_timeout: access.connect_timeout,
+            limit,
+            state: Mutex::new(State::Down { failures: 0, pause: None, serial: 0 }),
+            round_trips: round_trips.clone(),
+        }))
     }
 
     /// Connects and asks what answers.
     pub async fn check(&self) -> Result<(), ConnectError> {
         let address = self.0.address.name();
         let asked: Result<String, _> = match self.connection().await {
-            Ok((mut connection, _)) => redis::cmd("INFO").arg("server").query_async(&mut connection).await,
+            Ok((mut connection, _)) => redis::cmd("INFO").arg("server").query_async(&mut connection.commands).await,
             Err(error) => Err(error),
         };
         match asked {
@@ -158,6 +174,11 @@ impl Link {
 
     pub async fn query<T: FromRedisValue>(&self, act: &'static str, command: &redis::Cmd) -> Result<T, Error> {
         self.run(act, |mut connection| async move { command.query_async(&mut connection).await }).await
+    }
+
+    /// The answer as it is, errors in it included.
+    pub async fn ask(&self, act: &'static str, command: &redis::Cmd) -> Result<redis::Value, Error> {
+        self.run(act, |mut connection| async move { connection.req_packed_command(command).await }).await
     }
 
     pub async fn pipe<T: FromRedisValue>(&self, act: &'static str, pipe: &redis::Pipeline) -> Result<T, Error> {
@@ -177,17 +198,22 @@ impl Link {
         act: &'static str,
         push: impl redis::aio::AsyncPushSender,
         patterns: &[String],
-    ) -> Result<MultiplexedConnection, Error> {
-        let address = &self.0.address.client.get_connection_info();
-        let protocol = address.redis_settings().clone().set_protocol(redis::ProtocolVersion::RESP3);
-        let client = Client::open((*address).clone().set_redis_settings(protocol));
+    ) -> Result<Connection, Error> {
+        let address = self.0.address.client.get_connection_info();
+        let greeting = address.redis_settings().clone().set_protocol(redis::ProtocolVersion::RESP3);
         let config = self.0.config.clone().set_push_sender(push);
         let subscribe = async {
-            let mut connection = client?.get_multiplexed_async_connection_with_config(&config).await?;
-            connection.psubscribe(patterns).await?;
+            let limit = self.0.limit.map(|_| HEARD);
+            let mut connection = dial(address, self.0.address.tls.as_ref(), &greeting, config, limit).await?;
+            connection.commands.psubscribe(patterns).await?;
             Ok(connection)
         };
-        subscribe.await.map_err(|error| Error::of(act, &error))
+        self.in_time(subscribe).await.map_err(|error| Error::of(act, &error))
+    }
+
+    async fn in_time<T>(&self, connect: impl Future<Output = Result<T, RedisError>>) -> Result<T, RedisError> {
+        let too_late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
+        timeout(self.0.connect_timeout, connect).await.map_err(too_late)?
     }
 
     /// Runs `ask`, and once more when the connection turns out to have been lost: everything asked here may be repeated.
@@ -199,7 +225,7 @@ impl Link {
         loop {
             let (connection, serial) = self.connection().await.map_err(|error| Error::of(act, &error))?;
             self.0.round_trips.fetch_add(1, Ordering::Relaxed);
-            let error = match ask(connection).await {
+            let error = match ask(connection.commands.clone()).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
@@ -213,14 +239,16 @@ impl Link {
         }
     }
 
-    async fn connection(&self) -> Result<(MultiplexedConnection, u64), RedisError> {
+    async fn connection(&self) -> Result<(Connection, u64), RedisError> {
         let mut state = self.0.state.lock().await;
         let (failures, serial) = match &*state {
             State::Up { connection, serial } => return Ok((connection.clone(), *serial)),
             State::Down { pause: Some((until, error)), .. } if *until > Instant::now() => return Err(error.clone()),
             State::Down { failures, serial, .. } => (*failures, *serial),
         };
-        match self.0.address.client.get_multiplexed_async_connection_with_config(&self.0.config).await {
+        let info = self.0.address.client.get_connection_info();
+        let config = self.0.config.clone();
+        match self.in_time(dial(info, self.0.address.tls.as_ref(), info.redis_settings(), config, self.0.limit)).await {
             Ok(connection) => {
                 *state = State::Up { connection: connection.clone(), serial };
                 Ok((connection, serial))

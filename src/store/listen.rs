@@ -25,8 +25,8 @@ pub(super) enum Heard {
     Message {
         /// Where.
         channel: String,
-        /// What.
-        payload: Vec<u8>,
+        /// What; `None` where it is longer than what is heard.
+        payload: Option<Vec<u8>>,
     },
 }
 
@@ -59,7 +59,7 @@ pub(super) async fn listen(
                     if timeout(KEEPALIVE, lost.notified()).await.is_ok() {
                         break "the connection was closed".to_owned();
                     }
-                    if let Err(error) = redis::cmd("PING").exec_async(&mut connection).await {
+                    if let Err(error) = redis::cmd("PING").exec_async(&mut connection.commands).await {
                         break Error::of(act, &error).to_string();
                     }
                 }
@@ -76,10 +76,11 @@ pub(super) async fn listen(
 }
 
 fn message(push: PushInfo) -> Option<Heard> {
-    let (PushKind::PMessage, Ok([_, Value::BulkString(channel), Value::BulkString(payload)])) =
+    let (PushKind::PMessage, Ok([_, Value::BulkString(channel), payload])) =
         (push.kind, <[Value; 3]>::try_from(push.data))
     else {
         return None;
     };
+    let payload = if let Value::BulkString(payload) = payload { Some(payload) } else { None };
     Some(Heard::Message { channel: String::from_utf8(channel).ok()?, payload })
 }

@@ -7,8 +7,10 @@
 //! Redis types stop here.
 
 mod audit;
+mod bounded;
 pub mod channel;
 mod control;
+mod dial;
 mod error;
 mod link;
 mod listen;
@@ -45,6 +47,10 @@ use link::Link;
 use names::Names;
 use pidbox::Pidbox;
 
+/// Bytes of values in one answer: a page of messages, a chunk of a result, one message of ours, what workers tell of
+/// their tasks with all arguments.
+const ANSWER: usize = 4 << 20;
+
 /// The Redis of one pool: its broker and its result backend. Cloning is cheap and shares the connections.
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
@@ -70,16 +76,17 @@ impl Store {
         let round_trips = Arc::new(AtomicU64::new(0));
         let address = settings.access.broker()?;
         let names = Names::new(settings, address.database())?;
-        let broker = Link::new(&address, &settings.access, &round_trips);
+        let link = |address: &_| Link::bounded(address, &settings.access, &round_trips, ANSWER);
+        let broker = link(&address);
         let (results, same_database) = match settings.access.results()? {
-            Some(other) if !other.same_database(&address) => (Link::new(&other, &settings.access, &round_trips), false),
+            Some(other) if !other.same_database(&address) => (link(&other), false),
             Some(_) | None => (broker.clone(), true),
         };
         broker.check().await?;
         if !same_database {
             results.check().await?;
         }
-        let scans = Link::new(&address, &settings.access, &round_trips);
+        let scans = link(&address);
         let pidbox = Pidbox::new(scans.clone(), names.broker.clone());
         Ok(Self(Arc::new(Inner { broker, scans, results, same_database, names, round_trips, pidbox })))
     }

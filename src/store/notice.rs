@@ -15,8 +15,8 @@ pub enum Notice {
     Result {
         /// Whose.
         task: TaskId,
-        /// The document's bytes.
-        document: Vec<u8>,
+        /// The document's bytes; `None` where there are more than [`Notice::DOCUMENT`]: read it.
+        document: Option<Vec<u8>>,
     },
     /// A worker says something about a task.
     Task(TaskEvent),
@@ -28,6 +28,23 @@ pub enum Notice {
     Disconnected(String),
     /// The reader was too slow and notices were dropped: read the levels.
     Lagged,
+}
+
+impl Notice {
+    /// Longest document that comes with its notice, in bytes: one whose result the status holds.
+    pub const DOCUMENT: usize = 8 << 10;
+
+    /// What it takes in memory.
+    pub(super) fn size(&self) -> usize {
+        let more = match self {
+            Self::Result { document, .. } => document.as_ref().map_or(0, Vec::capacity),
+            Self::Task(event) => event.node.len(),
+            Self::Worker(event) => event.node.len(),
+            Self::Disconnected(reason) => reason.len(),
+            Self::Connected | Self::Lagged => 0,
+        };
+        size_of::<Self>() + more
+    }
 }
 
 /// What a worker says about one of our tasks.

@@ -1,61 +1,202 @@
-//! Result documents.
+//! Result documents. A long one is read in chunks, so that none takes more memory than another.
 
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use redis::{FromRedisValue, Script, Value};
+use redis::{Script, Value};
+use sha2::{Digest, Sha256};
 
 use super::link::{fenced, script};
 use super::{Error, Store};
 use crate::core::job::TaskId;
+use crate::core::status::Output;
+use crate::wire::Limits;
+use crate::wire::result::{Abridger, Piece, ResultDocument, State};
 
 static OUTCOMES: LazyLock<Script> = script!("lua/outcomes.lua");
 static EXTEND: LazyLock<Script> = script!("lua/extend.lua");
 static CLEAR: LazyLock<Script> = fenced!("lua/clear.lua");
 
-/// A result document as it lies on Redis.
+/// A result document, as far as it matters to the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Document {
-    /// All of it.
-    Whole(Vec<u8>),
-    /// It is larger than [`Document::LARGEST`].
-    TooLarge {
-        /// Its size in bytes.
-        size: u64,
-        /// Its first 256 bytes, which name the status.
-        head: Vec<u8>,
+    /// Its fields; long ones are cut.
+    Read {
+        /// All but the result of a success.
+        fields: Box<ResultDocument>,
+        /// What a success has returned.
+        output: Option<Output>,
     },
+    /// It cannot be read, for this reason.
+    Unreadable(String),
 }
 
 impl Document {
-    /// Largest document that is fetched, in bytes.
-    pub const LARGEST: usize = 64 << 20;
-    /// Bytes fetched in one answer, unless a single document has more.
-    const ANSWER: usize = 8 << 20;
+    /// Largest document that is read, in bytes: the largest value that Redis stores unless it is told otherwise.
+    pub const LARGEST: u64 = 512 << 20;
+    /// Larger documents are read in chunks.
+    const WHOLE: usize = 256 << 10;
+    /// Bytes fetched in one answer.
+    const ANSWER: usize = 1 << 20;
+    /// Bytes of one chunk.
+    const CHUNK: usize = 128 << 10;
+
+    /// Reads a document that is there as a whole.
+    pub fn decode(bytes: &[u8]) -> Self {
+        match ResultDocument::decode_within(bytes, &Limits::default().bytes(bytes.len())) {
+            Ok(mut fields) => {
+                let output = (fields.status == State::Success).then(|| {
+                    let text = std::mem::take(&mut fields.result);
+                    let mut measure = Measure::default();
+                    measure.take(Piece::Begins);
+                    measure.take(Piece::Text(text.as_str()));
+                    measure.output()
+                });
+                Self::Read { fields: Box::new(fields), output }
+            }
+            Err(error) => {
+                Self::Unreadable(format!("the result document of {} bytes cannot be read: {error}", bytes.len()))
+            }
+        }
+    }
+}
+
+/// Measures a result that passes by, and keeps it as long as it is short.
+#[derive(Default)]
+struct Measure {
+    bytes: u64,
+    digest: Sha256,
+    text: String,
+}
+
+impl Measure {
+    /// Bytes that are kept: those of a result that the status holds.
+    const KEPT: u64 = crate::core::status::StoredResult::INLINE as u64;
+
+    fn take(&mut self, piece: Piece<'_>) {
+        match piece {
+            Piece::Begins => *self = Self::default(),
+            Piece::Text(text) => {
+                self.bytes += text.len() as u64;
+                self.digest.update(text.as_bytes());
+                if self.bytes <= Self::KEPT {
+                    self.text.push_str(text);
+                } else {
+                    self.text = String::new();
+                }
+            }
+        }
+    }
+
+    fn output(self) -> Output {
+        let text = (self.bytes <= Self::KEPT).then(|| self.text.into());
+        Output { bytes: self.bytes, sha256: self.digest.finalize().into(), text }
+    }
 }
 
 impl Store {
-    /// The result documents of these tasks, `None` where there is none.
-    pub async fn outcomes(&self, tasks: &[TaskId]) -> Result<Vec<Option<Document>>, Error> {
+    /// Reads the result documents of these tasks, one after the other, and hands each on with its task's position.
+    pub async fn outcomes(&self, tasks: &[TaskId], mut found: impl FnMut(usize, Document)) -> Result<(), Error> {
         const ACT: &str = "reading results";
-        let names = &self.0.names;
-        let mut documents = Vec::with_capacity(tasks.len());
-        while documents.len() < tasks.len() {
-            let rest = &tasks[documents.len()..];
+        let mut at = 0;
+        while at < tasks.len() {
             let mut call = OUTCOMES.prepare_invoke();
-            for task in rest.iter().take(500) {
-                call.key(names.result(*task));
+            for task in tasks[at..].iter().take(500) {
+                call.key(self.0.names.result(*task));
             }
-            call.arg(Document::LARGEST).arg(Document::ANSWER);
+            call.arg(Document::WHOLE).arg(Document::ANSWER);
             let answer: Vec<Value> = self.0.results.script(ACT, &call).await?;
             if answer.is_empty() {
                 return Err(Error::unexpected(ACT, "no answer for the first of several results"));
             }
             for value in answer {
-                documents.push(read(ACT, value)?);
+                let document = if let Value::BulkString(document) = &value {
+                    Some(Document::decode(document))
+                } else if value == Value::Nil {
+                    None
+                } else {
+                    // Only its size was sent.
+                    self.long_document(ACT, tasks[at]).await?
+                };
+                if let Some(document) = document {
+                    found(at, document);
+                }
+                at += 1;
             }
         }
-        Ok(documents)
+        Ok(())
+    }
+
+    /// The result document of this task.
+    pub async fn outcome(&self, task: TaskId) -> Result<Option<Document>, Error> {
+        let mut outcome = None;
+        self.outcomes(&[task], |_, document| outcome = Some(document)).await?;
+        Ok(outcome)
+    }
+
+    async fn long_document(&self, act: &'static str, task: TaskId) -> Result<Option<Document>, Error> {
+        let mut measure = Measure::default();
+        measure.take(Piece::Text("null"));
+        let Some(read) = self.stream_document(act, task, |piece| measure.take(piece)).await? else { return Ok(None) };
+        Ok(Some(match read.map(|short| Document::decode(&short)) {
+            Ok(Document::Read { fields, output }) => {
+                Document::Read { fields, output: output.map(|_| measure.output()) }
+            }
+            Ok(unreadable @ Document::Unreadable(_)) => unreadable,
+            Err(why) => Document::Unreadable(why),
+        }))
+    }
+
+    /// The text of a result as it was measured; `None` when it is gone or has changed.
+    pub async fn result_text(&self, task: TaskId, measured: &Output) -> Result<Option<String>, Error> {
+        let mut text = String::new();
+        let take = |piece: Piece<'_>| match piece {
+            Piece::Begins => text.clear(),
+            Piece::Text(more) if (text.len() + more.len()) as u64 <= measured.bytes => text.push_str(more),
+            Piece::Text(_) => {}
+        };
+        let read = self.stream_document("reading a result again", task, take).await?;
+        let is_same = || <[u8; 32]>::from(Sha256::digest(text.as_bytes())) == measured.sha256;
+        Ok(matches!(read, Some(Ok(_))).then(is_same).filter(|is_same| *is_same).map(|_| text))
+    }
+
+    /// Reads a document in chunks: its short form, or why it cannot be read. `None` when there is none.
+    async fn stream_document(
+        &self,
+        act: &'static str,
+        task: TaskId,
+        mut result: impl FnMut(Piece<'_>),
+    ) -> Result<Option<Result<Vec<u8>, String>>, Error> {
+        let key = self.0.names.result(task);
+        // What is stored meanwhile is another document.
+        'again: for _ in 0..3 {
+            let (mut abridger, mut size, mut at) = (Abridger::default(), None, 0);
+            loop {
+                let mut pipe = redis::pipe();
+                pipe.cmd("STRLEN").arg(&key);
+                pipe.cmd("GETRANGE").arg(&key).arg(at).arg(at + Document::CHUNK - 1);
+                let (now, chunk): (u64, Vec<u8>) = self.0.results.pipe(act, &pipe).await?;
+                if now == 0 {
+                    return Ok(None);
+                }
+                if now > Document::LARGEST {
+                    let most = Document::LARGEST;
+                    return Ok(Some(Err(format!("the result document has {now} bytes, at most {most} are read"))));
+                }
+                if *size.get_or_insert(now) != now {
+                    continue 'again;
+                }
+                at += chunk.len();
+                if let Err(error) = abridger.take(&chunk, &mut result) {
+                    return Ok(Some(Err(format!("the result document of {now} bytes cannot be read: {error}"))));
+                }
+                if at as u64 >= now || chunk.is_empty() {
+                    let unreadable = |error| format!("the result document of {now} bytes cannot be read: {error}");
+                    return Ok(Some(abridger.end().map_err(unreadable)));
+                }
+            }
+        }
+        Err(Error::unexpected(act, "a result document that changes while it is read"))
     }
 
     /// Makes Redis keep a result for so long from now, or longer if it would anyway. Says whether there is a result.
@@ -75,15 +216,4 @@ impl Store {
     pub(super) async fn has_result(&self, act: &'static str, task: TaskId) -> Result<bool, Error> {
         self.0.results.query(act, redis::cmd("EXISTS").arg(self.0.names.result(task))).await
     }
-}
-
-fn read(act: &'static str, value: Value) -> Result<Option<Document>, Error> {
-    if value == Value::Nil {
-        return Ok(None);
-    }
-    if let Value::BulkString(document) = value {
-        return Ok(Some(Document::Whole(document)));
-    }
-    let (size, head) = FromRedisValue::from_redis_value(value).map_err(|_| Error::unexpected(act, "not a document"))?;
-    Ok(Some(Document::TooLarge { size, head }))
 }

@@ -1,11 +1,13 @@
 //! Result documents: the values of `celery-task-meta-…` keys, and what is published under the same names.
 
+mod abridge;
 mod exception;
 mod state;
 
 use super::json::{Limits, Object, RawJson, Scanner, Value};
 use super::{DecodeError, time};
 
+pub use abridge::{Abridger, Piece};
 pub use exception::Exception;
 pub use state::State;
 

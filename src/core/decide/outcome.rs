@@ -5,14 +5,14 @@ use std::sync::Arc;
 use super::super::job::TaskId;
 use super::super::observed::{Ended, Ending, Held, Holding, Liveness};
 use super::super::plan::{Effect, InPlaceOf, Next, Plan};
-use super::super::status::{AttemptOutcome, GaveUp, Kept, Phase, Status, StoredResult, TaskError, Why};
+use super::super::status::{AttemptOutcome, GaveUp, Kept, Output, Phase, Status, StoredResult, TaskError, Why};
 use super::{InPool, later};
 
 impl InPool<'_> {
     /// A result document says how the run ended.
     pub(super) fn ended(&self, ended: &Ended) -> Plan {
         match &ended.how {
-            Ending::Succeeded(text) => self.succeeded(ended, text),
+            Ending::Succeeded(output) => self.succeeded(ended, output),
             Ending::Failed(error) => {
                 let status = self.run_over(ended, AttemptOutcome::Failed, Some(error.clone()));
                 self.retry_or_give_up(ended.celery_retries, error.clone(), status)
@@ -42,13 +42,13 @@ impl InPool<'_> {
         self.give_up(GaveUp::Revoked, None, self.run_over(ended, AttemptOutcome::Revoked, None))
     }
 
-    fn succeeded(&self, ended: &Ended, text: &Arc<str>) -> Plan {
+    fn succeeded(&self, ended: &Ended, output: &Arc<Output>) -> Plan {
         let why = if self.job.spec.cancel { Why::FinishedBeforeCancel } else { Why::Succeeded };
         let keep = self.pool.keep_large_results.max(self.pool.result_expires);
-        let (kept, effect) = if text.len() <= StoredResult::INLINE {
+        let (kept, effect) = if output.is_inline() {
             (Kept::Inline, None)
-        } else if text.len() <= StoredResult::CONFIG_MAP {
-            (Kept::ConfigMap, Some(Effect::StoreResult(text.clone())))
+        } else if output.bytes <= StoredResult::CONFIG_MAP as u64 {
+            (Kept::ConfigMap, Some(Effect::StoreResult(output.clone())))
         } else {
             let key = format!("{}{}", self.pool.result_prefix, self.id.task).into();
             (
@@ -57,7 +57,7 @@ impl InPool<'_> {
             )
         };
         let status = Status {
-            result: Some(Box::new(StoredResult { text: text.clone(), kept })),
+            result: Some(Box::new(StoredResult { output: output.clone(), kept })),
             error: None,
             ..self.run_over(ended, AttemptOutcome::Succeeded, None)
         };

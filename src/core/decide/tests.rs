@@ -22,7 +22,7 @@ use super::super::observed::{
 };
 use super::super::plan::{Effect, Plan};
 use super::super::policy::Overrides;
-use super::super::status::{Attempt, Container, Holder, Phase, Status, TaskError, Unstopped, Why};
+use super::super::status::{Attempt, Container, Holder, Output, Phase, Status, TaskError, Unstopped, Why};
 use super::decide;
 
 /// So many milliseconds after the job was created.
@@ -242,7 +242,7 @@ fn ended(how: Ending) -> Ended {
 }
 
 fn succeeded(text: &str) -> Task {
-    Task::Ended(ended(Ending::Succeeded(text.into())))
+    Task::Ended(ended(Ending::Succeeded(Output::of(text))))
 }
 
 fn failed(kind: &str) -> Task {

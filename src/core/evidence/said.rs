@@ -71,6 +71,24 @@ pub enum Document {
     },
 }
 
+impl Document {
+    /// Bytes of the result that it holds.
+    pub fn text_bytes(&self) -> usize {
+        match self {
+            Self::Running(_) => 0,
+            Self::Over { how, .. } => how.text_bytes(),
+        }
+    }
+
+    /// Leaves the result on Redis.
+    pub fn drop_text(&mut self) {
+        match self {
+            Self::Running(_) => {}
+            Self::Over { how, .. } => how.drop_text(),
+        }
+    }
+}
+
 /// What a worker says of a task that it has: in a result document, in an event, or when asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Word {

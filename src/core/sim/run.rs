@@ -1,7 +1,7 @@
 //! How workers run what they have: begin it, under a lease or without, store what came of it, acknowledge.
 
 use super::super::observed::Ending;
-use super::super::status::TaskError;
+use super::super::status::{Output, TaskError};
 use super::broker::Document;
 use super::leases::{Admission, RENEW_EVERY};
 use super::say;
@@ -61,7 +61,7 @@ impl World {
         }
         let Run { outcome, tag, job, .. } = self.runs[run];
         let how = match outcome {
-            Outcome::Succeeds => Ending::Succeeded(self.result_of(job)),
+            Outcome::Succeeds => Ending::Succeeded(Output::of(&self.result_of(job))),
             Outcome::Fails => Ending::Failed(TaskError::new("ValueError", "no luck", None)),
             Outcome::FailsForGood => Ending::Failed(TaskError::new("Fatal", "never again", None)),
             Outcome::KillsChild => Ending::ChildLost(TaskError::new("WorkerLostError", "signal 9", None)),

@@ -57,7 +57,7 @@ impl Channel {
             let call = match heard {
                 Heard::Connected => Call::Connected,
                 Heard::Disconnected(reason) => Call::Disconnected(reason),
-                Heard::Message { payload, .. } => match Request::decode(&payload) {
+                Heard::Message { payload, .. } => match Request::decode(&payload.unwrap_or_default()) {
                     Ok(request) => Call::Request(request),
                     Err(error) => return tracing::warn!(%error, "a request that cannot be read"),
                 },

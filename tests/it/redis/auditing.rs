@@ -88,6 +88,37 @@ async fn a_flood_of_poison_is_counted_and_not_kept() {
     assert_eq!(store.snapshot(&queues()).await.unwrap().queues[0].depth(), 5001);
 }
 
+#[tokio::test]
+async fn an_element_of_any_size_is_judged_and_moved_without_being_fetched() {
+    let server = RedisServer::start();
+    let store = store(&server).await;
+    store.enqueue(FIRST, &message(1)).await.unwrap();
+    let large = 30 << 20;
+    let foreign = format!(r#"{{"body": "{}", "properties": {{"delivery_tag": "x"}}}}"#, "x".repeat(large));
+    let mut connection = server.connection();
+    for element in ["x".repeat(large), foreign.clone(), "x".repeat(3 << 20)] {
+        ::redis::cmd("LPUSH").arg(HIGH).arg(element).exec(&mut connection).unwrap();
+    }
+    store.enqueue(FIRST, &message(2)).await.unwrap();
+    server.run::<()>(&[
+        "HSET",
+        "unacked",
+        "large",
+        &foreign,
+        "own",
+        &format!("[{}, \"\", \"crew_jobs\"]", String::from_utf8(message(3).envelope).unwrap()),
+    ]);
+    let audit = store.audit(&queues()).await.unwrap();
+    assert_eq!((audit.places.len(), audit.foreign, audit.poisoned), (3, 2, 2));
+    let sizes: Vec<_> = audit.poison.iter().map(|poison| (poison.position, poison.size)).collect();
+    assert_eq!(sizes, [(1, 3 << 20), (3, large)]);
+    assert_eq!(store.quarantine(&audit.poison).await, Ok(2));
+    assert_eq!(store.quarantine(&audit.poison).await, Ok(0), "what is there now is left alone");
+    let audit = store.audit(&queues()).await.unwrap();
+    assert_eq!((audit.places.len(), audit.poisoned, server.run::<u64>(&["LLEN", HIGH])), (3, 0, 3));
+    assert_eq!(server.run::<u64>(&["XLEN", store.quarantine_stream()]), 2);
+}
+
 const TAKE: &str = r#"local taken = redis.call('RPOP', KEYS[1])
 redis.call('HSET', KEYS[2], string.match(taken, '"id":"([^"]+)"'), '[' .. taken .. ', "", "crew_jobs"]')
 "#;

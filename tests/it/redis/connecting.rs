@@ -80,7 +80,7 @@ async fn do_everything_as_a_user_with(rules: &str) {
     store.requeue(FIRST, InPlaceOf::Ended(0), &again(&message, 1), true).await.unwrap();
     server.run::<()>(&["SET", &result_key(message.id.task), "?"]);
     store.requeue(FIRST, InPlaceOf::Nowhere(1), &again(&again(&message, 1), 1), true).await.unwrap();
-    store.outcomes(&[message.id.task]).await.unwrap();
+    store.outcome(message.id.task).await.unwrap();
     server.run::<()>(&["EXPIRE", &result_key(message.id.task), "10"]);
     store.extend_result(message.id.task, Duration::from_mins(1)).await.unwrap();
     store.snapshot(&queues()).await.unwrap();

@@ -48,7 +48,7 @@ async fn results_and_events_of_our_tasks_are_heard_and_others_are_not() {
     publish(&server, "/1.celeryev/worker.online", &event(r#""type": "worker-online""#).envelope("").encode());
     publish(&server, "/0.celeryev/task.sent", b"junk");
     result(&server, 1, "any bytes");
-    assert_eq!(next(&mut notices).await, Notice::Result { task, document: b"any bytes".to_vec() });
+    assert_eq!(next(&mut notices).await, Notice::Result { task, document: Some(b"any bytes".to_vec()) });
 
     let batch = [
         event(&format!(r#""type": "task-received", "uuid": "{task}", "retries": 2"#)),
@@ -115,10 +115,6 @@ async fn a_slow_reader_is_told_that_it_missed_something_and_memory_stays_bounded
         pipe.publish(result_key(attempt(job % 50).task), "{}").ignore();
     }
     pipe.exec(&mut server.connection()).unwrap();
-    // Larger than what may wait together; each alone is delivered.
-    for _ in 0..6 {
-        result(&server, 1, &"x".repeat(20 << 20));
-    }
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(next(&mut notices).await, Notice::Lagged);
     let mut heard = 0;
@@ -128,7 +124,25 @@ async fn a_slow_reader_is_told_that_it_missed_something_and_memory_stays_bounded
     }
     assert!((8000..9000).contains(&heard), "{heard}");
     result(&server, 1, "afterwards");
-    assert!(matches!(next(&mut notices).await, Notice::Result { document, .. } if document == b"afterwards"));
+    assert!(
+        matches!(next(&mut notices).await, Notice::Result { document, .. } if document.as_deref() == Some(b"afterwards"))
+    );
+}
+
+#[tokio::test]
+async fn of_a_long_result_only_its_arrival_is_told_and_listening_goes_on() {
+    let server = Setup::default().config("client-output-buffer-limit pubsub 0 0 0").start();
+    let mut notices = listen(&store(&server).await).await;
+    let task = attempt(1).task;
+    for bytes in [8193, 200 << 10, 40 << 20] {
+        result(&server, 1, &"x".repeat(bytes));
+        assert_eq!(next(&mut notices).await, Notice::Result { task, document: None });
+        result(&server, 1, "short");
+        assert_eq!(next(&mut notices).await, Notice::Result { task, document: Some(b"short".to_vec()) });
+    }
+    publish(&server, "/0.celeryev/task.multi", "x".repeat(10 << 20).as_bytes());
+    result(&server, 1, "afterwards");
+    assert!(matches!(next(&mut notices).await, Notice::Result { document: Some(_), .. }));
 }
 
 #[tokio::test]

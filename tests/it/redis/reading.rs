@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crewjob::core::job::TaskId;
+use crewjob::core::status::Output;
 use crewjob::store::{Document, Keys, Place, Snapshot, Store};
+use sha2::{Digest, Sha256};
 
 use super::*;
 
@@ -102,36 +104,71 @@ async fn an_emptied_or_restarted_redis_is_noticed_even_if_somebody_has_written_s
     assert_ne!(restarted.replication_id, first.replication_id);
 }
 
+fn success(task: TaskId, result: &str) -> String {
+    format!(r#"{{"status": "SUCCESS", "result": {result}, "traceback": null, "task_id": "{task}", "retries": 1}}"#)
+}
+
+/// Size, digest and text of a success.
+fn output(document: &Document) -> &Output {
+    let Document::Read { fields, output: Some(output) } = document else { panic!("{document:?}") };
+    assert_eq!((fields.status.as_str(), fields.retries), ("SUCCESS", Some(1)));
+    output
+}
+
 #[tokio::test]
-async fn results_come_in_the_order_asked_for_and_huge_ones_only_by_their_head() {
+async fn results_come_with_the_positions_of_their_tasks_and_long_ones_as_size_and_digest() {
     let server = RedisServer::start();
     let store = store(&server).await;
     let tasks: Vec<TaskId> = (1..=1203).map(|job| attempt(job).task).collect();
+    let megabytes = format!("\"{}\"", "x".repeat(5 << 20));
+    let text = |index: usize| match index {
+        0 | 3 | 6 => megabytes.clone(),
+        _ if index.is_multiple_of(7) => format!("\"{}\"", "y".repeat(60_000)),
+        _ => index.to_string(),
+    };
     for (index, task) in tasks.iter().enumerate().filter(|(index, _)| index % 3 == 0) {
-        server.run::<()>(&["SET", &result_key(*task), &index.to_string()]);
+        server.run::<()>(&["SET", &result_key(*task), &success(*task, &text(index))]);
     }
-    let megabytes = "x".repeat(5 << 20);
-    for index in [0, 3, 6] {
-        server.run::<()>(&["SET", &result_key(tasks[index]), &megabytes]);
+    let mut seen = Vec::new();
+    store
+        .outcomes(&tasks, |index, document| {
+            let (output, text) = (output(&document).clone(), text(index));
+            assert_eq!((output.bytes, output.sha256), (text.len() as u64, Sha256::digest(&text).into()), "{index}");
+            assert_eq!(output.text.as_deref(), Some(&*text).filter(|text| text.len() <= 4096), "{index}");
+            seen.push(index);
+        })
+        .await
+        .unwrap();
+    assert_eq!(seen, (0..1203).step_by(3).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn the_text_of_a_result_is_fetched_again_only_if_it_is_the_one_that_was_measured() {
+    let server = RedisServer::start();
+    let (store, task) = (store(&server).await, attempt(1).task);
+    for size in [10, 60_000, 1_000_000] {
+        let text = format!("\"{}\"", "é".repeat(size / 2));
+        server.run::<()>(&["SET", &result_key(task), &success(task, &text)]);
+        let document = store.outcome(task).await.unwrap().unwrap();
+        assert_eq!(store.result_text(task, output(&document)).await, Ok(Some(text)));
+        server.run::<()>(&["SET", &result_key(task), &success(task, &format!("\"{}\"", "x".repeat(size)))]);
+        assert_eq!(store.result_text(task, output(&document)).await, Ok(None), "another one");
+        server.run::<()>(&["DEL", &result_key(task)]);
+        assert_eq!(store.result_text(task, output(&document)).await, Ok(None), "none");
     }
-    let huge = result_key(tasks[1]);
-    server.run::<()>(&["SET", &huge, r#"{"status": "SUCCESS", "result": "#]);
-    server.run::<()>(&["SETRANGE", &huge, &(65 << 20).to_string(), "\"}"]);
-    let documents = store.outcomes(&tasks).await.unwrap();
-    assert_eq!(documents.len(), tasks.len());
-    for (index, document) in documents.iter().enumerate() {
-        let whole = |text: &str| Some(Document::Whole(text.into()));
-        match index {
-            0 | 3 | 6 => assert_eq!(*document, whole(&megabytes)),
-            1 => {
-                let Some(Document::TooLarge { size, head }) = document else { panic!("{document:?}") };
-                assert_eq!((*size, &head[..20]), ((65 << 20) + 2, &br#"{"status": "SUCCESS""#[..]));
-            }
-            _ if index % 3 == 0 => assert_eq!(*document, whole(&index.to_string())),
-            _ => assert_eq!(*document, None),
-        }
+}
+
+#[tokio::test]
+async fn a_long_document_that_is_none_is_unreadable_and_says_its_size() {
+    let server = RedisServer::start();
+    let (store, task) = (store(&server).await, attempt(1).task);
+    for (document, why) in
+        [("x".repeat(1 << 20), "expected an object"), (format!("{{{}", " ".repeat(1 << 20)), "unexpected end")]
+    {
+        server.run::<()>(&["SET", &result_key(task), &document]);
+        let Some(Document::Unreadable(said)) = store.outcome(task).await.unwrap() else { panic!("readable") };
+        assert!(said.contains(why) && said.contains(&document.len().to_string()), "{said}");
     }
-    assert_eq!(store.outcomes(&[]).await, Ok(vec![]));
 }
 
 #[tokio::test]
@@ -191,7 +228,7 @@ async fn other_names_for_everything_are_respected() {
     server.run::<()>(&["SET", &format!("res_{}", result_key(message.id.task)), "{}"]);
     server.run::<()>(&["HSET", "app1:held", "t", "[{}, \"\", \"default\"]"]);
     server.run::<()>(&["ZADD", "app1:held_index", "1", "t"]);
-    assert!(store.outcomes(&[message.id.task]).await.unwrap()[0].is_some());
+    assert!(store.outcome(message.id.task).await.unwrap().is_some());
     let seen = snapshot(&store).await;
     assert_eq!((&seen.queues[0].bands[..], seen.queues[1].in_flight), (&[(0, 0), (5, 1)][..], 1));
     assert_eq!(store.renew(&["t".to_owned()]).await, Ok(1));

@@ -175,7 +175,7 @@ async fn requeue_over(document: &str, clear: bool, apart: bool) -> (Requeued, bo
         holder.run::<()>(&["SET", &key, document]);
     }
     let outcome = store.requeue(FIRST, InPlaceOf::Nowhere(0), &again(&message, 1), clear).await.unwrap();
-    let survives = store.outcomes(&[message.id.task]).await.unwrap()[0].is_some();
+    let survives = store.outcome(message.id.task).await.unwrap().is_some();
     assert_eq!(server.list(HIGH).len(), if outcome == Requeued::Published { 2 } else { 1 });
     (outcome, survives)
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::core::job::TaskId;
 use crate::core::policy::OnUnknown;
-use crate::core::status::{PoolProblem, PoolProblemKind, Progress, StoredResult};
+use crate::core::status::{Output, PoolProblem, PoolProblemKind, Progress, StoredResult};
 
 #[expect(clippy::struct_excessive_bools, reason = "each is declared or seen on its own")]
 /// One turn of a job's life: what is declared and seen from now on, and how much later that is.
@@ -59,7 +59,8 @@ fn held() -> impl Strategy<Value = Held> {
 
 fn ended() -> impl Strategy<Value = Ended> {
     let text = || (0..400_usize).prop_map(|bytes| "é".repeat(bytes));
-    let results = [1, StoredResult::INLINE + 1, StoredResult::CONFIG_MAP + 1].map(|bytes| Arc::from("x".repeat(bytes)));
+    let results =
+        [1, StoredResult::INLINE + 1, StoredResult::CONFIG_MAP + 1].map(|bytes| Output::of(&"x".repeat(bytes)));
     let how = prop_oneof![
         prop::sample::select(results.to_vec()).prop_map(Ending::Succeeded),
         (text(), text()).prop_map(|(kind, message)| Ending::Failed(TaskError::new(&kind, &message, Some(&message)))),
