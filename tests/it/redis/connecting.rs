@@ -119,6 +119,13 @@ async fn tls_is_spoken_with_the_given_authority_only() {
     let mut notices = Box::pin(store.subscribe());
     assert_eq!(futures::StreamExt::next(&mut notices).await, Some(crewjob::store::Notice::Connected));
 
+    // Celery wants to be told in the URL; the parameter changes nothing here, also where it asks for less.
+    for parameter in ["required", "CERT_REQUIRED", "none"] {
+        let url = format!("{url}?ssl_cert_reqs={parameter}");
+        Store::connect(&changed(at(&url), |access| access.ca = Some(server.ca()))).await.unwrap();
+        assert!(matches!(refusal(&at(&url)).await, ConnectError::Unreachable { .. }), "{parameter}");
+    }
+
     let unknown = refusal(&at(&url)).await.to_string();
     assert!(unknown.contains("REDIS_CA"), "{unknown}");
     let plain = refusal(&at(url.replace("rediss://", "redis://"))).await.to_string();
