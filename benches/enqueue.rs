@@ -18,7 +18,7 @@ use super::{Extent, Result};
 
 /// Enqueues under way side by side, as many as the operator has reconcilers.
 const CONCURRENCY: usize = 32;
-const EPOCH: Epoch = Epoch(1);
+const EPOCH: Epoch = Epoch { created: 1, transitions: 1 };
 const PRODUCER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/apply_async.py");
 
 /// Rounds of both, in turn, each on a database of its own.

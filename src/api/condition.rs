@@ -71,6 +71,9 @@ pub enum Reason {
     BrokerAuthenticationFailed,
     /// Redis refuses to work as needed: it is read-only, out of memory, or forbids a command.
     BrokerRefused,
+    /// The key on Redis that keeps former leaders out was written by something else than this operator, so nothing can be
+    /// enqueued there. The message names the key and the command that clears it.
+    FenceNotOurs,
     /// The operator has no rights in the pool's namespace. The message says how to grant them.
     NamespaceNotGranted,
     /// The spec is one that cannot be run, for a reason that the API server cannot check: inputs too large or too deep,

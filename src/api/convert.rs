@@ -9,6 +9,7 @@ use super::{
     Attempt as ApiAttempt, ConditionType, CrewJob, CrewJobSpec, CrewJobStatus, JobDefaults, OnUnknown as ApiOnUnknown,
     Outcome, Phase as ApiPhase, RetryPolicy, Timeouts, Worker,
 };
+use crate::core::claims;
 use crate::core::job::{Job, ObjectKey, Priority, Spec, SpecHash, TaskId};
 use crate::core::policy::{OnUnknown, Overrides};
 use crate::core::status::{
@@ -107,13 +108,16 @@ impl CrewJobStatus {
                 .map(|condition| condition.last_transition_time.0)
         };
         let history: Vec<PastAttempt> = self.attempt_history.iter().filter_map(past_to_core).collect();
-        let attempts = count(self.attempts);
+        let attempts = count(self.attempts).min(claims::RUNS);
         // Between attempts `taskID` still names the one that is over. An attempt is numbered by its first run.
         let named = self.task_id.as_deref().and_then(TaskId::parse).filter(|_| phase != Phase::Retrying);
-        let number = named.and_then(|task| (1..=attempts + 1).rev().find(|n| TaskId::derive(uid, *n) == task));
+        let number = named.and_then(|task| {
+            let earliest = attempts.saturating_sub(claims::RETRIES).max(1);
+            (earliest..=attempts + 1).rev().find(|n| TaskId::derive(uid, *n) == task)
+        });
         let attempt = number.zip(self.queued_at.as_ref()).map(|(number, queued_at)| Attempt {
             number,
-            generation: count(self.delivery_generation),
+            generation: count(self.delivery_generation).min(claims::GENERATIONS),
             enqueued_at: queued_at.0,
             started_at: self.started_at.as_ref().map(|time| time.0),
         });

@@ -46,15 +46,16 @@ pub struct CrewJobStatus {
     #[schemars(length(max = 64))]
     pub task_id: Option<String>,
 
-    /// How many runs were begun so far, those that Celery itself retried included. Never decreases.
+    /// How many runs were begun so far, those that Celery itself retried included; of these at most 1000 per attempt are
+    /// counted. At most 10000. Never decreases.
     #[serde(default)]
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0, max = 10_000))]
     pub attempts: i32,
 
     /// How often the current attempt's message was published again after the first time, because a worker died or the
-    /// message was lost. Starts at 0 with each attempt.
+    /// message was lost. Starts at 0 with each attempt. At most 1000000.
     #[serde(default, skip_serializing_if = "is_zero")]
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0, max = 1_000_000))]
     pub delivery_generation: i32,
 
     /// How many workers died holding this job.

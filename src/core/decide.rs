@@ -319,7 +319,7 @@ impl InPool<'_> {
         if let Some(attempt) = &mut status.attempt {
             attempt.started_at = attempt.started_at.or(Some(started_at));
         }
-        status.attempts = status.attempts.max(self.id.number + held.celery_retries);
+        status.attempts = status.attempts.max(self.id.number.saturating_add(held.celery_retries));
         status.started_at = status.started_at.or(Some(started_at));
         if let Holding::By(holder, _) = &held.by {
             status.worker = Some(Box::new(holder.clone()));

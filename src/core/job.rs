@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::claims;
 use super::policy::Overrides;
 use super::status::Status;
 
@@ -74,7 +75,7 @@ impl TaskId {
     pub fn generation_of(self, tag: &str) -> Option<u32> {
         let (task, generation) = tag.split_once('#').unwrap_or((tag, "0"));
         let is_ours = Self::parse(task) == Some(self);
-        generation.parse().ok().filter(|generation| is_ours && self.delivery_tag(*generation) == tag)
+        claims::generation(generation).filter(|generation| is_ours && self.delivery_tag(*generation) == tag)
     }
 
     /// Evenly spread bits that belong to this id, the same at every call.
@@ -181,7 +182,7 @@ impl Job {
     pub fn attempt_in_hand(&self) -> AttemptId {
         let (number, generation) = match &self.status.attempt {
             Some(attempt) => (attempt.number, attempt.generation),
-            None => (self.status.attempts + 1, 0),
+            None => (self.status.attempts.saturating_add(1), 0),
         };
         AttemptId { number, task: TaskId::derive(self.uid, number), generation }
     }
@@ -207,7 +208,7 @@ impl AttemptId {
     /// The same attempt, published once more.
     #[must_use]
     pub fn republished(self) -> Self {
-        Self { generation: self.generation + 1, ..self }
+        Self { generation: self.generation.saturating_add(1).min(claims::GENERATIONS), ..self }
     }
 }
 

@@ -5,6 +5,7 @@
 //! that one of them takes or returns.
 
 pub mod check;
+pub mod claims;
 pub mod decide;
 pub mod evidence;
 pub mod index;

@@ -71,6 +71,8 @@ pub enum PoolProblemKind {
     BrokerAuthenticationFailed,
     /// Redis understood and said no: a missing permission, no memory, a read-only replica.
     BrokerRefused,
+    /// The fence on Redis is of no term of this operator, which leads: somebody else wrote it.
+    FenceNotOurs,
     /// The pool's own spec cannot be used.
     PoolInvalid,
 }
@@ -87,6 +89,7 @@ impl PoolProblemKind {
             Self::BrokerUnreachable => "BrokerUnreachable",
             Self::BrokerAuthenticationFailed => "BrokerAuthenticationFailed",
             Self::BrokerRefused => "BrokerRefused",
+            Self::FenceNotOurs => "FenceNotOurs",
             Self::PoolInvalid => "PoolInvalid",
         }
     }

@@ -87,7 +87,7 @@ async fn perform(ctx: &Context, entry: &Entry, effect: &Effect) -> Result<Step, 
         Effect::Withdraw(id) => {
             let marker = MarkerId::new(job.key.namespace.clone(), id.task);
             let (store, epoch) = (connection(ctx, job)?, ctx.epoch());
-            match fenced(ctx, job, store.withdraw(epoch, &marker, id.generation).await).await? {
+            match fenced(ctx, job, store.withdraw(epoch, &marker, id.generation).await)? {
                 Withdrawn::Removed => learn(ctx, job, |evidence| evidence.withdrawn(id.generation)),
                 // Kombu restores messages with other bytes, and of a large one no bytes are kept: only a pass through the
                 // queues finds those.
@@ -101,14 +101,14 @@ async fn perform(ctx: &Context, entry: &Entry, effect: &Effect) -> Result<Step, 
         Effect::Retire { in_place_of, id } => {
             let marker = MarkerId::new(job.key.namespace.clone(), id.task);
             let (store, epoch) = (connection(ctx, job)?, ctx.epoch());
-            fenced(ctx, job, store.retire(epoch, *in_place_of, &marker, *id).await).await?;
+            fenced(ctx, job, store.retire(epoch, *in_place_of, &marker, *id).await)?;
             read_again(ctx, job);
             Ok(Step::Refused) // what is there now decides what comes next
         }
         Effect::Move { id, priority, queue } => {
             let marker = MarkerId::new(job.key.namespace.clone(), id.task);
             let (store, epoch) = (connection(ctx, job)?, ctx.epoch());
-            match fenced(ctx, job, store.move_band(epoch, &marker, id.generation, queue, *priority).await).await? {
+            match fenced(ctx, job, store.move_band(epoch, &marker, id.generation, queue, *priority).await)? {
                 // One that has left the queue needs no other place in it.
                 Moved::Moved | Moved::NotQueued => {}
                 // It is moved in the next pass through the queues. Should that fail, the next audit finds the old priority.
@@ -148,7 +148,7 @@ async fn enqueue(ctx: &Context, entry: &Entry, publication: &Publication) -> Res
     let Some(message) = message(ctx, entry, publication).await? else { return Ok(Step::Refused) };
     learn(ctx, job, |evidence| evidence.expect(publication.id, clock::now()));
     let epoch = ctx.epoch();
-    let enqueued = match fenced(ctx, job, store.enqueue(epoch, &message).await).await {
+    let enqueued = match fenced(ctx, job, store.enqueue(epoch, &message).await) {
         Ok(enqueued) => enqueued,
         Err(error) => {
             read_again(ctx, job);
@@ -195,7 +195,7 @@ async fn requeue(
     let Some(message) = message(ctx, entry, publication).await? else { return Ok(Step::Refused) };
     learn(ctx, job, |evidence| evidence.expect(publication.id, clock::now()));
     let epoch = ctx.epoch();
-    match fenced(ctx, job, store.requeue(epoch, in_place_of, &message, clear_result).await).await {
+    match fenced(ctx, job, store.requeue(epoch, in_place_of, &message, clear_result).await) {
         Ok(Requeued::Published) => {
             learn(ctx, job, |evidence| evidence.published(clock::now(), publication.spec_hash, publication.priority));
             ctx.metrics.enqueued.inc();
@@ -295,7 +295,7 @@ fn finish(ctx: &Context, job: &Job, status: &Status) {
     };
     ctx.metrics.jobs_live.set(i64::try_from(live).unwrap_or(i64::MAX));
     if status.phase != Phase::Succeeded {
-        ctx.jobs.ended.remember(&job.key, job.uid, job.attempt_in_hand().task);
+        ctx.jobs.ended.remember(job);
     }
     tracing::info!(
         job = %job.key, phase = ?status.phase, reason = status.why.reason(), attempts = status.attempts, "job finished"
@@ -454,15 +454,10 @@ fn store_error(job: &Job, source: store::Error) -> Error {
     Error::Store { job: job.key.clone(), source }
 }
 
-/// Passes a store's answer on. A refusal because of the epoch means that another operator led since, or that our Lease
-/// began anew: then the epoch is raised above, as long as the Lease is ours.
-async fn fenced<T>(ctx: &Context, job: &Job, answer: Result<T, store::Error>) -> Result<T, Error> {
-    if let Err(store::Error::Fenced { current, .. }) = &answer {
-        match ctx.claim.raise(&ctx.leadership, *current).await {
-            Ok(true) => tracing::info!(above = current, "fencing epoch raised above an earlier Lease's"),
-            Ok(false) => ctx.leadership.lost.cancel(),
-            Err(error) => tracing::warn!(%error, "raising the fencing epoch failed"),
-        }
+/// Passes a store's answer on. Where the fence keeps us out, the next look at the pool's load finds out why.
+fn fenced<T>(ctx: &Context, job: &Job, answer: Result<T, store::Error>) -> Result<T, Error> {
+    if matches!(answer, Err(store::Error::Fenced { .. })) {
+        ctx.pools.published(&job.key.namespace, &job.spec.pool);
     }
     answer.map_err(|source| store_error(job, source))
 }

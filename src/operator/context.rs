@@ -49,9 +49,9 @@ pub struct Context {
 pub const CALLS: usize = 32;
 
 impl Context {
-    /// The epoch that every script on Redis carries.
+    /// The term that every script on Redis carries.
     pub fn epoch(&self) -> Epoch {
-        Epoch(self.leadership.epoch())
+        self.leadership.term()
     }
 
     /// Waits until one more read or write of a job may be under way; first come, first served.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::core::claims;
 use crate::core::evidence::{self, Word};
 use crate::core::job::AttemptId;
 use crate::core::observed::Ending;
@@ -23,8 +24,8 @@ pub fn read(
         Document::Read { fields, output } => (fields, output),
         Document::Unreadable(why) => return Some(unreadable(why)),
     };
-    let worker = document.worker.as_deref().map(|node| holder(&Arc::from(node)));
-    let celery_retries = celery_retries(id, &document);
+    let worker = document.worker.as_deref().and_then(claims::node_name).map(|node| holder(&node));
+    let celery_retries = claims::celery_retries(id.number, document.retries);
     let finished_at = document.done_at();
     let word = |holder, started_at, celery_retries, progress| {
         Some(evidence::Document::Running(Word { holder, said_at: now, started_at, celery_retries, progress }))
@@ -41,7 +42,7 @@ pub fn read(
         State::Started => word(worker, Some(now), celery_retries, None),
         State::Custom(_) => word(worker, None, celery_retries, progress(&document, now)),
         // Another run will follow, anywhere.
-        State::Retry => word(None, None, celery_retries + 1, None),
+        State::Retry => word(None, None, celery_retries.saturating_add(1).min(claims::RETRIES), None),
         // A REVOKED in short form is written by workers that do not have the task.
         State::Revoked | State::Pending | State::Received => None,
     }
@@ -52,33 +53,26 @@ fn unreadable(why: String) -> evidence::Document {
     evidence::Document::Over { how, worker: None, celery_retries: 0, finished_at: None }
 }
 
-/// Retries that Celery made by itself: `retries` counts the runs before this attempt too.
-fn celery_retries(id: AttemptId, document: &ResultDocument) -> u32 {
-    let retries = document.retries.and_then(|retries| u32::try_from(retries).ok()).unwrap_or(id.number - 1);
-    retries.saturating_sub(id.number - 1)
-}
-
 fn failure(document: &ResultDocument) -> Ending {
     let Some(exception) = document.exception() else {
         return Ending::Failed(TaskError::new("Unknown", head(document.result.as_str(), TaskError::MESSAGE), None));
     };
-    let error = TaskError::new(&exception.exc_type, &exception.message(), document.traceback.as_deref());
+    let error = TaskError::new(
+        &claims::exception_name(&exception.exc_type),
+        &exception.message(),
+        document.traceback.as_deref(),
+    );
     if exception.exc_type == "WorkerLostError" { Ending::ChildLost(error) } else { Ending::Failed(error) }
 }
 
 /// Celery's custom state `PROGRESS`: `{"percent": 40, "message": "…"}`. Other shapes give what they have.
 fn progress(document: &ResultDocument, now: Timestamp) -> Option<Progress> {
     let meta = document.result.parse(&Limits::default().bytes(64 << 10)).ok()?;
-    let percent = meta.get("percent").and_then(Value::as_f64).map(|percent| percent.clamp(0.0, 100.0));
+    let percent = meta.get("percent").and_then(Value::as_f64).map(claims::percent);
     let message = ["message", "status", "step"].iter().find_map(|key| meta.get(key).and_then(Value::as_str));
     (percent.is_some() || message.is_some()).then(|| Progress {
-        percent: percent.map(whole),
+        percent,
         message: message.map(|text| head(text, TaskError::MESSAGE).into()),
         at: now,
     })
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0..=100 by the caller")]
-fn whole(percent: f64) -> u8 {
-    percent as u8
 }

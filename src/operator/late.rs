@@ -7,10 +7,13 @@ use kube::api::{Api, Patch, PatchParams};
 use uuid::Uuid;
 
 use super::context::Context;
+use super::listen::count_foreign;
+use super::pools::Handle;
 use crate::api::{CrewJob, status_patch};
+use crate::core::claims::{self, Concern};
 use crate::core::decide::decide;
 use crate::core::evidence::{Document, Evidence};
-use crate::core::job::{ObjectKey, TaskId};
+use crate::core::job::{Job, ObjectKey, TaskId};
 use crate::core::observed::{Ending, Observed, PodDeletion};
 use crate::runtime::clock;
 use crate::runtime::metrics::{WriteOutcome, Written};
@@ -24,16 +27,27 @@ pub struct Ended(Mutex<Remembered>);
 
 #[derive(Default)]
 struct Remembered {
-    jobs: HashMap<TaskId, (ObjectKey, Uuid)>,
+    jobs: HashMap<TaskId, Last>,
     /// Oldest first.
     order: VecDeque<TaskId>,
 }
 
+/// A job that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Last {
+    job: ObjectKey,
+    uid: Uuid,
+    /// Its pool, in its namespace.
+    pool: Arc<str>,
+}
+
 impl Ended {
     /// A job has ended; a result of this attempt would be late.
-    pub fn remember(&self, job: &ObjectKey, uid: Uuid, task: TaskId) {
+    pub fn remember(&self, job: &Job) {
+        let task = job.attempt_in_hand().task;
+        let last = Last { job: job.key.clone(), uid: job.uid, pool: job.spec.pool.clone() };
         let mut ended = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if ended.jobs.insert(task, (job.clone(), uid)).is_none() {
+        if ended.jobs.insert(task, last).is_none() {
             ended.order.push_back(task);
         }
         if ended.order.len() > REMEMBERED
@@ -48,15 +62,33 @@ impl Ended {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).jobs.contains_key(&task)
     }
 
-    fn take(&self, task: TaskId) -> Option<(ObjectKey, Uuid)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).jobs.remove(&task)
+    /// Forgets the job that had this attempt, if its pool is the one on whose Redis its result was heard.
+    fn take(&self, task: TaskId, heard_on: &ObjectKey) -> Late {
+        let mut ended = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(last) = ended.jobs.get(&task) else { return Late::Unknown };
+        match claims::concern(&last.job.namespace, &last.pool, heard_on) {
+            Concern::Own => ended.jobs.remove(&task).map_or(Late::Unknown, |last| Late::Own(last.job, last.uid)),
+            Concern::Foreign => Late::Foreign,
+        }
     }
 }
 
-/// A result document was stored of a task that no unfinished job has in hand.
-pub fn heard(ctx: &Arc<Context>, task: TaskId, said: Option<Document>) {
+/// Whose late result it is.
+#[derive(Debug, PartialEq, Eq)]
+enum Late {
+    Own(ObjectKey, Uuid),
+    Foreign,
+    Unknown,
+}
+
+/// A result document was stored, on a pool's Redis, of a task that no unfinished job has in hand.
+pub fn heard(ctx: &Arc<Context>, pool: &Handle, task: TaskId, said: Option<Document>) {
     let Some(said @ Document::Over { how: Ending::Succeeded(_), .. }) = said else { return };
-    let Some((key, uid)) = ctx.jobs.ended.take(task) else { return };
+    let (key, uid) = match ctx.jobs.ended.take(task, &pool.key) {
+        Late::Own(key, uid) => (key, uid),
+        Late::Foreign => return count_foreign(ctx, pool),
+        Late::Unknown => return,
+    };
     tracing::warn!(job = %key, task.id = %task, "a result arrived after the job had ended without one");
     ctx.metrics.late_results.inc();
     let ctx = ctx.clone();
@@ -96,17 +128,41 @@ async fn record(ctx: &Context, key: &ObjectKey, uid: Uuid, task: TaskId, said: D
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    fn job(name: &str, uid: u128, pool: &str) -> Job {
+        let metadata = json!({
+            "name": name, "namespace": "team", "uid": Uuid::from_u128(uid).to_string(),
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+        });
+        let object = json!({ "metadata": metadata, "spec": { "topic": "t", "poolRef": { "name": pool } } });
+        serde_json::from_value::<CrewJob>(object).unwrap().to_job().unwrap()
+    }
 
     #[test]
     fn so_many_jobs_are_remembered_and_no_more() {
         let ended = Ended::default();
-        let (job, uid) = (ObjectKey::new("team", "a"), Uuid::from_u128(1));
-        let task = |n| TaskId::derive(uid, n);
-        for n in 0..=1000 {
-            ended.remember(&job, uid, task(n));
+        let jobs: Vec<Job> = (0..=1000).map(|uid| job("a", uid, "default")).collect();
+        for job in &jobs {
+            ended.remember(job);
         }
-        assert_eq!((ended.take(task(0)), ended.take(task(1))), (None, Some((job, uid))));
-        assert_eq!(ended.take(task(1)), None, "it is late once");
+        let pool = ObjectKey::new("team", "default");
+        let take = |job: &Job| ended.take(job.attempt_in_hand().task, &pool);
+        assert_eq!((take(&jobs[0]), take(&jobs[1])), (Late::Unknown, Late::Own(jobs[1].key.clone(), jobs[1].uid)));
+        assert_eq!(take(&jobs[1]), Late::Unknown, "it is late once");
+    }
+
+    #[test]
+    fn a_late_result_counts_only_on_the_redis_of_the_jobs_pool() {
+        let ended = Ended::default();
+        let job = job("a", 1, "gpu");
+        ended.remember(&job);
+        let take =
+            |namespace: &str, pool: &str| ended.take(job.attempt_in_hand().task, &ObjectKey::new(namespace, pool));
+        assert_eq!(take("team", "default"), Late::Foreign);
+        assert_eq!(take("other", "gpu"), Late::Foreign);
+        assert_eq!(take("team", "gpu"), Late::Own(job.key.clone(), job.uid));
     }
 }

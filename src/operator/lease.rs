@@ -1,18 +1,19 @@
 //! Leader election by a Lease: one replica works, the others hold only their claim.
 //!
-//! `leaseTransitions` doubles as the fencing epoch of every script on Redis: it survives an emptied Redis, and a
-//! leader that was paused while another took over carries a lower one and is refused.
+//! Creation and `leaseTransitions` of the Lease are the leader's term, which every script on Redis carries: it survives an
+//! emptied Redis, and a leader that was paused while another took over carries a lower one and is refused. A Lease that was
+//! deleted and created anew outranks the old one, so nothing that Redis says ever changes the term.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use kube::api::{Api, PostParams};
+use kube::api::{Api, DeleteParams, PostParams, Preconditions};
 use tokio_util::sync::CancellationToken;
 
+use crate::core::claims::fence::{Term, next_transitions};
 use crate::runtime::clock;
 
 /// A claim that is not renewed for so long may be taken.
@@ -24,6 +25,8 @@ const RENEW: Duration = Duration::from_millis(1500);
 const RENEW_AGAIN: Duration = Duration::from_millis(250);
 /// How long one renewal may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How old a Lease must be before it is created anew, so that the new one is later whatever clocks differ.
+const DISCARD_AFTER: Duration = Duration::from_secs(10);
 /// How often a standby looks.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -51,24 +54,20 @@ impl Identity {
 /// Leadership that was won: valid while it is renewed.
 #[derive(Debug, Clone)]
 pub struct Leadership {
-    epoch: Arc<AtomicU64>,
+    term: Term,
     renewed: Arc<Mutex<Instant>>,
     /// Cancelled when leadership is lost or given up.
     pub lost: CancellationToken,
 }
 
 impl Leadership {
-    fn won(epoch: u64, asked_at: Instant) -> Self {
-        Self {
-            epoch: Arc::new(AtomicU64::new(epoch)),
-            renewed: Arc::new(Mutex::new(asked_at)),
-            lost: CancellationToken::new(),
-        }
+    fn won(term: Term, asked_at: Instant) -> Self {
+        Self { term, renewed: Arc::new(Mutex::new(asked_at)), lost: CancellationToken::new() }
     }
 
-    /// The fencing epoch.
-    pub fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Acquire)
+    /// What every script on Redis carries.
+    pub fn term(&self) -> Term {
+        self.term
     }
 
     /// Whether the claim is fresh enough to act on. A process that was paused finds it stale before it acts.
@@ -85,7 +84,7 @@ impl Leadership {
 impl Leadership {
     /// One that was not renewed for too long.
     pub fn stale() -> Self {
-        Self::won(1, Instant::now().checked_sub(GIVE_UP).unwrap())
+        Self::won(Term { created: 1, transitions: 1 }, Instant::now().checked_sub(GIVE_UP).unwrap())
     }
 
     /// The renewal went through after all.
@@ -139,7 +138,7 @@ impl Claim {
         loop {
             let asked_at = Instant::now();
             match self.try_acquire(&mut seen, &on_wait).await {
-                Ok(Some(epoch)) => return Leadership::won(epoch, asked_at),
+                Ok(Some(term)) => return Leadership::won(term, asked_at),
                 Ok(None) => {}
                 Err(error) => {
                     on_wait(&format!("the Lease cannot be read or written: {error}"));
@@ -154,7 +153,7 @@ impl Claim {
         &self,
         seen: &mut Option<(Option<String>, Instant)>,
         on_wait: &impl Fn(&str),
-    ) -> kube::Result<Option<u64>> {
+    ) -> kube::Result<Option<Term>> {
         let Some(lease) = self.api.get_opt(&self.name).await? else {
             let mut lease = Lease {
                 metadata: ObjectMeta { name: Some(self.name.to_string()), ..<_>::default() },
@@ -174,8 +173,10 @@ impl Claim {
                 Ok(None)
             }
             Verdict::Renew | Verdict::Take => {
-                let epoch = transitions(&lease) + 1;
-                self.replace(lease, epoch).await
+                match next_transitions(lease.spec.as_ref().and_then(|spec| spec.lease_transitions)) {
+                    Some(next) => self.replace(lease, next).await,
+                    None => self.discard(&lease).await.map(|()| None),
+                }
             }
         }
     }
@@ -187,7 +188,7 @@ impl Claim {
             tokio::select! { () = tokio::time::sleep(wait) => {}, () = stop.cancelled() => break }
             let asked_at = Instant::now();
             wait = RENEW_AGAIN;
-            match tokio::time::timeout(PATIENCE, self.renew(leadership.epoch())).await {
+            match tokio::time::timeout(PATIENCE, self.renew(leadership.term.transitions)).await {
                 Ok(Ok(true)) => {
                     leadership.renewed(asked_at);
                     wait = RENEW;
@@ -202,42 +203,53 @@ impl Claim {
         }
         leadership.lost.cancel();
         if stop.is_cancelled()
-            && let Err(error) = self.release(leadership.epoch()).await
+            && let Err(error) = self.release(leadership.term.transitions).await
         {
             tracing::warn!(%error, "releasing the lease failed");
         }
     }
 
-    async fn renew(&self, epoch: u64) -> kube::Result<bool> {
+    async fn renew(&self, transitions: u32) -> kube::Result<bool> {
         loop {
             let lease = self.api.get(&self.name).await?;
             if !self.holds(&lease) {
                 return Ok(false);
             }
             // A conflict may be our own renewal that answered too late: look again.
-            if self.replace(lease, epoch).await?.is_some() {
+            if self.replace(lease, transitions).await?.is_some() {
                 return Ok(true);
             }
         }
     }
 
-    /// Raises the epoch above one that Redis has seen, as after the Lease was deleted and created anew.
-    pub async fn raise(&self, leadership: &Leadership, above: u64) -> kube::Result<bool> {
-        let lease = self.api.get(&self.name).await?;
-        if !self.holds(&lease) {
-            return Ok(false);
-        }
-        let raised = self.replace(lease, above + 1).await?;
-        if let Some(epoch) = raised {
-            leadership.epoch.fetch_max(epoch, Ordering::AcqRel);
-        }
-        Ok(raised.is_some())
+    /// Whether the Lease is ours, as the API server has it now.
+    pub async fn is_held(&self) -> kube::Result<bool> {
+        Ok(self.api.get_opt(&self.name).await?.is_some_and(|lease| self.holds(&lease)))
     }
 
-    async fn release(&self, epoch: u64) -> kube::Result<()> {
+    /// Deletes a Lease whose count cannot go on, so that the next look creates it anew. Its creation is counted in whole
+    /// seconds, and the new one's must be later.
+    async fn discard(&self, lease: &Lease) -> kube::Result<()> {
+        if age(created(lease), clock::now()) < DISCARD_AFTER {
+            return Ok(());
+        }
+        let ObjectMeta { uid, resource_version, .. } = lease.metadata.clone();
+        let this_one = Preconditions { uid, resource_version };
+        let options = DeleteParams { preconditions: Some(this_one), ..DeleteParams::default() };
+        match self.api.delete(&self.name, &options).await {
+            Ok(_) => {
+                tracing::warn!(lease = %self.name, "leaseTransitions of the Lease was at its end; the Lease is created anew");
+                Ok(())
+            }
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn release(&self, transitions: u32) -> kube::Result<()> {
         let mut lease = self.api.get(&self.name).await?;
         if self.holds(&lease) {
-            self.sign(&mut lease, epoch);
+            self.sign(&mut lease, transitions);
             if let Some(spec) = &mut lease.spec {
                 spec.holder_identity = None;
             }
@@ -250,18 +262,18 @@ impl Claim {
         lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()) == Some(&*self.me.text)
     }
 
-    async fn replace(&self, mut lease: Lease, epoch: u64) -> kube::Result<Option<u64>> {
-        self.sign(&mut lease, epoch);
+    async fn replace(&self, mut lease: Lease, transitions: u32) -> kube::Result<Option<Term>> {
+        self.sign(&mut lease, transitions);
         conflict_is_none(self.api.replace(&self.name, &PostParams::default(), &lease).await)
     }
 
-    fn sign(&self, lease: &mut Lease, epoch: u64) {
+    fn sign(&self, lease: &mut Lease, transitions: u32) {
         let now = MicroTime(clock::now());
         let taken = !self.holds(lease);
         let spec = lease.spec.get_or_insert_default();
         spec.holder_identity = Some(self.me.text.to_string());
         spec.lease_duration_seconds = i32::try_from(DURATION.as_secs()).ok();
-        spec.lease_transitions = i32::try_from(epoch).ok();
+        spec.lease_transitions = Some(i32::try_from(transitions).unwrap_or(i32::MAX));
         spec.renew_time = Some(now.clone());
         if taken {
             spec.acquire_time = Some(now);
@@ -269,14 +281,23 @@ impl Claim {
     }
 }
 
-fn transitions(lease: &Lease) -> u64 {
-    lease.spec.as_ref().and_then(|spec| spec.lease_transitions).and_then(|n| u64::try_from(n).ok()).unwrap_or(0)
+/// The term of a leader that has written the Lease so.
+fn term(lease: &Lease) -> Term {
+    let transitions = lease.spec.as_ref().and_then(|spec| spec.lease_transitions);
+    Term {
+        created: u64::try_from(created(lease).as_second()).unwrap_or(0),
+        transitions: transitions.and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
+    }
 }
 
-/// The epoch that was written; `None` when somebody else was faster.
-fn conflict_is_none(written: kube::Result<Lease>) -> kube::Result<Option<u64>> {
+fn created(lease: &Lease) -> Timestamp {
+    lease.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
+}
+
+/// The term that was won; `None` when another process was faster.
+fn conflict_is_none(written: kube::Result<Lease>) -> kube::Result<Option<Term>> {
     match written {
-        Ok(lease) => Ok(Some(transitions(&lease))),
+        Ok(lease) => Ok(Some(term(&lease))),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
         Err(error) => Err(error),
     }

@@ -10,7 +10,9 @@ use tokio::sync::mpsc;
 use super::context::Context;
 use super::documents;
 use super::late;
+use super::pool::labels;
 use super::pools::Handle;
+use crate::core::claims::{self, Concern};
 use crate::core::evidence::Word;
 use crate::core::job::{AttemptId, TaskId};
 use crate::core::observed::Liveness;
@@ -30,7 +32,7 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
     tokio::join!(hear(ctx, pool, store, &long), async {
         while let Some(task) = to_read.recv().await {
             match store.outcome(task).await {
-                Ok(Some(document)) => result(ctx, task, document),
+                Ok(Some(document)) => read_result(ctx, pool, task, document),
                 Ok(None) => {}
                 Err(error) => {
                     tracing::warn!(pool = %pool.key, %error, "a long result could not be read; reading all levels");
@@ -45,20 +47,13 @@ async fn hear(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, long: &mpsc
     let mut notices = std::pin::pin!(store.subscribe());
     while let Some(notice) = notices.next().await {
         match notice {
-            Notice::Result { task, document } => {
-                pool.hears_of_work(clock::now());
-                match document {
-                    Some(document) => result(ctx, task, Document::decode(&document)),
-                    None if !is_awaited(ctx, task) => {}
-                    None if long.try_send(task).is_ok() => {}
-                    None => pool.audit.notify_one(),
+            Notice::Result { task, document: Some(document) } => result(ctx, pool, task, &document),
+            Notice::Result { task, document: None } => {
+                if is_awaited(ctx, pool, task) && long.try_send(task).is_err() {
+                    pool.audit.notify_one();
                 }
-                pool.load.notify_one();
             }
-            Notice::Task(event) => {
-                pool.hears_of_work(clock::now());
-                task_event(ctx, &event);
-            }
+            Notice::Task(event) => task_event(ctx, pool, &event),
             Notice::Worker(event) => match event.state {
                 WorkerState::Online => {
                     pool.hears_of_worker(clock::now());
@@ -80,26 +75,75 @@ async fn hear(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, long: &mpsc
     }
 }
 
-/// Whether anything follows from a result of this task.
-fn is_awaited(ctx: &Context, task: TaskId) -> bool {
-    ctx.jobs.lock().in_hand(task).is_some() || ctx.jobs.ended.awaits(task)
+/// What something heard on a pool's Redis is about.
+enum About {
+    /// The attempt in hand of one of the pool's jobs.
+    Own(AttemptId),
+    /// A job of another pool. Whether it is true only that pool's own Redis can tell.
+    Foreign,
+    /// No attempt in hand.
+    Unknown,
 }
 
-fn result(ctx: &Arc<Context>, task: TaskId, document: Document) {
-    let Some((namespace, pool, id)) = ctx.jobs.lock().in_hand(task) else {
-        let first = AttemptId { number: 1, task, generation: 0 };
-        let nobody = |node: &Arc<str>| Holder { node: node.clone(), container: None };
-        return late::heard(ctx, task, documents::read(first, document, nobody, clock::now()));
-    };
-    // A result may be large: it is read while nobody waits for the table.
-    let holder = |node: &Arc<str>| ctx.workers.holder(&namespace, node);
-    let Some(said) = documents::read(id, document, holder, clock::now()) else { return };
-    if ctx.jobs.hear(task, |_, evidence| evidence.told(said)) {
-        ctx.pools.read_levels(&namespace, &pool);
+fn about(ctx: &Context, pool: &Handle, task: TaskId) -> About {
+    let in_hand = ctx.jobs.lock().in_hand(task);
+    let Some((namespace, of_pool, id)) = in_hand else { return About::Unknown };
+    match claims::concern(&namespace, &of_pool, &pool.key) {
+        Concern::Own => {
+            pool.hears_of_work(clock::now());
+            About::Own(id)
+        }
+        Concern::Foreign => {
+            count_foreign(ctx, pool);
+            About::Foreign
+        }
     }
 }
 
-fn task_event(ctx: &Context, event: &TaskEvent) {
+/// Counts what was heard of another pool's job, and is dropped.
+pub fn count_foreign(ctx: &Context, pool: &Handle) {
+    ctx.metrics.foreign_claims.get_or_create(&labels(pool)).inc();
+}
+
+/// Whether anything follows from a result of this task that was heard on this pool's Redis.
+fn is_awaited(ctx: &Context, pool: &Handle, task: TaskId) -> bool {
+    match about(ctx, pool, task) {
+        About::Own(_) => true,
+        About::Foreign => false,
+        About::Unknown => ctx.jobs.ended.awaits(task),
+    }
+}
+
+/// A result was published.
+fn result(ctx: &Arc<Context>, pool: &Handle, task: TaskId, document: &[u8]) {
+    if is_awaited(ctx, pool, task) {
+        read_result(ctx, pool, task, Document::decode(document));
+    }
+}
+
+fn read_result(ctx: &Arc<Context>, pool: &Handle, task: TaskId, document: Document) {
+    match about(ctx, pool, task) {
+        About::Own(id) => {
+            // A result may be large: it is read while nobody waits for the table.
+            let holder = |node: &Arc<str>| ctx.workers.holder(&pool.key.namespace, node);
+            if let Some(said) = documents::read(id, document, holder, clock::now())
+                && ctx.jobs.hear(task, |_, evidence| evidence.told(said))
+            {
+                pool.levels.notify_one();
+            }
+            pool.load.notify_one();
+        }
+        About::Foreign => {}
+        About::Unknown => {
+            let first = AttemptId { number: 1, task, generation: 0 };
+            let nobody = |node: &Arc<str>| Holder { node: node.clone(), container: None };
+            late::heard(ctx, pool, task, documents::read(first, document, nobody, clock::now()));
+        }
+    }
+}
+
+fn task_event(ctx: &Context, pool: &Handle, event: &TaskEvent) {
+    let About::Own(_) = about(ctx, pool, event.task) else { return };
     let said_at = event.at.unwrap_or_else(clock::now);
     let started_at = match event.stage {
         Stage::Received => None,

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::context::Context;
-use super::pool::{labels, problem_of};
+use super::pool::{labels, outranked, problem_of};
 use super::pools::{Handle, look_at_jobs};
 use super::replicas::Scaler;
 use super::report::Reporter;
 use super::workers::DeploymentView;
+use crate::core::claims::fence::Fence;
 use crate::core::job::ObjectKey;
 use crate::core::policy::Policy;
 use crate::core::scale::{Load, Scaling};
@@ -50,7 +51,11 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, reporter
                 continue;
             }
         };
-        if incarnation.as_ref().is_some_and(|before| *before != snapshot.incarnation) || snapshot.epoch.is_none() {
+        let fence = snapshot.fence(ctx.epoch());
+        if let Fence::Closed(_) = fence {
+            return outranked(ctx, store).await;
+        }
+        if incarnation.as_ref().is_some_and(|before| *before != snapshot.incarnation) || fence == Fence::Missing {
             if let Err(error) = renewed_redis(ctx, pool, store).await {
                 tracing::warn!(pool = %pool.key, %error, "a Redis that is not what it was could not be prepared");
             } else {

@@ -12,6 +12,7 @@ use super::pools::{Handle, look_at_jobs};
 use super::report::{self, Reporter};
 use super::{levels, listen, load, settings, strays};
 use crate::api::{CrewWorkerPoolStatus, REDIS_SECRET_LABEL};
+use crate::core::claims::fence::Fence;
 use crate::core::evidence::Evidence;
 use crate::core::job::TaskId;
 use crate::core::status::{PoolProblem, PoolProblemKind};
@@ -170,6 +171,30 @@ pub fn problem_of(error: &Error) -> Option<PoolProblem> {
     }
 }
 
+/// The fence keeps us out. Either another operator leads by now, or no operator wrote what it says: workers can write it,
+/// too. Then this pool waits until it is cleared, and the others do not notice.
+pub async fn outranked(ctx: &Context, store: &Store) -> PoolProblem {
+    let says = match store.snapshot(&[]).await.map(|snapshot| snapshot.fence(ctx.epoch())) {
+        Ok(Fence::Closed(says)) => says,
+        Ok(Fence::Missing | Fence::Open) => return problem(PoolProblemKind::Connecting, "the fence was cleared"),
+        Err(error) => return problem_of(&error).unwrap_or_else(|| unreachable_problem(&error.to_string())),
+    };
+    match ctx.claim.is_held().await {
+        Ok(true) => problem(
+            PoolProblemKind::FenceNotOurs,
+            format!(
+                "the fence on Redis ({says}) is not from this operator; unless another operator works with it, clear it: {}",
+                store.clearing_the_fence()
+            ),
+        ),
+        Ok(false) => {
+            ctx.leadership.lost.cancel();
+            problem(PoolProblemKind::Connecting, "another operator leads")
+        }
+        Err(error) => problem(PoolProblemKind::Connecting, format!("reading the Lease failed: {error}; trying again")),
+    }
+}
+
 async fn connect(ctx: &Context, pool: &Handle) -> Result<Store, PoolProblem> {
     let settings = settings(ctx, pool).await?;
     let store = Store::connect(&settings).await.map_err(|error| match &error {
@@ -188,12 +213,7 @@ async fn connect(ctx: &Context, pool: &Handle) -> Result<Store, PoolProblem> {
     };
     match prepared.await {
         Ok(()) => Ok(store),
-        Err(Error::Fenced { current, .. }) => {
-            if !matches!(ctx.claim.raise(&ctx.leadership, current).await, Ok(true)) {
-                ctx.leadership.lost.cancel();
-            }
-            Err(problem(PoolProblemKind::Connecting, "taking over from an earlier operator"))
-        }
+        Err(Error::Fenced { .. }) => Err(outranked(ctx, &store).await),
         Err(error) => Err(problem_of(&error).unwrap_or_else(|| unreachable_problem(&error.to_string()))),
     }
 }

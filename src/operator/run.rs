@@ -92,9 +92,9 @@ async fn serve(client: &Client, config: &Config, metrics: &Metrics, readiness: &
             leadership = claim.acquire(standing_by) => leadership,
             () = stop.cancelled() => return,
         };
-        readiness.ready("lease", format!("leading, epoch {}", leadership.epoch()));
+        readiness.ready("lease", format!("leading, epoch {}", leadership.term().transitions));
         metrics.leading.set(1);
-        tracing::info!(epoch = leadership.epoch(), "leading");
+        tracing::info!(epoch = leadership.term().transitions, "leading");
         let ctx = Arc::new(Context {
             client: client.clone(),
             metrics: metrics.clone(),

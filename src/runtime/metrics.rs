@@ -72,6 +72,8 @@ pub struct Metrics {
     pub duplicate_runs: Counter,
     /// From a job's creation to its first message on Redis; creation is known to the second.
     pub enqueue_seconds: Histogram,
+    /// Results and events about jobs of other pools, which were dropped.
+    pub foreign_claims: Family<PoolLabels, Counter>,
     /// Elements of queues that are no messages and were taken off.
     pub quarantined: Family<PoolLabels, Counter>,
     /// Attempts on Redis without a job, taken off.
@@ -107,6 +109,7 @@ impl Metrics {
             late_results: Counter::default(),
             duplicate_runs: Counter::default(),
             enqueue_seconds: Histogram::new(exponential_buckets(1.0, 2.0, 14)),
+            foreign_claims: Family::default(),
             quarantined: Family::default(),
             strays: Family::default(),
             api_writes: Family::default(),
@@ -131,6 +134,11 @@ impl Metrics {
             "enqueue_seconds",
             "From creation, known to the second, to the first message on Redis",
             m.enqueue_seconds,
+        );
+        registry.register(
+            "foreign_claims",
+            "Results and events on a pool's Redis about jobs of other pools, dropped; grows also where pools share a Redis",
+            m.foreign_claims,
         );
         registry.register("quarantined", "Elements of queues that no worker survives, taken off", m.quarantined);
         registry.register("strays", "Attempts on Redis that no job stands behind, taken off", m.strays);

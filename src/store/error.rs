@@ -54,13 +54,11 @@ pub enum Error {
         /// What Redis said.
         detail: String,
     },
-    /// Another operator leads since.
-    #[error("{act}: another operator leads since epoch {current}")]
+    /// The fence is of a later term than the caller's, or of none that an operator has written.
+    #[error("{act}: the fence on Redis is not of this operator's term")]
     Fenced {
         /// What was tried.
         act: &'static str,
-        /// The newer leader's epoch.
-        current: u64,
     },
     /// Redis answered with something else than what was asked for.
     #[error("{act}: Redis holds or answered something unexpected: {detail}")]

@@ -83,6 +83,10 @@ impl Address {
         Place { host, port, user, tls: self.tls() }
     }
 
+    fn has_password(&self) -> bool {
+        self.client.get_connection_info().redis_settings().password().is_some()
+    }
+
     pub fn same_database(&self, other: &Self) -> bool {
         self.name() == other.name() && self.database() == other.database()
     }
@@ -170,6 +174,19 @@ impl Link {
             }
             Err(error) => Err(ConnectError::Unreachable { address, detail: explain(&self.0.address, &error) }),
         }
+    }
+
+    /// The command that opens a shell on this database. It asks for the password, if there is one.
+    pub fn redis_cli(&self) -> String {
+        let Place { host, port, user, tls } = self.0.address.place();
+        let database = Some(self.0.address.database()).filter(|number| *number != 0);
+        let options = [
+            database.map(|number| format!(" -n {number}")),
+            tls.then(|| " --tls".to_owned()),
+            user.map(|user| format!(" --user {user}")),
+            self.0.address.has_password().then(|| " --askpass".to_owned()),
+        ];
+        format!("redis-cli -h {host} -p {port}{}", options.into_iter().flatten().collect::<String>())
     }
 
     pub async fn query<T: FromRedisValue>(&self, act: &'static str, command: &redis::Cmd) -> Result<T, Error> {

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{Error, Store};
+use crate::core::claims;
 use crate::core::job::{Priority, SpecHash, TaskId};
 
 const ACT: &str = "reading markers";
@@ -15,6 +16,10 @@ const ACT: &str = "reading markers";
 pub(super) const FIELDS: [&str; 10] =
     ["uid", "name", "attempt", "gen", "tag", "queue", "priority", "state", "at", "spec"];
 
+/// Largest value that an operator writes into one of these fields.
+const LARGEST_FIELD: usize = 512;
+
+static MARKERS: LazyLock<redis::Script> = LazyLock::new(|| redis::Script::new(include_str!("lua/markers.lua")));
 static FORGET: LazyLock<redis::Script> = LazyLock::new(|| redis::Script::new(include_str!("lua/forget.lua")));
 
 /// Which marker.
@@ -68,25 +73,18 @@ pub enum MarkerState {
 }
 
 impl Marker {
-    /// Reads the values of [`FIELDS`]; `None` when there is no marker.
-    pub(super) fn read(act: &'static str, values: &[Option<String>]) -> Result<Option<Self>, Error> {
-        if values.iter().all(Option::is_none) {
-            return Ok(None);
-        }
-        Self::parse(values).map(Some).ok_or_else(|| Error::unexpected(act, "a marker that this version did not write"))
-    }
-
-    fn parse(values: &[Option<String>]) -> Option<Self> {
+    /// Reads the values of `FIELDS`, as far as an operator can have written them.
+    pub fn of(values: &[Option<Vec<u8>>]) -> Option<Self> {
         let fields: HashMap<_, _> = FIELDS.iter().zip(values).collect();
-        let text = |name: &&str| fields.get(name).and_then(|value| value.as_deref());
+        let text = |name: &&str| fields.get(name).and_then(|value| std::str::from_utf8(value.as_deref()?).ok());
         Some(Self {
             uid: text(&"uid")?.parse().ok()?,
             name: text(&"name")?.into(),
-            attempt: text(&"attempt")?.parse().ok()?,
-            generation: text(&"gen")?.parse().ok()?,
+            attempt: claims::run(text(&"attempt")?)?,
+            generation: claims::generation(text(&"gen")?)?,
             tag: text(&"tag")?.into(),
             queue: text(&"queue")?.into(),
-            priority: Priority::clamped(text(&"priority")?.parse().ok()?),
+            priority: claims::priority(text(&"priority")?)?,
             state: if text(&"state")? == "withdrawn" { MarkerState::Withdrawn } else { MarkerState::Queued },
             at: Timestamp::from_millisecond(text(&"at")?.parse().ok()?).ok()?,
             spec: text(&"spec").and_then(SpecHash::parse),
@@ -95,18 +93,18 @@ impl Marker {
 }
 
 impl Store {
-    /// The markers with these ids, `None` where there is none.
+    /// The markers with these ids, `None` where there is none or what is there was not written by an operator: the scripts
+    /// that change it tell the two apart.
     pub async fn markers(&self, ids: &[MarkerId]) -> Result<Vec<Option<Marker>>, Error> {
         let mut markers = Vec::with_capacity(ids.len());
         for chunk in ids.chunks(500) {
-            let mut pipe = redis::pipe();
+            let mut call = MARKERS.arg(LARGEST_FIELD);
+            call.arg(&FIELDS);
             for id in chunk {
-                pipe.cmd("HMGET").arg(self.0.names.marker(id)).arg(&FIELDS);
+                call.key(self.0.names.marker(id));
             }
-            let rows: Vec<Vec<Option<String>>> = self.0.broker.pipe(ACT, &pipe).await?;
-            for row in rows {
-                markers.push(Marker::read(ACT, &row)?);
-            }
+            let rows: Vec<Option<Vec<Option<Vec<u8>>>>> = self.0.broker.script(ACT, &call).await?;
+            markers.extend(rows.iter().map(|row| Marker::of(row.as_deref()?)));
         }
         Ok(markers)
     }

@@ -96,6 +96,11 @@ impl Store {
         self.0.names.band(priority)
     }
 
+    /// The command by which a person clears the fence, so that the leader of today makes it anew. Holds no password.
+    pub fn clearing_the_fence(&self) -> String {
+        format!("{} DEL '{}'", self.0.broker.redis_cli(), self.0.names.fence)
+    }
+
     /// Round trips to Redis that were awaited so far, over all connections.
     pub fn round_trips(&self) -> u64 {
         self.0.round_trips.load(Ordering::Relaxed)

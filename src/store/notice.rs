@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::core::claims;
 use crate::core::job::TaskId;
 use crate::wire::Event;
 use crate::wire::event::Detail;
@@ -118,7 +119,7 @@ pub(super) fn events(payload: &[u8]) -> Vec<Notice> {
 }
 
 fn notice(event: Event) -> Option<Notice> {
-    let node: Arc<str> = event.hostname?.into();
+    let node = claims::node_name(&event.hostname?)?;
     let at = event.timestamp.and_then(|seconds| moment(seconds.as_f64()));
     let worker = |state| Some(Notice::Worker(WorkerEvent { node: node.clone(), state, at }));
     let mut retries = None;

@@ -1,16 +1,27 @@
 //! Asking all workers something, and collecting their replies.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use redis::Script;
 use tokio::time::{Instant, sleep};
 
 use super::Error;
-use super::link::Link;
+use super::link::{Link, script};
+use crate::core::claims;
 use crate::wire::keys::PIDBOX_REPLY;
 use crate::wire::pidbox::{Reply, Request, ReturnAddress, error_of};
 use crate::wire::{BrokerKeys, Object, Value};
+
+static REPLIES: LazyLock<Script> = script!("lua/replies.lua");
+
+/// Largest reply that is read, in bytes: one about a thousand tasks has some hundred kB.
+const LARGEST_REPLY: usize = 4 << 20;
+/// So many bytes of replies are taken at once.
+const REPLIES_AT_ONCE: usize = 1 << 20;
+/// Workers of a pool that are listened to.
+const MOST_ANSWERS: usize = 10_000;
 
 /// How long workers are given to answer, as in Celery.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -66,16 +77,16 @@ impl Pidbox {
         ask.publish(keys.pidbox_channel(), request.encode());
         let (listening,): (usize,) = self.0.link.pipe(act, &ask).await?;
 
-        let mut take = redis::cmd("RPOP");
-        take.arg(keys.reply_list(&address.oid)).arg(100);
+        let mut take = REPLIES.key(keys.reply_list(&address.oid));
+        take.arg(LARGEST_REPLY).arg(REPLIES_AT_ONCE);
         let mut answers = Vec::new();
         let patience = Instant::now() + PATIENCE;
         let mut pause = Duration::from_millis(5);
-        while answers.len() < listening && Instant::now() < patience {
+        while answers.len() < listening.min(MOST_ANSWERS) && Instant::now() < patience {
             sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(50));
-            let replies: Option<Vec<Vec<u8>>> = self.0.link.query(act, &take).await?;
-            let replies = replies.unwrap_or_default().into_iter().filter_map(|reply| Reply::decode(&reply).ok());
+            let replies: Vec<Vec<u8>> = self.0.link.script(act, &take).await?;
+            let replies = replies.into_iter().filter_map(|reply| Reply::decode(&reply).ok());
             for reply in replies.filter(|reply| reply.ticket.as_ref() == Some(&address.ticket)) {
                 answers.extend(said(reply.nodes));
             }
@@ -96,5 +107,6 @@ impl Pidbox {
 
 /// The answers of workers that could answer.
 fn said(nodes: Object) -> impl Iterator<Item = (Arc<str>, Value)> {
-    nodes.into_iter().filter(|(_, answer)| error_of(answer).is_none()).map(|(node, answer)| (node.into(), answer))
+    let answers = nodes.into_iter().filter(|(_, answer)| error_of(answer).is_none());
+    answers.filter_map(|(node, answer)| Some((claims::node_name(&node)?, answer)))
 }

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use redis::Script;
 
 use super::link::script;
-use super::{Error, Queue, Store};
+use super::{Epoch, Error, Queue, Store};
+use crate::core::claims::fence::{self, Fence};
 
 static SNAPSHOT: LazyLock<Script> = script!("lua/snapshot.lua");
 
@@ -21,8 +22,8 @@ pub struct Snapshot {
     pub at: Timestamp,
     /// Which life of the server and its data.
     pub incarnation: Incarnation,
-    /// The epoch that fences writers; `None` when nobody has written since Redis was emptied.
-    pub epoch: Option<u64>,
+    /// The fence as it is written: its fields `created` and `epoch`.
+    fence: [Option<String>; 2],
     /// The queues, in the order in which they were asked for.
     pub queues: Vec<QueueLoad>,
     /// Messages with workers that came from other queues.
@@ -38,8 +39,8 @@ pub struct Incarnation {
     pub run_id: Arc<str>,
     /// Changes when a replica takes over.
     pub replication_id: Arc<str>,
-    /// When the fence was made, in microseconds; changes when the data was emptied.
-    pub born: Option<u64>,
+    /// When the fence was made, as it says; changes when the data was emptied.
+    pub born: Option<Arc<str>>,
 }
 
 /// Messages of one queue.
@@ -53,6 +54,14 @@ pub struct QueueLoad {
     pub in_flight: u64,
 }
 
+impl Snapshot {
+    /// What the fence says to the leader of this term.
+    pub fn fence(&self, ours: Epoch) -> Fence {
+        let [created, epoch] = self.fence.each_ref().map(Option::as_deref);
+        fence::judge(created, epoch, ours)
+    }
+}
+
 impl QueueLoad {
     /// Messages that wait in all bands.
     pub fn depth(&self) -> u64 {
@@ -61,7 +70,7 @@ impl QueueLoad {
 }
 
 /// What the script answers.
-type Answer = (Option<u64>, Option<u64>, i64, String, Vec<u64>, Vec<(String, u64)>, u64);
+type Answer = (Vec<Option<Vec<u8>>>, i64, String, Vec<u64>, Vec<(String, u64)>, u64);
 
 impl Store {
     /// Takes a snapshot, in one round trip.
@@ -76,16 +85,17 @@ impl Store {
             }
         }
         call.arg(COUNTED.0).arg(COUNTED.1);
-        let (epoch, born, micros, info, lengths, in_flight, future): Answer = self.0.broker.script(ACT, &call).await?;
+        let (fence, micros, info, lengths, in_flight, future): Answer = self.0.broker.script(ACT, &call).await?;
+        let text = |n: usize| Some(String::from_utf8_lossy(fence.get(n)?.as_deref()?).into_owned());
         let mut snapshot = Snapshot {
             at: Timestamp::from_microsecond(micros)
                 .map_err(|_| Error::unexpected(ACT, "a time beyond all calendars"))?,
             incarnation: Incarnation {
                 run_id: field(&info, "run_id").into(),
                 replication_id: field(&info, "master_replid").into(),
-                born,
+                born: text(2).map(Into::into),
             },
-            epoch,
+            fence: [text(0), text(1)],
             queues: Vec::with_capacity(queues.len()),
             foreign_in_flight: 0,
             future,

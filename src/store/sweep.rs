@@ -106,7 +106,7 @@ impl Store {
     ) -> Result<usize, Error> {
         let names = &self.0.names;
         let mut call = SWEEP.key(&*names.fence);
-        call.key(names.broker.unacked()).key(list).arg(epoch.0).arg(position).arg(stretch).arg(KEPT_MESSAGE);
+        call.key(names.broker.unacked()).key(list).arg(epoch.to_string()).arg(position).arg(stretch).arg(KEPT_MESSAGE);
         for (id, wanted) in found {
             let marker = names.marker(id);
             let (target, priority, celery) = match wanted {
@@ -119,14 +119,15 @@ impl Store {
             call.key(marker).key(target).arg(id.task.to_string()).arg(priority).arg(celery);
         }
         let answer = Answer::from_fenced(ACT, self.0.scans.script(ACT, &call).await?)?;
-        let (gone, copies) = answer.values().split_first().ok_or_else(|| Error::unexpected(ACT, "no answer"))?;
+        let texts: Vec<Option<&str>> = answer.texts().collect();
+        let (gone, copies) = texts.split_first().ok_or_else(|| Error::unexpected(ACT, "no answer"))?;
         swept.extend(copies.chunks(3).filter_map(|copy| match copy {
             [Some(task), Some(tag), Some(held)] => {
                 let task = TaskId::parse(task)?;
-                Some(Swept { task, generation: task.generation_of(tag), still_held: held == "1" })
+                Some(Swept { task, generation: task.generation_of(tag), still_held: *held == "1" })
             }
             _ => None,
         }));
-        Ok(gone.as_deref().and_then(|gone| gone.parse().ok()).unwrap_or(0))
+        Ok(gone.and_then(|gone| gone.parse().ok()).unwrap_or(0))
     }
 }

@@ -3,6 +3,7 @@
 mod auditing;
 mod connecting;
 mod controlling;
+mod fence;
 mod kombu;
 mod listening;
 mod reading;
@@ -24,7 +25,12 @@ const HIGH: &str = "crew_jobs\u{6}\u{16}3";
 /// The band of priority 0.
 const LOWEST: &str = "crew_jobs\u{6}\u{16}9";
 
-const FIRST: Epoch = Epoch(1);
+const FIRST: Epoch = term(1);
+
+/// A term of the Lease that the tests assume.
+const fn term(transitions: u32) -> Epoch {
+    Epoch { created: 1_764_150_000, transitions }
+}
 
 fn settings(server: &RedisServer) -> Settings {
     Settings::new(Secret::new(server.url(0)), "cluster", "crewjob/crewjob-operator")

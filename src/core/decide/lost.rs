@@ -53,7 +53,7 @@ impl InPool<'_> {
         if let Some(stop) = self.stop() {
             return self.stopped(stop, None, status);
         }
-        status.message_losses += u32::from(!emptied);
+        status.message_losses = status.message_losses.saturating_add(u32::from(!emptied));
         status.remember(self.past(AttemptOutcome::MessageLost, None, None));
         if status.message_losses > MAX_MESSAGE_LOSSES {
             return self.give_up(GaveUp::MessageLost, None, status);
@@ -71,9 +71,9 @@ impl InPool<'_> {
             return self.ran_too_long(held);
         }
         let mut status = self.status();
-        status.worker_losses += 1;
+        status.worker_losses = status.worker_losses.saturating_add(1);
         if held.started_at.is_some() || child.is_some() {
-            status.attempts = status.attempts.max(self.id.number + held.celery_retries);
+            status.attempts = status.attempts.max(self.id.number.saturating_add(held.celery_retries));
             status.started_at = status.started_at.or(held.started_at);
         }
         let clear_result = child.is_some();
@@ -124,7 +124,7 @@ impl InPool<'_> {
         };
         let error = TaskError::new("NoResult", message, None);
         let mut status = self.status();
-        status.attempts = status.attempts.max(self.id.number + held.celery_retries);
+        status.attempts = status.attempts.max(self.id.number.saturating_add(held.celery_retries));
         status.remember(self.past(AttemptOutcome::Unknown, Some(held), Some(error.clone())));
         let plan = self.unknown(GaveUp::NoResult, held.celery_retries, error, status);
         // Whoever has not said otherwise may still run it: whatever follows, this run is not wanted any more.

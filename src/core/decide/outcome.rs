@@ -68,7 +68,7 @@ impl InPool<'_> {
 
     /// Another attempt if the policy allows one, after its backoff.
     pub(super) fn retry_or_give_up(&self, celery_retries: u32, error: TaskError, so_far: Status) -> Plan {
-        let runs = self.id.number + celery_retries;
+        let runs = self.id.number.saturating_add(celery_retries);
         let attempts = so_far.attempts.max(runs);
         if let Some(stop) = self.stop() {
             return self.stopped(stop, Some(error), Status { attempts, ..so_far });
@@ -79,8 +79,8 @@ impl InPool<'_> {
         if runs > self.policy.max_retries {
             return self.give_up(GaveUp::RetriesExhausted, Some(error), Status { attempts, ..so_far });
         }
-        let next = TaskId::derive(self.job.uid, attempts + 1);
-        let retry_at = later(self.now, self.policy.backoff.delay(runs - 1, next));
+        let next = TaskId::derive(self.job.uid, attempts.saturating_add(1));
+        let retry_at = later(self.now, self.policy.backoff.delay(runs.saturating_sub(1), next));
         let status = Status {
             phase: Phase::Retrying,
             why: Why::RetryScheduled,
@@ -103,7 +103,7 @@ impl InPool<'_> {
         if let Some(attempt) = &mut status.attempt {
             attempt.started_at = started_at;
         }
-        status.attempts = status.attempts.max(self.id.number + ended.celery_retries);
+        status.attempts = status.attempts.max(self.id.number.saturating_add(ended.celery_retries));
         status.started_at = status.started_at.or(started_at);
         if let Some(worker) = &ended.worker {
             status.worker = Some(Box::new(worker.clone()));

@@ -128,7 +128,7 @@ impl InPool<'_> {
     pub(super) fn ran_too_long(&self, held: &Held) -> Plan {
         let error = TaskError::new("TimeLimitExceeded", "its worker did not keep timeouts.hard", None);
         let mut status = self.status();
-        status.attempts = status.attempts.max(self.id.number + held.celery_retries);
+        status.attempts = status.attempts.max(self.id.number.saturating_add(held.celery_retries));
         status.started_at = status.started_at.or(held.started_at);
         status.spec_hash = status.spec_hash.or(Some(self.job.spec.hash));
         status.remember(self.past(AttemptOutcome::Failed, Some(held), Some(error.clone())));

@@ -1,22 +1,35 @@
--- Runs before every transition. KEYS[1] is the fence, ARGV[1] the caller's epoch.
+-- Runs before every transition. KEYS[1] is the fence, ARGV[1] the caller's term: creation of the Lease '/' its transitions.
 
--- The newer epoch that fences the caller off, or nil. A fence that is missing is made: `born` tells an emptied Redis
--- from the one that was there before.
+-- What keeps the caller out, or nil. Terms are compared by the creation of the Lease first. A fence that is missing is
+-- made: `born` tells an emptied Redis from the one that was there before. One that no operator has written lets nobody
+-- in: 15 digits are exact in a double. core::claims::fence judges the same way.
 local function fenced()
-  local held = redis.call('HGET', KEYS[1], 'epoch')
-  if not held then
-    local now = redis.call('TIME')
-    redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'born', now[1] .. string.format('%06d', now[2]))
-  elseif tonumber(ARGV[1]) < tonumber(held) then
-    return {'fenced', {held}}
-  elseif tonumber(ARGV[1]) > tonumber(held) then
-    redis.call('HSET', KEYS[1], 'epoch', ARGV[1])
+  local created, epoch = string.match(ARGV[1], '^(%d+)/(%d+)$')
+  local function number(text) return #text <= 15 and string.find(text, '^%d+$') and tonumber(text) end
+  local held = redis.pcall('HMGET', KEYS[1], 'created', 'epoch')
+  if held.err then
+    if string.find(held.err, '^WRONGTYPE') then return {'fenced', {}} end
+    return held
   end
+  if not held[2] then
+    local now = redis.call('TIME')
+    redis.call('HSET', KEYS[1], 'created', created, 'epoch', epoch, 'born', now[1] .. string.format('%06d', now[2]))
+    return nil
+  end
+  local held_created, held_epoch = number(held[1] or '0'), number(held[2])
+  if not held_created or not held_epoch then return {'fenced', {}} end
+  local ours = tonumber(created)
+  if ours < held_created or ours == held_created and tonumber(epoch) < held_epoch then return {'fenced', {}} end
+  if created ~= held[1] or epoch ~= held[2] then redis.call('HSET', KEYS[1], 'created', created, 'epoch', epoch) end
   return nil
 end
 
 local function marker(key)
-  return redis.call('HMGET', key, 'uid', 'name', 'attempt', 'gen', 'tag', 'queue', 'priority', 'state', 'at', 'spec')
+  local values =
+    redis.call('HMGET', key, 'uid', 'name', 'attempt', 'gen', 'tag', 'queue', 'priority', 'state', 'at', 'spec')
+  -- No operator writes longer ones.
+  for i, value in ipairs(values) do values[i] = value and string.sub(value, 1, 512) end
+  return values
 end
 
 -- The status of a result document, '' when there is none, '?' when nobody can tell.

@@ -51,6 +51,11 @@ local scale = #messages > 0 and all / #messages or 1
 local in_flight = {}
 for key, count in pairs(counts) do in_flight[#in_flight + 1] = {key, math.floor(count * scale + 0.5)} end
 
-local fence = redis.call('HMGET', KEYS[1], 'epoch', 'born')
-return {fence[1], fence[2], string.format('%d%06d', now[1], now[2]),
+local fence = redis.pcall('HMGET', KEYS[1], 'created', 'epoch', 'born')
+if fence.err then
+  if not string.find(fence.err, '^WRONGTYPE') then return fence end
+  fence = {false, 'no hash', false}
+end
+for i, value in ipairs(fence) do fence[i] = value and string.sub(value, 1, 64) end
+return {fence, string.format('%d%06d', now[1], now[2]),
   redis.call('INFO', 'server') .. redis.call('INFO', 'replication'), lengths, in_flight, math.floor(future * scale + 0.5)}

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crewjob::core::claims::fence::Fence;
 use crewjob::core::job::TaskId;
 use crewjob::core::status::Output;
 use crewjob::store::{Document, Keys, Place, Snapshot, Store};
@@ -39,7 +40,7 @@ async fn a_snapshot_counts_what_waits_and_what_workers_have() {
     let loads: Vec<_> = seen.queues.iter().map(|load| (&*load.queue, load.depth(), load.in_flight)).collect();
     assert_eq!(loads, [("crew_jobs", 4, 2), ("default", 1, 1)]);
     assert_eq!(seen.queues[0].bands, [(0, 1), (3, 2), (6, 0), (9, 1)]);
-    assert_eq!((seen.foreign_in_flight, seen.future, seen.epoch), (2, 2, Some(1)));
+    assert_eq!((seen.foreign_in_flight, seen.future, seen.fence(FIRST)), (2, 2, Fence::Open));
     let now: (i64, i64) = server.run(&["TIME"]);
     assert!((now.0 - seen.at.as_second()).abs() <= 1, "{}", seen.at);
 }
@@ -87,7 +88,7 @@ async fn many_messages_in_flight_are_estimated() {
 async fn an_emptied_or_restarted_redis_is_noticed_even_if_somebody_has_written_since() {
     let mut server = RedisServer::start();
     let store = store(&server).await;
-    assert_eq!(snapshot(&store).await.epoch, None);
+    assert_eq!(snapshot(&store).await.fence(FIRST), Fence::Missing);
     store.claim(FIRST).await.unwrap();
     let first = snapshot(&store).await.incarnation;
     store.enqueue(FIRST, &message(1)).await.unwrap();

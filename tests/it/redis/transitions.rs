@@ -2,7 +2,7 @@
 
 use crewjob::core::job::Priority;
 use crewjob::core::plan::InPlaceOf;
-use crewjob::store::{Enqueued, Epoch, Error, MarkerState, Message, Requeued, Secret, Settings, Store, Withdrawn};
+use crewjob::store::{Enqueued, Error, MarkerState, Message, Requeued, Secret, Settings, Store, Withdrawn};
 use futures::future::join_all;
 
 use super::*;
@@ -69,9 +69,9 @@ async fn two_clusters_share_one_redis_and_neither_can_disturb_the_other() {
     let server = RedisServer::start();
     let (ours, settings) = (store(&server).await, settings(&server));
     let theirs = Store::connect(&Settings { cluster_uid: "other".into(), ..settings }).await.unwrap();
-    ours.claim(Epoch(7)).await.unwrap();
+    ours.claim(term(7)).await.unwrap();
     theirs.claim(FIRST).await.unwrap();
-    assert_eq!(ours.enqueue(Epoch(7), &message(1)).await, Ok(Enqueued::Published));
+    assert_eq!(ours.enqueue(term(7), &message(1)).await, Ok(Enqueued::Published));
     assert_eq!(theirs.enqueue(FIRST, &message(2)).await, Ok(Enqueued::Published), "our epoch does not fence them");
     assert_eq!(server.list(HIGH), [message(2).envelope, message(1).envelope], "the workers serve both");
     let audit = theirs.audit(&queues()).await.unwrap();
@@ -101,10 +101,10 @@ async fn an_earlier_leader_can_change_nothing() {
     let server = RedisServer::start();
     let (store, message) = published(&server).await;
     let (next, old, id) = (again(&message, 1), FIRST, message.marker());
-    store.claim(Epoch(7)).await.unwrap();
+    store.claim(term(7)).await.unwrap();
     let mut before: Vec<String> = server.run(&["KEYS", "*"]);
     let fenced = |outcome: Result<(), Error>| {
-        assert!(matches!(outcome, Err(Error::Fenced { current: 7, .. })), "{outcome:?}");
+        assert!(matches!(outcome, Err(Error::Fenced { .. })), "{outcome:?}");
     };
     fenced(store.claim(old).await);
     fenced(store.enqueue(old, &super::message(2)).await.map(|_| ()));
@@ -118,9 +118,9 @@ async fn an_earlier_leader_can_change_nothing() {
     after.sort();
     assert_eq!(before, after);
     assert_eq!(server.list(HIGH), std::slice::from_ref(&message.envelope));
-    assert_eq!(store.requeue(Epoch(8), InPlaceOf::Nowhere(0), &next, false).await, Ok(Requeued::Published));
-    let paused = store.claim(Epoch(7)).await;
-    assert!(matches!(paused, Err(Error::Fenced { current: 8, .. })), "{paused:?}");
+    assert_eq!(store.requeue(term(8), InPlaceOf::Nowhere(0), &next, false).await, Ok(Requeued::Published));
+    let paused = store.claim(term(7)).await;
+    assert!(matches!(paused, Err(Error::Fenced { .. })), "{paused:?}");
 }
 
 #[tokio::test]
@@ -261,7 +261,7 @@ async fn an_old_delivery_is_given_up_only_when_it_is_where_it_was_seen_and_then_
         ]),
         (0, 0)
     );
-    let older = store.retire(Epoch(0), InPlaceOf::Nowhere(3), &message.marker(), recorded).await;
+    let older = store.retire(term(0), InPlaceOf::Nowhere(3), &message.marker(), recorded).await;
     assert!(matches!(older, Err(Error::Fenced { .. })), "{older:?}");
 }
 
