@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, ResourceExt};
 
 use crate::api;
+use crate::operator::client;
 
 /// How long the API server may take to establish a definition.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -63,7 +64,7 @@ pub async fn apply(file: Option<&Path>, field_manager: &str) -> Result<(), Apply
         Some(path) => read(path)?,
         None => api::crds().to_vec(),
     };
-    let client = Client::try_default().await.map_err(|source| ApplyError::Connect(Box::new(source)))?;
+    let client = client::connect().await.map_err(|source| ApplyError::Connect(Box::new(source)))?;
     let api: Api<CustomResourceDefinition> = Api::all(client);
     let params = PatchParams::apply(field_manager).force();
     for definition in definitions {

@@ -9,8 +9,10 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::jobs::Jobs;
 use super::lease::{Claim, Leadership};
+use super::lookups::Lookups;
 use super::namespaces::Namespaces;
 use super::pools::Pools;
+use super::watches::Watches;
 use super::workers::Workers;
 use crate::runtime::metrics::Metrics;
 use crate::store::Epoch;
@@ -37,6 +39,10 @@ pub struct Context {
     pub namespaces: Namespaces,
     /// The unfinished jobs.
     pub jobs: Jobs,
+    /// Jobs that must be read from the API server.
+    pub lookups: Lookups,
+    /// Whether the watches work.
+    pub watches: Watches,
     /// The pools.
     pub pools: Pools,
     /// Pods and Deployments of workers.

@@ -427,8 +427,9 @@ impl Table {
     }
 
     /// The jobs that a list did not contain.
-    pub fn missing_from(&self, listed: &HashSet<ObjectKey>) -> Vec<ObjectKey> {
-        self.by_key.keys().filter(|key| !key.is_deleted() && !listed.contains(*key)).cloned().collect()
+    pub fn missing_from(&self, listed: &HashSet<ObjectKey>) -> Vec<(Lane, ObjectKey)> {
+        let missing = self.by_key.iter().filter(|(key, _)| !key.is_deleted() && !listed.contains(*key));
+        missing.map(|(_, entry)| entry.turn_of()).collect()
     }
 }
 

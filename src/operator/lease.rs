@@ -15,20 +15,24 @@ use tokio_util::sync::CancellationToken;
 
 use crate::core::claims::fence::{Term, next_transitions};
 use crate::runtime::clock;
+use crate::runtime::telemetry::Repeated;
 
 /// A claim that is not renewed for so long may be taken.
 pub const DURATION: Duration = Duration::from_secs(7);
-/// A leader that could not renew for so long stops by itself, before anybody may take over.
-const GIVE_UP: Duration = Duration::from_millis(5500);
-/// How long a leader waits after a renewal that went well, and after one that did not: two tries fit before it gives up.
+/// A leader that could not renew for so long stops acting by itself, before another may take over. It goes on trying,
+/// with all that it knows: unless another has taken the Lease, it leads on as soon as a renewal succeeds.
+const PAUSE_AFTER: Duration = Duration::from_millis(5500);
+/// How long a leader waits after a renewal that went well, and after one that did not: two tries fit before it pauses.
 const RENEW: Duration = Duration::from_millis(1500);
 const RENEW_AGAIN: Duration = Duration::from_millis(250);
-/// How long one renewal may take.
+/// How long one renewal may take while the claim is fresh, and once it is stale. The next try has a new connection.
 const PATIENCE: Duration = Duration::from_secs(2);
+const LONG_PATIENCE: Duration = Duration::from_secs(5);
 /// How old a Lease must be before it is created anew, so that the new one is later whatever clocks differ.
 const DISCARD_AFTER: Duration = Duration::from_secs(10);
-/// How often a standby looks.
+/// How often a standby looks, and how seldom while the Lease cannot be read or written.
 const LOOK: Duration = Duration::from_millis(500);
+const LOOK_SELDOM: Duration = Duration::from_secs(4);
 
 /// Who claims: the Pod and this very process.
 #[derive(Debug, Clone)]
@@ -72,7 +76,7 @@ impl Leadership {
 
     /// Whether the claim is fresh enough to act on. A process that was paused finds it stale before it acts.
     pub fn holds(&self) -> bool {
-        !self.lost.is_cancelled() && self.renewed.lock().unwrap_or_else(PoisonError::into_inner).elapsed() < GIVE_UP
+        !self.lost.is_cancelled() && self.renewed.lock().unwrap_or_else(PoisonError::into_inner).elapsed() < PAUSE_AFTER
     }
 
     fn renewed(&self, asked_at: Instant) {
@@ -84,7 +88,7 @@ impl Leadership {
 impl Leadership {
     /// One that was not renewed for too long.
     pub fn stale() -> Self {
-        Self::won(Term { created: 1, transitions: 1 }, Instant::now().checked_sub(GIVE_UP).unwrap())
+        Self::won(Term { created: 1, transitions: 1 }, Instant::now().checked_sub(PAUSE_AFTER).unwrap())
     }
 
     /// The renewal went through after all.
@@ -118,6 +122,17 @@ fn judge(me: &Identity, spec: Option<&LeaseSpec>, unchanged_for: Duration) -> Ve
     }
 }
 
+/// How it goes with a claim that does not lead, or not any more.
+#[derive(Debug, Clone, Copy)]
+pub enum Turn<'a> {
+    /// Another holds the Lease.
+    HeldBy(&'a str),
+    /// The Lease was renewed.
+    Renewed,
+    /// The Lease cannot be read or written.
+    Failed(&'a str),
+}
+
 /// The Lease that replicas compete for.
 #[derive(Clone)]
 pub struct Claim {
@@ -132,35 +147,46 @@ impl Claim {
         Self { api, name: name.into(), me }
     }
 
-    /// Waits until the Lease is won. `on_wait` hears who holds it.
-    pub async fn acquire(&self, on_wait: impl Fn(&str)) -> Leadership {
+    /// Waits until the Lease is won. `on_turn` hears of each look at it.
+    pub async fn acquire(&self, on_turn: impl Fn(Turn<'_>)) -> Leadership {
         let mut seen: Option<(Option<String>, Instant)> = None;
+        let mut failures = Repeated::default();
+        let mut pause = LOOK;
         loop {
-            let asked_at = Instant::now();
-            match self.try_acquire(&mut seen, &on_wait).await {
-                Ok(Some(term)) => return Leadership::won(term, asked_at),
-                Ok(None) => {}
+            match self.try_acquire(&mut seen, &on_turn).await {
+                Ok(Some((term, asked_at))) => return Leadership::won(term, asked_at),
+                Ok(None) => {
+                    if failures.is_over() {
+                        tracing::info!(lease = %self.name, "the Lease can be read again");
+                    }
+                    pause = LOOK;
+                }
                 Err(error) => {
-                    on_wait(&format!("the Lease cannot be read or written: {error}"));
-                    tracing::warn!(%error, lease = %self.name, "claiming the lease failed");
+                    on_turn(Turn::Failed(&error.to_string()));
+                    if failures.is_to_be_said(tokio::time::Instant::now()) {
+                        tracing::warn!(%error, lease = %self.name, "claiming the Lease failed; trying on, and saying so once a minute");
+                    }
+                    pause = (pause * 2).min(LOOK_SELDOM);
                 }
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(pause).await;
         }
     }
 
     async fn try_acquire(
         &self,
         seen: &mut Option<(Option<String>, Instant)>,
-        on_wait: &impl Fn(&str),
-    ) -> kube::Result<Option<Term>> {
+        on_turn: &impl Fn(Turn<'_>),
+    ) -> kube::Result<Option<(Term, Instant)>> {
+        let asked_at = Instant::now();
         let Some(lease) = self.api.get_opt(&self.name).await? else {
             let mut lease = Lease {
                 metadata: ObjectMeta { name: Some(self.name.to_string()), ..<_>::default() },
                 ..<_>::default()
             };
             self.sign(&mut lease, 1);
-            return conflict_is_none(self.api.create(&PostParams::default(), &lease).await);
+            let created = conflict_is_none(self.api.create(&PostParams::default(), &lease).await)?;
+            return Ok(created.map(|lease| (term(&lease), asked_at)));
         };
         let version = lease.metadata.resource_version.clone();
         if seen.as_ref().is_none_or(|(seen, _)| *seen != version) {
@@ -169,37 +195,46 @@ impl Claim {
         let unchanged_for = seen.as_ref().map_or(Duration::ZERO, |(_, since)| since.elapsed());
         match judge(&self.me, lease.spec.as_ref(), unchanged_for) {
             Verdict::Wait => {
-                on_wait(lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or("nobody"));
+                on_turn(Turn::HeldBy(lease.spec.as_ref().and_then(|it| it.holder_identity.as_deref()).unwrap_or("")));
                 Ok(None)
             }
             Verdict::Renew | Verdict::Take => {
+                let asked_at = Instant::now();
                 match next_transitions(lease.spec.as_ref().and_then(|spec| spec.lease_transitions)) {
-                    Some(next) => self.replace(lease, next).await,
+                    Some(next) => Ok(self.replace(lease, next).await?.map(|lease| (term(&lease), asked_at))),
                     None => self.discard(&lease).await.map(|()| None),
                 }
             }
         }
     }
 
-    /// Renews until leadership is lost or `stop` is cancelled; then lets go, so that the next need not wait.
-    pub async fn keep(&self, leadership: &Leadership, stop: CancellationToken) {
-        let mut wait = RENEW;
+    /// Renews until another has the Lease or `stop` is cancelled; then lets go, so that the next need not wait.
+    pub async fn keep(&self, leadership: &Leadership, stop: CancellationToken, on_turn: impl Fn(Turn<'_>)) {
+        let (mut wait, mut last) = (RENEW, None);
+        let mut failures = Repeated::default();
         loop {
             tokio::select! { () = tokio::time::sleep(wait) => {}, () = stop.cancelled() => break }
-            let asked_at = Instant::now();
             wait = RENEW_AGAIN;
-            match tokio::time::timeout(PATIENCE, self.renew(leadership.term.transitions)).await {
+            let patience = if leadership.holds() { PATIENCE } else { LONG_PATIENCE };
+            let renewed = tokio::time::timeout(patience, self.renew(leadership, &mut last));
+            let renewed = tokio::select! { it = renewed => it, () = stop.cancelled() => break };
+            let failure = match renewed {
                 Ok(Ok(true)) => {
-                    leadership.renewed(asked_at);
                     wait = RENEW;
+                    if failures.is_over() {
+                        tracing::info!("the Lease is renewed again");
+                    }
+                    on_turn(Turn::Renewed);
+                    continue;
                 }
                 Ok(Ok(false)) => break,
-                Ok(Err(error)) => tracing::warn!(%error, "renewing the lease failed"),
-                Err(_) => tracing::warn!("renewing the lease took too long"),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("no answer within {} s", patience.as_secs()),
+            };
+            if failures.is_to_be_said(tokio::time::Instant::now()) {
+                tracing::warn!(error = failure, "renewing the Lease failed; trying on, and saying so once a minute");
             }
-            if !leadership.holds() {
-                break;
-            }
+            on_turn(Turn::Failed(&failure));
         }
         leadership.lost.cancel();
         if stop.is_cancelled()
@@ -209,14 +244,23 @@ impl Claim {
         }
     }
 
-    async fn renew(&self, transitions: u32) -> kube::Result<bool> {
+    /// Renews what was written last, in one round trip. Whether the Lease is still ours.
+    async fn renew(&self, leadership: &Leadership, last: &mut Option<Lease>) -> kube::Result<bool> {
         loop {
-            let lease = self.api.get(&self.name).await?;
-            if !self.holds(&lease) {
-                return Ok(false);
-            }
+            let lease = match last.take() {
+                Some(lease) => lease,
+                None => match self.api.get_opt(&self.name).await? {
+                    // One that was created anew begins another term, whoever it names.
+                    Some(lease) if self.holds(&lease) && term(&lease).created == leadership.term.created => lease,
+                    Some(_) | None => return Ok(false),
+                },
+            };
+            // From here on others see it renewed; an answer that comes late makes the claim no fresher.
+            let asked_at = Instant::now();
             // A conflict may be our own renewal that answered too late: look again.
-            if self.replace(lease, transitions).await?.is_some() {
+            *last = self.replace(lease, leadership.term.transitions).await?;
+            if last.is_some() {
+                leadership.renewed(asked_at);
                 return Ok(true);
             }
         }
@@ -262,7 +306,7 @@ impl Claim {
         lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()) == Some(&*self.me.text)
     }
 
-    async fn replace(&self, mut lease: Lease, transitions: u32) -> kube::Result<Option<Term>> {
+    async fn replace(&self, mut lease: Lease, transitions: u32) -> kube::Result<Option<Lease>> {
         self.sign(&mut lease, transitions);
         conflict_is_none(self.api.replace(&self.name, &PostParams::default(), &lease).await)
     }
@@ -294,10 +338,10 @@ fn created(lease: &Lease) -> Timestamp {
     lease.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
 }
 
-/// The term that was won; `None` when another process was faster.
-fn conflict_is_none(written: kube::Result<Lease>) -> kube::Result<Option<Term>> {
+/// The Lease as it was written; `None` when it was changed meanwhile.
+fn conflict_is_none(written: kube::Result<Lease>) -> kube::Result<Option<Lease>> {
     match written {
-        Ok(lease) => Ok(Some(term(&lease))),
+        Ok(lease) => Ok(Some(lease)),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
         Err(error) => Err(error),
     }
@@ -352,9 +396,10 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_gives_up_before_anybody_may_take_over_and_not_before_a_second_try() {
-        assert!(GIVE_UP < DURATION);
-        assert!(RENEW + PATIENCE + RENEW_AGAIN < GIVE_UP);
+    fn a_leader_stops_acting_before_another_may_take_over_and_not_before_a_second_try() {
+        assert!(PAUSE_AFTER < DURATION);
+        assert!(RENEW + PATIENCE + RENEW_AGAIN < PAUSE_AFTER);
+        assert!(LONG_PATIENCE < PAUSE_AFTER, "an answer that was waited for makes the claim fresh");
         assert!(DURATION + 2 * LOOK < Duration::from_secs(10), "a killed leader is followed within ten seconds");
     }
 

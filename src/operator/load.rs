@@ -103,6 +103,8 @@ async fn renewed_redis(ctx: &Context, pool: &Handle, store: &Store) -> Result<()
 pub struct View {
     pub(super) deployment: Option<ObjectKey>,
     pub(super) known: Option<DeploymentView>,
+    /// Whether Deployments have not been listed yet: nothing is said of one that is not known.
+    pub(super) unlisted: bool,
     pub(super) ready: u32,
     /// How many tasks they can run at once.
     pub(super) slots: u64,
@@ -135,7 +137,8 @@ async fn look(ctx: &Context, pool: &Handle, load: Load, hard_limit: Duration, sc
     ctx.metrics.in_flight.get_or_create(&labels(pool)).set(gauge(load.in_flight));
     let deployment = pool.deployment();
     let known = deployment.as_ref().and_then(|key| ctx.workers.deployment(key));
-    let mut view = View { deployment, known, hard_limit, ..View::default() };
+    let unlisted = deployment.as_ref().is_some_and(|key| !ctx.workers.has_listed_deployments(&key.namespace));
+    let mut view = View { deployment, known, unlisted, hard_limit, ..View::default() };
     let (Some(deployment), Some(known)) = (&view.deployment, &view.known) else { return view };
     let scaling = scaler.rescale(ctx, pool, known, load, hard_limit).await;
     ctx.metrics.replicas_desired.get_or_create(&labels(pool)).set(i64::from(scaling.desired));
@@ -158,6 +161,9 @@ struct Starting {
 impl Starting {
     /// What keeps workers from starting, once that has lasted. The pool's jobs are told when it keeps all of them.
     async fn note(&mut self, ctx: &Context, pool: &Handle, store: &Store, load: Load, view: &View) -> Option<Blocked> {
+        if view.unlisted {
+            return None;
+        }
         let now = clock::now();
         let waits = load.queued > 0 && load.in_flight == 0;
         self.waiting_since = self.waiting_since.or(Some(now)).filter(|_| waits);

@@ -4,8 +4,9 @@
 //! |---|---|
 //! | `run` | start, lead, start over |
 //! | `lease` | who leads, and the fencing epoch |
+//! | `client`, `watches` | calls that end in time, watches that are known to work |
 //! | `namespaces` | which namespaces are looked into: by name, and by label |
-//! | `watch`, `jobs`, `queue` | unfinished jobs as stubs, and which to look at |
+//! | `watch`, `lookups`, `jobs`, `queue` | unfinished jobs as stubs, and which to look at |
 //! | `pools`, `pool` | the pools, and serving one: connect, listen, read levels, scale |
 //! | `listen`, `levels`, `documents` | hints, the levels behind them, and what documents say |
 //! | `strays` | attempts on Redis that no unfinished job stands behind |
@@ -18,6 +19,7 @@
 //! | `reconcile`, `observe`, `act`, `publish` | one job, one look |
 
 mod act;
+pub mod client;
 mod config;
 mod context;
 mod deleted;
@@ -29,6 +31,7 @@ mod lease;
 mod levels;
 mod listen;
 mod load;
+mod lookups;
 mod namespaces;
 mod observe;
 mod pool;
@@ -44,6 +47,7 @@ mod strays;
 mod ttl;
 mod verdicts;
 mod watch;
+mod watches;
 mod workers;
 
 pub use config::Config;

@@ -7,12 +7,12 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch_objects};
 use kube::{Api, ResourceExt};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::context::Context;
+use super::watches::Scope;
 use super::workers;
 
 /// The namespaces that are looked into now.
@@ -102,7 +102,8 @@ async fn look_into(ctx: Arc<Context>, namespace: Arc<str>) {
 async fn follow_labels(ctx: &Context) {
     let Some(selector) = &ctx.namespaces.selector else { return std::future::pending().await };
     let api: Api<PartialObjectMeta<Namespace>> = Api::all(ctx.client.clone());
-    let mut events = watch_objects(api, watcher::Config::default().labels(selector)).default_backoff().boxed();
+    let config = watcher::Config::default().labels(selector);
+    let mut events = ctx.watches.follow("namespaces", Scope::All, api, config);
     let (mut labelled, mut listing) = (BTreeSet::new(), BTreeSet::new());
     let name = |namespace: &PartialObjectMeta<Namespace>| -> Arc<str> { namespace.name_any().into() };
     // One that is being deleted is left at its end, with its Pods.

@@ -9,7 +9,6 @@ use crate::api::Guard;
 use futures::StreamExt;
 use jiff::Timestamp;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, ResourceExt};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -18,16 +17,21 @@ use super::context::Context;
 use super::jobs::Entry;
 use super::pool;
 use super::settings::Complaint;
+use super::watches::Scope;
 use crate::api::{CrewWorkerPool, CrewWorkerPoolSpec, CrewWorkerPoolStatus, OnWorkerUnreachable, TAKE_REPLICAS};
 use crate::core::job::{Job, ObjectKey, TaskId};
 use crate::core::observed::{Pool, PoolFacts};
 use crate::core::start::Blocked;
 use crate::core::status::{PoolProblem, PoolProblemKind};
+use crate::runtime::admin::State as Ready;
 use crate::store::{MarkerId, Queue, Store, Wanted};
 use crate::wire::ResultKeys;
 
 /// How much sooner than it may be a result is taken for expired: two audits, and what clocks may differ.
 const AUDIT_MARGIN: Duration = Duration::from_mins(3);
+
+/// How many pools that do not work `/readyz` names.
+const SHOWN: usize = 20;
 
 /// All pools by name.
 #[derive(Default)]
@@ -341,6 +345,21 @@ impl Pools {
         self.get(namespace, name).and_then(|pool| pool.store())
     }
 
+    /// What `/readyz` says of them. A pool's Redis concerns its own tenant only.
+    pub fn state(&self) -> Ready {
+        let pools = self.read();
+        let broken: Vec<String> = pools
+            .values()
+            .filter_map(|pool| pool.problem().map(|problem| format!("{}: {}", pool.key, problem.kind.reason())))
+            .collect();
+        if broken.is_empty() {
+            return Ready::Ready(format!("{} connected", pools.len()));
+        }
+        let more = broken.len().saturating_sub(SHOWN);
+        let more = (more > 0).then(|| format!("and {more} more"));
+        Ready::Degraded(broken.into_iter().take(SHOWN).chain(more).collect::<Vec<_>>().join("; "))
+    }
+
     /// Something was published: workers may be needed now.
     pub fn published(&self, namespace: &Arc<str>, name: &Arc<str>) {
         if let Some(pool) = self.get(namespace, name) {
@@ -443,7 +462,7 @@ impl Pools {
 /// Follows the pools, for ever, and keeps one server running for each.
 pub async fn watch_pools(ctx: Arc<Context>, listed: CancellationToken) {
     let api: Api<Guard<CrewWorkerPool>> = Api::all(ctx.client.clone());
-    let mut events = watch(api, watcher::Config::default()).default_backoff().boxed();
+    let mut events = ctx.watches.follow("crewworkerpools", Scope::All, api, watcher::Config::default());
     let mut listing = Vec::new();
     while let Some(event) = events.next().await {
         match event {

@@ -15,22 +15,34 @@ use super::observe::{Observation, observe};
 use crate::core::decide::decide;
 use crate::core::job::ObjectKey;
 use crate::core::plan::Next;
+use crate::runtime::admin::Heartbeat;
 use crate::runtime::clock;
 use crate::runtime::telemetry::chain;
 
-/// How soon a job is looked at again whose turn came while the claim on the Lease was stale.
+/// How often an idle loop turns.
+const IDLE: Duration = Duration::from_secs(5);
+/// How soon jobs are looked at again whose turn came while the claim on the Lease was stale.
 const STALE_LEASE: Duration = Duration::from_millis(250);
 /// Longest wait after failures of the operator's own.
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 /// Looks at jobs for ever, many side by side: how many, and whose turn it is, is the queue's to say.
-pub async fn run(ctx: Arc<Context>) {
+pub async fn run(ctx: Arc<Context>, heartbeat: Heartbeat) {
     let mut looks = JoinSet::new();
     loop {
+        // It turns as long as looks end, or there are none. With nothing to look at it turns, too.
+        if looks.is_empty() {
+            heartbeat.turned();
+        }
+        let holds = ctx.leadership.holds();
         let key = tokio::select! {
-            key = ctx.jobs.queue.next() => key,
+            key = ctx.jobs.queue.next(), if holds => key,
+            () = tokio::time::sleep(if holds { IDLE } else { STALE_LEASE }) => continue,
             Some(look) = looks.join_next() => match look {
-                Ok(()) => continue,
+                Ok(()) => {
+                    heartbeat.turned();
+                    continue;
+                }
                 Err(error) => return tracing::error!(%error, "looking at a job failed"),
             },
         };

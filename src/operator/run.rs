@@ -7,21 +7,24 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::runtime::events::{Recorder, Reporter};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, ResourceExt};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::client::Clients;
 use super::config::Config;
 use super::context::{CALLS, Context};
-use super::lease::{Claim, Identity, Leadership};
-use super::{
-    jobs::Jobs, namespaces, namespaces::Namespaces, pools, pools::Pools, reconcile, ttl, watch, workers::Workers,
-};
+use super::lease::{Claim, Identity, Leadership, Turn};
+use super::watches::Watches;
+use super::{jobs::Jobs, lookups, lookups::Lookups, pools, pools::Pools};
+use super::{namespaces, namespaces::Namespaces, reconcile, ttl, watch, workers::Workers};
 use crate::api;
-use crate::runtime::admin::{self, Readiness};
+use crate::runtime::admin::{self, Heartbeat, Liveness, Readiness, State};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::shutdown;
+use crate::runtime::telemetry::Repeated;
 
 /// How long a stopping operator may take to let go of its Lease.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -52,17 +55,19 @@ pub enum StartError {
 pub async fn run(config: Config) -> Result<(), StartError> {
     let stop = shutdown::on_signal().map_err(StartError::Signals)?;
     let kube = kube::Config::infer().await.map_err(|source| StartError::Configuration(Box::new(source)))?;
-    let client = Client::try_from(kube).map_err(|source| StartError::Client(Box::new(source)))?;
+    let watches = Watches::default();
+    let clients = Clients::new(&kube, &watches).map_err(|source| StartError::Client(Box::new(source)))?;
     let (metrics, registry) = Metrics::register();
-    let readiness = Readiness::default();
+    let (readiness, liveness) = (Readiness::default(), Liveness::default());
     readiness.missing("crds", "not looked at yet");
     readiness.missing("lease", "not looked at yet");
     let address = config.admin_address;
-    admin::serve(address, readiness.clone(), registry, stop.clone())
+    admin::serve(address, readiness.clone(), liveness.clone(), registry, stop.clone())
         .await
         .map_err(|source| StartError::Admin { address, source })?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), %address, "crewjob operator started");
-    let serving = serve(&client, &config, &metrics, &readiness, &stop);
+    let process = Process { clients, watches, config, metrics, readiness, liveness };
+    let serving = process.serve(&stop);
     tokio::pin!(serving);
     tokio::select! {
         () = &mut serving => {}
@@ -76,118 +81,189 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Leads again and again.
-async fn serve(client: &Client, config: &Config, metrics: &Metrics, readiness: &Readiness, stop: &CancellationToken) {
-    wait_for_crds(client, readiness).await;
-    let cluster_uid = cluster_uid(client, readiness).await;
-    let namespace = config.lease_namespace(client);
-    let claim = Claim::new(
-        Api::<Lease>::namespaced(client.clone(), &namespace),
-        &config.lease_name,
-        Identity::new(config.pod_name.as_deref()),
-    );
-    loop {
-        let standing_by = |holder: &str| readiness.ready("lease", format!("standing by; {holder} leads"));
-        let leadership = tokio::select! {
-            leadership = claim.acquire(standing_by) => leadership,
-            () = stop.cancelled() => return,
-        };
-        readiness.ready("lease", format!("leading, epoch {}", leadership.term().transitions));
-        metrics.leading.set(1);
-        tracing::info!(epoch = leadership.term().transitions, "leading");
-        let ctx = Arc::new(Context {
-            client: client.clone(),
-            metrics: metrics.clone(),
-            recorder: Recorder::new(client.clone(), reporter(config)),
-            claim: claim.clone(),
-            leadership: leadership.clone(),
-            cluster_uid: cluster_uid.clone(),
-            lease: format!("{namespace}/{}", config.lease_name).into(),
-            audit_every: Duration::from_secs(config.audit_every),
-            namespaces: Namespaces::new(config.pool_namespaces(&namespace), config.pool_namespace_selector()),
-            jobs: Jobs::default(),
-            pools: Pools::default(),
-            workers: Workers::default(),
-            calls: Semaphore::new(CALLS),
-        });
-        lead(ctx, &claim, &leadership, stop).await;
-        metrics.leading.set(0);
-        if stop.is_cancelled() {
-            return;
+/// What outlives a leadership.
+struct Process {
+    clients: Clients,
+    watches: Watches,
+    config: Config,
+    metrics: Metrics,
+    readiness: Readiness,
+    liveness: Liveness,
+}
+
+impl Process {
+    /// Leads again and again.
+    async fn serve(&self, stop: &CancellationToken) {
+        let heartbeat = self.liveness.heartbeat("lease");
+        self.wait_for_crds(&heartbeat).await;
+        let cluster_uid = self.cluster_uid(&heartbeat).await;
+        let (config, client) = (&self.config, &self.clients.api);
+        let namespace = config.lease_namespace(client);
+        let lease: Arc<str> = format!("{namespace}/{}", config.lease_name).into();
+        let leases = Api::<Lease>::namespaced(self.clients.lease.clone(), &namespace);
+        let claim = Claim::new(leases, &config.lease_name, Identity::new(config.pod_name.as_deref()));
+        loop {
+            let leadership = tokio::select! {
+                leadership = claim.acquire(|turn| self.stands_by(&lease, turn, &heartbeat)) => leadership,
+                () = stop.cancelled() => return,
+            };
+            tracing::info!(epoch = leadership.term().transitions, "leading");
+            let ctx = Arc::new(Context {
+                client: client.clone(),
+                metrics: self.metrics.clone(),
+                recorder: Recorder::new(client.clone(), reporter(config)),
+                claim: claim.clone(),
+                leadership: leadership.clone(),
+                cluster_uid: cluster_uid.clone(),
+                lease: lease.clone(),
+                audit_every: Duration::from_secs(config.audit_every),
+                namespaces: Namespaces::new(config.pool_namespaces(&namespace), config.pool_namespace_selector()),
+                jobs: Jobs::default(),
+                lookups: Lookups::default(),
+                watches: self.watches.clone(),
+                pools: Pools::default(),
+                workers: Workers::default(),
+                calls: Semaphore::new(CALLS),
+            });
+            self.leads(&leadership);
+            self.show(&ctx);
+            self.lead(ctx, &claim, &leadership, &heartbeat, stop).await;
+            self.readiness.forget("watches");
+            self.readiness.forget("pools");
+            self.readiness.missing("lease", "leadership lost; standing by");
+            self.metrics.leading.set(0);
+            if stop.is_cancelled() {
+                return;
+            }
+            tracing::warn!("leadership lost; standing by");
         }
-        tracing::warn!("leadership lost; standing by");
+    }
+
+    fn stands_by(&self, lease: &str, turn: Turn<'_>, heartbeat: &Heartbeat) {
+        heartbeat.turned();
+        match turn {
+            Turn::HeldBy(holder) => self.readiness.ready("lease", format!("standing by; {holder} leads")),
+            Turn::Renewed => {}
+            Turn::Failed(error) => self.readiness.missing("lease", unreadable(lease, error)),
+        }
+    }
+
+    fn leads(&self, leadership: &Leadership) {
+        self.metrics.leading.set(1);
+        self.readiness.ready("lease", format!("leading, epoch {}", leadership.term().transitions));
+    }
+
+    /// Shows watches and pools of this leadership in `/readyz`.
+    fn show(&self, ctx: &Arc<Context>) {
+        let watches = self.watches.clone();
+        self.readiness.ask("watches", move || watches.state());
+        let ctx = Arc::downgrade(ctx);
+        self.readiness.ask("pools", move || ctx.upgrade().map_or(State::Ready(String::new()), |ctx| ctx.pools.state()));
+    }
+
+    /// Everything a leader does, until it does not lead any more.
+    async fn lead(
+        &self,
+        ctx: Arc<Context>,
+        claim: &Claim,
+        leadership: &Leadership,
+        heartbeat: &Heartbeat,
+        stop: &CancellationToken,
+    ) {
+        let mut tasks = JoinSet::new();
+        let pools_listed = CancellationToken::new();
+        tasks.spawn(pools::watch_pools(ctx.clone(), pools_listed.clone()));
+        tasks.spawn(namespaces::run(ctx.clone()));
+        tasks.spawn({
+            let ctx = ctx.clone();
+            async move {
+                pools_listed.cancelled().await; // so that no job is told that its pool is missing before pools are known
+                watch::watch_jobs(ctx).await;
+            }
+        });
+        tasks.spawn({
+            let ctx = ctx.clone();
+            async move { ctx.jobs.queue.run_timers().await }
+        });
+        tasks.spawn(lookups::run(ctx.clone()));
+        tasks.spawn(ttl::run(ctx.clone()));
+        tasks.spawn(reconcile::run(ctx.clone(), self.liveness.heartbeat("reconcilers")));
+        let lease = ctx.lease.clone();
+        let keep = claim.keep(leadership, stop.clone(), |turn| {
+            heartbeat.turned();
+            match turn {
+                Turn::Renewed => self.leads(leadership),
+                // A renewal that is only late changes nothing.
+                Turn::Failed(_) if leadership.holds() => {}
+                Turn::Failed(error) => {
+                    self.metrics.leading.set(0);
+                    self.readiness.missing("lease", format!("leading pauses: {}", unreadable(&lease, error)));
+                }
+                Turn::HeldBy(_) => {}
+            }
+        });
+        tokio::pin!(keep);
+        tokio::select! {
+            () = &mut keep => {}
+            () = leadership.lost.cancelled() => {}
+            Some(ended) = tasks.join_next() => tracing::error!(?ended, "a part of the operator ended; starting over"),
+        }
+        leadership.lost.cancel();
+        tasks.shutdown().await;
+    }
+
+    /// Waits until both kinds are known to the API server.
+    async fn wait_for_crds(&self, heartbeat: &Heartbeat) {
+        let api: Api<CustomResourceDefinition> = Api::all(self.clients.api.clone());
+        let names: Vec<String> = api::crds().iter().map(ResourceExt::name_any).collect();
+        let mut waits = Repeated::default();
+        loop {
+            heartbeat.turned();
+            let mut missing = Vec::new();
+            for name in &names {
+                match api.get_opt(name).await {
+                    Ok(Some(crd)) if api::is_established(&crd) => {}
+                    Ok(Some(_)) => missing.push(format!("{name} is not Established yet")),
+                    Ok(None) => missing.push(format!("{name} is not installed; apply it with: crewjob crds apply")),
+                    Err(error) => missing.push(format!("{name} cannot be read: {error}")),
+                }
+            }
+            if missing.is_empty() {
+                return self.readiness.ready("crds", "Established");
+            }
+            let missing = missing.join("; ");
+            if waits.is_to_be_said(Instant::now()) {
+                tracing::warn!(missing, "waiting for the CustomResourceDefinitions");
+            }
+            self.readiness.missing("crds", missing);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// UID of `kube-system`: what tells two clusters on one Redis apart.
+    async fn cluster_uid(&self, heartbeat: &Heartbeat) -> Arc<str> {
+        let api: Api<Namespace> = Api::all(self.clients.api.clone());
+        let mut failures = Repeated::default();
+        loop {
+            heartbeat.turned();
+            match api.get("kube-system").await {
+                Ok(namespace) => return namespace.uid().unwrap_or_default().into(),
+                Err(error) => {
+                    if failures.is_to_be_said(Instant::now()) {
+                        tracing::warn!(%error, "reading namespace kube-system failed; trying again every second");
+                    }
+                    self.readiness.missing("lease", format!("namespace kube-system cannot be read: {error}"));
+                }
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
     }
 }
 
-/// Everything a leader does, until it does not lead any more.
-async fn lead(ctx: Arc<Context>, claim: &Claim, leadership: &Leadership, stop: &CancellationToken) {
-    let mut tasks = JoinSet::new();
-    let pools_listed = CancellationToken::new();
-    tasks.spawn(pools::watch_pools(ctx.clone(), pools_listed.clone()));
-    tasks.spawn(namespaces::run(ctx.clone()));
-    tasks.spawn({
-        let ctx = ctx.clone();
-        async move {
-            pools_listed.cancelled().await; // so that no job is told that its pool is missing before pools are known
-            watch::watch_jobs(ctx).await;
-        }
-    });
-    tasks.spawn({
-        let ctx = ctx.clone();
-        async move { ctx.jobs.queue.run_timers().await }
-    });
-    tasks.spawn(ttl::run(ctx.clone()));
-    tasks.spawn(reconcile::run(ctx.clone()));
-    let keep = claim.keep(leadership, stop.clone());
-    tokio::pin!(keep);
-    tokio::select! {
-        () = &mut keep => {}
-        () = leadership.lost.cancelled() => {}
-        Some(ended) = tasks.join_next() => tracing::error!(?ended, "a part of the operator ended; starting over"),
-    }
-    leadership.lost.cancel();
-    tasks.shutdown().await;
+fn unreadable(lease: &str, error: &str) -> String {
+    format!("Lease {lease} cannot be read or written: {error}")
 }
 
 fn reporter(config: &Config) -> Reporter {
     Reporter { controller: "crewjob.dev/operator".to_owned(), instance: config.pod_name.clone() }
-}
-
-/// Waits until both kinds are known to the API server.
-async fn wait_for_crds(client: &Client, readiness: &Readiness) {
-    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let names: Vec<String> = api::crds().iter().map(ResourceExt::name_any).collect();
-    loop {
-        let mut missing = Vec::new();
-        for name in &names {
-            match api.get_opt(name).await {
-                Ok(Some(crd)) if api::is_established(&crd) => {}
-                Ok(Some(_)) => missing.push(format!("{name} is not Established yet")),
-                Ok(None) => missing.push(format!("{name} is not installed; apply it with: crewjob crds apply")),
-                Err(error) => missing.push(format!("{name} cannot be read: {error}")),
-            }
-        }
-        if missing.is_empty() {
-            return readiness.ready("crds", "Established");
-        }
-        let missing = missing.join("; ");
-        tracing::warn!(missing, "waiting for the CustomResourceDefinitions");
-        readiness.missing("crds", missing);
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-}
-
-/// UID of `kube-system`: what tells two clusters on one Redis apart.
-async fn cluster_uid(client: &Client, readiness: &Readiness) -> Arc<str> {
-    let api: Api<Namespace> = Api::all(client.clone());
-    loop {
-        match api.get("kube-system").await {
-            Ok(namespace) => return namespace.uid().unwrap_or_default().into(),
-            Err(error) => {
-                tracing::warn!(%error, "reading namespace kube-system failed; trying again");
-                readiness.missing("lease", format!("namespace kube-system cannot be read: {error}"));
-            }
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
 }

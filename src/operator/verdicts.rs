@@ -21,7 +21,10 @@ pub struct Seen<'a> {
 
 /// All that is to be said of a pool that works.
 pub fn of(seen: &Seen<'_>) -> Vec<Verdict> {
-    let mut all = vec![fine(ConditionType::BrokerReachable, true), ready(seen), misconfigured(seen), not_started(seen)];
+    let mut all = vec![fine(ConditionType::BrokerReachable, true), misconfigured(seen)];
+    if !seen.view.unlisted {
+        all.extend([ready(seen), not_started(seen)]);
+    }
     if seen.view.known.is_some() {
         all.extend([grace_period(seen), contested(seen), stalled(seen)]);
     }
@@ -166,6 +169,18 @@ mod tests {
     fn a_pool_that_works_is_ready_and_reachable_and_nothing_else() {
         let all: Vec<_> = said(&view()).into_iter().map(|(type_, ..)| type_).collect();
         assert_eq!(all, [ConditionType::BrokerReachable, ConditionType::Ready]);
+    }
+
+    #[test]
+    fn a_deployment_is_not_said_to_be_missing_before_deployments_have_been_listed() {
+        let (named, key) = (Some(DeploymentRef { name: "worker".into() }), ObjectKey::new("team", "default"));
+        let spec = CrewWorkerPoolSpec { deployment_ref: named, ..CrewWorkerPoolSpec::on("redis") };
+        let about_workers = |unlisted| {
+            let view = View { known: None, unlisted, ..view() };
+            let all = of(&Seen { key: &key, spec: &spec, view: &view, misconfigured: None });
+            all.into_iter().map(|it| it.reason).any(|reason| reason == Reason::DeploymentNotFound)
+        };
+        assert!(about_workers(false) && !about_workers(true));
     }
 
     #[test]

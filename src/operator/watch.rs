@@ -9,12 +9,12 @@ use std::sync::Arc;
 use crate::api::Guard;
 use futures::StreamExt;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, ResourceExt};
 use uuid::Uuid;
 
 use super::context::Context;
-use super::jobs::Applied;
+use super::jobs::{Applied, Entry};
+use super::watches::Scope;
 use crate::api::{CrewJob, UNFINISHED};
 use crate::core::job::ObjectKey;
 
@@ -25,7 +25,7 @@ const PAGE: u32 = 100;
 pub async fn watch_jobs(ctx: Arc<Context>) {
     let api: Api<Guard<CrewJob>> = Api::all(ctx.client.clone());
     let config = watcher::Config::default().fields(UNFINISHED).page_size(PAGE);
-    let mut events = watch(api, config).default_backoff().boxed();
+    let mut events = ctx.watches.follow("crewjobs", Scope::All, api, config);
     let mut listing: HashSet<ObjectKey> = HashSet::new();
     while let Some(event) = events.next().await {
         match event {
@@ -39,16 +39,17 @@ pub async fn watch_jobs(ctx: Arc<Context>) {
             }
             Ok(Event::InitDone) => {
                 let missing = ctx.jobs.lock().missing_from(&std::mem::take(&mut listing));
-                for key in missing {
-                    tokio::spawn(look_live(ctx.clone(), key));
+                for turn in missing {
+                    ctx.lookups.ask(turn);
                 }
                 ctx.jobs.listed.cancel();
                 tracing::info!(jobs = ctx.jobs.lock().len(), "unfinished jobs listed");
             }
             Ok(Event::Delete(object)) => {
                 let key = ObjectKey::new(object.namespace().unwrap_or_default(), object.name_any());
-                if ctx.jobs.lock().get(&key).is_some_and(|entry| !entry.closing) {
-                    tokio::spawn(look_live(ctx.clone(), key));
+                let left = ctx.jobs.lock().get(&key).filter(|entry| !entry.closing).map(Entry::turn_of);
+                if let Some(turn) = left {
+                    ctx.lookups.ask(turn);
                 }
             }
             Err(error) => tracing::warn!(%error, "watching jobs failed; trying again"),
@@ -100,22 +101,6 @@ impl Context {
             self.pools.read_levels(&namespace, &pool);
         }
         self.jobs.look_at(&key);
-    }
-}
-
-async fn look_live(ctx: Arc<Context>, key: ObjectKey) {
-    let Some(uid) = ctx.jobs.lock().get(&key).map(|entry| entry.job.uid) else { return };
-    let api: Api<CrewJob> = Api::namespaced(ctx.client.clone(), &key.namespace);
-    let call = ctx.call().await;
-    let live = api.get_opt(&key.name).await;
-    drop(call);
-    match live {
-        Ok(Some(live)) => ctx.jobs_apply(live),
-        Ok(None) => gone(&ctx, &key, uid),
-        Err(error) => {
-            tracing::warn!(job = %key, %error, "a job that left the watch could not be read; trying again");
-            ctx.jobs.look_at(&key);
-        }
     }
 }
 

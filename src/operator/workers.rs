@@ -49,6 +49,8 @@ pub struct Known {
     deployments: HashMap<ObjectKey, DeploymentView>,
     /// Namespaces whose Pods have been listed: only there does absence mean anything.
     listed: Vec<Arc<str>>,
+    /// The same of their Deployments.
+    deployments_listed: HashSet<Arc<str>>,
 }
 
 /// A Pod in which a worker runs.
@@ -212,7 +214,13 @@ impl Workers {
             known.pods.retain(|key, _| &*key.namespace != namespace);
             known.deployments.retain(|key, _| &*key.namespace != namespace);
             known.listed.retain(|listed| &**listed != namespace);
+            known.deployments_listed.remove(namespace);
         });
+    }
+
+    /// Whether the Deployments of a namespace have been listed.
+    pub fn has_listed_deployments(&self, namespace: &str) -> bool {
+        self.read().deployments_listed.contains(namespace)
     }
 
     /// Whether the Pods of a namespace have been listed.

@@ -1,52 +1,191 @@
 //! The admin server: `/livez`, `/readyz` and `/metrics` on one address.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::State as Shared;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+/// A loop that has not turned for so long hangs.
+const HANGS_AFTER: Duration = Duration::from_mins(1);
+
+/// How a part of the process is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// As it should be, and in which way.
+    Ready(String),
+    /// Something is wrong that does not concern the whole process.
+    Degraded(String),
+    /// The process cannot do its work: why.
+    Missing(String),
+}
 
 /// What must be there before the process is ready, and what is missing of it.
 #[derive(Debug, Clone, Default)]
-pub struct Readiness(Arc<Mutex<BTreeMap<&'static str, Result<String, String>>>>);
+pub struct Readiness(Arc<Mutex<BTreeMap<&'static str, Part>>>);
+
+enum Part {
+    Said(State),
+    Asked(Arc<dyn Fn() -> State + Send + Sync>),
+}
+
+impl fmt::Debug for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Said(state) => f.debug_tuple("Said").field(state).finish(),
+            Self::Asked(_) => f.write_str("Asked"),
+        }
+    }
+}
 
 impl Readiness {
     /// Says that `part` is there, and in which way.
     pub fn ready(&self, part: &'static str, how: impl Into<String>) {
-        self.set(part, Ok(how.into()));
+        self.lock().insert(part, Part::Said(State::Ready(how.into())));
     }
 
     /// Says what `part` waits for.
     pub fn missing(&self, part: &'static str, why: impl Into<String>) {
-        self.set(part, Err(why.into()));
+        self.lock().insert(part, Part::Said(State::Missing(why.into())));
     }
 
-    fn set(&self, part: &'static str, state: Result<String, String>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(part, state);
+    /// Asks for the state of `part` whenever it is shown.
+    pub fn ask(&self, part: &'static str, state: impl Fn() -> State + Send + Sync + 'static) {
+        self.lock().insert(part, Part::Asked(Arc::new(state)));
+    }
+
+    /// Forgets `part`.
+    pub fn forget(&self, part: &str) {
+        self.lock().remove(part);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Part>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether all is there, and a line per part.
     pub fn report(&self) -> (bool, String) {
-        let parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let line = |(part, state): (&&str, &Result<String, String>)| match state {
-            Ok(how) => format!("[+] {part}: {how}\n"),
-            Err(why) => format!("[-] {part}: {why}\n"),
-        };
-        (parts.values().all(Result::is_ok), parts.iter().map(line).collect())
+        let parts: Vec<(&str, Part)> = self.lock().iter().map(|(name, part)| (*name, part.clone())).collect();
+        let (mut ready, mut report) = (true, String::new());
+        for (name, part) in parts {
+            let (sign, text) = match part.state() {
+                State::Ready(how) => ("+", how),
+                State::Degraded(what) => ("!", what),
+                State::Missing(why) => {
+                    ready = false;
+                    ("-", why)
+                }
+            };
+            report.extend(["[", sign, "] ", name, ": ", &text, "\n"]);
+        }
+        (ready, report)
+    }
+}
+
+impl Clone for Part {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Said(state) => Self::Said(state.clone()),
+            Self::Asked(state) => Self::Asked(state.clone()),
+        }
+    }
+}
+
+impl Part {
+    fn state(&self) -> State {
+        match self {
+            Self::Said(state) => state.clone(),
+            Self::Asked(state) => state(),
+        }
+    }
+}
+
+/// The loops that must turn as long as the process lives.
+#[derive(Debug, Clone)]
+pub struct Liveness {
+    began_at: Instant,
+    loops: Arc<Mutex<BTreeMap<&'static str, Arc<AtomicU64>>>>,
+}
+
+impl Default for Liveness {
+    fn default() -> Self {
+        Self { began_at: Instant::now(), loops: Arc::default() }
+    }
+}
+
+impl Liveness {
+    /// A loop that turns from now on, until the heartbeat is dropped.
+    pub fn heartbeat(&self, name: &'static str) -> Heartbeat {
+        let heartbeat = Heartbeat { liveness: self.clone(), name, turned_at: Arc::default() };
+        heartbeat.turned();
+        self.lock().insert(name, heartbeat.turned_at.clone());
+        heartbeat
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Arc<AtomicU64>>> {
+        self.loops.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn millis(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.began_at).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether all loops turn, and a line for each.
+    pub fn report(&self, now: Instant) -> (bool, String) {
+        let (mut alive, mut report) = (true, String::new());
+        for (name, turned_at) in self.lock().iter() {
+            let idle = self.millis(now).saturating_sub(turned_at.load(Ordering::Relaxed)) / 1000;
+            let hangs = idle >= HANGS_AFTER.as_secs();
+            alive &= !hangs;
+            let line =
+                if hangs { format!("[-] {name}: has not turned for {idle} s\n") } else { format!("[+] {name}\n") };
+            report.push_str(&line);
+        }
+        (alive, report)
+    }
+}
+
+/// Says of a loop that it turns.
+#[derive(Debug)]
+pub struct Heartbeat {
+    liveness: Liveness,
+    name: &'static str,
+    turned_at: Arc<AtomicU64>,
+}
+
+impl Heartbeat {
+    /// It has turned.
+    pub fn turned(&self) {
+        self.turned_at(Instant::now());
+    }
+
+    fn turned_at(&self, now: Instant) {
+        self.turned_at.store(self.liveness.millis(now), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Heartbeat {
+    fn drop(&mut self) {
+        self.liveness.lock().remove(self.name);
     }
 }
 
 #[derive(Clone)]
 struct Admin {
     readiness: Readiness,
+    liveness: Liveness,
     registry: Arc<Registry>,
 }
 
@@ -54,16 +193,17 @@ struct Admin {
 pub async fn serve(
     address: SocketAddr,
     readiness: Readiness,
+    liveness: Liveness,
     registry: Registry,
     stop: CancellationToken,
 ) -> io::Result<SocketAddr> {
     let listener = listen(address, async |address| TcpListener::bind(address).await).await?;
     let bound = listener.local_addr()?;
     let app = Router::new()
-        .route("/livez", get(async || "ok\n"))
+        .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .with_state(Admin { readiness, registry: Arc::new(registry) });
+        .with_state(Admin { readiness, liveness, registry: Arc::new(registry) });
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await {
             tracing::error!(%error, "admin server ended");
@@ -90,12 +230,20 @@ fn without_ipv6(error: &io::Error) -> bool {
     error.raw_os_error() == Some(EAFNOSUPPORT) || error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
-async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
-    let (ready, report) = admin.readiness.report();
-    (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, report)
+async fn livez(Shared(admin): Shared<Admin>) -> impl IntoResponse {
+    let (alive, report) = admin.liveness.report(Instant::now());
+    answer((alive, if alive { format!("{report}ok\n") } else { report }))
 }
 
-async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
+async fn readyz(Shared(admin): Shared<Admin>) -> impl IntoResponse {
+    answer(admin.readiness.report())
+}
+
+fn answer((fine, report): (bool, String)) -> impl IntoResponse {
+    (if fine { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, report)
+}
+
+async fn metrics(Shared(admin): Shared<Admin>) -> impl IntoResponse {
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &admin.registry) {
         Ok(()) => {
@@ -136,7 +284,8 @@ mod tests {
     #[tokio::test]
     async fn clients_of_both_families_reach_a_process_that_listens_everywhere() {
         let (stop, registry) = (CancellationToken::new(), Registry::default());
-        let bound = serve("[::]:0".parse().unwrap(), Readiness::default(), registry, stop.clone()).await.unwrap();
+        let (readiness, liveness) = (Readiness::default(), Liveness::default());
+        let bound = serve("[::]:0".parse().unwrap(), readiness, liveness, registry, stop.clone()).await.unwrap();
         tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, bound.port())).await.unwrap();
         if bound.is_ipv6() {
             tokio::net::TcpStream::connect((Ipv6Addr::LOCALHOST, bound.port())).await.unwrap();
@@ -154,5 +303,34 @@ mod tests {
         assert_eq!(report, "[+] crds: Established\n[-] lease: held by another replica\n");
         readiness.ready("lease", "standby");
         assert!(readiness.report().0);
+    }
+
+    #[test]
+    fn readiness_asks_anew_each_time_and_what_concerns_one_tenant_is_shown_only() {
+        let (readiness, broken) = (Readiness::default(), Arc::new(Mutex::new(State::Degraded("a: refused".into()))));
+        readiness.ask("pools", {
+            let broken = broken.clone();
+            move || broken.lock().unwrap().clone()
+        });
+        assert_eq!(readiness.report(), (true, "[!] pools: a: refused\n".to_owned()));
+        *broken.lock().unwrap() = State::Missing("all".into());
+        assert_eq!(readiness.report(), (false, "[-] pools: all\n".to_owned()));
+        readiness.forget("pools");
+        assert_eq!(readiness.report(), (true, String::new()));
+    }
+
+    #[test]
+    fn liveness_fails_when_a_loop_has_not_turned_for_a_minute_and_recovers_when_it_does() {
+        let (liveness, began) = (Liveness::default(), Instant::now());
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let (lease, reconcilers) = (liveness.heartbeat("lease"), liveness.heartbeat("reconcilers"));
+        assert!(liveness.report(at(59)).0);
+        lease.turned_at(at(59));
+        let (alive, report) = liveness.report(at(61));
+        assert!(!alive && report.starts_with("[+] lease\n[-] reconcilers: has not turned for 6"), "{report}");
+        reconcilers.turned_at(at(61));
+        assert!(liveness.report(at(61)).0);
+        drop(reconcilers);
+        assert_eq!(liveness.report(at(61)).1, "[+] lease\n");
     }
 }

@@ -1,8 +1,10 @@
 //! Logs: constant messages with fields, as text for people or as JSON for collectors.
 
 use std::io::IsTerminal as _;
+use std::time::Duration;
 
 use clap::ValueEnum;
+use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
@@ -39,4 +41,45 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// How often a failure that goes on is said.
+const SAID_EVERY: Duration = Duration::from_mins(1);
+
+/// A failure that may repeat: it is said at once, and then once a minute.
+#[derive(Debug, Default)]
+pub struct Repeated {
+    said_at: Option<Instant>,
+}
+
+impl Repeated {
+    /// Whether this occurrence is to be said.
+    pub fn is_to_be_said(&mut self, now: Instant) -> bool {
+        let is_due = self.said_at.is_none_or(|at| now >= at + SAID_EVERY);
+        if is_due {
+            self.said_at = Some(now);
+        }
+        is_due
+    }
+
+    /// It is over; whether any was said.
+    pub fn is_over(&mut self) -> bool {
+        self.said_at.take().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_that_repeats_is_said_at_once_and_then_once_a_minute_until_it_is_over() {
+        let (mut failure, began) = (Repeated::default(), Instant::now());
+        let at = |seconds| began + Duration::from_secs(seconds);
+        assert!(!failure.is_over());
+        let said: Vec<u64> = (0..150).filter(|seconds| failure.is_to_be_said(at(*seconds))).collect();
+        assert_eq!(said, [0, 60, 120]);
+        assert!(failure.is_over() && !failure.is_over());
+        assert!(failure.is_to_be_said(at(150)));
+    }
 }

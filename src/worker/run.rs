@@ -21,7 +21,7 @@ use super::metrics::Metrics;
 use super::registry::{Registry, Task};
 use super::tasks::TasksError;
 use super::{leases, mailbox, node, status};
-use crate::runtime::admin::{self, Readiness};
+use crate::runtime::admin::{self, Liveness, Readiness};
 use crate::runtime::{clock, shutdown};
 use crate::store::channel::Arrivals;
 use crate::store::{Channel, ConnectError, Error, Queue};
@@ -95,7 +95,7 @@ pub async fn work(config: Config, leaving: CancellationToken, cold: Cancellation
     readiness.missing("remote control", "not heard yet");
     let served = CancellationToken::new();
     if let Some(address) = config.admin_address {
-        let bound = admin::serve(address, readiness.clone(), counted, served.clone()).await;
+        let bound = admin::serve(address, readiness.clone(), Liveness::default(), counted, served.clone()).await;
         bound.map_err(|source| RunError::Admin { address, source })?;
     }
     let _unserve = served.drop_guard();

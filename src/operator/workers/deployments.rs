@@ -1,6 +1,6 @@
 //! Deployments of workers: what may be scaled, and who else does it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +8,12 @@ use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, ResourceExt};
 
 use super::super::context::Context;
-use super::{FIELD_MANAGER, key_of, trouble};
+use super::super::watches::Scope;
+use super::{FIELD_MANAGER, Known, key_of, trouble};
+use crate::core::job::ObjectKey;
 
 /// A Deployment, as far as it matters.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -40,11 +41,17 @@ pub struct DeploymentView {
 /// Follows the Deployments of a namespace, for ever.
 pub async fn watch_deployments(ctx: Arc<Context>, namespace: Arc<str>) {
     let api: Api<Deployment> = Api::namespaced(ctx.client.clone(), &namespace);
-    let mut events = watch(api, watcher::Config::default()).default_backoff().boxed();
+    let what = format!("deployments in {namespace}");
+    let mut events = ctx.watches.follow(&what, Scope::Namespace, api, watcher::Config::default());
+    let mut listing: HashMap<ObjectKey, DeploymentView> = HashMap::new();
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Init) => ctx.workers.write(|known| known.deployments.retain(|key, _| key.namespace != namespace)),
-            Ok(Event::InitApply(deployment) | Event::Apply(deployment)) => {
+            // This says only that a list was asked for: nothing is forgotten before it has come.
+            Ok(Event::Init) => listing.clear(),
+            Ok(Event::InitApply(deployment)) => {
+                listing.extend(key_of(&deployment).map(|key| (key, DeploymentView::of(&deployment))));
+            }
+            Ok(Event::Apply(deployment)) => {
                 let Some(key) = key_of(&deployment) else { continue };
                 ctx.workers.write(|known| {
                     known.deployments.insert(key, DeploymentView::of(&deployment));
@@ -59,9 +66,22 @@ pub async fn watch_deployments(ctx: Arc<Context>, namespace: Arc<str>) {
                 });
                 ctx.pools.refresh_namespace(&namespace);
             }
-            Ok(Event::InitDone) => ctx.pools.refresh_namespace(&namespace),
+            Ok(Event::InitDone) => {
+                let listed = std::mem::take(&mut listing);
+                ctx.workers.write(|known| known.list_deployments(&namespace, listed));
+                ctx.pools.refresh_namespace(&namespace);
+            }
             Err(error) => tracing::warn!(%error, %namespace, "watching deployments failed; trying again"),
         }
+    }
+}
+
+impl Known {
+    /// All Deployments of a namespace were listed.
+    fn list_deployments(&mut self, namespace: &Arc<str>, listed: HashMap<ObjectKey, DeploymentView>) {
+        self.deployments.retain(|key, _| key.namespace != *namespace || listed.contains_key(key));
+        self.deployments.extend(listed);
+        self.deployments_listed.insert(namespace.clone());
     }
 }
 
@@ -146,6 +166,7 @@ fn has_default_replicas(deployment: &Deployment) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Workers;
     use serde_json::{Value, json};
 
     use super::*;
@@ -190,5 +211,24 @@ mod tests {
         assert_eq!(owner(&[ours, ("argocd", "Apply", "")]).as_deref(), Some("argocd"));
         let autoscaler = owner(&[("kube-controller-manager", "Update", "scale")]);
         assert_eq!(autoscaler.as_deref(), Some("a HorizontalPodAutoscaler"));
+    }
+
+    #[test]
+    fn deployments_are_forgotten_at_the_end_of_a_list_and_unknown_before_the_first_one() {
+        let (workers, team) = (Workers::default(), Arc::from("team"));
+        let key = |namespace: &str, name: &str| ObjectKey::new(namespace, name);
+        let list = |namespace: &str, names: &[&str]| {
+            let listed = names.iter().map(|name| (key(namespace, name), DeploymentView::default())).collect();
+            workers.write(|known| known.list_deployments(&namespace.into(), listed));
+        };
+        assert!(!workers.has_listed_deployments(&team), "that there is none is not known");
+        list("team", &["one", "other"]);
+        list("others", &["one"]);
+        assert!(workers.has_listed_deployments(&team));
+        list("team", &["other"]);
+        let there = |namespace, name| workers.deployment(&key(namespace, name)).is_some();
+        assert!(there("team", "other") && !there("team", "one") && there("others", "one"));
+        workers.forget_namespace("team");
+        assert!(!workers.has_listed_deployments(&team) && !there("team", "other"));
     }
 }

@@ -8,11 +8,11 @@ use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, ResourceExt};
 use tokio::time::{Instant, sleep_until};
 
 use super::super::context::Context;
+use super::super::watches::Scope;
 use super::{BUSY_COST, DELETION_COST, Known, Workers, key_of, trouble};
 use crate::core::evidence::LastRun;
 use crate::core::job::ObjectKey;
@@ -145,7 +145,8 @@ impl Workers {
 /// Follows the Pods of a namespace, for ever.
 pub async fn watch_pods(ctx: Arc<Context>, namespace: Arc<str>) {
     let api: Api<Pod> = Api::namespaced(ctx.client.clone(), &namespace);
-    let mut events = watch(api, watcher::Config::default()).default_backoff().boxed();
+    let what = format!("pods in {namespace}");
+    let mut events = ctx.watches.follow(&what, Scope::Namespace, api, watcher::Config::default());
     let mut listing: HashMap<ObjectKey, PodView> = HashMap::new();
     let mut next_burial = None;
     loop {

@@ -1,0 +1,255 @@
+//! Whether the watches work, and since when one does not; how soon a broken one is tried again.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use jiff::Timestamp;
+use kube::api::Api;
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt as _, watcher as watch};
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use crate::runtime::admin::State;
+use crate::runtime::clock;
+use crate::runtime::telemetry::Repeated;
+
+/// Shortest and longest pause of a watch that fails again and again.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(8));
+/// After so long without a failure the next pause is a short one.
+const CALM: Duration = Duration::from_mins(1);
+/// How many broken watches `/readyz` names.
+const NAMED: usize = 10;
+
+/// The watches there are, by the path of their resource. Cloning shares them.
+#[derive(Debug, Clone, Default)]
+pub struct Watches(Arc<Mutex<BTreeMap<String, Followed>>>);
+
+#[derive(Debug)]
+struct Followed {
+    what: String,
+    scope: Scope,
+    state: Health,
+}
+
+/// Whom it concerns when a watch is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// All tenants: the operator is not ready.
+    All,
+    /// One namespace: that is shown.
+    Namespace,
+}
+
+#[derive(Debug)]
+enum Health {
+    Listing,
+    Works,
+    Broken { since: Timestamp, why: String },
+}
+
+impl Watches {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Followed>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Follows `what` for ever. Of failures that repeat only the first is passed on, and then one a minute.
+    pub fn follow<K>(
+        &self,
+        what: &str,
+        scope: Scope,
+        api: Api<K>,
+        config: watcher::Config,
+    ) -> BoxStream<'static, watcher::Result<Event<K>>>
+    where
+        K: kube::Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
+    {
+        let path = api.resource_url().to_owned();
+        let followed = Followed { what: what.to_owned(), scope, state: Health::Listing };
+        self.lock().insert(path.clone(), followed);
+        let mut registered = Registered { watches: self.clone(), path, failures: Repeated::default() };
+        let events = watch(api, config).backoff(Pause::default());
+        events.filter_map(move |event| std::future::ready(registered.note(event))).boxed()
+    }
+
+    /// The API server has accepted a watch on this path.
+    pub fn accepted(&self, path: &str) {
+        if let Some(followed) = self.lock().get_mut(path)
+            && matches!(followed.state, Health::Broken { .. })
+        {
+            tracing::info!(watch = followed.what, "the watch works again");
+            followed.state = Health::Works;
+        }
+    }
+
+    fn works(&self, path: &str) {
+        self.accepted(path);
+        if let Some(followed) = self.lock().get_mut(path) {
+            followed.state = Health::Works;
+        }
+    }
+
+    fn broke(&self, path: &str, why: String) {
+        if let Some(followed) = self.lock().get_mut(path) {
+            let since = match &followed.state {
+                Health::Broken { since, .. } => *since,
+                Health::Listing | Health::Works => clock::now(),
+            };
+            followed.state = Health::Broken { since, why };
+        }
+    }
+
+    /// What `/readyz` says of them.
+    pub fn state(&self) -> State {
+        let watches = self.lock();
+        let broken: Vec<String> = watches.values().filter_map(Followed::trouble).take(NAMED).collect();
+        let concerns_all = |it: &&Followed| it.scope == Scope::All && !matches!(it.state, Health::Works);
+        let text = if broken.is_empty() { format!("{} work", watches.len()) } else { broken.join("; ") };
+        if watches.values().any(|it| concerns_all(&it)) {
+            State::Missing(text)
+        } else if broken.is_empty() {
+            State::Ready(text)
+        } else {
+            State::Degraded(text)
+        }
+    }
+}
+
+impl Followed {
+    fn trouble(&self) -> Option<String> {
+        match &self.state {
+            Health::Works => None,
+            Health::Listing => Some(format!("{} are being listed", self.what)),
+            Health::Broken { since, why } => Some(format!("{} since {since:.0}: {why}", self.what)),
+        }
+    }
+}
+
+/// A watch that is being followed; forgotten with it.
+struct Registered {
+    watches: Watches,
+    path: String,
+    failures: Repeated,
+}
+
+impl Registered {
+    fn note<K>(&mut self, event: watcher::Result<Event<K>>) -> Option<watcher::Result<Event<K>>> {
+        match &event {
+            // kube says this before it asks.
+            Ok(Event::Init) => {}
+            Ok(Event::InitApply(_) | Event::InitDone | Event::Apply(_) | Event::Delete(_)) => {
+                self.watches.works(&self.path);
+            }
+            Err(error) => {
+                self.watches.broke(&self.path, error.to_string());
+                if !self.failures.is_to_be_said(Instant::now()) {
+                    return None;
+                }
+            }
+        }
+        Some(event)
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.watches.lock().remove(&self.path);
+    }
+}
+
+/// Pauses that double from failure to failure. A success resets nothing: kube says `Init` before each list.
+struct Pause {
+    next: Duration,
+    failed_at: Option<Instant>,
+}
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self { next: PAUSE.0, failed_at: None }
+    }
+}
+
+impl Iterator for Pause {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        if self.failed_at.replace(now).is_some_and(|at| now > at + CALM) {
+            self.next = PAUSE.0;
+        }
+        let pause = self.next;
+        self.next = (pause * 2).min(PAUSE.1);
+        // Between half of it and all, so that not all watches come at once.
+        let [random, ..] = *clock::random_id().as_bytes();
+        Some(pause / 2 + pause * u32::from(random) / 512)
+    }
+}
+
+impl Backoff for Pause {
+    fn reset(&mut self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+
+    use super::*;
+
+    fn followed(watches: &Watches, path: &str, scope: Scope) -> Registered {
+        watches.lock().insert(path.into(), Followed { what: path.into(), scope, state: Health::Listing });
+        Registered { watches: watches.clone(), path: path.into(), failures: Repeated::default() }
+    }
+
+    fn failure() -> watcher::Result<Event<Pod>> {
+        Err(watcher::Error::NoResourceVersion)
+    }
+
+    #[test]
+    fn readiness_names_the_watch_that_is_broken_and_since_when_until_it_is_accepted_again() {
+        let watches = Watches::default();
+        let mut jobs = followed(&watches, "/jobs", Scope::All);
+        assert_eq!(watches.state(), State::Missing("/jobs are being listed".into()));
+        jobs.note::<Pod>(Ok(Event::InitDone));
+        assert_eq!(watches.state(), State::Ready("1 work".into()));
+        assert!(jobs.note(failure()).is_some());
+        let State::Missing(first) = watches.state() else { panic!("{:?}", watches.state()) };
+        assert!(first.starts_with("/jobs since 2") && first.ends_with(&failure().unwrap_err().to_string()), "{first}");
+        jobs.note::<Pod>(Ok(Event::Init));
+        assert_eq!(watches.state(), State::Missing(first), "a list that has only been asked for is no success");
+        watches.accepted("/jobs");
+        assert_eq!(watches.state(), State::Ready("1 work".into()));
+        drop(jobs);
+        assert_eq!(watches.state(), State::Ready("0 work".into()));
+    }
+
+    #[test]
+    fn a_broken_watch_of_one_namespace_is_shown_and_does_not_make_the_operator_unready() {
+        let watches = Watches::default();
+        let mut pods = followed(&watches, "/pods", Scope::Namespace);
+        pods.note(failure());
+        assert!(matches!(watches.state(), State::Degraded(text) if text.starts_with("/pods since")));
+    }
+
+    #[test]
+    fn a_watch_that_fails_again_and_again_is_logged_once_a_minute() {
+        let watches = Watches::default();
+        let mut pods = followed(&watches, "/pods", Scope::Namespace);
+        let said = (0..100).filter(|_| pods.note(failure()).is_some()).count();
+        assert_eq!(said, 1);
+    }
+
+    #[test]
+    fn a_watch_that_fails_again_and_again_pauses_longer_although_kube_says_init_in_between() {
+        let mut pause = Pause::default();
+        let mut last = Duration::ZERO;
+        for _ in 0..10 {
+            last = pause.next().unwrap();
+            pause.reset();
+        }
+        assert!(last >= PAUSE.1 / 2 && last <= PAUSE.1, "{last:?}");
+    }
+}
