@@ -34,6 +34,9 @@ pub enum ConditionType {
     BrokerReachable,
     /// CrewWorkerPool: a worker's configuration endangers jobs; the message says which setting and how to mend it.
     WorkersMisconfigured,
+    /// CrewWorkerPool: the clock of a worker, or of Redis, differs from the operator's by more than 30 seconds. Times are
+    /// corrected by it; the message names the worst and how many there are.
+    WorkerClocksSkewed,
     /// CrewWorkerPool: the Pods' grace period is shorter than the longest task, so workers are not taken away.
     GracePeriodTooShort,
     /// CrewWorkerPool: another field manager owns the Deployment's replicas, so the operator leaves them alone. The message
@@ -133,6 +136,8 @@ pub enum Reason {
     AcknowledgesEarly,
     /// A worker's `visibility_timeout` is not that of the pool.
     VisibilityTimeoutDiffers,
+    /// The clock of a worker or of Redis differs from the operator's.
+    ClockSkewed,
     /// `terminationGracePeriodSeconds` is shorter than the hard time limit plus a minute.
     GracePeriodTooShort,
     /// A `HorizontalPodAutoscaler` or another field manager sets the Deployment's replicas too.

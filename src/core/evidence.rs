@@ -243,6 +243,7 @@ impl Evidence {
         let word = Word {
             holder: Some(holder.clone()),
             said_at,
+            behind: 0,
             started_at: attempt.started_at,
             celery_retries: 0,
             progress: status.progress.as_deref().cloned(),
@@ -264,7 +265,9 @@ impl Evidence {
         {
             *place = Place::InFlight { generation, received_at: None };
         }
-        self.see(word);
+        // No run begins before it was published; a clock that nobody knows may say so.
+        let started_at = word.started_at.map(|began| self.published_at.map_or(began, |at| began.max(at)));
+        self.see(Word { started_at, ..word });
     }
 
     /// Its result document was stored, somebody says. What is heard of a job that was published again may be about the

@@ -13,22 +13,24 @@ use crate::store::Document;
 use crate::wire::result::{ResultDocument, State};
 use crate::wire::{Limits, Value};
 
-/// What a document says about the attempt that it names, read at `now`; `None` when it says nothing.
+/// What a document says about the attempt that it names, read at `now`; `None` when it says nothing. `holder` tells who a
+/// node is, and how far its clock is behind.
 pub fn read(
     id: AttemptId,
     document: Document,
-    holder: impl Fn(&Arc<str>) -> Holder,
+    holder: impl Fn(&Arc<str>) -> (Holder, i64),
     now: Timestamp,
 ) -> Option<evidence::Document> {
     let (document, output) = match document {
         Document::Read { fields, output } => (fields, output),
         Document::Unreadable(why) => return Some(unreadable(why)),
     };
-    let worker = document.worker.as_deref().and_then(claims::node_name).map(|node| holder(&node));
+    let (worker, behind) = document.worker.as_deref().and_then(claims::node_name).map(|node| holder(&node)).unzip();
+    let behind = behind.unwrap_or(0);
     let celery_retries = claims::celery_retries(id.number, document.retries);
     let finished_at = document.done_at();
     let word = |holder, started_at, celery_retries, progress| {
-        Some(evidence::Document::Running(Word { holder, said_at: now, started_at, celery_retries, progress }))
+        Some(evidence::Document::Running(Word { holder, said_at: now, behind, started_at, celery_retries, progress }))
     };
     let over = |how, worker| Some(evidence::Document::Over { how, worker, celery_retries, finished_at });
     match &document.status {

@@ -16,6 +16,7 @@ use super::documents;
 use super::jobs::Entry;
 use super::pool::labels;
 use super::pools::Handle;
+use crate::core::claims;
 use crate::core::evidence::{Document, Evidence, Levels, Mark, Place, Sighting, Word};
 use crate::core::job::{AttemptId, Job, ObjectKey, TaskId};
 use crate::core::observed::Liveness;
@@ -167,7 +168,7 @@ async fn read_documents(
     let ids: Vec<AttemptId> = ids.collect();
     let tasks: Vec<TaskId> = ids.iter().map(|id| id.task).collect();
     let now = clock::now();
-    let holder = |node: &Arc<str>| ctx.workers.holder(&pool.key.namespace, node);
+    let holder = |node: &Arc<str>| (ctx.workers.holder(&pool.key.namespace, node), pool.clocks().behind(node));
     store
         .outcomes(&tasks, |at, document| {
             let Some(mut said) = documents::read(ids[at], document, holder, now) else { return };
@@ -255,7 +256,7 @@ fn tell(ctx: &Context, pool: &Handle, subjects: &[Subject], found: &mut Found) -
             }
             let before = entry.evidence.clone();
             let document = said.remove(&subject.id.task);
-            table.note(&subject.key, |job, evidence| note(ctx, job, evidence, subject, document, found));
+            table.note(&subject.key, |job, evidence| note(ctx, pool, job, evidence, subject, document, found));
             let Some(entry) = table.get(&subject.key) else { continue };
             missed.extend(entry.evidence.misses());
             if entry.evidence != before {
@@ -276,6 +277,7 @@ fn tell(ctx: &Context, pool: &Handle, subjects: &[Subject], found: &mut Found) -
 /// What the levels and the workers say of one attempt.
 fn note(
     ctx: &Context,
+    pool: &Handle,
     job: &Job,
     evidence: &mut Evidence,
     subject: &Subject,
@@ -286,7 +288,7 @@ fn note(
     let marker = found.markers.get(&task).map(|marker| Mark {
         generation: marker.generation,
         withdrawn: marker.state == MarkerState::Withdrawn,
-        at: marker.at,
+        at: claims::between(job.created_at, marker.at, clock::now()),
         spec: marker.spec,
         priority: marker.priority,
     });
@@ -294,19 +296,22 @@ fn note(
     evidence.audit(Levels { marker, place, document });
     let Some(answers) = &found.answers else { return };
     if let Some((node, started_at)) = answers.claims.get(&task) {
-        evidence.claimed(answer(ctx, &job.key.namespace, node, *started_at));
+        evidence.claimed(answer(ctx, pool, node, *started_at));
     } else {
         let disowned = evidence.holder().is_some_and(|holder| answers.nodes.contains(&holder.node));
         let recorded = job.status.attempt.map(|attempt| attempt.enqueued_at);
         let published_at = evidence.published_at().or(recorded);
-        evidence.answered(answers.is_denied(place, published_at), disowned);
+        let spread = pool.clocks().spread(clock::now());
+        evidence.answered(answers.is_denied(place, published_at, spread), disowned);
     }
 }
 
 /// What a worker says that was asked for a task and has it.
-fn answer(ctx: &Context, namespace: &Arc<str>, node: &Arc<str>, started_at: Option<Timestamp>) -> Word {
-    let holder = Some(ctx.workers.holder(namespace, node));
-    Word { holder, said_at: clock::now(), started_at, celery_retries: 0, progress: None }
+fn answer(ctx: &Context, pool: &Handle, node: &Arc<str>, started_at: Option<Timestamp>) -> Word {
+    let (holder, now) = (Some(ctx.workers.holder(&pool.key.namespace, node)), clock::now());
+    let clocks = pool.clocks();
+    let started_at = started_at.map(|began| clocks.ours(node, began, now));
+    Word { holder, said_at: now, behind: clocks.behind(node), started_at, celery_retries: 0, progress: None }
 }
 
 /// A worker was found dead: what it stored before it died is read, then its death counts. Where it had not begun, only
@@ -317,7 +322,8 @@ pub async fn check_death(ctx: &Context, entry: &Entry) {
         ctx.pools.audit(&job.key.namespace, &job.spec.pool);
     }
     let id = job.attempt_in_hand();
-    let Some(store) = ctx.pools.store(&job.key.namespace, &job.spec.pool) else { return };
+    let Some(pool) = ctx.pools.get(&job.key.namespace, &job.spec.pool) else { return };
+    let Some(store) = pool.store() else { return };
     let read = async {
         // A Redis may be shared with other clusters, whose workers may be named like ours: who answers lives.
         let nodes = if is_known_by_name(entry) { store.holders(&[id.task]).await? } else { Vec::new() };
@@ -331,13 +337,13 @@ pub async fn check_death(ctx: &Context, entry: &Entry) {
             return ctx.jobs.look_at_later(&job.key, later);
         }
     };
-    let holder = |node: &Arc<str>| ctx.workers.holder(&job.key.namespace, node);
+    let holder = |node: &Arc<str>| (ctx.workers.holder(&job.key.namespace, node), pool.clocks().behind(node));
     let said = document.and_then(|document| documents::read(id, document, holder, clock::now()));
     let claim = nodes.iter().find_map(|node| node.tasks.iter().find(|it| it.task == id.task).map(|it| (node, it)));
     let mut table = ctx.jobs.lock();
     if table.get(&job.key).is_some_and(|now| now.turn == entry.turn) {
         table.note(&job.key, |_, evidence| match claim {
-            Some((node, task)) => evidence.claimed(answer(ctx, &job.key.namespace, &node.name, task.started_at)),
+            Some((node, task)) => evidence.claimed(answer(ctx, &pool, &node.name, task.started_at)),
             None => evidence.death_checked(said),
         });
     }

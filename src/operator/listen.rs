@@ -12,6 +12,7 @@ use super::documents;
 use super::late;
 use super::pool::labels;
 use super::pools::Handle;
+use crate::core::claims::clocks::Moment;
 use crate::core::claims::{self, Concern};
 use crate::core::evidence::Word;
 use crate::core::job::{AttemptId, TaskId};
@@ -54,15 +55,20 @@ async fn hear(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, long: &mpsc
                 }
             }
             Notice::Task(event) => task_event(ctx, pool, &event),
-            Notice::Worker(event) => match event.state {
-                WorkerState::Online => {
-                    pool.hears_of_worker(clock::now());
-                    pool.load.notify_one();
-                    pool.started.notify_one();
+            Notice::Worker(event) => {
+                if let Some(at) = event.at {
+                    pool.clocks().hear(&event.node, at, clock::now());
                 }
-                WorkerState::Offline => pool.load.notify_one(),
-                WorkerState::Heartbeat { .. } => pool.hears_of_worker(clock::now()),
-            },
+                match event.state {
+                    WorkerState::Online => {
+                        pool.hears_of_worker(clock::now());
+                        pool.load.notify_one();
+                        pool.started.notify_one();
+                    }
+                    WorkerState::Offline => pool.load.notify_one(),
+                    WorkerState::Heartbeat { .. } => pool.hears_of_worker(clock::now()),
+                }
+            }
             Notice::Connected => {
                 tracing::debug!(pool = %pool.key, "listening to results and events");
                 pool.audit.notify_one();
@@ -125,7 +131,7 @@ fn read_result(ctx: &Arc<Context>, pool: &Handle, task: TaskId, document: Docume
     match about(ctx, pool, task) {
         About::Own(id) => {
             // A result may be large: it is read while nobody waits for the table.
-            let holder = |node: &Arc<str>| ctx.workers.holder(&pool.key.namespace, node);
+            let holder = |node: &Arc<str>| (ctx.workers.holder(&pool.key.namespace, node), pool.clocks().behind(node));
             if let Some(said) = documents::read(id, document, holder, clock::now())
                 && ctx.jobs.hear(task, |_, evidence| evidence.told(said))
             {
@@ -136,7 +142,7 @@ fn read_result(ctx: &Arc<Context>, pool: &Handle, task: TaskId, document: Docume
         About::Foreign => {}
         About::Unknown => {
             let first = AttemptId { number: 1, task, generation: 0 };
-            let nobody = |node: &Arc<str>| Holder { node: node.clone(), container: None };
+            let nobody = |node: &Arc<str>| (Holder { node: node.clone(), container: None }, 0);
             late::heard(ctx, pool, task, documents::read(first, document, nobody, clock::now()));
         }
     }
@@ -144,7 +150,9 @@ fn read_result(ctx: &Arc<Context>, pool: &Handle, task: TaskId, document: Docume
 
 fn task_event(ctx: &Context, pool: &Handle, event: &TaskEvent) {
     let About::Own(_) = about(ctx, pool, event.task) else { return };
-    let said_at = event.at.unwrap_or_else(clock::now);
+    let now = clock::now();
+    let Moment { at: said_at, behind } =
+        event.at.map_or(Moment { at: now, behind: 0 }, |at| pool.clocks().hear(&event.node, at, now));
     let started_at = match event.stage {
         Stage::Received => None,
         Stage::Started => Some(said_at),
@@ -158,7 +166,7 @@ fn task_event(ctx: &Context, pool: &Handle, event: &TaskEvent) {
             tracing::warn!(job = %job.key, task.id = %event.task, worker = %event.node, "a task that runs was begun again");
         }
         let holder = Some(ctx.workers.holder(&job.key.namespace, &event.node));
-        evidence.hear(Word { holder, said_at, started_at, celery_retries: 0, progress: None });
+        evidence.hear(Word { holder, said_at, behind, started_at, celery_retries: 0, progress: None });
     });
 }
 

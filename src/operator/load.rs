@@ -1,7 +1,7 @@
 //! The load of a pool: depth and flight to replicas, in the pass that enqueues and every two seconds.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -31,6 +31,9 @@ const WORKERS_DEBOUNCE: Duration = Duration::from_millis(250);
 /// How often workers are asked whether there are any, when none is heard.
 const ASK_EVERY: Duration = Duration::from_secs(30);
 
+/// What the clock of Redis is called among those of workers.
+static REDIS: LazyLock<Arc<str>> = LazyLock::new(|| "the Redis server".into());
+
 /// Follows the load until Redis does not let us in any more; returns what is wrong.
 pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, reporter: &mut Reporter) -> PoolProblem {
     let mut scaler = Scaler::default();
@@ -51,6 +54,7 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, reporter
                 continue;
             }
         };
+        pool.clocks().hear(&REDIS, snapshot.at, clock::now());
         let fence = snapshot.fence(ctx.epoch());
         if let Fence::Closed(_) = fence {
             return outranked(ctx, store).await;

@@ -19,6 +19,7 @@ use super::pool;
 use super::settings::Complaint;
 use super::watches::Scope;
 use crate::api::{CrewWorkerPool, CrewWorkerPoolSpec, CrewWorkerPoolStatus, OnWorkerUnreachable, TAKE_REPLICAS};
+use crate::core::claims::clocks::Clocks;
 use crate::core::job::{Job, ObjectKey, TaskId};
 use crate::core::observed::{Pool, PoolFacts};
 use crate::core::start::Blocked;
@@ -73,6 +74,7 @@ pub struct Handle {
     finished: Mutex<Vec<MarkerId>>,
     errands: Mutex<Errands>,
     misconfigured: Mutex<Option<Complaint>>,
+    clocks: Mutex<Clocks>,
     /// When a worker was last heard of working, in milliseconds since 1970; 0 when none was.
     heard_at: AtomicI64,
     /// When a worker was last heard of at all.
@@ -130,6 +132,7 @@ impl Handle {
             sweep: Notify::new(),
             started: Notify::new(),
             misconfigured: Mutex::default(),
+            clocks: Mutex::default(),
             stop: CancellationToken::new(),
             state: RwLock::new(State { problem: Some(problem), store: None, facts }),
             audits: Mutex::new((
@@ -261,6 +264,11 @@ impl Handle {
         std::mem::take(&mut self.finished.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The clocks of its workers.
+    pub fn clocks(&self) -> MutexGuard<'_, Clocks> {
+        self.clocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What is wrong with the settings of its workers.
     pub fn misconfigured(&self) -> Option<Complaint> {
         self.misconfigured.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -325,7 +333,8 @@ impl Pools {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn get(&self, namespace: &Arc<str>, name: &Arc<str>) -> Option<Arc<Handle>> {
+    /// The pool of that name.
+    pub fn get(&self, namespace: &Arc<str>, name: &Arc<str>) -> Option<Arc<Handle>> {
         self.read().get(&ObjectKey { namespace: namespace.clone(), name: name.clone() }).cloned()
     }
 

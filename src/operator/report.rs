@@ -49,7 +49,8 @@ impl Reporter {
             (Some(problem), _) => verdicts::of_problem(problem),
             (None, Some((_, view, _))) => {
                 let misconfigured = pool.misconfigured();
-                verdicts::of(&Seen { key: &pool.key, spec: &pool.spec, view, misconfigured })
+                let skew = pool.clocks().skew(clock::now());
+                verdicts::of(&Seen { key: &pool.key, spec: &pool.spec, view, misconfigured, skew })
             }
             (None, None) => Vec::new(),
         };

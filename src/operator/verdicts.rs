@@ -3,6 +3,7 @@
 use super::load::View;
 use super::settings::Complaint;
 use crate::api::{ConditionType, CrewWorkerPoolSpec, Reason, TAKE_REPLICAS, Verdict};
+use crate::core::claims::clocks::Skew;
 use crate::core::job::ObjectKey;
 use crate::core::scale::GRACE_MARGIN;
 use crate::core::status::PoolProblem;
@@ -17,11 +18,13 @@ pub struct Seen<'a> {
     pub view: &'a View,
     /// What is wrong with their settings.
     pub misconfigured: Option<Complaint>,
+    /// The worst of their clocks, where one differs too much.
+    pub skew: Option<Skew>,
 }
 
 /// All that is to be said of a pool that works.
 pub fn of(seen: &Seen<'_>) -> Vec<Verdict> {
-    let mut all = vec![fine(ConditionType::BrokerReachable, true), misconfigured(seen)];
+    let mut all = vec![fine(ConditionType::BrokerReachable, true), misconfigured(seen), clocks(seen)];
     if !seen.view.unlisted {
         all.extend([ready(seen), not_started(seen)]);
     }
@@ -69,6 +72,20 @@ fn misconfigured(seen: &Seen<'_>) -> Verdict {
         }
         None => fine(ConditionType::WorkersMisconfigured, false),
     }
+}
+
+fn clocks(seen: &Seen<'_>) -> Verdict {
+    let Some(Skew { node, behind, nodes }) = &seen.skew else {
+        return fine(ConditionType::WorkerClocksSkewed, false);
+    };
+    let way = if *behind < 0 { "ahead of" } else { "behind" };
+    let others = if *nodes > 1 { format!(" ({nodes} clocks differ by more than 30 s)") } else { String::new() };
+    let message = format!(
+        "the clock of {node} is {} s {way} the operator's{others}; times are corrected by that; synchronize the clocks of \
+         the Nodes, for instance with chrony",
+        behind.unsigned_abs()
+    );
+    verdict(ConditionType::WorkerClocksSkewed, true, Reason::ClockSkewed, message)
 }
 
 fn not_started(seen: &Seen<'_>) -> Verdict {
@@ -151,7 +168,7 @@ mod tests {
         let named = Some(DeploymentRef { name: "worker".into() });
         let spec = CrewWorkerPoolSpec { deployment_ref: named, ..CrewWorkerPoolSpec::on("redis") };
         let key = ObjectKey::new("team", "default");
-        let all = of(&Seen { key: &key, spec: &spec, view, misconfigured: None });
+        let all = of(&Seen { key: &key, spec: &spec, view, misconfigured: None, skew: None });
         all.into_iter().filter(|it| it.holds == Some(true)).map(|it| (it.type_, it.reason, it.message)).collect()
     }
 
@@ -177,7 +194,7 @@ mod tests {
         let spec = CrewWorkerPoolSpec { deployment_ref: named, ..CrewWorkerPoolSpec::on("redis") };
         let about_workers = |unlisted| {
             let view = View { known: None, unlisted, ..view() };
-            let all = of(&Seen { key: &key, spec: &spec, view: &view, misconfigured: None });
+            let all = of(&Seen { key: &key, spec: &spec, view: &view, misconfigured: None, skew: None });
             all.into_iter().map(|it| it.reason).any(|reason| reason == Reason::DeploymentNotFound)
         };
         assert!(about_workers(false) && !about_workers(true));

@@ -109,7 +109,7 @@ impl Workers {
         let liveness = if holder.container.is_none() && self.is_gone(namespace, &holder.node, seen.word.said_at) {
             Liveness::Dead
         } else {
-            self.liveness(namespace, &holder, seen.word.said_at)
+            self.liveness(namespace, &holder, seen.word.said_at_its_node())
         };
         (holder, liveness)
     }
@@ -262,7 +262,14 @@ mod tests {
     fn seen(node: &str, seconds_ago: i64) -> Sighting {
         let said_at = clock::now() - jiff::SignedDuration::from_secs(seconds_ago);
         let holder = Some(Holder { node: node.into(), container: None });
-        let word = crate::core::evidence::Word { holder, said_at, started_at: None, celery_retries: 0, progress: None };
+        let word = crate::core::evidence::Word {
+            holder,
+            said_at,
+            behind: 0,
+            started_at: None,
+            celery_retries: 0,
+            progress: None,
+        };
         Sighting { generation: 0, word }
     }
 

@@ -2,6 +2,8 @@
 
 import json
 import subprocess
+import time
+from datetime import UTC, datetime
 
 import pytest
 from servers import holds, until
@@ -201,3 +203,68 @@ def test_a_planted_marker_holds_up_no_other_job_of_its_pool(bed):
     bed.redis.client.set(key, "no hash")
     bed.operator.restart()
     succeeds(bed, bed.a, bed.redis, "third")
+
+
+# === clocks ===
+
+
+def hears(bed, redis, node, offset):
+    """Heartbeats of a worker whose clock differs by so many seconds."""
+    redis.event("worker-heartbeat", node, freq=2, active=0, processed=0, timestamp=time.time() + offset)
+
+
+@pytest.mark.parametrize("offset", [-600, 600])
+def test_a_worker_whose_clock_is_off_by_minutes_is_named_and_its_run_is_recorded_in_time(bed, offset):
+    bed.a.pool(bed.redis)
+    task = queued(bed, bed.a, bed.redis, "crew", timeouts={"soft": "60s", "hard": "90s"})
+    node = "crew@skewed"
+    hears(bed, bed.redis, node, offset)
+    message = bed.redis.take(task)
+    bed.redis.client.zadd("unacked_index", {message["properties"]["delivery_tag"]: time.time() + offset})
+    began = time.time()
+    bed.redis.event("task-started", node, uuid=task, timestamp=began + offset)
+    status = bed.a.in_phase("crew", "Running", seconds=10)
+    recorded = datetime.fromisoformat(status["startedAt"]).timestamp()
+    assert abs(recorded - began) < 5, status["startedAt"]
+
+    def complaint():
+        hears(bed, bed.redis, node, offset)
+        condition = bed.a.pool_condition("WorkerClocksSkewed")
+        return condition if condition.get("status") == "True" else None
+
+    condition = until("the clock is complained about", complaint)
+    assert node in condition["message"] and f"600 s {'ahead of' if offset > 0 else 'behind'}" in condition["message"]
+    holds("it runs on", lambda: bed.a.status("crew")["phase"] == "Running", 3)
+
+    def well():
+        hears(bed, bed.redis, node, 0)
+        return bed.a.pool_condition("WorkerClocksSkewed").get("status") == "False"
+
+    until("the clock was set", well)
+    bed.redis.store(task, "SUCCESS", 1, worker=node)
+    bed.redis.acknowledge(message)
+    bed.a.in_phase("crew", "Succeeded")
+
+
+@pytest.mark.parametrize("offset", [-600, 600])
+def test_the_death_of_a_worker_whose_node_has_another_time_is_noticed_and_its_life_too(bed, offset):
+    """A kubelet tells times by the clock that its workers go by."""
+    pod, node = "worker-7d4b9c5f6d-x2x7q", "crew@worker-7d4b9c5f6d-x2x7q"
+    stamp = lambda at: datetime.fromtimestamp(at + offset, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # noqa: E731
+    bed.a.deployment()
+    bed.a.pod()
+    began = time.time() - 5
+    container = {"containerID": "containerd://one", "restartCount": 0}
+    bed.a.runs(pod, worker={**container, "state": {"running": {"startedAt": stamp(began)}}})
+    bed.a.pool(bed.redis, deploymentRef={"name": "worker"})
+    task = queued(bed, bed.a, bed.redis, "crew")
+    hears(bed, bed.redis, node, offset)
+    bed.redis.take(task)
+    bed.redis.event("task-started", node, uuid=task, timestamp=time.time() + offset)
+    bed.redis.store(task, "STARTED", {"hostname": node, "pid": 1}, worker=node)
+    assert bed.a.in_phase("crew", "Running")["worker"]["podName"] == pod
+    holds("it is alive", lambda: not bed.a.status("crew").get("workerLosses"), 3)
+    over = {"exitCode": 137, "startedAt": stamp(began), "finishedAt": stamp(time.time()), "containerID": "containerd://one"}
+    bed.a.runs(pod, ready=False, worker={**container, "state": {"terminated": over}})
+    until("the loss is recorded", lambda: bed.a.status("crew").get("workerLosses") == 1, 10)
+    assert len(bed.redis.queued(task)) == 1

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::super::claims;
 use super::super::job::{Priority, SpecHash};
 use super::super::observed::Ending;
 use super::super::status::{Holder, Progress};
@@ -94,8 +95,10 @@ impl Document {
 pub struct Word {
     /// Who says so; `None` where the document does not tell.
     pub holder: Option<Holder>,
-    /// When it was said: by the worker's own clock where it tells, else when it was heard.
+    /// When it was said, or heard where that is not told; by the operator's clock.
     pub said_at: Timestamp,
+    /// How far the worker's clock is behind the operator's, in milliseconds. Its Node's kubelet goes by the same clock.
+    pub behind: i64,
     /// When the run began; `None` for a message that is only taken.
     pub started_at: Option<Timestamp>,
     /// Retries that Celery itself has made under this task id.
@@ -133,6 +136,11 @@ impl LastRun {
 }
 
 impl Word {
+    /// When it was said, by the clock of the worker's Node: what Kubernetes tells of its container goes by that.
+    pub fn said_at_its_node(&self) -> Timestamp {
+        claims::clocks::shifted(self.said_at, self.behind.saturating_neg())
+    }
+
     pub(super) fn node(&self) -> Option<&Arc<str>> {
         self.holder.as_ref().map(|holder| &holder.node)
     }
@@ -163,6 +171,7 @@ pub fn merged(before: Option<Word>, now: Word) -> Word {
     Word {
         holder: if is_known_better { before.holder } else { now.holder.or(before.holder) },
         said_at: now.said_at.max(before.said_at),
+        behind: now.behind,
         started_at: before.started_at.or(now.started_at),
         celery_retries,
         progress: now.progress.or(before.progress),

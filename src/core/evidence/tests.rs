@@ -26,7 +26,14 @@ fn holder(pod: &str) -> Holder {
 }
 
 fn word(pod: &str, said: i64, began: Option<i64>) -> Word {
-    Word { holder: Some(holder(pod)), said_at: at(said), started_at: began.map(at), celery_retries: 0, progress: None }
+    Word {
+        holder: Some(holder(pod)),
+        said_at: at(said),
+        behind: 0,
+        started_at: began.map(at),
+        celery_retries: 0,
+        progress: None,
+    }
 }
 
 fn levels(generation: u32, place: Place) -> Levels {

@@ -148,6 +148,7 @@ impl World {
         Word {
             holder: Some(self.pods[pod].holder()),
             said_at: at(said_at),
+            behind: 0,
             started_at: began_at.map(at),
             celery_retries: 0,
             progress: None,

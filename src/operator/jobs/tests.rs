@@ -59,6 +59,7 @@ fn the_figures_of_pools_follow_every_change_of_their_jobs() {
     let word = crate::core::evidence::Word {
         holder,
         said_at: Timestamp::UNIX_EPOCH,
+        behind: 0,
         started_at: None,
         celery_retries: 0,
         progress: None,

@@ -63,14 +63,18 @@ pub async fn ask_workers(ctx: &Context, pool: &Handle, store: &Store, tasks: &[T
 }
 
 impl Answers {
-    /// Whether everybody who could have this message, published then, has denied it.
-    pub(super) fn is_denied(&self, place: Place, published_at: Option<Timestamp>) -> bool {
+    /// Whether every worker that could have this message, published then, has denied it. When it was taken is known by the
+    /// clock of a worker that nobody can name, so up to `spread`.
+    pub(super) fn is_denied(&self, place: Place, published_at: Option<Timestamp>, spread: Duration) -> bool {
         let Some(silent) = &self.silent else { return false };
         match place {
             // Who started after it was taken did not take it, nor did who was told to go before.
             Place::InFlight { received_at, .. } => {
+                let earliest = received_at.and_then(|at| at.checked_sub(spread).ok());
+                let latest = received_at.and_then(|at| at.checked_add(spread).ok());
                 let did_not = |pod: &WorkerPod| {
-                    received_at.is_some_and(|received_at| pod.started_at > received_at || has_left(pod, received_at))
+                    latest.is_some_and(|latest| pod.started_at > latest)
+                        || earliest.is_some_and(|earliest| has_left(pod, earliest))
                 };
                 self.all_known && silent.iter().all(did_not)
             }
@@ -100,7 +104,7 @@ mod tests {
 
     fn denied(silent: Vec<WorkerPod>, place: Place) -> bool {
         let answers = Answers { nodes: HashSet::new(), claims: HashMap::new(), silent: Some(silent), all_known: true };
-        answers.is_denied(place, Some(at(1000)))
+        answers.is_denied(place, Some(at(1000)), Duration::ZERO)
     }
 
     #[test]
@@ -109,6 +113,20 @@ mod tests {
         assert!(!denied(vec![pod(5, None)], Place::Nowhere));
         assert!(!denied(vec![pod(5, Some(995))], Place::Nowhere), "it may not have heard yet");
         assert!(denied(vec![pod(5, Some(900))], Place::Nowhere));
+    }
+
+    #[test]
+    fn where_clocks_differ_a_silent_worker_may_have_what_was_taken_so_much_earlier_or_later() {
+        let taken = Place::InFlight { generation: 0, received_at: Some(at(1000)) };
+        let denied = |pod| {
+            let silent = Some(vec![pod]);
+            let answers = Answers { nodes: HashSet::new(), claims: HashMap::new(), silent, all_known: true };
+            answers.is_denied(taken, Some(at(900)), Duration::from_mins(10))
+        };
+        assert!(!denied(pod(1599, None)), "its clock may be ten minutes ahead");
+        assert!(denied(pod(1601, None)));
+        assert!(!denied(pod(5, Some(391))), "the taker's clock may be ten minutes ahead");
+        assert!(denied(pod(5, Some(389))));
     }
 
     #[test]
