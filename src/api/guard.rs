@@ -27,7 +27,8 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Guard<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Box::<RawValue>::deserialize(deserializer)?;
         Ok(Self(serde_json::from_str(text.get()).map_err(|error| InvalidObject {
-            error: error.to_string(),
+            // It may quote the object.
+            error: super::text::head(&error.to_string(), 512).to_owned(),
             metadata: serde_json::from_str::<MetadataOnly>(text.get()).unwrap_or_default().metadata,
         })))
     }

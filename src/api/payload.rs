@@ -1,14 +1,14 @@
 //! What a job sends to its task: the arguments, their digest, and what could not be sent.
 
-use serde_json::{Map, Value, json};
+use std::io;
+
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::{CrewJob, CrewJobSpec, free_form::MAX_DEPTH};
+use super::free_form::{MAX_BYTES, MAX_DEPTH, is_too_large, is_too_large_array};
+use super::{CrewJob, CrewJobSpec};
 use crate::core::job::SpecHash;
 use crate::core::status::head;
-
-/// The largest `inputs`, `args` or `kwargs`, in bytes of compact JSON.
-const MAX_BYTES: usize = 64 << 10;
 
 impl CrewJob {
     /// Positional and keyword arguments of the task.
@@ -31,25 +31,34 @@ impl CrewJob {
 impl CrewJobSpec {
     /// Digest of everything an attempt runs. `serde_json` keeps keys sorted, so that equal values have equal digests.
     pub fn hash(&self) -> SpecHash {
-        let payload = json!([self.task, self.topic, self.inputs, self.args, self.kwargs, self.bypass_cache]);
-        let digest = Sha256::digest(payload.to_string().as_bytes());
+        let mut digest = Payload::default();
+        // Writing to a digest never fails, and these always have a text.
+        let payload = (&self.task, &self.topic, &self.inputs, &self.args, &self.kwargs, self.bypass_cache);
+        let _ = serde_json::to_writer(&mut digest, &payload);
+        let digest = digest.0.finalize();
         let mut hash = [0; 16];
         hash.copy_from_slice(&digest[..16]);
         SpecHash(hash)
     }
 
+    /// Bytes that the free-form parts take in memory, about.
+    pub fn weight(&self) -> usize {
+        let inputs =
+            self.inputs.iter().chain(self.kwargs.iter().flatten()).map(|(key, value)| key.len() + weight(value));
+        inputs.chain(self.args.iter().flatten().map(weight)).sum()
+    }
+
     /// Why no worker could take this job, where the schema cannot tell; it names the field.
     pub fn problem(&self) -> Option<String> {
-        let sizes = [
-            ("inputs", serde_json::to_vec(&self.inputs)),
-            ("args", serde_json::to_vec(&self.args)),
-            ("kwargs", serde_json::to_vec(&self.kwargs)),
+        let too_large = [
+            ("inputs", is_too_large(&self.inputs)),
+            ("args", self.args.as_deref().is_some_and(is_too_large_array)),
+            ("kwargs", self.kwargs.as_ref().is_some_and(is_too_large)),
         ];
-        for (field, json) in sizes {
-            let size = json.map_or(usize::MAX, |json| json.len());
-            if size > MAX_BYTES {
-                return Some(format!("spec.{field} has {size} bytes, at most {MAX_BYTES} are allowed"));
-            }
+        if let Some((field, _)) = too_large.iter().find(|(_, is_too_large)| *is_too_large) {
+            return Some(format!(
+                "spec.{field} has more than {MAX_BYTES} bytes of JSON, which are the most that a task is sent"
+            ));
         }
         let inputs = self.inputs.iter().map(|(key, value)| (format!("spec.inputs.{key}"), value));
         let args = self.args.iter().flatten().enumerate().map(|(i, value)| (format!("spec.args[{i}]"), value));
@@ -61,6 +70,33 @@ impl CrewJobSpec {
             .map(|(field, _)| reserved_message(field))
             .or_else(|| inputs.chain(args).chain(kwargs).find_map(|(path, value)| problem_at(&path, value, 2)))
     }
+}
+
+/// The digest of what is written to it.
+#[derive(Default)]
+struct Payload(Sha256);
+
+impl io::Write for Payload {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn weight(value: &Value) -> usize {
+    /// A value, and its place in an object.
+    const VALUE: usize = 64;
+    VALUE
+        + match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+            Value::String(text) => text.len(),
+            Value::Array(items) => items.iter().map(weight).sum(),
+            Value::Object(members) => members.iter().map(|(key, value)| key.len() + weight(value)).sum(),
+        }
 }
 
 fn is_reserved(object: &Map<String, Value>) -> bool {
@@ -98,6 +134,8 @@ fn problem_at(path: &str, value: &Value, depth: usize) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -170,7 +208,8 @@ mod tests {
             (format!("args: [{}]", text((64 << 10) - 3)), "args"),
             (format!("kwargs: {{ a: {} }}", text((64 << 10) - 7)), "kwargs"),
         ] {
-            check_problem(&spec, Some(&format!("spec.{field} has 65537 bytes, at most 65536 are allowed")));
+            let problem = "has more than 65536 bytes of JSON, which are the most that a task is sent";
+            check_problem(&spec, Some(&format!("spec.{field} {problem}")));
         }
     }
 

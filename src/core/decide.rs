@@ -51,6 +51,8 @@ pub fn decide(job: &Job, seen: &Observed, now: Timestamp) -> Plan {
             let hold = Hold::PoolDeleted { pool: job.spec.pool.clone() };
             Plan::record(Status { why: Why::Held(hold), ..case.status() }, Next::OnHint)
         }
+        // No pool could run it.
+        Pool::Missing { .. } if job.spec.invalid.is_some() => case.invalid(),
         Pool::Missing { existing } => {
             case.hold(Hold::PoolNotFound { pool: job.spec.pool.clone(), existing: existing.clone() })
         }
@@ -90,6 +92,12 @@ impl Case<'_> {
     /// Whether something of this job has been published, as far as the status tells.
     fn is_begun(&self) -> bool {
         self.job.status.attempt.is_some() || self.job.status.attempts > 0
+    }
+
+    /// Nothing can run what the spec asks for.
+    fn invalid(&self) -> Plan {
+        let why = self.job.spec.invalid.as_deref().unwrap_or_default();
+        self.give_up(GaveUp::InvalidSpec, Some(TaskError::new("InvalidSpec", why, None)), self.status())
     }
 
     /// What the first attempt ran: as recorded, else as it was published.
@@ -347,8 +355,8 @@ impl InPool<'_> {
         if let Some(stop) = self.stop() {
             return self.stopped(stop, None, self.status());
         }
-        if let Some(reason) = spec.invalid.as_ref().filter(|_| !self.is_changed()) {
-            return self.give_up(GaveUp::InvalidSpec, Some(TaskError::new("InvalidSpec", reason, None)), self.status());
+        if spec.invalid.is_some() && !self.is_changed() {
+            return self.invalid();
         }
         if let Some(hold) = self.refusal() {
             return self.held_back(hold);

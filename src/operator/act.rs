@@ -8,8 +8,9 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::PartialObjectMeta;
 use kube::runtime::events::{Event, EventType};
-use kube::{Resource, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use tokio::sync::Semaphore;
 
 use super::context::Context;
@@ -32,6 +33,12 @@ pub const TERMINATE: &str = "SIGTERM";
 /// Kibibytes of results that are written to objects of their own at a time.
 const RESULTS: u32 = 2048;
 static STORING: Semaphore = Semaphore::const_new(RESULTS as usize);
+
+/// Kibibytes of inputs of which messages are made at a time.
+const MESSAGES: u32 = 16 << 10;
+/// How many times over inputs are held meanwhile: as what the API server answers, as values, as text, as a message.
+const COPIES: u32 = 8;
+static MAKING: Semaphore = Semaphore::const_new(MESSAGES as usize);
 
 /// Whether the rest of the plan still holds.
 enum Step {
@@ -219,6 +226,8 @@ async fn requeue(
 /// The message to publish; `None` when the job is not any more what was decided on.
 async fn message(ctx: &Context, entry: &Entry, publication: &Publication) -> Result<Option<Message>, Error> {
     let job = &entry.job;
+    let room = (entry.weight / 1024 * COPIES).clamp(1, MESSAGES / 2);
+    let Ok(_room) = MAKING.acquire_many(room).await else { return Ok(None) };
     let object = match entry.fresh.clone().filter(|_| !publication.again) {
         Some(fresh) => fresh,
         None => match read(ctx, &job.key).await? {
@@ -249,9 +258,8 @@ async fn read(ctx: &Context, key: &ObjectKey) -> Result<Option<CrewJob>, Error> 
 
 async fn write_status(ctx: &Context, entry: &Entry, status: &Status, patch: &serde_json::Value) -> Result<Step, Error> {
     let key = &entry.job.key;
-    let api: Api<CrewJob> = Api::namespaced(ctx.client.clone(), &key.namespace);
     let call = ctx.call().await;
-    let written = api.patch_status(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await;
+    let written = patch_status(&ctx.client, key, patch).await;
     drop(call);
     match written {
         Ok(written) => {
@@ -279,6 +287,37 @@ async fn write_status(ctx: &Context, entry: &Entry, status: &Status, patch: &ser
         }
     }
 }
+
+/// Writes a status. The API server is asked to answer with the metadata alone: the object may be large.
+pub async fn patch_status(
+    client: &Client,
+    key: &ObjectKey,
+    patch: &serde_json::Value,
+) -> kube::Result<PartialObjectMeta<CrewJob>> {
+    let jobs = kube::core::Request::new(CrewJob::url_path(&(), Some(&key.namespace)));
+    let mut request = jobs
+        .patch_subresource("status", &key.name, &PatchParams::default(), &Patch::Merge(patch))
+        .map_err(kube::Error::BuildRequest)?;
+    if let Ok(metadata) = METADATA.parse() {
+        request.headers_mut().insert("accept", metadata);
+    }
+    client.request(request).await
+}
+
+/// The same for a `ConfigMap` that is created.
+async fn create(client: &Client, namespace: &str, config_map: ConfigMap) -> kube::Result<PartialObjectMeta<ConfigMap>> {
+    let body = serde_json::to_vec(&config_map).map_err(kube::Error::SerdeError)?;
+    drop(config_map);
+    let config_maps = kube::core::Request::new(ConfigMap::url_path(&(), Some(namespace)));
+    let mut request = config_maps.create(&PostParams::default(), body).map_err(kube::Error::BuildRequest)?;
+    if let Ok(metadata) = METADATA.parse() {
+        request.headers_mut().insert("accept", metadata);
+    }
+    client.request(request).await
+}
+
+/// What the API server is asked to answer with.
+const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
 /// The end is recorded: nothing of the job is kept.
 fn finish(ctx: &Context, job: &Job, status: &Status) {
@@ -368,7 +407,7 @@ async fn store_result(ctx: &Context, job: &Job, output: &Output) -> Result<Step,
         ..ConfigMap::default()
     };
     let _call = ctx.call().await;
-    match api.create(&PostParams::default(), &config_map).await {
+    match create(&ctx.client, &job.key.namespace, config_map).await {
         Ok(_) => {
             ctx.metrics.wrote(Written::ConfigMap, WriteOutcome::Done);
             Ok(Step::Done)

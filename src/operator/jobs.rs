@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use kube::api::ObjectMeta;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -25,6 +26,8 @@ const FRESH: usize = 680;
 const FRESH_PART: usize = 3;
 /// Jobs that are looked at side by side: of one pool, which a slow Redis may hold up, and of all pools.
 const LIMITS: Limits = Limits { all: 1024, lane: 32 };
+/// Bytes that the inputs of a whole object may take in memory for it to be kept.
+const SMALL: u32 = 6 << 10;
 /// Bytes of results that are held until their statuses are written; the others are read again then.
 const TEXTS: usize = 8 << 20;
 /// Jobs that are remembered to be over, so that what the watch still says of them is no news: more than end while it
@@ -60,6 +63,8 @@ pub struct Entry {
     pub closing: bool,
     /// Failures of the operator itself in a row.
     pub stumbles: u32,
+    /// Bytes that its inputs take in memory while a message is made of them.
+    pub weight: u32,
     /// The object as it was created, until its first enqueue.
     pub fresh: Option<Arc<CrewJob>>,
     lane: Lane,
@@ -280,7 +285,7 @@ impl Table {
                 if !is_newer(&version, &known.version) {
                     return Applied::Stale;
                 }
-                self.renew(&key, job, version);
+                self.renew(&key, job, version, weight(&object));
                 Applied::Changed
             }
             Some(_) => {
@@ -296,7 +301,7 @@ impl Table {
         }
     }
 
-    fn renew(&mut self, key: &ObjectKey, job: Job, version: Arc<str>) {
+    fn renew(&mut self, key: &ObjectKey, job: Job, version: Arc<str>, weight: u32) {
         let lane = self.lane(&job);
         self.change(key, |known| {
             let before = known.job.attempt_in_hand();
@@ -304,6 +309,7 @@ impl Table {
             known.job = job;
             known.version = version;
             known.fresh = None;
+            known.weight = weight;
             known.lane = lane;
             let after = known.job.attempt_in_hand();
             if before.task != after.task || is_foreign {
@@ -324,12 +330,14 @@ impl Table {
         let lane = self.lane(&job);
         let kept = self.index.pool(&lane).map_or(0, PoolJobs::fresh);
         let has_room = kept < FRESH.saturating_sub(self.fresh) * FRESH_PART;
-        let fresh = (new && has_room).then(|| Arc::new(object));
+        let weight = weight(&object);
+        let fresh = (new && has_room && weight <= SMALL).then(|| Arc::new(essence(object)));
         self.fresh += usize::from(fresh.is_some());
         self.turns += 1;
         let key = job.key.clone();
         self.by_task.insert(of, key.clone());
-        let entry = Entry { job, version, evidence, turn: self.turns, closing: false, stumbles: 0, fresh, lane };
+        let entry =
+            Entry { job, version, evidence, turn: self.turns, closing: false, stumbles: 0, weight, fresh, lane };
         self.index.change(&key, None, Some(&entry.share()));
         self.by_key.insert(key, Box::new(entry));
     }
@@ -340,7 +348,7 @@ impl Table {
         self.turns += 1;
         self.by_task.insert(job.attempt_in_hand().task, key.clone());
         let (turn, version) = (self.turns, "".into());
-        let entry = Entry { job, version, evidence, turn, closing: false, stumbles: 0, fresh: None, lane };
+        let entry = Entry { job, version, evidence, turn, closing: false, stumbles: 0, weight: 0, fresh: None, lane };
         self.index.change(&key, None, Some(&entry.share()));
         self.by_key.insert(key, Box::new(entry));
     }
@@ -431,6 +439,16 @@ impl Table {
         let missing = self.by_key.iter().filter(|(key, _)| !key.is_deleted() && !listed.contains(*key));
         missing.map(|(_, entry)| entry.turn_of()).collect()
     }
+}
+
+fn weight(object: &CrewJob) -> u32 {
+    u32::try_from(object.spec.weight()).unwrap_or(u32::MAX)
+}
+
+/// What of a whole object is needed to publish its first message.
+fn essence(object: CrewJob) -> CrewJob {
+    let ObjectMeta { name, namespace, uid, .. } = object.metadata;
+    CrewJob { metadata: ObjectMeta { name, namespace, uid, ..ObjectMeta::default() }, spec: object.spec, status: None }
 }
 
 /// Resource versions of one kind are comparable as numbers since Kubernetes 1.35, and always were in practice; one that

@@ -3,9 +3,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::Api;
 use uuid::Uuid;
 
+use super::act::patch_status;
 use super::context::Context;
 use super::listen::count_foreign;
 use super::pools::Handle;
@@ -120,7 +121,7 @@ async fn record(ctx: &Context, key: &ObjectKey, uid: Uuid, task: TaskId, said: D
     };
     let plan = decide(&job, &seen, clock::now());
     if let Some(patch) = status_patch(&job, &plan.status, &version) {
-        api.patch_status(&key.name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+        patch_status(&ctx.client, key, &patch).await?;
         ctx.metrics.wrote(Written::JobStatus, WriteOutcome::Done);
     }
     Ok(())

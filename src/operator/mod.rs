@@ -6,6 +6,7 @@
 //! | `lease` | who leads, and the fencing epoch |
 //! | `client`, `watches` | calls that end in time, watches that are known to work |
 //! | `namespaces` | which namespaces are looked into: by name, and by label |
+//! | `listing` | lists and watches of any size, one object at a time |
 //! | `watch`, `lookups`, `jobs`, `queue` | unfinished jobs as stubs, and which to look at |
 //! | `pools`, `pool` | the pools, and serving one: connect, listen, read levels, scale |
 //! | `listen`, `levels`, `documents` | hints, the levels behind them, and what documents say |
@@ -30,6 +31,7 @@ mod late;
 mod lease;
 mod levels;
 mod listen;
+mod listing;
 mod load;
 mod lookups;
 mod namespaces;

@@ -20,8 +20,8 @@ const EVERY: Duration = Duration::from_mins(1);
 const BACK: SignedDuration = SignedDuration::from_hours(14 * 24);
 /// Between two hours of the past, so that looking back costs nobody anything.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Jobs per page.
-const PAGE: u32 = 500;
+/// Jobs per page. Also their metadata may have a megabyte each, with annotations and managed fields.
+const PAGE: u32 = 10;
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 

@@ -18,13 +18,10 @@ use super::watches::Scope;
 use crate::api::{CrewJob, UNFINISHED};
 use crate::core::job::ObjectKey;
 
-/// Jobs that are listed in one answer. A job has up to 10 kB, and what an answer takes is not all given back.
-const PAGE: u32 = 100;
-
 /// Follows the unfinished jobs, for ever. `ctx.jobs.listed` is cancelled when all are known.
 pub async fn watch_jobs(ctx: Arc<Context>) {
     let api: Api<Guard<CrewJob>> = Api::all(ctx.client.clone());
-    let config = watcher::Config::default().fields(UNFINISHED).page_size(PAGE);
+    let config = watcher::Config::default().fields(UNFINISHED);
     let mut events = ctx.watches.follow("crewjobs", Scope::All, api, config);
     let mut listing: HashSet<ObjectKey> = HashSet::new();
     while let Some(event) = events.next().await {

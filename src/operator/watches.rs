@@ -8,12 +8,13 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 use kube::api::Api;
+use kube::runtime::WatchStreamExt as _;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
+use super::listing::follow;
 use crate::runtime::admin::State;
 use crate::runtime::clock;
 use crate::runtime::telemetry::Repeated;
@@ -72,7 +73,7 @@ impl Watches {
         let followed = Followed { what: what.to_owned(), scope, state: Health::Listing };
         self.lock().insert(path.clone(), followed);
         let mut registered = Registered { watches: self.clone(), path, failures: Repeated::default() };
-        let events = watch(api, config).backoff(Pause::default());
+        let events = follow(api, config).backoff(Pause::default());
         events.filter_map(move |event| std::future::ready(registered.note(event))).boxed()
     }
 

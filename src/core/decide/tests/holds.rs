@@ -135,7 +135,7 @@ fn inputs_that_no_worker_could_take_fail_at_once_with_the_reason() {
     );
     check(
         scene().with(invalid).pool(missing(&["gpu"])),
-        expect!["Pending (PoolNotFound), attempts 0; warn PoolNotFound; wait for a hint"],
+        expect!["Failed (InvalidSpec), attempts 0; then forget; warn InvalidSpec"],
     );
 }
 
