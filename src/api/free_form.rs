@@ -72,8 +72,10 @@ pub(super) fn array<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
 fn bounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
     let bytes = Cell::new(0);
     let value = Level { depth: 1, bytes: &bytes }.deserialize(deserializer)?;
+    if bytes.get() <= MAX_BYTES {
+        return Ok(value);
+    }
     Ok(match value {
-        value if bytes.get() <= MAX_BYTES => value,
         Value::Array(_) => vec![Value::Object(too_large())].into(),
         Value::Object(_) => Value::Object(too_large()),
         value @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => value,

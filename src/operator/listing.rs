@@ -1,7 +1,7 @@
 //! Following objects so that one is read at a time, however many there are and however large they are.
 //!
 //! A list is answered as a whole: a hundred CrewJobs may have 150 MB. The API server can send the objects of a list one
-//! by one instead, as the beginning of a watch (WatchList). Where it refuses that, small pages are listed.
+//! by one instead, as the beginning of a watch (`WatchList`). Where it refuses that, small pages are listed.
 
 use std::pin::Pin;
 
@@ -79,7 +79,7 @@ mod tests {
             match events.next().await.unwrap().unwrap() {
                 Event::InitApply(object) => names.push(object.name_any()),
                 Event::InitDone => return names,
-                _ => {}
+                Event::Init | Event::Apply(_) | Event::Delete(_) => {}
             }
         }
     }
