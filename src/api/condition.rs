@@ -32,6 +32,14 @@ pub enum ConditionType {
     Ready,
     /// CrewWorkerPool: Redis answers and accepts the credentials.
     BrokerReachable,
+    /// CrewWorkerPool: Redis may throw away messages or results when its memory is full.
+    BrokerEvicts,
+    /// CrewWorkerPool: another pool consumes the same queue on the same Redis, so the workers of each run the jobs of both.
+    QueuesShared,
+    /// CrewWorkerPool: a setting that an older version allowed is replaced by the nearest one that works.
+    SettingsAdjusted,
+    /// CrewWorkerPool: the workers have a Secret of their own and use the operator's all the same.
+    CredentialsShared,
     /// CrewWorkerPool: a worker's configuration endangers jobs; the message says which setting and how to mend it.
     WorkersMisconfigured,
     /// CrewWorkerPool: the clock of a worker, or of Redis, differs from the operator's by more than 30 seconds. Times are
@@ -145,6 +153,14 @@ pub enum Reason {
     /// For half a minute no worker took a message although one had room: the workers hang, consume other queues, or run
     /// fewer tasks at once than `spec.concurrency` says.
     NothingTaken,
+    /// `maxmemory-policy` of Redis is not `noeviction` and `maxmemory` is set.
+    EvictionEnabled,
+    /// Another pool uses the same server, database, key prefix and queue. The message names it.
+    QueueShared,
+    /// `spec.celery.resultExpires` is smaller than 10m.
+    ResultExpiresTooShort,
+    /// `spec.redis.workerSecretName` is set, and the Deployment's Pods use `spec.redis.secretName`.
+    WorkersUseOperatorSecret,
     /// `spec.maxReplicas` is 0, so no worker is started.
     NoReplicasAllowed,
     /// No worker answers, and the pool has no Deployment to scale.

@@ -37,7 +37,7 @@ pub use pool::{
     Celery, CrewWorkerPool, CrewWorkerPoolSpec, DeploymentRef, JobDefaults, OnWorkerUnreachable, Queue,
     REDIS_SECRET_LABEL, Redis, TAKE_REPLICAS,
 };
-pub use pool_status::{BandStatus, CrewWorkerPoolStatus, QueueStatus, Replicas};
+pub use pool_status::{BandStatus, CrewWorkerPoolStatus, QueueStatus, RedisStatus, Replicas};
 pub use render::{expiry_bucket, merge_patch, result_config_map_name, status_patch};
 
 /// The definitions of both resources, as they are installed.

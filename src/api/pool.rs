@@ -157,7 +157,11 @@ impl CrewWorkerPoolSpec {
     /// A pool on the Redis of a Secret, with every default.
     pub fn on(secret_name: impl Into<String>) -> Self {
         Self {
-            redis: Redis { secret_name: secret_name.into(), result_retention: default_result_retention() },
+            redis: Redis {
+                secret_name: secret_name.into(),
+                worker_secret_name: None,
+                result_retention: default_result_retention(),
+            },
             celery: Celery::default(),
             queues: default_queues(),
             allowed_tasks: default_tasks(),
@@ -187,8 +191,19 @@ pub struct Redis {
     /// where it is another one; `REDIS_CA` has the certificates to trust, in PEM.
     ///
     /// There is no field for a URL: its host and its password always come from the same hands.
+    ///
+    /// The Secret is read again every 20 seconds. A pool that is given another Redis in this way takes the messages that
+    /// wait off the old one, publishes them on the new one, and follows what runs on the old one to its end.
     #[schemars(length(min = 1, max = 253))]
     pub secret_name: String,
+
+    /// The Secret with the same keys that the workers use, in the same namespace, so that they need not have the operator's
+    /// rights on Redis. The operator does not read it and it needs no label; `docs/redis.md` has the rights that each side
+    /// needs. When it is set and the Deployment's Pods use `secretName` all the same, the condition `CredentialsShared` says
+    /// so. Default: none, both sides use `secretName`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub worker_secret_name: Option<String>,
 
     /// How long Redis keeps a result that is too large for Kubernetes (over 1008 KiB). A duration, 1h to 8784h. Default
     /// `168h`, a week.
@@ -234,8 +249,10 @@ pub struct Celery {
     pub unacked_key: String,
 
     /// `result_expires`: how long Redis keeps a result, and so how long the operator may be away without missing one.
-    /// 1m to 8784h. Default `1h`.
-    #[schemars(extend("x-kubernetes-validations" = schema::between("1m", "8784h")))]
+    /// 10m to 8784h: every minute all results are looked for, and a lost message is told from an expired result only where
+    /// results are kept for longer than that takes. A smaller value of an older pool counts as 10m, and the condition
+    /// `SettingsAdjusted` says so. Default `1h`.
+    #[schemars(extend("x-kubernetes-validations" = schema::between("10m", "8784h")))]
     pub result_expires: Duration,
 }
 

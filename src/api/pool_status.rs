@@ -42,6 +42,10 @@ pub struct CrewWorkerPoolStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<Replicas>,
 
+    /// The Redis that is used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redis: Option<RedisStatus>,
+
     /// The value of the annotation `crewjob.dev/take-replicas` for which the replicas of the Deployment were last taken back
     /// from another field manager.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -60,11 +64,29 @@ pub struct CrewWorkerPoolStatus {
     #[schemars(schema_with = "schema::time")]
     pub audited_at: Option<Time>,
 
-    /// The state in aspects: `Ready`, `BrokerReachable`, `WorkersMisconfigured`, `GracePeriodTooShort`,
-    /// `ReplicasContested`, `WorkersNotStarting`, `WorkersStalled`. A pool with no workers and no load is ready.
+    /// The state in aspects: `Ready`, `BrokerReachable`, `BrokerEvicts`, `QueuesShared`, `SettingsAdjusted`,
+    /// `CredentialsShared`, `WorkersMisconfigured`, `GracePeriodTooShort`, `ReplicasContested`, `WorkersNotStarting`,
+    /// `WorkersStalled`. A pool with no workers and no load is ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
+}
+
+/// The Redis of a pool, without its credentials.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RedisStatus {
+    /// The Secret that the URL comes from.
+    #[schemars(length(max = 253))]
+    pub secret_name: String,
+
+    /// `metadata.resourceVersion` of the Secret whose content is in use. A Secret that has changed is in use within a minute.
+    #[schemars(length(max = 64))]
+    pub secret_version: String,
+
+    /// Scheme, host, port and database: `redis://redis.team.svc:6379/0`.
+    #[schemars(length(max = 320))]
+    pub address: String,
 }
 
 /// The load of one queue.

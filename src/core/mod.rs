@@ -11,6 +11,7 @@ pub mod evidence;
 pub mod index;
 pub mod job;
 pub mod observed;
+pub mod outage;
 pub mod plan;
 pub mod policy;
 pub mod reason;

@@ -325,6 +325,7 @@ pub async fn check_death(ctx: &Context, entry: &Entry) {
     let Some(pool) = ctx.pools.get(&job.key.namespace, &job.spec.pool) else { return };
     let Some(store) = pool.store() else { return };
     let read = async {
+        ctx.pools.fetch_result(&entry.job, &store).await?;
         // A Redis may be shared with other clusters, whose workers may be named like ours: who answers lives.
         let nodes = if is_known_by_name(entry) { store.holders(&[id.task]).await? } else { Vec::new() };
         Ok::<_, Error>((nodes, store.outcome(id.task).await?))

@@ -14,6 +14,7 @@ use super::report::Reporter;
 use super::workers::DeploymentView;
 use crate::core::claims::fence::Fence;
 use crate::core::job::ObjectKey;
+use crate::core::outage::Outage;
 use crate::core::policy::Policy;
 use crate::core::scale::{Load, Scaling};
 use crate::core::stall::Stall;
@@ -38,18 +39,24 @@ static REDIS: LazyLock<Arc<str>> = LazyLock::new(|| "the Redis server".into());
 pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, reporter: &mut Reporter) -> PoolProblem {
     let mut scaler = Scaler::default();
     let mut starting = Starting::default();
+    let mut outage = Outage::default();
     let mut incarnation: Option<Incarnation> = None;
     let mut recheck: Option<Timestamp> = None;
     let mut stall = Stall::default();
     let mut round_trips = store.round_trips();
     loop {
+        let asked_at = clock::now();
         let snapshot = match store.snapshot(&pool.queues()).await {
-            Ok(snapshot) => snapshot,
+            Ok(snapshot) => {
+                outage.answered();
+                snapshot
+            }
             Err(error) => {
-                if let Some(problem) = problem_of(&error) {
+                let passes = matches!(error, Error::Unavailable { .. }) && !outage.unanswered(asked_at, clock::now());
+                if let Some(problem) = problem_of(&error).filter(|_| !passes) {
                     return problem;
                 }
-                tracing::warn!(pool = %pool.key, %error, "the load could not be read; trying again");
+                tracing::warn!(pool = %pool.key, %error, "reading the load failed; retrying in 2 s");
                 tokio::time::sleep(EVERY).await;
                 continue;
             }

@@ -9,6 +9,7 @@
 //! | `listing` | lists and watches of any size, one object at a time |
 //! | `watch`, `lookups`, `jobs`, `queue` | unfinished jobs as stubs, and which to look at |
 //! | `pools`, `pool` | the pools, and serving one: connect, listen, read levels, scale |
+//! | `secret`, `former` | where its Redis is, as its Secret says, and where it was before |
 //! | `listen`, `levels`, `documents` | hints, the levels behind them, and what documents say |
 //! | `strays` | attempts on Redis that no unfinished job stands behind |
 //! | `load`, `replicas` | load to replicas |
@@ -26,6 +27,7 @@ mod context;
 mod deleted;
 mod documents;
 mod error;
+mod former;
 mod jobs;
 mod late;
 mod lease;
@@ -44,6 +46,7 @@ mod reconcile;
 mod replicas;
 mod report;
 mod run;
+mod secret;
 mod settings;
 mod strays;
 mod ttl;

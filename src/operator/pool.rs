@@ -4,20 +4,18 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Secret as KubeSecret;
-use kube::{Api, ResourceExt};
-
 use super::context::Context;
 use super::pools::{Handle, look_at_jobs};
 use super::report::{self, Reporter};
-use super::{levels, listen, load, settings, strays};
-use crate::api::{CrewWorkerPoolStatus, REDIS_SECRET_LABEL};
+use super::secret::{self, Found};
+use super::{former, levels, listen, load, settings, strays};
+use crate::api::{CrewWorkerPoolStatus, RedisStatus};
 use crate::core::claims::fence::Fence;
 use crate::core::evidence::Evidence;
 use crate::core::job::TaskId;
 use crate::core::status::{PoolProblem, PoolProblemKind};
 use crate::runtime::metrics::PoolLabels;
-use crate::store::{ConnectError, Error, Keys, MarkerId, Secret, Settings, Store, Swept, Wanted};
+use crate::store::{ConnectError, Error, MarkerId, Store, Swept, Wanted};
 
 /// Shortest and longest wait between two passes through the queues; a pass takes a fifth of the time at most.
 const SWEEPS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -32,13 +30,25 @@ pub async fn serve(ctx: Arc<Context>, pool: Arc<Handle>, status: CrewWorkerPoolS
     let lost = ctx.leadership.lost.clone();
     let serving = async {
         let mut wait = RECONNECT.0;
+        let mut found: Option<Found> = None;
+        let mut left = pool.take_left();
         loop {
-            match connect(&ctx, &pool).await {
-                Ok(store) => {
+            match connect(&ctx, &pool, found.take()).await {
+                Ok((store, current)) => {
                     wait = RECONNECT.0;
-                    connected(&ctx, &pool, &store);
-                    let problem = Box::pin(follow(&ctx, &pool, &store, &mut reporter)).await;
-                    trouble(&ctx, &pool, problem);
+                    if let Some(left) = left.take() {
+                        former::leave(&ctx, &pool, left, &store).await;
+                    }
+                    connected(&ctx, &pool, &store, &current);
+                    match Box::pin(follow(&ctx, &pool, &store, &current, &mut reporter)).await {
+                        End::Problem(problem) => trouble(&ctx, &pool, problem),
+                        End::Moved(next) => {
+                            left = Some(store);
+                            found = Some(*next);
+                            trouble(&ctx, &pool, problem(PoolProblemKind::Connecting, "the Secret has changed"));
+                            continue;
+                        }
+                    }
                 }
                 Err(problem) => trouble(&ctx, &pool, problem),
             }
@@ -52,11 +62,33 @@ pub async fn serve(ctx: Arc<Context>, pool: Arc<Handle>, status: CrewWorkerPoolS
         }
     };
     tokio::select! { () = serving => {}, () = writing => {}, () = stop.cancelled() => {}, () = lost.cancelled() => {} }
+    // A pool whose spec has changed is served by another one by now, which counts on.
+    if ctx.leadership.lost.is_cancelled() || !ctx.pools.contains(&pool.key) {
+        ctx.metrics.forget_pool(&labels(&pool));
+    }
 }
 
-/// Everything that goes on while Redis lets us in; ends with what is wrong when it does not any more.
-async fn follow(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, reporter: &mut Reporter) -> PoolProblem {
-    tokio::select! {
+/// Why a connection is used no more.
+enum End {
+    /// Redis does not let us in any more.
+    Problem(PoolProblem),
+    /// The Secret says something else.
+    Moved(Box<Found>),
+}
+
+/// Everything that goes on while Redis lets us in and the Secret stays as it is.
+async fn follow(
+    ctx: &Arc<Context>,
+    pool: &Arc<Handle>,
+    store: &Store,
+    current: &Found,
+    reporter: &mut Reporter,
+) -> End {
+    let problem = tokio::select! {
+        change = secret::follow(ctx, pool, current) => match change {
+            secret::Change::To(found) => return End::Moved(found),
+            secret::Change::Unusable(problem) => problem,
+        },
         problem = load::run(ctx, pool, store, reporter) => problem,
         () = listen::run(ctx, pool, store) => unreachable_problem("the subscription ended"),
         () = levels::run(ctx, pool, store) => unreachable_problem("reading levels ended"),
@@ -64,8 +96,10 @@ async fn follow(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, reporter:
         () = settings::run(ctx, pool, store) => unreachable_problem("asking for settings ended"),
         () = sweep(ctx, pool, store) => unreachable_problem("looking for copies ended"),
         () = forget(pool, store) => unreachable_problem("forgetting markers ended"),
-        () = ctx.namespaces.changed(&pool.key.namespace, false) => not_granted(ctx, &pool.key.namespace),
-    }
+        () = former::run(ctx, pool, store) => unreachable_problem("following the former Redis ended"),
+        () = ctx.namespaces.changed(&pool.key.namespace, false) => secret::not_granted(ctx, &pool.key.namespace),
+    };
+    End::Problem(problem)
 }
 
 /// Deletes markers of attempts that are over, many at a time.
@@ -125,7 +159,12 @@ fn withdrawn(ctx: &Context, swept: &[Swept], wanted: &HashMap<MarkerId, Wanted>)
     left.is_empty()
 }
 
-fn connected(ctx: &Context, pool: &Handle, store: &Store) {
+fn connected(ctx: &Context, pool: &Handle, store: &Store, found: &Found) {
+    pool.uses(RedisStatus {
+        secret_name: pool.spec.redis.secret_name.clone(),
+        secret_version: found.version.to_string(),
+        address: store.address().chars().take(320).collect(),
+    });
     // What happened while Redis was not heard is not known: everything is read again before anything is decided.
     ctx.jobs.lock().note_all(&pool.key, |_| true, Evidence::unread_if_published);
     if pool.set(None, Some(store.clone())) {
@@ -150,7 +189,8 @@ pub fn labels(pool: &Handle) -> PoolLabels {
     PoolLabels { namespace: pool.key.namespace.to_string(), pool: pool.key.name.to_string() }
 }
 
-fn problem(kind: PoolProblemKind, detail: impl Into<Arc<str>>) -> PoolProblem {
+/// What keeps a pool from working, in words.
+pub fn problem(kind: PoolProblemKind, detail: impl Into<Arc<str>>) -> PoolProblem {
     PoolProblem { kind, detail: detail.into() }
 }
 
@@ -195,9 +235,13 @@ pub async fn outranked(ctx: &Context, store: &Store) -> PoolProblem {
     }
 }
 
-async fn connect(ctx: &Context, pool: &Handle) -> Result<Store, PoolProblem> {
-    let settings = settings(ctx, pool).await?;
-    let store = Store::connect(&settings).await.map_err(|error| match &error {
+/// Connects as the Secret says, which is read unless that was done just now.
+async fn connect(ctx: &Context, pool: &Handle, found: Option<Found>) -> Result<(Store, Found), PoolProblem> {
+    let found = match found {
+        Some(found) => found,
+        None => secret::read(ctx, pool).await?,
+    };
+    let store = Store::connect(&found.settings).await.map_err(|error| match &error {
         ConnectError::Unreachable { .. } => problem(PoolProblemKind::BrokerUnreachable, error.to_string()),
         ConnectError::AuthenticationFailed { .. } => problem(
             PoolProblemKind::BrokerAuthenticationFailed,
@@ -212,82 +256,8 @@ async fn connect(ctx: &Context, pool: &Handle) -> Result<Store, PoolProblem> {
         store.declare(&pool.queues()).await
     };
     match prepared.await {
-        Ok(()) => Ok(store),
+        Ok(()) => Ok((store, found)),
         Err(Error::Fenced { .. }) => Err(outranked(ctx, &store).await),
         Err(error) => Err(problem_of(&error).unwrap_or_else(|| unreachable_problem(&error.to_string()))),
     }
-}
-
-fn not_granted(ctx: &Context, namespace: &str) -> PoolProblem {
-    problem(
-        PoolProblemKind::NamespaceNotGranted,
-        format!("the operator does not look into namespace {namespace:?}; {}", ctx.namespaces.how_to_add(namespace)),
-    )
-}
-
-/// Reads the pool's Secret. It must carry the label: else a pool's author could send any Secret anywhere.
-async fn settings(ctx: &Context, pool: &Handle) -> Result<Settings, PoolProblem> {
-    let (namespace, name) = (&pool.key.namespace, &pool.spec.redis.secret_name);
-    if !ctx.namespaces.contains(namespace) {
-        return Err(not_granted(ctx, namespace));
-    }
-    let api: Api<KubeSecret> = Api::namespaced(ctx.client.clone(), namespace);
-    let secret = match api.get_opt(name).await {
-        Ok(Some(secret)) => secret,
-        Ok(None) => {
-            return Err(problem(
-                PoolProblemKind::SecretNotFound,
-                format!(
-                    "Secret {name:?} does not exist; create it with the key REDIS_URL and the label {REDIS_SECRET_LABEL}=true"
-                ),
-            ));
-        }
-        Err(kube::Error::Api(error)) if error.code == 403 => {
-            return Err(problem(
-                PoolProblemKind::NamespaceNotGranted,
-                format!(
-                    "the operator may not read Secret {name:?}; bind its role in namespace {namespace:?}: add the namespace \
-                     to the chart's value poolNamespaces or, where a label selects it, create the RoleBinding of the \
-                     chart's README; where rbac.secretNames is set, add the Secret to it"
-                ),
-            ));
-        }
-        Err(error) => {
-            return Err(problem(PoolProblemKind::Connecting, format!("Secret {name:?} cannot be read: {error}")));
-        }
-    };
-    if secret.labels().get(REDIS_SECRET_LABEL).map(String::as_str) != Some("true") {
-        return Err(problem(
-            PoolProblemKind::SecretNotLabelled,
-            format!(
-                "Secret {name:?} lacks the label {REDIS_SECRET_LABEL}=true; set it with: kubectl label secret {name} -n {namespace} {REDIS_SECRET_LABEL}=true"
-            ),
-        ));
-    }
-    let value = |key: &str| -> Result<Option<String>, PoolProblem> {
-        let Some(bytes) = secret.data.as_ref().and_then(|data| data.get(key)) else { return Ok(None) };
-        match String::from_utf8(bytes.0.clone()) {
-            Ok(text) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
-            Err(_) => Err(problem(PoolProblemKind::SecretInvalid, format!("key {key} of Secret {name:?} is not text"))),
-        }
-    };
-    let Some(url) = value("REDIS_URL")? else {
-        return Err(problem(PoolProblemKind::SecretInvalid, format!("Secret {name:?} has no key REDIS_URL")));
-    };
-    let mut settings = Settings::new(Secret::new(url), ctx.cluster_uid.clone(), ctx.lease.clone());
-    settings.access.result_url = value("RESULT_BACKEND_URL")?.map(Secret::new);
-    settings.access.ca = value("REDIS_CA")?;
-    settings.access.keys = keys(pool);
-    Ok(settings)
-}
-
-fn keys(pool: &Handle) -> Keys {
-    let celery = &pool.spec.celery;
-    let mut keys = Keys::default();
-    keys.separator.clone_from(&celery.separator);
-    keys.priority_steps = celery.priority_steps.iter().filter_map(|step| u8::try_from(*step).ok()).collect();
-    keys.global_prefix = celery.global_key_prefix.clone().unwrap_or_default();
-    keys.result_prefix.clone_from(&keys.global_prefix);
-    keys.unacked.clone_from(&celery.unacked_key);
-    keys
 }

@@ -14,18 +14,21 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
+use super::former::{self, Former};
 use super::jobs::Entry;
 use super::pool;
 use super::settings::Complaint;
 use super::watches::Scope;
-use crate::api::{CrewWorkerPool, CrewWorkerPoolSpec, CrewWorkerPoolStatus, OnWorkerUnreachable, TAKE_REPLICAS};
+use crate::api::{
+    CrewWorkerPool, CrewWorkerPoolSpec, CrewWorkerPoolStatus, OnWorkerUnreachable, RedisStatus, TAKE_REPLICAS,
+};
 use crate::core::claims::clocks::Clocks;
 use crate::core::job::{Job, ObjectKey, TaskId};
 use crate::core::observed::{Pool, PoolFacts};
 use crate::core::start::Blocked;
 use crate::core::status::{PoolProblem, PoolProblemKind};
 use crate::runtime::admin::State as Ready;
-use crate::store::{MarkerId, Queue, Store, Wanted};
+use crate::store::{Error, MarkerId, Queue, Store, Wanted};
 use crate::wire::ResultKeys;
 
 /// How much sooner than it may be a result is taken for expired: two audits, and what clocks may differ.
@@ -97,6 +100,12 @@ pub struct Errands {
 }
 
 struct State {
+    /// The Redis that was used under an earlier spec.
+    left: Option<Store>,
+    /// The Redis that the Secret named before.
+    former: Option<Former>,
+    /// The Redis that was connected to last.
+    redis: Option<RedisStatus>,
     problem: Option<PoolProblem>,
     store: Option<Store>,
     /// The facts, with what keeps workers from starting.
@@ -134,7 +143,14 @@ impl Handle {
             misconfigured: Mutex::default(),
             clocks: Mutex::default(),
             stop: CancellationToken::new(),
-            state: RwLock::new(State { problem: Some(problem), store: None, facts }),
+            state: RwLock::new(State {
+                left: None,
+                former: None,
+                redis: None,
+                problem: Some(problem),
+                store: None,
+                facts,
+            }),
             audits: Mutex::new((
                 pool.status.as_ref().and_then(|status| status.audited_at.as_ref()).map(|at| at.0),
                 None,
@@ -298,6 +314,43 @@ impl Handle {
         self.sweep.notify_one();
     }
 
+    /// Says which Redis is used.
+    pub fn uses(&self, redis: RedisStatus) {
+        self.state.write().unwrap_or_else(PoisonError::into_inner).redis = Some(redis);
+    }
+
+    /// Says which Redis is to be followed although it was left.
+    pub fn set_former(&self, former: Option<Former>) {
+        self.state.write().unwrap_or_else(PoisonError::into_inner).former = former;
+    }
+
+    /// The Redis that was left, as long as something may run there.
+    pub fn former(&self) -> Option<Former> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).former.clone()
+    }
+
+    /// Says which Redis was used under an earlier spec.
+    fn leaves(&self, left: Option<Store>) {
+        self.state.write().unwrap_or_else(PoisonError::into_inner).left = left;
+    }
+
+    /// The Redis that was used under an earlier spec, once.
+    pub fn take_left(&self) -> Option<Store> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner).left.take()
+    }
+
+    /// Says that this version of the Secret holds what is used.
+    pub fn uses_secret(&self, version: &str) {
+        if let Some(redis) = &mut self.state.write().unwrap_or_else(PoisonError::into_inner).redis {
+            version.clone_into(&mut redis.secret_version);
+        }
+    }
+
+    /// The Redis that is used, once it was connected to.
+    pub fn redis(&self) -> Option<RedisStatus> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).redis.clone()
+    }
+
     /// Says what keeps the workers from starting. Whether that is news.
     pub fn set_blocked(&self, blocked: Option<&Blocked>) -> bool {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
@@ -338,6 +391,11 @@ impl Pools {
         self.read().get(&ObjectKey { namespace: namespace.clone(), name: name.clone() }).cloned()
     }
 
+    /// Whether there is a pool of that name.
+    pub fn contains(&self, key: &ObjectKey) -> bool {
+        self.read().contains_key(key)
+    }
+
     /// The pool as the jobs of its namespace see it.
     pub fn view(&self, namespace: &Arc<str>, name: &Arc<str>) -> Pool {
         if let Some(pool) = self.get(namespace, name) {
@@ -367,6 +425,14 @@ impl Pools {
         let more = broken.len().saturating_sub(SHOWN);
         let more = (more > 0).then(|| format!("and {more} more"));
         Ready::Degraded(broken.into_iter().take(SHOWN).chain(more).collect::<Vec<_>>().join("; "))
+    }
+
+    /// Brings the result of a job's task from the Redis that the pool has left, if it has left one.
+    pub async fn fetch_result(&self, job: &Job, store: &Store) -> Result<(), Error> {
+        match self.get(&job.key.namespace, &job.spec.pool) {
+            Some(pool) => former::fetch_result(&pool, store, job.attempt_in_hand().task).await,
+            None => Ok(()),
+        }
     }
 
     /// Something was published: workers may be needed now.
@@ -517,11 +583,15 @@ fn apply(ctx: &Arc<Context>, pool: Guard<CrewWorkerPool>) -> Option<ObjectKey> {
     }
     let mut pool = pool;
     if let Some(reported) =
-        known.filter(|known| Some(&known.uid) == pool.uid().as_ref()).and_then(|it| it.last_reported())
+        known.as_ref().filter(|known| Some(&known.uid) == pool.uid().as_ref()).and_then(|it| it.last_reported())
     {
         pool.status = Some(reported);
     }
     let handle = Arc::new(Handle::new(key.clone(), &pool));
+    if let Some(known) = known {
+        handle.set_former(known.former());
+        handle.leaves(known.store());
+    }
     if let Some(old) = ctx.pools.write().insert(key.clone(), handle.clone()) {
         old.stop.cancel();
     }

@@ -59,6 +59,7 @@ impl Reporter {
             numbers(status, snapshot, view, census);
         }
         status.observed_generation = Some(pool.generation);
+        status.redis = pool.redis().or(status.redis.take());
         status.replicas_taken_for = pool.replicas_taken_for();
         status.audited_at = pool.known_at().map(|at| Time(Timestamp::from_second(at.as_second()).unwrap_or(at)));
         say(&mut status.conditions, verdicts, pool.generation);
@@ -134,7 +135,7 @@ fn pace(
     let gist = |status: &CrewWorkerPoolStatus| {
         let of_one = |it: &Condition| (it.type_.clone(), it.status.clone(), it.reason.clone());
         let conditions: Vec<_> = status.conditions.iter().map(of_one).collect();
-        (conditions, status.observed_generation, status.replicas_taken_for.clone())
+        (conditions, status.observed_generation, status.replicas_taken_for.clone(), status.redis.clone())
     };
     let urgent = gist(written) != gist(wanted);
     let since_last = since_last.filter(|_| !urgent);

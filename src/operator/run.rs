@@ -132,6 +132,7 @@ impl Process {
             self.readiness.forget("pools");
             self.readiness.missing("lease", "leadership lost; standing by");
             self.metrics.leading.set(0);
+            self.metrics.jobs_live.set(0);
             if stop.is_cancelled() {
                 return;
             }

@@ -158,6 +158,16 @@ impl Metrics {
         (metrics, registry)
     }
 
+    /// Forgets the gauges of a pool that is served no more: their last values would stand for good. Its counters stay, as
+    /// what they count has happened.
+    pub fn forget_pool(&self, pool: &PoolLabels) {
+        for gauge in
+            [&self.queue_depth, &self.in_flight, &self.replicas_desired, &self.broker_up, &self.workers_stalled]
+        {
+            gauge.remove(pool);
+        }
+    }
+
     /// Counts a write to the API server.
     pub fn wrote(&self, write: Written, outcome: WriteOutcome) {
         self.api_writes.get_or_create(&WriteLabels { write, outcome }).inc();

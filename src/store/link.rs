@@ -102,6 +102,12 @@ impl Address {
     }
 }
 
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.name(), self.database())
+    }
+}
+
 /// Where a Redis is, and as whom it is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -155,6 +161,11 @@ impl Link {
             state: Mutex::new(State::Down { failures: 0, pause: None, serial: 0 }),
             round_trips: round_trips.clone(),
         }))
+    }
+
+    /// Where it leads.
+    pub fn address(&self) -> &Address {
+        &self.0.address
     }
 
     /// Connects and asks what answers.

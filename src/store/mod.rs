@@ -8,6 +8,7 @@
 
 mod audit;
 mod bounded;
+mod carry;
 pub mod channel;
 mod control;
 mod dial;
@@ -89,6 +90,11 @@ impl Store {
         let scans = link(&address);
         let pidbox = Pidbox::new(scans.clone(), names.broker.clone());
         Ok(Self(Arc::new(Inner { broker, scans, results, same_database, names, round_trips, pidbox })))
+    }
+
+    /// Scheme, host, port and database of the broker, without credentials.
+    pub fn address(&self) -> String {
+        self.0.broker.address().to_string()
     }
 
     /// Lowest Celery priority of the band in which messages of this priority wait.

@@ -41,6 +41,11 @@ impl Names {
         format!("{}{}:{}", self.markers, id.namespace, id.task)
     }
 
+    /// Where the result of a task is put together that is brought from another Redis.
+    pub fn carried(&self, task: TaskId) -> String {
+        format!("{}carried:{task}:result", self.markers)
+    }
+
     /// Pattern of all marker keys.
     pub fn markers(&self) -> String {
         format!("{}*", self.markers)

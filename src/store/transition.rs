@@ -248,7 +248,7 @@ impl Store {
         call.arg(priority.get()).arg(spec.to_string());
     }
 
-    async fn transition(&self, act: &'static str, call: &ScriptInvocation<'_>) -> Result<Answer, Error> {
+    pub(super) async fn transition(&self, act: &'static str, call: &ScriptInvocation<'_>) -> Result<Answer, Error> {
         Answer::from_fenced(act, self.0.broker.script(act, call).await?)
     }
 }
@@ -275,7 +275,7 @@ impl Answer {
         Err(Error::Fenced { act })
     }
 
-    fn verdict(&self) -> &str {
+    pub(super) fn verdict(&self) -> &str {
         &self.0
     }
 

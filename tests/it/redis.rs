@@ -1,6 +1,7 @@
 //! The store against real Redis servers.
 
 mod auditing;
+mod carrying;
 mod connecting;
 mod controlling;
 mod fence;
