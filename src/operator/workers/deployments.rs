@@ -134,6 +134,12 @@ fn owner(deployment: &Deployment) -> Option<Arc<str>> {
     if has_default_replicas(deployment) {
         return None;
     }
+    let is_zero = deployment.spec.as_ref().is_some_and(|spec| spec.replicas == Some(0));
+    if is_zero && deployment.metadata.managed_fields.is_some() && owners(deployment).next().is_none() {
+        // The API server notes no owner of a zero that was written through the scale subresource, unless it was applied,
+        // as the operator does.
+        return Some("kubectl scale --replicas=0".into());
+    }
     let other = owners(deployment).find(|entry| !is_ours(entry))?;
     let manager = other.manager.as_deref().unwrap_or("an unnamed field manager");
     let through_scale = other.subresource.as_deref() == Some("scale");
@@ -211,6 +217,8 @@ mod tests {
         assert_eq!(owner(&[ours, ("argocd", "Apply", "")]).as_deref(), Some("argocd"));
         let autoscaler = owner(&[("kube-controller-manager", "Update", "scale")]);
         assert_eq!(autoscaler.as_deref(), Some("a HorizontalPodAutoscaler"));
+        let zero = super::owner(&deployment(0, &[], None));
+        assert_eq!(zero.as_deref(), Some("kubectl scale --replicas=0"), "the API server notes no owner of that");
     }
 
     #[test]
