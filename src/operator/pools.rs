@@ -36,6 +36,8 @@ const AUDIT_MARGIN: Duration = Duration::from_mins(3);
 
 /// How many pools that do not work `/readyz` names.
 const SHOWN: usize = 20;
+/// What a smaller `resultExpires` counts as: no job would ever be watched closely enough for it.
+pub const LEAST_RESULT_EXPIRES: Duration = Duration::from_mins(10);
 
 /// All pools by name.
 #[derive(Default)]
@@ -119,7 +121,7 @@ impl Handle {
             queues: spec.queues.iter().map(|queue| queue.name.as_str().into()).collect(),
             allowed_tasks: spec.allowed_tasks.iter().map(|task| task.as_str().into()).collect(),
             defaults: spec.job_defaults.to_core(),
-            result_expires: spec.celery.result_expires.to_std(),
+            result_expires: spec.celery.result_expires.to_std().max(LEAST_RESULT_EXPIRES),
             result_prefix: ResultKeys::new(spec.celery.global_key_prefix.as_deref().unwrap_or("")).result("").into(),
             keep_large_results: spec.redis.result_retention.to_std(),
             blocked: None,

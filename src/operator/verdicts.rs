@@ -1,6 +1,7 @@
 //! The conditions of a pool, one function each: from what was seen to a verdict.
 
 use super::load::View;
+use super::pools::LEAST_RESULT_EXPIRES;
 use super::settings::Complaint;
 use crate::api::{ConditionType, CrewWorkerPoolSpec, Reason, TAKE_REPLICAS, Verdict};
 use crate::core::claims::clocks::Skew;
@@ -24,7 +25,7 @@ pub struct Seen<'a> {
 
 /// All that is to be said of a pool that works.
 pub fn of(seen: &Seen<'_>) -> Vec<Verdict> {
-    let mut all = vec![fine(ConditionType::BrokerReachable, true), misconfigured(seen), clocks(seen)];
+    let mut all = vec![fine(ConditionType::BrokerReachable, true), misconfigured(seen), clocks(seen), adjusted(seen)];
     if !seen.view.unlisted {
         all.extend([ready(seen), not_started(seen)]);
     }
@@ -86,6 +87,20 @@ fn clocks(seen: &Seen<'_>) -> Verdict {
         behind.unsigned_abs()
     );
     verdict(ConditionType::WorkerClocksSkewed, true, Reason::ClockSkewed, message)
+}
+
+fn adjusted(seen: &Seen<'_>) -> Verdict {
+    let declared = seen.spec.celery.result_expires.to_std();
+    if declared >= LEAST_RESULT_EXPIRES {
+        return fine(ConditionType::SettingsAdjusted, false);
+    }
+    let message = format!(
+        "spec.celery.resultExpires is {} s and counts as {} s, since losses cannot be told from expired results within less; \
+         set it, and result_expires of the workers, to 10m or more",
+        declared.as_secs(),
+        LEAST_RESULT_EXPIRES.as_secs()
+    );
+    verdict(ConditionType::SettingsAdjusted, true, Reason::ResultExpiresTooShort, message)
 }
 
 fn not_started(seen: &Seen<'_>) -> Verdict {
@@ -230,6 +245,16 @@ mod tests {
     fn a_deployment_that_is_not_there_makes_a_pool_not_ready() {
         let view = View { known: None, ..view() };
         assert!(said(&view).iter().all(|(type_, ..)| *type_ != ConditionType::Ready));
+    }
+
+    #[test]
+    fn results_that_expire_too_soon_for_losses_to_be_told_are_said() {
+        let mut spec = CrewWorkerPoolSpec::on("redis");
+        spec.celery.result_expires = crate::api::Duration::from_mins(1);
+        let (key, view) = (ObjectKey::new("team", "default"), view());
+        let verdict = adjusted(&Seen { key: &key, spec: &spec, view: &view, misconfigured: None, skew: None });
+        assert_eq!((verdict.holds, verdict.reason), (Some(true), Reason::ResultExpiresTooShort));
+        assert!(verdict.message.contains("10m"), "{}", verdict.message);
     }
 
     #[test]

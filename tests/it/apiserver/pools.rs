@@ -80,7 +80,7 @@ fn a_task_is_not_handed_on_before_ten_minutes() {
             "spec.celery.visibilityTimeout: must be between 10m and 8784h",
         );
     }
-    POOL.refuses("celery: { resultExpires: 59s }", "spec.celery.resultExpires: must be between 1m and 8784h");
+    POOL.refuses("celery: { resultExpires: 9m59s }", "spec.celery.resultExpires: must be between 10m and 8784h");
 }
 
 #[test]
