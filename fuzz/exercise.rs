@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "whatever does not hold must be seen")]
 
+use crewjob::core::claims;
+use crewjob::core::claims::fence::{Fence, Term};
+use crewjob::store::Marker;
 use crewjob::wire::envelope::peek;
 use crewjob::wire::pidbox::{self, Reply, Request, TaskInfo, WorkerConf, WorkerStats};
 use crewjob::wire::result::{raw_field, state_of_prefix};
@@ -11,7 +14,7 @@ use crewjob::wire::{
 };
 
 /// How many decoders [`decoder`] knows.
-pub const DECODERS: u8 = 11;
+pub const DECODERS: u8 = 13;
 
 /// Small enough to be reached by a fuzzer.
 const LIMITS: Limits = Limits { bytes: 1 << 16, depth: 40, values: 10_000 };
@@ -30,11 +33,47 @@ pub fn decoder(number: u8, bytes: &[u8]) {
         // The same again without having to guess base64.
         8 => wrapped(bytes, envelope),
         9 => wrapped(bytes, events),
-        _ => {
+        10 => {
             wrapped(bytes, request);
             wrapped(bytes, reply);
         }
+        11 => fence(bytes),
+        _ => marker(bytes),
     }
+}
+
+/// The fields of a hash, as lines.
+fn lines(bytes: &[u8]) -> impl Iterator<Item = Option<Vec<u8>>> {
+    bytes.split(|byte| *byte == b'\n').map(|line| (!line.is_empty()).then(|| line.to_vec()))
+}
+
+fn fence(bytes: &[u8]) {
+    let ours = Term { created: 1_764_150_000, transitions: 7 };
+    let fields: Vec<Option<String>> =
+        lines(bytes).map(|line| line.map(|line| String::from_utf8_lossy(&line).into_owned())).collect();
+    let field = |n: usize| fields.get(n).and_then(Option::as_deref);
+    match claims::fence::judge(field(0), field(1), ours) {
+        Fence::Missing => assert_eq!(field(1), None),
+        Fence::Open => {
+            let held = |n, otherwise: &str| field(n).unwrap_or(otherwise).parse::<u64>().unwrap();
+            assert!((held(0, "0"), held(1, "")) <= (ours.created, ours.transitions.into()));
+        }
+        Fence::Closed(says) => assert!(says.len() < 256 && !says.chars().any(char::is_control)),
+    }
+    for text in fields.iter().flatten() {
+        assert!(claims::node_name(text).is_none_or(|name| name.len() <= claims::NODE_NAME));
+        let exception = claims::exception_name(text);
+        assert!(!exception.is_empty() && exception.len() <= 128 && !exception.chars().any(char::is_control));
+        let number = text.parse::<i64>().ok();
+        assert!(claims::celery_retries(1, number) <= claims::RETRIES);
+        assert!(text.parse().map_or(true, |percent: f64| claims::percent(percent) <= 100));
+    }
+}
+
+fn marker(bytes: &[u8]) {
+    let Some(marker) = Marker::of(&lines(bytes).collect::<Vec<_>>()) else { return };
+    assert!(marker.generation <= claims::GENERATIONS && (1..=claims::RUNS + 1).contains(&marker.attempt));
+    assert!(marker.priority.get() <= 10);
 }
 
 fn wrapped(body: &[u8], exercise: fn(&[u8])) {
