@@ -266,9 +266,10 @@ impl Claim {
         }
     }
 
-    /// Whether the Lease is ours, as the API server has it now.
-    pub async fn is_held(&self) -> kube::Result<bool> {
-        Ok(self.api.get_opt(&self.name).await?.is_some_and(|lease| self.holds(&lease)))
+    /// Whether the Lease is still that of our term, as the API server has it now.
+    pub async fn is_held(&self, ours: Term) -> kube::Result<bool> {
+        let is_ours = |lease: Lease| self.holds(&lease) && term(&lease).created == ours.created;
+        Ok(self.api.get_opt(&self.name).await?.is_some_and(is_ours))
     }
 
     /// Deletes a Lease whose count cannot go on, so that the next look creates it anew. Its creation is counted in whole

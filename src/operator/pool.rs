@@ -219,7 +219,7 @@ pub async fn outranked(ctx: &Context, store: &Store) -> PoolProblem {
         Ok(Fence::Missing | Fence::Open) => return problem(PoolProblemKind::Connecting, "the fence was cleared"),
         Err(error) => return problem_of(&error).unwrap_or_else(|| unreachable_problem(&error.to_string())),
     };
-    match ctx.claim.is_held().await {
+    match ctx.claim.is_held(ctx.epoch()).await {
         Ok(true) => problem(
             PoolProblemKind::FenceNotOurs,
             format!(
