@@ -7,7 +7,7 @@ use crewjob::core::claims::fence::{Fence, Term};
 use crewjob::store::Marker;
 use crewjob::wire::envelope::peek;
 use crewjob::wire::pidbox::{self, Reply, Request, TaskInfo, WorkerConf, WorkerStats};
-use crewjob::wire::result::{raw_field, state_of_prefix};
+use crewjob::wire::result::{Abridger, Piece, raw_field, state_of_prefix};
 use crewjob::wire::{
     Envelope, Event, Headers, Limits, Message, Number, Object, Properties, RawJson, ResultDocument, Signature, Unacked,
     Value, python, time,
@@ -145,7 +145,27 @@ fn unacked(bytes: &[u8]) {
     assert_eq!((&*seen.exchange, &*seen.routing_key), (entry.exchange.as_str(), entry.routing_key.as_str()));
 }
 
+/// What is read of a result document in chunks is what is read of the whole.
+fn in_chunks(bytes: &[u8]) {
+    let (mut abridger, mut handed) = (Abridger::default(), None::<String>);
+    for chunk in bytes.chunks(7) {
+        let take = |piece: Piece<'_>| match piece {
+            Piece::Begins => handed = Some(String::new()),
+            Piece::Text(text) => handed.get_or_insert_default().push_str(text),
+        };
+        if abridger.take(chunk, take).is_err() {
+            return;
+        }
+    }
+    let Ok(short) = abridger.end() else { return };
+    assert_eq!(handed.as_deref(), raw_field(bytes, "result"));
+    if bytes.len() <= LIMITS.bytes {
+        assert_eq!(ResultDocument::decode(&short).is_ok(), ResultDocument::decode(bytes).is_ok());
+    }
+}
+
 fn result(bytes: &[u8]) {
+    in_chunks(bytes);
     let _ = state_of_prefix(bytes);
     let Ok(document) = ResultDocument::decode_within(bytes, &LIMITS) else { return };
     assert_eq!(ResultDocument::decode(&document.encode()).as_ref(), Ok(&document));
