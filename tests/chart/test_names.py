@@ -51,7 +51,7 @@ def test_the_default_pool_is_called_default_and_serves_both_queues():
     assert pool["apiVersion"] == "crewjob.dev/v1alpha1"
     assert pool["metadata"]["namespace"] == "crewjob"
     assert pool["spec"] == {
-        "redis": {"secretName": "crewjob-redis", "resultRetention": "168h"},
+        "redis": {"secretName": "crewjob-redis", "workerSecretName": "crewjob-redis-worker", "resultRetention": "168h"},
         "deploymentRef": {"name": "crewjob-worker"},
         "queues": [{"name": "crew_jobs", "routingKey": "crew.jobs"}, {"name": "default", "routingKey": "default"}],
         "allowedTasks": [

@@ -16,7 +16,7 @@ EVERYWHERE = {
 }
 OWN_NAMESPACE = {
     ("coordination.k8s.io", "leases", "", "create"),
-    ("coordination.k8s.io", "leases", "crewjob-operator", "get update delete"),
+    ("coordination.k8s.io", "leases", "crewjob-operator", "delete get update"),
 }
 POOL_NAMESPACE = {
     ("", "pods", "", "delete list patch watch"),
@@ -133,7 +133,7 @@ def test_the_lease_is_the_one_that_may_be_updated():
     objects = render(BUNDLED, release="other")
     container = find(objects, "Deployment", "other-operator")["spec"]["template"]["spec"]["containers"][0]
     lease = {item["name"]: item.get("value") for item in container["env"]}["CREWJOB_LEASE_NAME"]
-    assert ("coordination.k8s.io", "leases", lease, "get update delete") in rules(find(objects, "Role", "other-operator"))
+    assert ("coordination.k8s.io", "leases", lease, "delete get update") in rules(find(objects, "Role", "other-operator"))
 
 
 def test_the_crd_job_may_touch_the_two_crds_only():

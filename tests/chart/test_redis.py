@@ -135,7 +135,8 @@ def test_a_generated_password_changes_no_pod():
 
 def test_workers_of_an_existing_redis_may_have_a_secret_of_their_own():
     objects = render("redis.existingSecret=mine", "redis.existingWorkerSecret=theirs")
-    assert find(objects, "CrewWorkerPool", "default")["spec"]["redis"]["secretName"] == "mine"
+    pool = find(objects, "CrewWorkerPool", "default")["spec"]["redis"]
+    assert (pool["secretName"], pool["workerSecretName"]) == ("mine", "theirs")
     worker = str(pods(objects)["Deployment/crewjob-worker"]["spec"])
     assert worker.count("'theirs'") == 3 and "'mine'" not in worker
     shared = str(pods(render("redis.existingSecret=mine"))["Deployment/crewjob-worker"]["spec"])

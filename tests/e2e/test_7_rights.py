@@ -12,6 +12,7 @@ USER = f"system:serviceaccount:{kube.NAMESPACE}:{kube.OPERATOR}"
 
 # Granted, and rightly not used by these tests.
 NOT_USED = {
+    ("leases", "delete"): "a Lease is made anew when its count of transitions is at its end",
     ("configmaps", "get"): "an operator that died between the result's ConfigMap and the status finds it again",
     ("events", "patch"): "an Event that is repeated within minutes is counted up",
     ("pods", "patch"): "for the deletion cost of busy Pods, when some of several workers go",
