@@ -32,8 +32,6 @@ pub enum ConditionType {
     Ready,
     /// CrewWorkerPool: Redis answers and accepts the credentials.
     BrokerReachable,
-    /// CrewWorkerPool: Redis may throw away messages or results when its memory is full.
-    BrokerEvicts,
     /// CrewWorkerPool: another pool consumes the same queue on the same Redis, so the workers of each run the jobs of both.
     QueuesShared,
     /// CrewWorkerPool: a setting that an older version allowed is replaced by the nearest one that works.
@@ -153,8 +151,6 @@ pub enum Reason {
     /// For half a minute no worker took a message although one had room: the workers hang, consume other queues, or run
     /// fewer tasks at once than `spec.concurrency` says.
     NothingTaken,
-    /// `maxmemory-policy` of Redis is not `noeviction` and `maxmemory` is set.
-    EvictionEnabled,
     /// Another pool uses the same server, database, key prefix and queue. The message names it.
     QueueShared,
     /// `spec.celery.resultExpires` is smaller than 10m.

@@ -81,6 +81,8 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, reporter
         let foreign = snapshot.foreign_in_flight > 0 || load.in_flight > ctx.jobs.lock().len() as u64;
         pool.foreign_in_flight.store(foreign, Ordering::Relaxed);
         let mut view = look(ctx, pool, load, census.hard_limit, &mut scaler).await;
+        pool.is_on(&snapshot.incarnation.run_id);
+        view.shared = ctx.pools.sharing(pool);
         view.blocked = starting.note(ctx, pool, store, load, &view).await;
         view.stalled_since = stall.note(everything(&snapshot), view.slots, pool.heard_of_work_at(), clock::now());
         ctx.metrics.workers_stalled.get_or_create(&labels(pool)).set(i64::from(view.stalled_since.is_some()));
@@ -122,6 +124,8 @@ pub struct View {
     /// Since when they take nothing although they could.
     pub(super) stalled_since: Option<Timestamp>,
     pub(super) scaling: Option<Scaling>,
+    /// A pool that consumes one of the queues too, and which.
+    pub(super) shared: Option<(ObjectKey, String)>,
     /// What keeps workers from starting.
     pub(super) blocked: Option<Blocked>,
     pub(super) hard_limit: Duration,

@@ -102,6 +102,8 @@ pub struct Errands {
 }
 
 struct State {
+    /// The server that answers.
+    run_id: Option<Arc<str>>,
     /// The Redis that was used under an earlier spec.
     left: Option<Store>,
     /// The Redis that the Secret named before.
@@ -146,6 +148,7 @@ impl Handle {
             clocks: Mutex::default(),
             stop: CancellationToken::new(),
             state: RwLock::new(State {
+                run_id: None,
                 left: None,
                 former: None,
                 redis: None,
@@ -341,6 +344,21 @@ impl Handle {
         self.state.write().unwrap_or_else(PoisonError::into_inner).left.take()
     }
 
+    /// Says which server answers, by its `run_id`.
+    pub fn is_on(&self, run_id: &Arc<str>) {
+        let same = self.state.read().unwrap_or_else(PoisonError::into_inner).run_id.as_ref() == Some(run_id);
+        if !same {
+            self.state.write().unwrap_or_else(PoisonError::into_inner).run_id = Some(run_id.clone());
+        }
+    }
+
+    /// Server, database and prefix, once it is connected. Two names of one server are one.
+    fn place(&self) -> Option<(Arc<str>, i64, Option<&str>)> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let database = state.store.as_ref().filter(|_| state.problem.is_none())?.database();
+        Some((state.run_id.clone()?, database, self.spec.celery.global_key_prefix.as_deref()))
+    }
+
     /// Says that this version of the Secret holds what is used.
     pub fn uses_secret(&self, version: &str) {
         if let Some(redis) = &mut self.state.write().unwrap_or_else(PoisonError::into_inner).redis {
@@ -427,6 +445,19 @@ impl Pools {
         let more = broken.len().saturating_sub(SHOWN);
         let more = (more > 0).then(|| format!("and {more} more"));
         Ready::Degraded(broken.into_iter().take(SHOWN).chain(more).collect::<Vec<_>>().join("; "))
+    }
+
+    /// Another pool that consumes a queue of this one on the same Redis, and which queue; always the same of several.
+    pub fn sharing(&self, pool: &Handle) -> Option<(ObjectKey, String)> {
+        let place = pool.place()?;
+        let pools = self.read();
+        let others = pools.values().filter(|other| other.key != pool.key && other.place().as_ref() == Some(&place));
+        let shared = others.filter_map(|other| {
+            let names = |name: &str| other.spec.queues.iter().any(|queue| queue.name == name);
+            let queue = pool.spec.queues.iter().find(|queue| names(&queue.name))?;
+            Some((other.key.clone(), queue.name.clone()))
+        });
+        shared.min_by(|(a, _), (b, _)| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)))
     }
 
     /// Brings the result of a job's task from the Redis that the pool has left, if it has left one.

@@ -25,7 +25,14 @@ pub struct Seen<'a> {
 
 /// All that is to be said of a pool that works.
 pub fn of(seen: &Seen<'_>) -> Vec<Verdict> {
-    let mut all = vec![fine(ConditionType::BrokerReachable, true), misconfigured(seen), clocks(seen), adjusted(seen)];
+    let mut all = vec![
+        fine(ConditionType::BrokerReachable, true),
+        misconfigured(seen),
+        clocks(seen),
+        adjusted(seen),
+        shared(seen),
+        credentials(seen),
+    ];
     if !seen.view.unlisted {
         all.extend([ready(seen), not_started(seen)]);
     }
@@ -87,6 +94,32 @@ fn clocks(seen: &Seen<'_>) -> Verdict {
         behind.unsigned_abs()
     );
     verdict(ConditionType::WorkerClocksSkewed, true, Reason::ClockSkewed, message)
+}
+
+fn shared(seen: &Seen<'_>) -> Verdict {
+    let Some((other, queue)) = &seen.view.shared else {
+        return fine(ConditionType::QueuesShared, false);
+    };
+    let message = format!(
+        "pool {other} consumes queue {queue:?} of the same Redis, so the workers of each run the jobs of both and both are \
+         scaled for all of them; give one of them another spec.celery.globalKeyPrefix, database or queue"
+    );
+    verdict(ConditionType::QueuesShared, true, Reason::QueueShared, message)
+}
+
+fn credentials(seen: &Seen<'_>) -> Verdict {
+    let own = seen.spec.redis.worker_secret_name.as_ref();
+    let operators = &seen.spec.redis.secret_name;
+    let uses = |it: &crate::operator::workers::DeploymentView| it.secrets.iter().any(|used| **used == **operators);
+    let Some(own) = own.filter(|own| *own != operators && seen.view.known.as_ref().is_some_and(uses)) else {
+        return fine(ConditionType::CredentialsShared, false);
+    };
+    let message = format!(
+        "the Pods of Deployment {:?} use Secret {operators:?}, which is the operator's; let them use {own:?} \
+         (spec.redis.workerSecretName)",
+        deployment(seen)
+    );
+    verdict(ConditionType::CredentialsShared, true, Reason::WorkersUseOperatorSecret, message)
 }
 
 fn adjusted(seen: &Seen<'_>) -> Verdict {
@@ -255,6 +288,27 @@ mod tests {
         let verdict = adjusted(&Seen { key: &key, spec: &spec, view: &view, misconfigured: None, skew: None });
         assert_eq!((verdict.holds, verdict.reason), (Some(true), Reason::ResultExpiresTooShort));
         assert!(verdict.message.contains("10m"), "{}", verdict.message);
+    }
+
+    #[test]
+    fn a_queue_that_another_pool_consumes_too_is_said_with_that_pool() {
+        let shared = Some((ObjectKey::new("other", "default"), "crew_jobs".to_owned()));
+        let says = ["other/default", "crew_jobs", "globalKeyPrefix"];
+        holds(&View { shared, ..view() }, ConditionType::QueuesShared, Reason::QueueShared, &says);
+    }
+
+    #[test]
+    fn workers_that_use_the_operators_secret_although_they_have_their_own_are_said() {
+        let mut spec = CrewWorkerPoolSpec::on("operators");
+        spec.redis.worker_secret_name = Some("workers".to_owned());
+        let (key, mut view) = (ObjectKey::new("team", "default"), view());
+        let check =
+            |view: &View| credentials(&Seen { key: &key, spec: &spec, view, misconfigured: None, skew: None }).holds;
+        assert_eq!(check(&view), Some(false));
+        if let Some(known) = &mut view.known {
+            known.secrets = vec!["operators".into()];
+        }
+        assert_eq!(check(&view), Some(true));
     }
 
     #[test]

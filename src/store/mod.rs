@@ -97,6 +97,11 @@ impl Store {
         self.0.broker.address().to_string()
     }
 
+    /// The number of the broker's database.
+    pub fn database(&self) -> i64 {
+        self.0.broker.address().database()
+    }
+
     /// Lowest Celery priority of the band in which messages of this priority wait.
     pub fn band(&self, priority: Priority) -> u8 {
         self.0.names.band(priority)

@@ -131,3 +131,14 @@ def test_the_gauges_of_a_deleted_pool_go_away(bed):
     until("it is counted", lambda: of("crewjob_broker_up") and of("crewjob_queue_depth"))
     bed.a.delete("crewworkerpools", "default")
     until("its gauges go", lambda: not of("crewjob_broker_up") and not of("crewjob_queue_depth"))
+
+
+def test_two_pools_that_share_a_queue_on_one_redis_say_so_and_name_each_other(bed):
+    bed.a.pool(bed.redis)
+    bed.b.pool(bed.redis)
+    shared = lambda tenant: tenant.pool_condition("QueuesShared")  # noqa: E731
+    for tenant, other in ((bed.a, bed.b), (bed.b, bed.a)):
+        until("it is said", lambda tenant=tenant: shared(tenant).get("status") == "True")
+        assert f"{other.namespace}/default" in shared(tenant)["message"]
+    bed.b.patch("crewworkerpools", "default", {"spec": {"celery": {"globalKeyPrefix": "b:"}}})
+    until("they are apart", lambda: shared(bed.a)["status"] == "False" and shared(bed.b)["status"] == "False")

@@ -32,6 +32,8 @@ pub struct DeploymentView {
     pub failure: Option<Arc<str>>,
     /// Why it does not progress.
     pub stuck: Option<Arc<str>>,
+    /// Secrets that its Pods use.
+    pub secrets: Vec<Arc<str>>,
     /// `metadata.resourceVersion`.
     pub version: Arc<str>,
     /// Labels that its Pods have.
@@ -105,6 +107,7 @@ impl DeploymentView {
             owner: owner(deployment),
             failure: said(deployment, "ReplicaFailure", "True"),
             stuck: said(deployment, "Progressing", "False"),
+            secrets: secrets(deployment),
             version: deployment.resource_version().unwrap_or_default().into(),
             selector: spec.and_then(|spec| spec.selector.match_labels.clone()).unwrap_or_default(),
         }
@@ -116,6 +119,22 @@ fn said(deployment: &Deployment, type_: &str, status: &str) -> Option<Arc<str>> 
     let conditions = deployment.status.as_ref()?.conditions.iter().flatten();
     let found = conditions.into_iter().find(|found| found.type_ == type_ && found.status == status)?;
     Some(trouble::cut(found.message.as_deref().or(found.reason.as_deref()).unwrap_or(type_)))
+}
+
+/// The Secrets that environment and volumes of its Pods name.
+fn secrets(deployment: &Deployment) -> Vec<Arc<str>> {
+    let Some(pod) = deployment.spec.as_ref().and_then(|spec| spec.template.spec.as_ref()) else { return Vec::new() };
+    let containers = || pod.containers.iter().chain(pod.init_containers.iter().flatten());
+    let of_env = containers()
+        .flat_map(|it| it.env.iter().flatten())
+        .filter_map(|env| Some(env.value_from.as_ref()?.secret_key_ref.as_ref()?.name.as_str()));
+    let of_all = containers().flat_map(|it| it.env_from.iter().flatten());
+    let of_all = of_all.filter_map(|from| Some(from.secret_ref.as_ref()?.name.as_str()));
+    let of_volumes = pod.volumes.iter().flatten().filter_map(|it| it.secret.as_ref()?.secret_name.as_deref());
+    let mut all: Vec<Arc<str>> = of_env.chain(of_all).chain(of_volumes).map(Arc::from).collect();
+    all.sort();
+    all.dedup();
+    all
 }
 
 /// The entries of `managedFields` that own the replicas.
