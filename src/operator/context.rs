@@ -12,6 +12,7 @@ use super::lease::{Claim, Leadership};
 use super::lookups::Lookups;
 use super::namespaces::Namespaces;
 use super::pools::Pools;
+use super::servers::Servers;
 use super::watches::Watches;
 use super::workers::Workers;
 use crate::runtime::metrics::Metrics;
@@ -47,6 +48,8 @@ pub struct Context {
     pub pools: Pools,
     /// Pods and Deployments of workers.
     pub workers: Workers,
+    /// What pools on one Redis share.
+    pub servers: Servers,
     /// Reads and writes of jobs on the API server that may be under way at once.
     pub calls: Semaphore,
 }

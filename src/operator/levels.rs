@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::context::Context;
 use super::documents;
@@ -21,7 +22,7 @@ use crate::core::evidence::{Document, Evidence, Levels, Mark, Place, Sighting, W
 use crate::core::job::{AttemptId, Job, ObjectKey, TaskId};
 use crate::core::observed::Liveness;
 use crate::runtime::clock;
-use crate::store::{self, Audit, Error, Marker, MarkerId, MarkerState, Store};
+use crate::store::{self, Audit, Error, Glance, Marker, MarkerId, MarkerState, Store};
 use ask::{Answers, ask_workers};
 
 /// How soon a message that was not found is looked for again.
@@ -38,6 +39,12 @@ struct Subject {
     turn: u64,
 }
 
+impl Subject {
+    fn marker(&self) -> MarkerId {
+        MarkerId::new(self.key.namespace.clone(), self.id.task)
+    }
+}
+
 /// What Redis says, and then the workers.
 #[derive(Default)]
 struct Found {
@@ -47,22 +54,33 @@ struct Found {
     markers: HashMap<TaskId, Marker>,
     places: HashMap<TaskId, Vec<store::Place>>,
     answers: Option<Answers>,
+    /// Whether all messages were looked at, so that one that is nowhere counts as missed.
+    is_audit: bool,
 }
+
+/// Unread jobs whose messages are looked up one by one; of more, all messages are read.
+const FEW: usize = 16;
+/// Jobs that are told at once what was found of them: others wait for the table meanwhile.
+const TOLD_AT_ONCE: usize = 200;
+/// How often all messages are read although nothing was put on the queues and nothing taken from them.
+const AT_LEAST_EVERY: u32 = 10;
 
 /// Reads levels when asked, and once in a while, for ever.
 pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
-    let mut next = tokio::time::Instant::now() + ctx.audit_every;
+    let phase = Phase::of(pool, ctx.audit_every);
+    let mut next = phase.next();
+    let mut last = LastAudit::default();
     loop {
-        let everything = tokio::select! {
-            () = pool.audit.notified() => true,
-            () = tokio::time::sleep_until(next) => true,
-            () = pool.levels.notified() => false,
+        let scope = tokio::select! {
+            () = pool.audit.notified() => Scope::Everything,
+            () = tokio::time::sleep_until(next) => Scope::WhatMayHaveChanged,
+            () = pool.levels.notified() => Scope::Unread,
         };
-        match read(ctx, pool, store, everything).await {
+        match read(ctx, pool, store, scope, &mut last).await {
             Ok(missed) => {
-                let due = tokio::time::Instant::now()
-                    + missed.map_or(ctx.audit_every, |rounds| again(rounds, ctx.audit_every));
-                next = if everything { due } else { due.min(next) };
+                let soon = missed.map(|rounds| tokio::time::Instant::now() + again(rounds, ctx.audit_every));
+                let due = if scope == Scope::Unread { next } else { phase.next() };
+                next = soon.map_or(due, |soon| soon.min(due));
             }
             Err(error) => {
                 tracing::warn!(pool = %pool.key, %error, "levels could not be read; trying again");
@@ -79,15 +97,123 @@ fn again(misses: u32, audit_every: Duration) -> Duration {
     AGAIN.saturating_mul(2u32.saturating_pow(doublings)).min(audit_every)
 }
 
-/// Reads the levels of the pool's jobs, or only of the unread ones. Returns how often what was looked for in vain has
-/// been, at least.
-async fn read(ctx: &Context, pool: &Handle, store: &Store, everything: bool) -> Result<Option<u32>, Error> {
+/// What is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// Of all jobs of the pool.
+    Everything,
+    /// The same, unless a glance at the queues tells that nothing can have changed.
+    WhatMayHaveChanged,
+    /// Of the unread jobs.
+    Unread,
+}
+
+/// The pool's own place in the time between two audits: not all pools audit at the same moment.
+#[derive(Clone, Copy)]
+struct Phase {
+    first: tokio::time::Instant,
+    every: Duration,
+}
+
+impl Phase {
+    fn of(pool: &Handle, every: Duration) -> Self {
+        let spread = Uuid::new_v5(&Uuid::NAMESPACE_URL, pool.key.to_string().as_bytes()).as_u128() % 1000;
+        let part = every.saturating_mul(u32::try_from(spread).unwrap_or(0)) / 1000;
+        Self { first: tokio::time::Instant::now() + part, every }
+    }
+
+    /// The next turn from now on.
+    fn next(self) -> tokio::time::Instant {
+        let now = tokio::time::Instant::now();
+        let Some(since) = now.checked_duration_since(self.first) else { return self.first };
+        let turns = since.as_nanos() / self.every.as_nanos().max(1) + 1;
+        self.first + self.every.saturating_mul(u32::try_from(turns).unwrap_or(u32::MAX))
+    }
+}
+
+/// What the last reading of all messages saw of the queues, while no job but waiting ones was out and none was missed.
+#[derive(Default)]
+struct LastAudit {
+    glance: Option<Glance>,
+    spared: u32,
+}
+
+/// Reads levels. Returns how often what was looked for in vain has been, at least.
+async fn read(
+    ctx: &Context,
+    pool: &Handle,
+    store: &Store,
+    scope: Scope,
+    last: &mut LastAudit,
+) -> Result<Option<u32>, Error> {
     let began_at = clock::now();
     mark_unwatched(ctx, pool, began_at);
+    if scope == Scope::Unread {
+        let unread = subjects(ctx, pool, false);
+        if unread.is_empty() {
+            return Ok(None);
+        }
+        if unread.len() <= FEW
+            && let Some(missed) = read_few(ctx, pool, store, &unread).await?
+        {
+            return Ok(missed);
+        }
+        return read_all(ctx, pool, store, false).await;
+    }
+    // Before the audit: what changes during it shows in the next glance.
+    let glance = store.glance(&pool.queues()).await?;
+    let all_wait = |ctx: &Context| {
+        let table = ctx.jobs.lock();
+        table.figures(&pool.key).is_none_or(|jobs| jobs.begun() == jobs.queued() && jobs.unread().len() == 0)
+    };
+    let is_same = last.glance.as_ref() == Some(&glance) && last.spared < AT_LEAST_EVERY;
+    if scope == Scope::WhatMayHaveChanged && is_same && all_wait(ctx) {
+        last.spared += 1;
+        pool.audited(began_at);
+        return Ok(None);
+    }
+    let missed = read_all(ctx, pool, store, true).await?;
+    pool.audited(began_at);
+    *last = LastAudit { glance: Some(glance).filter(|_| missed.is_none() && all_wait(ctx)), spared: 0 };
+    Ok(missed)
+}
+
+/// Reads the levels of a few jobs without a look at the other messages. `None` where that does not tell of each where its
+/// message is.
+async fn read_few(
+    ctx: &Context,
+    pool: &Handle,
+    store: &Store,
+    subjects: &[Subject],
+) -> Result<Option<Option<u32>>, Error> {
+    let mut found = Found::default();
+    read_documents(ctx, pool, &mut found, store, subjects.iter().map(|subject| subject.id)).await?;
+    read_markers(&mut found, store, subjects).await?;
+    let ids: Vec<MarkerId> = subjects.iter().map(Subject::marker).collect();
+    for (subject, place) in subjects.iter().zip(store.locate(&ids).await?) {
+        found.places.insert(subject.id.task, place.into_iter().collect());
+        let document = found.documents.get(&subject.id.task);
+        let is_placed = match self::place(subject, &found) {
+            Place::Queued { .. } => true,
+            // Of which no worker says that it runs it may be nobody's.
+            Place::InFlight { .. } => document.is_some(),
+            Place::Nowhere => matches!(document, Some(Document::Over { .. })),
+        };
+        if !is_placed {
+            return Ok(None);
+        }
+    }
+    Ok(Some(tell(ctx, pool, subjects, &mut found).await))
+}
+
+/// Reads the levels of the pool's jobs, or only of the unread ones, and all messages.
+async fn read_all(ctx: &Context, pool: &Handle, store: &Store, everything: bool) -> Result<Option<u32>, Error> {
+    let server = ctx.servers.of(&store.address());
+    let _audit = server.audits.acquire().await;
     let subjects = subjects(ctx, pool, everything);
     let mut missed = None;
     if everything || !subjects.is_empty() {
-        let mut found = Found::default();
+        let mut found = Found { is_audit: true, ..Found::default() };
         read_documents(ctx, pool, &mut found, store, subjects.iter().map(|subject| subject.id)).await?;
         read_markers(&mut found, store, &subjects).await?;
         let audit = store.audit(&pool.queues()).await?;
@@ -105,11 +231,8 @@ async fn read(ctx: &Context, pool: &Handle, store: &Store, everything: bool) -> 
             found.answers = Some(ask_workers(ctx, pool, store, &tasks).await?);
             read_documents(ctx, pool, &mut found, store, unplaced.into_iter()).await?;
         }
-        missed = tell(ctx, pool, &subjects, &mut found);
+        missed = tell(ctx, pool, &subjects, &mut found).await;
         renew(ctx, store, &subjects).await?;
-    }
-    if everything {
-        pool.audited(began_at);
     }
     Ok(missed)
 }
@@ -182,8 +305,7 @@ async fn read_documents(
 }
 
 async fn read_markers(found: &mut Found, store: &Store, subjects: &[Subject]) -> Result<(), Error> {
-    let ids: Vec<MarkerId> =
-        subjects.iter().map(|subject| MarkerId::new(subject.key.namespace.clone(), subject.id.task)).collect();
+    let ids: Vec<MarkerId> = subjects.iter().map(Subject::marker).collect();
     let markers = store.markers(&ids).await?;
     found.markers.extend(subjects.iter().zip(markers).filter_map(|(subject, marker)| Some((subject.id.task, marker?))));
     Ok(())
@@ -243,10 +365,11 @@ async fn renew(ctx: &Context, store: &Store, subjects: &[Subject]) -> Result<(),
 }
 
 /// Notes what was found, where nothing has happened since.
-fn tell(ctx: &Context, pool: &Handle, subjects: &[Subject], found: &mut Found) -> Option<u32> {
+async fn tell(ctx: &Context, pool: &Handle, subjects: &[Subject], found: &mut Found) -> Option<u32> {
     let (mut missed, mut changed, mut outdated) = (Vec::new(), Vec::new(), false);
     let mut said = std::mem::take(&mut found.documents);
-    {
+    for subjects in subjects.chunks(TOLD_AT_ONCE) {
+        tokio::task::yield_now().await;
         let mut table = ctx.jobs.lock();
         for subject in subjects {
             let Some(entry) = table.get(&subject.key) else { continue };
@@ -293,7 +416,11 @@ fn note(
         priority: marker.priority,
     });
     let place = place(subject, found);
-    evidence.audit(Levels { marker, place, document });
+    let levels = Levels { marker, place, document };
+    if !found.is_audit {
+        return evidence.read(levels);
+    }
+    evidence.audit(levels);
     let Some(answers) = &found.answers else { return };
     if let Some((node, started_at)) = answers.claims.get(&task) {
         evidence.claimed(answer(ctx, pool, node, *started_at));

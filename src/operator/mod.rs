@@ -11,6 +11,7 @@
 //! | `pools`, `pool` | the pools, and serving one: connect, listen, read levels, scale |
 //! | `secret`, `former` | where its Redis is, as its Secret says, and where it was before |
 //! | `listen`, `levels`, `documents` | hints, the levels behind them, and what documents say |
+//! | `servers` | what pools on one Redis share: the look for markers, and how many audits go on at once |
 //! | `strays` | attempts on Redis that no unfinished job stands behind |
 //! | `load`, `replicas` | load to replicas |
 //! | `report`, `verdicts` | the pool's status, and its conditions |
@@ -47,6 +48,7 @@ mod replicas;
 mod report;
 mod run;
 mod secret;
+mod servers;
 mod settings;
 mod strays;
 mod ttl;

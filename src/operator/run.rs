@@ -19,7 +19,7 @@ use super::context::{CALLS, Context};
 use super::lease::{Claim, Identity, Leadership, Turn};
 use super::watches::Watches;
 use super::{jobs::Jobs, lookups, lookups::Lookups, pools, pools::Pools};
-use super::{namespaces, namespaces::Namespaces, reconcile, ttl, watch, workers::Workers};
+use super::{namespaces, namespaces::Namespaces, reconcile, servers::Servers, ttl, watch, workers::Workers};
 use crate::api;
 use crate::runtime::admin::{self, Heartbeat, Liveness, Readiness, State};
 use crate::runtime::metrics::Metrics;
@@ -123,6 +123,7 @@ impl Process {
                 watches: self.watches.clone(),
                 pools: Pools::default(),
                 workers: Workers::default(),
+                servers: Servers::default(),
                 calls: Semaphore::new(CALLS),
             });
             self.leads(&leadership);

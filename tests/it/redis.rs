@@ -7,6 +7,7 @@ mod controlling;
 mod fence;
 mod kombu;
 mod listening;
+mod locating;
 mod reading;
 mod transitions;
 mod withdrawing;
