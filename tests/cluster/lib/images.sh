@@ -55,10 +55,10 @@ mount_in_build() {
   if [[ -s $1 ]]; then registry_access+=(--volume "$1:$2:ro"); fi
 }
 
-# export_image NAME ARCHIVE: writes the archive unless it holds this very image.
+# export_image NAME ARCHIVE: writes the archive unless it holds this very image under this name.
 export_image() {
   local id
-  id=$(in_image_store images --no-trunc --quiet "$1")
+  id="$1 $(in_image_store images --no-trunc --quiet "$1")"
   if [[ $(cat "$2.id" 2>/dev/null) == "$id" && -e $2 ]]; then return; fi
   rm -f "$2.part"
   in_image_store push --quiet "$1" "docker-archive:$2.part:$1"
