@@ -4,7 +4,7 @@ for i = 3, #KEYS do
   local seen = redis.call('HMGET', KEYS[i], 'tag', 'list')
   local place = {'', seen[1] or '', ''}
   if seen[1] and redis.call('HEXISTS', KEYS[1], seen[1]) == 1 then
-    place = {'flight', seen[1], redis.call('ZSCORE', KEYS[2], seen[1]) or ''}
+    place = {'flight', seen[1], redis.call('ZMSCORE', KEYS[2], seen[1])[1] or ''}
   elseif seen[1] and seen[2] then
     local message = redis.call('GET', KEYS[i] .. ':message')
     -- The exact bytes: kombu puts a message back with other ones, and then only a look at all messages finds it.

@@ -71,7 +71,9 @@ async fn do_everything_as_a_user_with(rules: &str) {
     let lowest = crewjob::core::job::Priority::clamped(0);
     store.move_band(FIRST, &id, 0, "crew_jobs", crewjob::core::job::Priority::clamped(6)).await.unwrap();
     store.move_band(FIRST, &id, 0, "crew_jobs", lowest).await.unwrap();
+    assert!(matches!(store.locate(std::slice::from_ref(&id)).await.as_deref(), Ok([Some(_)])));
     take(&server, LOWEST, &message.id.tag());
+    assert!(matches!(store.locate(std::slice::from_ref(&id)).await.as_deref(), Ok([Some(_)])));
     assert_eq!(store.renew(&[message.id.tag()]).await, Ok(1));
     server.run::<()>(&["LPUSH", "default", "poison"]);
     let audit = store.audit(&queues()).await.unwrap();
