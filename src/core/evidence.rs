@@ -265,7 +265,7 @@ impl Evidence {
         {
             *place = Place::InFlight { generation, received_at: None };
         }
-        // No run begins before it was published; a clock that nobody knows may say so.
+        // No run begins before its message was published, though the clock of an unknown node may say so.
         let started_at = word.started_at.map(|began| self.published_at.map_or(began, |at| began.max(at)));
         self.see(Word { started_at, ..word });
     }

@@ -71,7 +71,7 @@ pub enum PoolProblemKind {
     BrokerAuthenticationFailed,
     /// Redis understood and said no: a missing permission, no memory, a read-only replica.
     BrokerRefused,
-    /// The fence on Redis is of no term of this operator, which leads: somebody else wrote it.
+    /// The fence on Redis is of no term of this operator, which leads: another client of that Redis wrote it.
     FenceNotOurs,
     /// The pool's own spec cannot be used.
     PoolInvalid,

@@ -313,7 +313,7 @@ impl Table {
             known.lane = lane;
             let after = known.job.attempt_in_hand();
             if before.task != after.task || is_foreign {
-                // Somebody else has acted: what was read before is stale.
+                // Another writer has changed the status: what was read before is stale.
                 known.evidence.about(after.task).unread();
                 known.evidence.recall(&known.job.status);
                 return true;

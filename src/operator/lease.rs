@@ -250,7 +250,7 @@ impl Claim {
             let lease = match last.take() {
                 Some(lease) => lease,
                 None => match self.api.get_opt(&self.name).await? {
-                    // One that was created anew begins another term, whoever it names.
+                    // A Lease that was created anew begins another term, whichever holder it names.
                     Some(lease) if self.holds(&lease) && term(&lease).created == leadership.term.created => lease,
                     Some(_) | None => return Ok(false),
                 },

@@ -195,7 +195,7 @@ async fn read_few(
         let document = found.documents.get(&subject.id.task);
         let is_placed = match self::place(subject, &found) {
             Place::Queued { .. } => true,
-            // Of which no worker says that it runs it may be nobody's.
+            // A message that no worker says it runs may be with no worker.
             Place::InFlight { .. } => document.is_some(),
             Place::Nowhere => matches!(document, Some(Document::Over { .. })),
         };

@@ -130,7 +130,7 @@ fn result(ctx: &Arc<Context>, pool: &Handle, task: TaskId, document: &[u8]) {
 fn read_result(ctx: &Arc<Context>, pool: &Handle, task: TaskId, document: Document) {
     match about(ctx, pool, task) {
         About::Own(id) => {
-            // A result may be large: it is read while nobody waits for the table.
+            // A result may be large: it is read before the table is locked.
             let holder = |node: &Arc<str>| (ctx.workers.holder(&pool.key.namespace, node), pool.clocks().behind(node));
             if let Some(said) = documents::read(id, document, holder, clock::now())
                 && ctx.jobs.hear(task, |_, evidence| evidence.told(said))
@@ -142,8 +142,8 @@ fn read_result(ctx: &Arc<Context>, pool: &Handle, task: TaskId, document: Docume
         About::Foreign => {}
         About::Unknown => {
             let first = AttemptId { number: 1, task, generation: 0 };
-            let nobody = |node: &Arc<str>| (Holder { node: node.clone(), container: None }, 0);
-            late::heard(ctx, pool, task, documents::read(first, document, nobody, clock::now()));
+            let elsewhere = |node: &Arc<str>| (Holder { node: node.clone(), container: None }, 0);
+            late::heard(ctx, pool, task, documents::read(first, document, elsewhere, clock::now()));
         }
     }
 }

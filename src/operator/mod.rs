@@ -16,6 +16,7 @@
 //! | `load`, `replicas` | load to replicas |
 //! | `report`, `verdicts` | the pool's status, and its conditions |
 //! | `workers` | Pods and Deployments: who holds, who is dead |
+//! | `deleted` | deleted jobs whose attempts are still to be brought to an end |
 //! | `late` | results of jobs that have ended otherwise |
 //! | `settings` | what endangers jobs in how workers are set up |
 //! | `ttl` | finished jobs whose time has passed |

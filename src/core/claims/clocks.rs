@@ -97,7 +97,7 @@ impl Clocks {
         shifted(told, self.behind(node)).min(now)
     }
 
-    /// How far apart clocks may be: what was told by one that nobody names is known to so much.
+    /// How far apart clocks may be: a time that an unnamed clock told is known to within this span.
     pub fn spread(&self, now: Timestamp) -> Duration {
         let counts = |clock: &&Clock| now.duration_since(clock.heard_at) < FORGOTTEN;
         let widest = self.0.values().filter(counts).map(|clock| clock.best().unsigned_abs()).max();

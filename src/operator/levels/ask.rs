@@ -64,7 +64,7 @@ pub async fn ask_workers(ctx: &Context, pool: &Handle, store: &Store, tasks: &[T
 
 impl Answers {
     /// Whether every worker that could have this message, published then, has denied it. When it was taken is known by the
-    /// clock of a worker that nobody can name, so up to `spread`.
+    /// clock of an unnamed worker, so up to `spread`.
     pub(super) fn is_denied(&self, place: Place, published_at: Option<Timestamp>, spread: Duration) -> bool {
         let Some(silent) = &self.silent else { return false };
         match place {
