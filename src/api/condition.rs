@@ -43,6 +43,9 @@ pub enum ConditionType {
     /// CrewWorkerPool: the clock of a worker, or of Redis, differs from the operator's by more than 30 seconds. Times are
     /// corrected by it; the message names the worst and how many there are.
     WorkerClocksSkewed,
+    /// CrewWorkerPool: it cannot be told which container of a Pod runs the worker, or a worker's name does not lead to a
+    /// Pod, so the end of such a worker is not noticed. The message says what to set.
+    WorkersUnattributed,
     /// CrewWorkerPool: the Pods' grace period is shorter than the longest task, so workers are not taken away.
     GracePeriodTooShort,
     /// CrewWorkerPool: another field manager owns the Deployment's replicas, so the operator leaves them alone. The message
@@ -144,6 +147,16 @@ pub enum Reason {
     VisibilityTimeoutDiffers,
     /// The clock of a worker or of Redis differs from the operator's.
     ClockSkewed,
+    /// A worker runs another number of tasks at once than `spec.concurrency` says.
+    ConcurrencyDiffers,
+    /// A shell is the main process of a worker's container and keeps SIGTERM to itself: the worker takes tasks until its
+    /// grace period ends it by force.
+    ShellTakesSignals,
+    /// The Pods have several containers, and nothing says which of them runs the worker; or the one that is named is not
+    /// there.
+    ContainerUnclear,
+    /// Workers have names that lead to no Pod of the Deployment.
+    NodeNameUnclear,
     /// `terminationGracePeriodSeconds` is shorter than the hard time limit plus a minute.
     GracePeriodTooShort,
     /// A `HorizontalPodAutoscaler` or another field manager sets the Deployment's replicas too.

@@ -296,6 +296,14 @@ pub struct DeploymentRef {
     /// The name of a Deployment in the same namespace.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
+
+    /// The container of the Deployment's Pods that runs the worker: when it ends, its tasks are run again elsewhere. 1 to
+    /// 63 lower-case letters, digits and `-`, the name of one of `spec.containers`. Default: the one that the Pod's
+    /// annotation `kubectl.kubernetes.io/default-container` names, else the only one. Where there are several and none is
+    /// named, the condition `WorkersUnattributed` says so, and only the end of a whole Pod is noticed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = schema::DNS_LABEL))]
+    pub container: Option<String>,
 }
 
 /// What to do about a task whose worker's node no longer answers.

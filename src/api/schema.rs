@@ -4,6 +4,9 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
+/// What the name of a container looks like.
+pub(super) const DNS_LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+
 /// What the keys of a Redis, the names of a queue and of a task may look like.
 pub(super) const KEY: &str = "^[A-Za-z0-9._:-]{1,128}$";
 

@@ -327,6 +327,15 @@ impl Evidence {
         })
     }
 
+    /// The worker that was seen is now known by its container.
+    pub fn attributed(&mut self, to: &Holder) {
+        if let Some(holder) = self.seen.as_mut().and_then(|seen| seen.word.holder.as_mut())
+            && holder.node == to.node
+        {
+            holder.container = holder.container.take().or_else(|| to.container.clone());
+        }
+    }
+
     fn see(&mut self, word: Word) {
         let generation = self.marker.unwrap_or(0);
         let before = self.seen.take().filter(|seen| seen.generation == generation).map(|seen| seen.word);

@@ -17,6 +17,7 @@ use super::context::Context;
 use super::deleted;
 use super::error::Error;
 use super::jobs::Entry;
+use super::pod_deletion;
 use super::publish;
 use crate::api::{CrewJob, JobResult, result_config_map_name, status_patch};
 use crate::core::evidence::Evidence;
@@ -132,7 +133,14 @@ async fn perform(ctx: &Context, entry: &Entry, effect: &Effect) -> Result<Step, 
             learn(ctx, job, |evidence| evidence.stop_asked(clock::now()));
             Ok(Step::Done)
         }
-        Effect::DeletePod(container) => delete_pod(ctx, job, container).await.map(|()| Step::Done),
+        Effect::DeletePod(container) => {
+            let store = connection(ctx, job)?;
+            match pod_deletion::is_harmless(ctx, &store, entry, container).await {
+                Ok(true) => delete_pod(ctx, job, container).await.map(|()| Step::Done),
+                Ok(false) => Ok(Step::Refused), // what was found decides what comes next
+                Err(source) => Err(store_error(job, source)),
+            }
+        }
         Effect::StoreResult(output) => store_result(ctx, job, output).await,
         Effect::ExtendResult { task, ttl } => {
             connection(ctx, job)?.extend_result(*task, *ttl).await.map_err(|source| store_error(job, source))?;

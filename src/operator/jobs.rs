@@ -240,6 +240,11 @@ impl Table {
         Some((job.key.namespace.clone(), job.spec.pool.clone(), job.attempt_in_hand()))
     }
 
+    /// The unfinished job that has this attempt in hand.
+    pub fn of_task(&self, task: TaskId) -> Option<&Entry> {
+        self.get(self.by_task.get(&task)?)
+    }
+
     /// Whether this is the attempt in hand of an unfinished job of that namespace.
     pub fn is_in_hand(&self, namespace: &str, task: TaskId) -> bool {
         self.by_task.get(&task).is_some_and(|key| &*key.namespace == namespace)

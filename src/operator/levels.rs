@@ -15,18 +15,23 @@ use uuid::Uuid;
 use super::context::Context;
 use super::documents;
 use super::jobs::Entry;
+use super::lease::age;
 use super::pool::labels;
 use super::pools::Handle;
 use crate::core::claims;
 use crate::core::evidence::{Document, Evidence, Levels, Mark, Place, Sighting, Word};
 use crate::core::job::{AttemptId, Job, ObjectKey, TaskId};
 use crate::core::observed::Liveness;
+use crate::core::policy::Policy;
+use crate::core::status::Holder;
 use crate::runtime::clock;
 use crate::store::{self, Audit, Error, Glance, Marker, MarkerId, MarkerState, Store};
 use ask::{Answers, ask_workers};
 
 /// How soon a message that was not found is looked for again.
 const AGAIN: Duration = Duration::from_secs(3);
+/// For how long at least a worker that is no Pod may have a message without having begun it, and say nothing.
+const UNKNOWN_FOR: Duration = Duration::from_hours(1);
 /// How often a message that was not found is looked for that soon.
 const SETTLED_AFTER: u32 = 4;
 /// Bytes of results that one reading holds; of the others it holds the digests.
@@ -232,7 +237,7 @@ async fn read_all(ctx: &Context, pool: &Handle, store: &Store, everything: bool)
             read_documents(ctx, pool, &mut found, store, unplaced.into_iter()).await?;
         }
         missed = tell(ctx, pool, &subjects, &mut found).await;
-        renew(ctx, store, &subjects).await?;
+        renew(ctx, pool, store, &subjects).await?;
     }
     Ok(missed)
 }
@@ -291,7 +296,7 @@ async fn read_documents(
     let ids: Vec<AttemptId> = ids.collect();
     let tasks: Vec<TaskId> = ids.iter().map(|id| id.task).collect();
     let now = clock::now();
-    let holder = |node: &Arc<str>| (ctx.workers.holder(&pool.key.namespace, node), pool.clocks().behind(node));
+    let holder = |node: &Arc<str>| (ctx.workers.holder(pool.fleet.as_ref(), node), pool.clocks().behind(node));
     store
         .outcomes(&tasks, |at, document| {
             let Some(mut said) = documents::read(ids[at], document, holder, now) else { return };
@@ -347,13 +352,22 @@ fn is_to_be_asked_about(ctx: &Context, subject: &Subject, found: &Found) -> bool
 }
 
 /// Keeps the messages of living workers from being restored by kombu after its visibility timeout.
-async fn renew(ctx: &Context, store: &Store, subjects: &[Subject]) -> Result<(), Error> {
+async fn renew(ctx: &Context, pool: &Handle, store: &Store, subjects: &[Subject]) -> Result<(), Error> {
+    let longest_silence = Policy::resolve(None, &pool.facts.defaults).hard.max(UNKNOWN_FOR);
+    let is_to_be_kept = |seen: &Sighting| {
+        let (holder, liveness) = ctx.workers.judge(pool.fleet.as_ref(), &pool.key.namespace, seen);
+        // One that is no Pod is never declared dead. If it has only taken the message and is silent for longer than it can
+        // be busy, the message is left to kombu, so that it is not lost for ever.
+        let is_silent = holder.container.is_none()
+            && seen.word.started_at.is_none()
+            && age(seen.word.said_at, clock::now()) > longest_silence;
+        liveness != Liveness::Dead && !is_silent
+    };
     let tags: Vec<String> = {
         let table = ctx.jobs.lock();
         let kept = |subject: &Subject| {
             let evidence = &table.get(&subject.key)?.evidence;
-            let lives = |seen: &Sighting| ctx.workers.judge(&subject.key.namespace, seen).1 != Liveness::Dead;
-            let generation = evidence.kept().filter(|_| evidence.sighting().is_some_and(lives))?;
+            let generation = evidence.kept().filter(|_| evidence.sighting().is_some_and(is_to_be_kept))?;
             Some(evidence.of().delivery_tag(generation))
         };
         subjects.iter().filter_map(kept).collect()
@@ -429,13 +443,17 @@ fn note(
         let recorded = job.status.attempt.map(|attempt| attempt.enqueued_at);
         let published_at = evidence.published_at().or(recorded);
         let spread = pool.clocks().spread(clock::now());
-        evidence.answered(answers.is_denied(place, published_at, spread), disowned);
+        // Pods can answer for themselves only: a worker that is no Pod, and was seen with the message, has to deny it itself.
+        let is_elsewhere = |holder: &Holder| ctx.workers.holder(pool.fleet.as_ref(), &holder.node).container.is_none();
+        let may_have_it =
+            !disowned && evidence.holder().is_some_and(|holder| holder.container.is_none() && is_elsewhere(holder));
+        evidence.answered(!may_have_it && answers.is_denied(place, published_at, spread), disowned);
     }
 }
 
 /// What a worker says that was asked for a task and has it.
 fn answer(ctx: &Context, pool: &Handle, node: &Arc<str>, started_at: Option<Timestamp>) -> Word {
-    let (holder, now) = (Some(ctx.workers.holder(&pool.key.namespace, node)), clock::now());
+    let (holder, now) = (Some(ctx.workers.holder(pool.fleet.as_ref(), node)), clock::now());
     let clocks = pool.clocks();
     let started_at = started_at.map(|began| clocks.ours(node, began, now));
     Word { holder, said_at: now, behind: clocks.behind(node), started_at, celery_retries: 0, progress: None }
@@ -453,35 +471,24 @@ pub async fn check_death(ctx: &Context, entry: &Entry) {
     let Some(store) = pool.store() else { return };
     let read = async {
         ctx.pools.fetch_result(&entry.job, &store).await?;
-        // A Redis may be shared with other clusters, whose workers may be named like ours: who answers lives.
-        let nodes = if is_known_by_name(entry) { store.holders(&[id.task]).await? } else { Vec::new() };
-        Ok::<_, Error>((nodes, store.outcome(id.task).await?))
+        store.outcome(id.task).await
     };
-    let (nodes, document) = match read.await {
-        Ok(found) => found,
+    let document = match read.await {
+        Ok(document) => document,
         Err(error) => {
             tracing::warn!(job = %job.key, %error, "the last word of a dead worker could not be read; trying again");
             let later = clock::now().checked_add(Duration::from_secs(1)).unwrap_or(Timestamp::MAX);
             return ctx.jobs.look_at_later(&job.key, later);
         }
     };
-    let holder = |node: &Arc<str>| (ctx.workers.holder(&job.key.namespace, node), pool.clocks().behind(node));
+    let holder = |node: &Arc<str>| (ctx.workers.holder(pool.fleet.as_ref(), node), pool.clocks().behind(node));
     let said = document.and_then(|document| documents::read(id, document, holder, clock::now()));
-    let claim = nodes.iter().find_map(|node| node.tasks.iter().find(|it| it.task == id.task).map(|it| (node, it)));
     let mut table = ctx.jobs.lock();
     if table.get(&job.key).is_some_and(|now| now.turn == entry.turn) {
-        table.note(&job.key, |_, evidence| match claim {
-            Some((node, task)) => evidence.claimed(answer(ctx, &pool, &node.name, task.started_at)),
-            None => evidence.death_checked(said),
-        });
+        table.note(&job.key, |_, evidence| evidence.death_checked(said));
     }
     drop(table);
     ctx.jobs.look_at(&job.key);
-}
-
-/// Whether all that is known of who has the task is a name: there was never a Pod of that name.
-fn is_known_by_name(entry: &Entry) -> bool {
-    entry.evidence.holder().is_some_and(|holder| holder.container.is_none())
 }
 
 #[cfg(test)]

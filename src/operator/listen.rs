@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::context::Context;
 use super::documents;
@@ -14,7 +15,7 @@ use super::pool::labels;
 use super::pools::Handle;
 use crate::core::claims::clocks::Moment;
 use crate::core::claims::{self, Concern};
-use crate::core::evidence::Word;
+use crate::core::evidence::{Sighting, Word};
 use crate::core::job::{AttemptId, TaskId};
 use crate::core::observed::Liveness;
 use crate::core::status::Holder;
@@ -59,14 +60,19 @@ async fn hear(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, long: &mpsc
                 if let Some(at) = event.at {
                     pool.clocks().hear(&event.node, at, clock::now());
                 }
+                let now = Instant::now();
                 match event.state {
                     WorkerState::Online => {
                         pool.hears_of_worker(clock::now());
+                        pool.nodes.started(&event.node, now);
                         pool.load.notify_one();
                         pool.started.notify_one();
                     }
                     WorkerState::Offline => pool.load.notify_one(),
-                    WorkerState::Heartbeat { .. } => pool.hears_of_worker(clock::now()),
+                    WorkerState::Heartbeat { .. } => {
+                        pool.hears_of_worker(clock::now());
+                        pool.nodes.heard(&event.node, now);
+                    }
                 }
             }
             Notice::Connected => {
@@ -131,7 +137,7 @@ fn read_result(ctx: &Arc<Context>, pool: &Handle, task: TaskId, document: Docume
     match about(ctx, pool, task) {
         About::Own(id) => {
             // A result may be large: it is read before the table is locked.
-            let holder = |node: &Arc<str>| (ctx.workers.holder(&pool.key.namespace, node), pool.clocks().behind(node));
+            let holder = |node: &Arc<str>| (ctx.workers.holder(pool.fleet.as_ref(), node), pool.clocks().behind(node));
             if let Some(said) = documents::read(id, document, holder, clock::now())
                 && ctx.jobs.hear(task, |_, evidence| evidence.told(said))
             {
@@ -160,12 +166,13 @@ fn task_event(ctx: &Context, pool: &Handle, event: &TaskEvent) {
         Stage::Succeeded | Stage::Failed | Stage::Retried | Stage::Revoked { .. } | Stage::Rejected { .. } => return,
     };
     ctx.jobs.hear(event.task, |job, evidence| {
-        let before = evidence.sighting().map(|seen| ctx.workers.judge(&job.key.namespace, seen).1);
+        let judge = |seen: &Sighting| ctx.workers.judge(pool.fleet.as_ref(), &job.key.namespace, seen).1;
+        let before = evidence.sighting().map(judge);
         if is_second_run(evidence.sighting().map(|seen| &seen.word).zip(before), &event.node, started_at) {
             ctx.metrics.duplicate_runs.inc();
             tracing::warn!(job = %job.key, task.id = %event.task, worker = %event.node, "a task that runs was begun again");
         }
-        let holder = Some(ctx.workers.holder(&job.key.namespace, &event.node));
+        let holder = Some(ctx.workers.holder(pool.fleet.as_ref(), &event.node));
         evidence.hear(Word { holder, said_at, behind, started_at, celery_retries: 0, progress: None });
     });
 }

@@ -1,6 +1,5 @@
 //! The load of a pool: depth and flight to replicas, in the pass that enqueues and every two seconds.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -78,8 +77,6 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, reporter
         incarnation.get_or_insert_with(|| snapshot.incarnation.clone());
         let census = Census::take(ctx, pool);
         let load = load(&snapshot);
-        let foreign = snapshot.foreign_in_flight > 0 || load.in_flight > ctx.jobs.lock().len() as u64;
-        pool.foreign_in_flight.store(foreign, Ordering::Relaxed);
         let mut view = look(ctx, pool, load, census.hard_limit, &mut scaler).await;
         pool.is_on(&snapshot.incarnation.run_id);
         view.shared = ctx.pools.sharing(pool);
@@ -154,10 +151,10 @@ async fn look(ctx: &Context, pool: &Handle, load: Load, hard_limit: Duration, sc
     let known = deployment.as_ref().and_then(|key| ctx.workers.deployment(key));
     let unlisted = deployment.as_ref().is_some_and(|key| !ctx.workers.has_listed_deployments(&key.namespace));
     let mut view = View { deployment, known, unlisted, hard_limit, ..View::default() };
-    let (Some(deployment), Some(known)) = (&view.deployment, &view.known) else { return view };
+    let (Some(fleet), Some(known)) = (&pool.fleet, &view.known) else { return view };
     let scaling = scaler.rescale(ctx, pool, known, load, hard_limit).await;
     ctx.metrics.replicas_desired.get_or_create(&labels(pool)).set(i64::from(scaling.desired));
-    let ready: Vec<_> = ctx.workers.pods_of(deployment).into_iter().filter(|pod| pod.is_ready).collect();
+    let ready: Vec<_> = ctx.workers.pods_of(fleet).into_iter().filter(|pod| pod.is_ready).collect();
     let staying = ready.iter().filter(|pod| pod.leaving_since.is_none()).count();
     view.ready = u32::try_from(ready.len()).unwrap_or(u32::MAX);
     view.slots = staying as u64 * u64::try_from(pool.spec.concurrency).unwrap_or(1);
@@ -188,7 +185,7 @@ impl Starting {
         if found.as_ref().is_some_and(|it| unheard(it.kind)) && self.asked_at.is_none_or(|at| at.elapsed() > ASK_EVERY)
         {
             self.asked_at = Some(Instant::now());
-            if store.node_settings().await.is_ok_and(|nodes| !nodes.is_empty()) {
+            if store.present().await.is_ok_and(|nodes| !nodes.is_empty()) {
                 pool.hears_of_worker(now);
             }
         }
@@ -200,7 +197,7 @@ impl Starting {
     }
 
     fn found(&self, ctx: &Context, pool: &Handle, load: Load, view: &View, now: Timestamp) -> Option<Blocked> {
-        let pods = view.deployment.as_ref().map(|key| ctx.workers.in_trouble(key)).unwrap_or_default();
+        let pods = pool.fleet.as_ref().map(|fleet| ctx.workers.in_trouble(fleet)).unwrap_or_default();
         let known = view.known.as_ref().map(|known| start::Deployment {
             replicas: known.replicas,
             ready: view.ready,

@@ -18,11 +18,14 @@
 //! | `workers` | Pods and Deployments: who holds, who is dead |
 //! | `deleted` | deleted jobs whose attempts are still to be brought to an end |
 //! | `late` | results of jobs that have ended otherwise |
-//! | `settings` | what endangers jobs in how workers are set up |
+//! | `nodes`, `settings` | the workers by their own names, and what endangers jobs in how they are set up |
+//! | `attribution` | where a worker does not lead to a container |
+//! | `pod_deletion` | whether a Pod may be deleted to stop a task |
 //! | `ttl` | finished jobs whose time has passed |
 //! | `reconcile`, `observe`, `act`, `publish` | one job, one look |
 
 mod act;
+mod attribution;
 pub mod client;
 mod config;
 mod context;
@@ -39,7 +42,9 @@ mod listing;
 mod load;
 mod lookups;
 mod namespaces;
+mod nodes;
 mod observe;
+mod pod_deletion;
 mod pool;
 mod pools;
 mod publish;

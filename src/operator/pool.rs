@@ -24,7 +24,7 @@ const RECONNECT: (Duration, Duration) = (Duration::from_millis(500), Duration::f
 
 /// Serves a pool until it is stopped.
 pub async fn serve(ctx: Arc<Context>, pool: Arc<Handle>, status: CrewWorkerPoolStatus) {
-    let (mut reporter, wanted) = Reporter::new(pool.clone(), status.clone());
+    let (mut reporter, wanted) = Reporter::new(ctx.clone(), pool.clone(), status.clone());
     let writing = report::write(&ctx, &pool, status, wanted);
     let stop = pool.stop.clone();
     let lost = ctx.leadership.lost.clone();

@@ -1,7 +1,7 @@
 //! The pools there are, and how their jobs see them.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -16,9 +16,11 @@ use tokio_util::sync::CancellationToken;
 use super::context::Context;
 use super::former::{self, Former};
 use super::jobs::Entry;
+use super::nodes::Nodes;
+use super::pod_deletion::SharedPods;
 use super::pool;
-use super::settings::Complaint;
 use super::watches::Scope;
+use super::workers::Fleet;
 use crate::api::{
     CrewWorkerPool, CrewWorkerPoolSpec, CrewWorkerPoolStatus, OnWorkerUnreachable, RedisStatus, TAKE_REPLICAS,
 };
@@ -55,6 +57,12 @@ pub struct Handle {
     pub spec: CrewWorkerPoolSpec,
     /// What its jobs may know, as the spec says it.
     pub facts: Arc<PoolFacts>,
+    /// Where its workers run; `None` where Kubernetes does not tell.
+    pub fleet: Option<Fleet>,
+    /// The workers that were heard of.
+    pub nodes: Nodes,
+    /// The Pods whose workers have said that deleting them would end other tasks.
+    pub shared: SharedPods,
     /// Asks for a look at the load.
     pub load: Notify,
     /// The same, after Pods have changed: many do at once, so it is not done for each.
@@ -78,7 +86,6 @@ pub struct Handle {
     audits: Mutex<(Option<Timestamp>, Option<Timestamp>)>,
     finished: Mutex<Vec<MarkerId>>,
     errands: Mutex<Errands>,
-    misconfigured: Mutex<Option<Complaint>>,
     clocks: Mutex<Clocks>,
     /// When a worker was last heard of working, in milliseconds since 1970; 0 when none was.
     heard_at: AtomicI64,
@@ -88,8 +95,6 @@ pub struct Handle {
     taking: Mutex<(Option<String>, Option<String>)>,
     /// The status that was last written.
     reported: Mutex<Option<CrewWorkerPoolStatus>>,
-    /// Whether messages of other producers are with the workers, as far as the last look at the load tells.
-    pub foreign_in_flight: AtomicBool,
 }
 
 /// What a pass through the queues is for.
@@ -130,8 +135,15 @@ impl Handle {
         };
         let facts = Arc::new(facts);
         let problem = PoolProblem { kind: PoolProblemKind::Connecting, detail: "not connected yet".into() };
+        let fleet = spec.deployment_ref.as_ref().map(|named| Fleet {
+            deployment: ObjectKey::new(key.namespace.clone(), named.name.as_str()),
+            container: named.container.as_deref().map(Arc::from),
+        });
         Self {
             key,
+            fleet,
+            nodes: Nodes::default(),
+            shared: SharedPods::default(),
             uid: pool.uid().unwrap_or_default(),
             generation: pool.metadata.generation.unwrap_or(0),
             spec,
@@ -144,7 +156,6 @@ impl Handle {
             over: Notify::new(),
             sweep: Notify::new(),
             started: Notify::new(),
-            misconfigured: Mutex::default(),
             clocks: Mutex::default(),
             stop: CancellationToken::new(),
             state: RwLock::new(State {
@@ -169,7 +180,6 @@ impl Handle {
                 pool.status.as_ref().and_then(|status| status.replicas_taken_for.clone()),
             )),
             reported: Mutex::default(),
-            foreign_in_flight: AtomicBool::new(true),
         }
     }
 
@@ -206,8 +216,7 @@ impl Handle {
 
     /// The Deployment that the pool scales.
     pub fn deployment(&self) -> Option<ObjectKey> {
-        let named = self.spec.deployment_ref.as_ref()?;
-        Some(ObjectKey::new(self.key.namespace.clone(), named.name.as_str()))
+        self.fleet.as_ref().map(|fleet| fleet.deployment.clone())
     }
 
     fn taking(&self) -> MutexGuard<'_, (Option<String>, Option<String>)> {
@@ -288,19 +297,6 @@ impl Handle {
     /// The clocks of its workers.
     pub fn clocks(&self) -> MutexGuard<'_, Clocks> {
         self.clocks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What is wrong with the settings of its workers.
-    pub fn misconfigured(&self) -> Option<Complaint> {
-        self.misconfigured.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Notes that; whether it is news.
-    pub fn set_misconfigured(&self, complaint: Option<Complaint>) -> bool {
-        let mut known = self.misconfigured.lock().unwrap_or_else(PoisonError::into_inner);
-        let news = *known != complaint;
-        *known = complaint;
-        news
     }
 
     /// What is to be looked for in the queues since the last call, and which markers go afterwards.
@@ -503,19 +499,14 @@ impl Pools {
         }
     }
 
-    /// Whether a worker Pod runs one task at a time.
-    pub fn runs_one_at_a_time(&self, namespace: &Arc<str>, name: &Arc<str>) -> bool {
-        self.get(namespace, name).is_some_and(|pool| pool.spec.concurrency <= 1)
+    /// Where the workers of a pool run.
+    pub fn fleet(&self, namespace: &Arc<str>, name: &Arc<str>) -> Option<Fleet> {
+        self.get(namespace, name).and_then(|pool| pool.fleet.clone())
     }
 
     /// Whether the tasks of a worker whose Node does not answer are run again elsewhere.
     pub fn restarts_unreachable(&self, namespace: &Arc<str>, name: &Arc<str>) -> bool {
         self.get(namespace, name).is_some_and(|pool| pool.spec.on_worker_unreachable == OnWorkerUnreachable::Restart)
-    }
-
-    /// Whether a worker Pod may have tasks of other producers.
-    pub fn has_foreign_tasks(&self, namespace: &Arc<str>, name: &Arc<str>) -> bool {
-        self.get(namespace, name).is_none_or(|pool| pool.foreign_in_flight.load(Ordering::Relaxed))
     }
 
     /// The message of a task cannot be named by its bytes: it is to be looked for in the queues, together with others.

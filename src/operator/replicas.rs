@@ -49,16 +49,16 @@ impl Scaler {
             contested: known.owner.is_some() && take.is_none(),
         };
         let mut scaling = scale(load, bounds(pool), workers, hard_limit, &mut self.window, clock::now());
-        let Some(deployment) = pool.deployment().filter(|_| ctx.leadership.holds()) else { return scaling };
+        let Some(fleet) = pool.fleet.as_ref().filter(|_| ctx.leadership.holds()) else { return scaling };
         let replicas = scaling.write.or(take.as_ref().map(|_| known.replicas));
         let Some(replicas) = replicas.filter(|_| !self.is_refused(&known.version) || take.is_some()) else {
             return scaling;
         };
         if (1..known.replicas).contains(&replicas) {
-            mark_busy(ctx, &deployment, &busy_pods(ctx, pool)).await;
+            mark_busy(ctx, fleet, &busy_pods(ctx, pool)).await;
         }
         self.refused = None;
-        match write(ctx, &deployment, known, replicas, take.is_some()).await {
+        match write(ctx, &fleet.deployment, known, replicas, take.is_some()).await {
             Ok(()) => {
                 if replicas != known.replicas {
                     tracing::info!(pool = %pool.key, from = known.replicas, to = replicas, "workers scaled");
@@ -95,7 +95,7 @@ fn bounds(pool: &Handle) -> Bounds {
 }
 
 /// The Pods that hold a task of this pool.
-fn busy_pods(ctx: &Context, pool: &Handle) -> HashSet<Arc<str>> {
+pub fn busy_pods(ctx: &Context, pool: &Handle) -> HashSet<Arc<str>> {
     ctx.jobs.lock().figures(&pool.key).into_iter().flat_map(PoolJobs::busy_pods).cloned().collect()
 }
 

@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::attribution;
 use super::context::Context;
 use super::load::{Census, View};
 use super::pools::Handle;
@@ -29,6 +30,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Composes the status of a pool; [`write()`] writes it.
 pub struct Reporter {
+    ctx: Arc<Context>,
     pool: Arc<Handle>,
     status: CrewWorkerPoolStatus,
     wanted: watch::Sender<CrewWorkerPoolStatus>,
@@ -36,9 +38,13 @@ pub struct Reporter {
 
 impl Reporter {
     /// A reporter for a pool with this status, and what is to be written.
-    pub fn new(pool: Arc<Handle>, status: CrewWorkerPoolStatus) -> (Self, watch::Receiver<CrewWorkerPoolStatus>) {
+    pub fn new(
+        ctx: Arc<Context>,
+        pool: Arc<Handle>,
+        status: CrewWorkerPoolStatus,
+    ) -> (Self, watch::Receiver<CrewWorkerPoolStatus>) {
         let (wanted, receiver) = watch::channel(status.clone());
-        (Self { pool, status, wanted }, receiver)
+        (Self { ctx, pool, status, wanted }, receiver)
     }
 
     /// Reports what was seen, or only what keeps the pool from working.
@@ -48,9 +54,10 @@ impl Reporter {
         let verdicts = match (&problem, seen) {
             (Some(problem), _) => verdicts::of_problem(problem),
             (None, Some((_, view, _))) => {
-                let misconfigured = pool.misconfigured();
                 let skew = pool.clocks().skew(clock::now());
-                verdicts::of(&Seen { key: &pool.key, spec: &pool.spec, view, misconfigured, skew })
+                let mut all = verdicts::of(&Seen { key: &pool.key, spec: &pool.spec, view, skew });
+                all.extend(attribution::verdicts(&self.ctx, pool, &self.status.conditions));
+                all
             }
             (None, None) => Vec::new(),
         };

@@ -3,15 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use tokio::time::Instant;
+
 use super::context::Context;
 use super::pools::Handle;
-use crate::api::Reason;
-use crate::store::{NodeSettings, Store};
+use super::workers::host_of;
+use crate::api::{ConditionType, Reason, Verdict, find_condition};
+use crate::store::{Error, NodeSettings, Store};
 
-/// How often workers are asked.
+/// How often all workers are called, and some of them asked again.
 const EVERY: Duration = Duration::from_mins(5);
 /// How long after a worker came up: it answers once it is bound to the control channel.
 const AFTER_START: Duration = Duration::from_secs(3);
+/// Workers that are asked at once. Those of one Deployment are set up alike, and each answers some 10 kB.
+const AT_ONCE: usize = 16;
 /// kombu's `visibility_timeout` where none is set.
 const VISIBILITY_TIMEOUT: Duration = Duration::from_hours(1);
 /// Workers that a message names; of more only the number is said.
@@ -19,22 +25,80 @@ const NAMED: usize = 3;
 
 /// Asks, for ever.
 pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
+    let mut next_call = Instant::now();
     loop {
-        match store.node_settings().await {
-            Ok(nodes) => {
-                let expected = pool.spec.celery.visibility_timeout.to_std();
-                if pool.set_misconfigured(complaint(&nodes, expected)) {
-                    ctx.pools.refresh_namespace(&pool.key.namespace);
-                }
-            }
-            Err(error) => tracing::warn!(pool = %pool.key, %error, "the workers could not be asked for their settings"),
+        let is_call = next_call <= Instant::now();
+        if is_call {
+            next_call = Instant::now() + EVERY;
+        }
+        match ask(ctx, pool, store, is_call).await {
+            Ok(true) => pool.load.notify_one(),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(pool = %pool.key, %error, "asking the workers for their settings failed"),
         }
         tokio::select! {
-            () = tokio::time::sleep(EVERY) => {}
+            () = tokio::time::sleep_until(next_call) => {}
             () = pool.started.notified() => tokio::time::sleep(AFTER_START).await,
         }
     }
 }
+
+/// Asks some workers, after a call to all or only those that have just come up. Whether that is news.
+async fn ask(ctx: &Context, pool: &Handle, store: &Store, is_call: bool) -> Result<bool, Error> {
+    let fleet = pool.fleet.as_ref();
+    if is_call {
+        let present = store.present().await?;
+        let stays = |node: &Arc<str>| fleet.is_some_and(|fleet| ctx.workers.is_pod_of(fleet, host_of(node)));
+        pool.nodes.answered_call(&present, stays, Instant::now());
+    }
+    let wanted = pool.nodes.to_ask(AT_ONCE, is_call, Instant::now());
+    let answers = if wanted.is_empty() { Vec::new() } else { store.node_settings(&wanted).await? };
+    let judge = |nodes: &[&NodeSettings]| {
+        let declared = Declared {
+            visibility_timeout: pool.spec.celery.visibility_timeout.to_std(),
+            concurrency: i64::from(pool.spec.concurrency),
+        };
+        complaint(nodes, &declared, |node| ctx.workers.shell_of(fleet, node)).map_or(Setup::Fine, Setup::Wrong)
+    };
+    Ok(pool.nodes.told(answers, judge, Instant::now()))
+}
+
+/// What the settings of a pool's workers come to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Setup {
+    /// No worker has answered yet.
+    #[default]
+    Unknown,
+    /// As they should be.
+    Fine,
+    /// They endanger jobs.
+    Wrong(Complaint),
+}
+
+/// The condition; `None` leaves it as it is, because no worker has told otherwise since this operator leads.
+pub fn verdict(setup: &Setup, conditions: &[Condition]) -> Option<Verdict> {
+    let type_ = ConditionType::WorkersMisconfigured;
+    Some(match setup {
+        Setup::Unknown if find_condition(conditions, type_).is_some() => return None,
+        Setup::Unknown => {
+            let message = "no worker has answered yet".to_owned();
+            Verdict { type_, holds: None, reason: Reason::Unknown, message }
+        }
+        Setup::Fine => Verdict { type_, holds: Some(false), reason: Reason::AsExpected, message: String::new() },
+        Setup::Wrong(Complaint { reason, message }) => {
+            Verdict { type_, holds: Some(true), reason: *reason, message: message.clone() }
+        }
+    })
+}
+
+/// What the pool says of its workers.
+struct Declared {
+    visibility_timeout: Duration,
+    concurrency: i64,
+}
+
+/// The shell that is the main process of a worker's container, and the container.
+type Shell = (Arc<str>, Arc<str>);
 
 /// What is wrong with the settings of a pool's workers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,9 +109,13 @@ pub struct Complaint {
     pub message: String,
 }
 
-/// `None` when all is well or nobody answers.
-fn complaint(nodes: &[NodeSettings], visibility_timeout: Duration) -> Option<Complaint> {
-    let faults = |node: &NodeSettings| faults(node, visibility_timeout);
+/// `None` when all is well.
+fn complaint(
+    nodes: &[&NodeSettings],
+    declared: &Declared,
+    shell_of: impl Fn(&str) -> Option<Shell>,
+) -> Option<Complaint> {
+    let faults = |node: &NodeSettings| faults(node, declared, shell_of(&node.name));
     let wrong: Vec<(&str, Vec<Fault>)> = nodes.iter().map(|node| (&*node.name, faults(node))).collect();
     let wrong: Vec<_> = wrong.into_iter().filter(|(_, faults)| !faults.is_empty()).collect();
     let reason =
@@ -68,16 +136,39 @@ type Fault = (Reason, String);
 
 /// Worst first.
 fn severity(reason: Reason) -> usize {
-    let order = [Reason::AcknowledgesEarly, Reason::VisibilityTimeoutDiffers, Reason::PrefetchTooHigh];
+    let order = [
+        Reason::AcknowledgesEarly,
+        Reason::ShellTakesSignals,
+        Reason::VisibilityTimeoutDiffers,
+        Reason::ConcurrencyDiffers,
+        Reason::PrefetchTooHigh,
+    ];
     order.iter().position(|other| *other == reason).unwrap_or(order.len())
 }
 
 /// Whether task events are on cannot be asked: `celery worker -E` turns them on without a trace in the configuration.
-fn faults(node: &NodeSettings, visibility_timeout: Duration) -> Vec<Fault> {
+fn faults(node: &NodeSettings, declared: &Declared, shell: Option<Shell>) -> Vec<Fault> {
+    let visibility_timeout = declared.visibility_timeout;
     let mut faults = Vec::new();
     if node.acks_late != Some(true) {
         let text = "it acknowledges messages before it runs them; set task_acks_late=True";
         faults.push((Reason::AcknowledgesEarly, text.to_owned()));
+    }
+    // A shell may have given its place to the worker, and an init passes signals on.
+    if let (Some(pid), Some((shell, container))) = (node.pid.filter(|pid| *pid != 1), shell) {
+        let text = format!(
+            "its process has the PID {pid}, because the main process of container {container:?} is the shell {shell:?}, which \
+             does not pass SIGTERM on, so it takes jobs until it is killed with one; write `exec celery ...`"
+        );
+        faults.push((Reason::ShellTakesSignals, text));
+    }
+    if let Some(concurrency) = node.concurrency.filter(|concurrency| *concurrency != declared.concurrency) {
+        let text = format!(
+            "it runs {concurrency} tasks at once and the pool's spec.concurrency is {}; start it with --concurrency {} or set \
+             spec.concurrency to {concurrency}",
+            declared.concurrency, declared.concurrency
+        );
+        faults.push((Reason::ConcurrencyDiffers, text));
     }
     // A message that waits for its time raises the count by one, so a single one more proves nothing.
     let takes =
@@ -100,55 +191,4 @@ fn faults(node: &NodeSettings, visibility_timeout: Duration) -> Vec<Fault> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn good(name: &str) -> NodeSettings {
-        NodeSettings {
-            name: name.into(),
-            concurrency: Some(4),
-            prefetch_count: Some(4),
-            prefetch_multiplier: Some(1),
-            acks_late: Some(true),
-            sends_events: Some(true),
-            visibility_timeout: Some(3600),
-            pid: Some(1),
-        }
-    }
-
-    fn said(nodes: &[NodeSettings]) -> Option<String> {
-        complaint(nodes, Duration::from_hours(1)).map(|complaint| complaint.message)
-    }
-
-    #[test]
-    fn workers_that_are_set_up_as_they_should_are_not_complained_about() {
-        assert_eq!(said(&[]), None);
-        assert_eq!(said(&[good("a"), NodeSettings { visibility_timeout: None, ..good("b") }]), None);
-        assert_eq!(said(&[NodeSettings { prefetch_count: Some(7), ..good("a") }]), None, "some wait for their time");
-    }
-
-    #[test]
-    fn what_endangers_jobs_is_said_with_the_setting_that_mends_it() {
-        let celerys_default = NodeSettings {
-            acks_late: Some(false),
-            prefetch_multiplier: Some(4),
-            prefetch_count: Some(16),
-            visibility_timeout: Some(600),
-            ..good("crew@a")
-        };
-        let nodes = [good("crew@b"), celerys_default];
-        assert_eq!(complaint(&nodes, Duration::from_hours(1)).unwrap().reason, Reason::AcknowledgesEarly);
-        let said = said(&nodes).unwrap();
-        assert!(said.starts_with("crew@a: ") && !said.contains("crew@b"), "{said}");
-        for setting in ["task_acks_late=True", "worker_prefetch_multiplier=1", "600 s", "3600 s"] {
-            assert!(said.contains(setting), "{setting} is not in {said}");
-        }
-    }
-
-    #[test]
-    fn of_many_workers_some_are_named() {
-        let wrong: Vec<_> = (0..9).map(|n| NodeSettings { acks_late: None, ..good(&format!("crew@{n}")) }).collect();
-        let said = said(&wrong).unwrap();
-        assert!(said.contains("crew@2") && !said.contains("crew@3") && said.ends_with("and 6 more"), "{said}");
-    }
-}
+mod tests;

@@ -2,7 +2,6 @@
 
 use super::load::View;
 use super::pools::LEAST_RESULT_EXPIRES;
-use super::settings::Complaint;
 use crate::api::{ConditionType, CrewWorkerPoolSpec, Reason, TAKE_REPLICAS, Verdict};
 use crate::core::claims::clocks::Skew;
 use crate::core::job::ObjectKey;
@@ -17,22 +16,14 @@ pub struct Seen<'a> {
     pub spec: &'a CrewWorkerPoolSpec,
     /// Its workers.
     pub view: &'a View,
-    /// What is wrong with their settings.
-    pub misconfigured: Option<Complaint>,
     /// The worst of their clocks, where one differs too much.
     pub skew: Option<Skew>,
 }
 
 /// All that is to be said of a pool that works.
 pub fn of(seen: &Seen<'_>) -> Vec<Verdict> {
-    let mut all = vec![
-        fine(ConditionType::BrokerReachable, true),
-        misconfigured(seen),
-        clocks(seen),
-        adjusted(seen),
-        shared(seen),
-        credentials(seen),
-    ];
+    let mut all =
+        vec![fine(ConditionType::BrokerReachable, true), clocks(seen), adjusted(seen), shared(seen), credentials(seen)];
     if !seen.view.unlisted {
         all.extend([ready(seen), not_started(seen)]);
     }
@@ -71,15 +62,6 @@ fn ready(seen: &Seen<'_>) -> Verdict {
         deployment(seen)
     );
     verdict(ConditionType::Ready, false, Reason::DeploymentNotFound, message)
-}
-
-fn misconfigured(seen: &Seen<'_>) -> Verdict {
-    match &seen.misconfigured {
-        Some(complaint) => {
-            verdict(ConditionType::WorkersMisconfigured, true, complaint.reason, complaint.message.clone())
-        }
-        None => fine(ConditionType::WorkersMisconfigured, false),
-    }
 }
 
 fn clocks(seen: &Seen<'_>) -> Verdict {
@@ -213,10 +195,10 @@ mod tests {
 
     /// The conditions that hold, with what they say.
     fn said(view: &View) -> Vec<(ConditionType, Reason, String)> {
-        let named = Some(DeploymentRef { name: "worker".into() });
+        let named = Some(DeploymentRef { name: "worker".into(), container: None });
         let spec = CrewWorkerPoolSpec { deployment_ref: named, ..CrewWorkerPoolSpec::on("redis") };
         let key = ObjectKey::new("team", "default");
-        let all = of(&Seen { key: &key, spec: &spec, view, misconfigured: None, skew: None });
+        let all = of(&Seen { key: &key, spec: &spec, view, skew: None });
         all.into_iter().filter(|it| it.holds == Some(true)).map(|it| (it.type_, it.reason, it.message)).collect()
     }
 
@@ -238,11 +220,12 @@ mod tests {
 
     #[test]
     fn a_deployment_is_not_said_to_be_missing_before_deployments_have_been_listed() {
-        let (named, key) = (Some(DeploymentRef { name: "worker".into() }), ObjectKey::new("team", "default"));
+        let (named, key) =
+            (Some(DeploymentRef { name: "worker".into(), container: None }), ObjectKey::new("team", "default"));
         let spec = CrewWorkerPoolSpec { deployment_ref: named, ..CrewWorkerPoolSpec::on("redis") };
         let about_workers = |unlisted| {
             let view = View { known: None, unlisted, ..view() };
-            let all = of(&Seen { key: &key, spec: &spec, view: &view, misconfigured: None, skew: None });
+            let all = of(&Seen { key: &key, spec: &spec, view: &view, skew: None });
             all.into_iter().map(|it| it.reason).any(|reason| reason == Reason::DeploymentNotFound)
         };
         assert!(about_workers(false) && !about_workers(true));
@@ -285,7 +268,7 @@ mod tests {
         let mut spec = CrewWorkerPoolSpec::on("redis");
         spec.celery.result_expires = crate::api::Duration::from_mins(1);
         let (key, view) = (ObjectKey::new("team", "default"), view());
-        let verdict = adjusted(&Seen { key: &key, spec: &spec, view: &view, misconfigured: None, skew: None });
+        let verdict = adjusted(&Seen { key: &key, spec: &spec, view: &view, skew: None });
         assert_eq!((verdict.holds, verdict.reason), (Some(true), Reason::ResultExpiresTooShort));
         assert!(verdict.message.contains("10m"), "{}", verdict.message);
     }
@@ -302,8 +285,7 @@ mod tests {
         let mut spec = CrewWorkerPoolSpec::on("operators");
         spec.redis.worker_secret_name = Some("workers".to_owned());
         let (key, mut view) = (ObjectKey::new("team", "default"), view());
-        let check =
-            |view: &View| credentials(&Seen { key: &key, spec: &spec, view, misconfigured: None, skew: None }).holds;
+        let check = |view: &View| credentials(&Seen { key: &key, spec: &spec, view, skew: None }).holds;
         assert_eq!(check(&view), Some(false));
         if let Some(known) = &mut view.known {
             known.secrets = vec!["operators".into()];

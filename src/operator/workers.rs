@@ -1,12 +1,15 @@
 //! Pods and Deployments of workers: who holds a task, who is dead, what may be scaled.
 
+mod containers;
 mod deployments;
 mod pods;
+mod selector;
+#[cfg(test)]
+mod tests;
 mod trouble;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -14,15 +17,14 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt};
 
 use super::context::Context;
-use super::lease::age;
 use crate::core::evidence::Sighting;
 use crate::core::job::ObjectKey;
 use crate::core::observed::Liveness;
 use crate::core::start::Trouble;
-use crate::core::status::Holder;
-use crate::runtime::clock;
+use crate::core::status::{Container, Holder};
 use crate::runtime::metrics::{WriteOutcome, Written};
 
+pub use containers::Unclear;
 pub use deployments::{DeploymentView, watch_deployments};
 use pods::PodView;
 pub use pods::watch_pods;
@@ -32,15 +34,21 @@ const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// Cost of a Pod that holds a task.
 const BUSY_COST: &str = "1";
 
-/// How far the watch on Pods may be behind.
-const WATCH_DELAY: Duration = Duration::from_secs(15);
-
 /// What the operator says it owns of a Deployment.
 pub const FIELD_MANAGER: &str = "crewjob-operator";
 
 /// Pods and Deployments in the pools' namespaces.
 #[derive(Default)]
 pub struct Workers(RwLock<Known>);
+
+/// Where the workers of a pool run: the Deployment that it names, and which container of its Pods is the worker's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fleet {
+    /// The Deployment.
+    pub deployment: ObjectKey,
+    /// What the pool names; `None` leaves it to the Pods.
+    pub container: Option<Arc<str>>,
+}
 
 /// What is known of them.
 #[derive(Default)]
@@ -51,6 +59,17 @@ pub struct Known {
     listed: Vec<Arc<str>>,
     /// The same of their Deployments.
     deployments_listed: HashSet<Arc<str>>,
+}
+
+/// How long a Pod stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stay {
+    /// It is none of the pool's.
+    Foreign,
+    /// It was not told to go.
+    Stays,
+    /// It was told to be gone by then.
+    Until(Timestamp),
 }
 
 /// A Pod in which a worker runs.
@@ -92,54 +111,41 @@ impl Workers {
         change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// The worker behind a Celery node name: `crew@pod-name` is the Pod of that name.
-    pub fn holder(&self, namespace: &Arc<str>, node: &Arc<str>) -> Holder {
-        let key = ObjectKey::new(namespace.clone(), host_of(node));
-        let container = self.read().pods.get(&key).filter(|pod| pod.is_running()).and_then(|pod| pod.container.clone());
+    /// The worker behind a Celery node name: `crew@pod-name` is the Pod of that name, if it is one of the pool's. A name
+    /// comes from Redis, so it never leads to any other Pod.
+    pub fn holder(&self, fleet: Option<&Fleet>, node: &Arc<str>) -> Holder {
+        let container = fleet.and_then(|fleet| {
+            let known = self.read();
+            let (key, pod) = known.pod_of(fleet, host_of(node))?;
+            pod.holder(&key.name, fleet.container.as_ref())
+        });
         Holder { node: node.clone(), container }
     }
 
-    /// Who was seen, and what Kubernetes says of him now.
-    pub fn judge(&self, namespace: &Arc<str>, seen: &Sighting) -> (Holder, Liveness) {
+    /// Who was seen, and what Kubernetes says of it now. A worker is dead only where its Pod is known: one that was never
+    /// seen as a Pod of the pool, and is not recorded as one, may run on another host, whatever it is called.
+    pub fn judge(&self, fleet: Option<&Fleet>, namespace: &Arc<str>, seen: &Sighting) -> (Holder, Liveness) {
         let Some(known) = seen.word.holder.clone() else {
             return (Holder { node: "".into(), container: None }, Liveness::Alive);
         };
         // A Pod may have been unknown when its worker first spoke.
-        let holder = if known.container.is_none() { self.holder(namespace, &known.node) } else { known };
-        let liveness = if holder.container.is_none() && self.is_gone(namespace, &holder.node, seen.word.said_at) {
-            Liveness::Dead
-        } else {
-            self.liveness(namespace, &holder, seen.word.said_at_its_node())
-        };
-        (holder, liveness)
+        let holder = if known.container.is_none() { self.holder(fleet, &known.node) } else { known };
+        let container = holder.container.as_ref();
+        let seen_at = seen.word.said_at_its_node();
+        let liveness = container.map(|container| self.liveness(fleet, namespace, container, seen_at));
+        (holder, liveness.unwrap_or(Liveness::Alive))
     }
 
-    /// Whether a worker was named like a Pod of one of the Deployments, and there is no such Pod. It may be another
-    /// cluster's that shares the Redis: before its death counts it is asked.
-    fn is_gone(&self, namespace: &Arc<str>, node: &str, seen_at: Timestamp) -> bool {
-        let pod = host_of(node);
-        let known = self.read();
-        let is_of = |deployment: &ObjectKey| {
-            let suffix = pod.strip_prefix(&*deployment.name).and_then(|rest| rest.strip_prefix('-'));
-            deployment.namespace == *namespace && suffix.is_some_and(|suffix| suffix.split('-').count() == 2)
-        };
-        // The watch may be a moment behind a Pod that has just begun to speak.
-        age(seen_at, clock::now()) > WATCH_DELAY
-            && known.listed.contains(namespace)
-            && !known.pods.contains_key(&ObjectKey::new(namespace.clone(), pod))
-            && known.deployments.keys().any(is_of)
-    }
-
-    fn liveness(&self, namespace: &Arc<str>, holder: &Holder, seen_at: Timestamp) -> Liveness {
-        let Some(container) = &holder.container else { return Liveness::Alive };
+    fn liveness(&self, fleet: Option<&Fleet>, namespace: &Arc<str>, seen: &Container, seen_at: Timestamp) -> Liveness {
         let known = self.read();
         if !known.listed.contains(namespace) {
             return Liveness::Alive;
         }
         let is_dead = |pod: &PodView| {
-            pod.uid != container.pod_uid || pod.over || pod.last_run.is_some_and(|run| run.is_over_since(seen_at))
+            let is_over = || pod.run_of(seen, fleet).is_some_and(|run| run.is_over_since(seen_at));
+            pod.uid != seen.pod_uid || pod.over || is_over()
         };
-        match known.pods.get(&ObjectKey::new(namespace.clone(), container.pod.clone())) {
+        match known.pods.get(&ObjectKey::new(namespace.clone(), seen.pod.clone())) {
             None => Liveness::Dead,
             Some(pod) if is_dead(pod) => Liveness::Dead,
             Some(pod) if pod.unreachable => Liveness::Unreachable,
@@ -147,9 +153,13 @@ impl Workers {
         }
     }
 
-    /// When the Pod of that name must be gone, if it was told to go.
-    pub fn due_at(&self, pod: &ObjectKey) -> Option<Timestamp> {
-        self.read().pods.get(pod).and_then(|pod| pod.due_at)
+    /// Whether this is a container of one of the pool's Pods, and when that must be gone if it was told to go.
+    pub fn stay(&self, fleet: &Fleet, container: &Container) -> Stay {
+        let known = self.read();
+        match known.pod_of(fleet, &container.pod).filter(|(_, pod)| pod.uid == container.pod_uid) {
+            None => Stay::Foreign,
+            Some((_, pod)) => pod.due_at.map_or(Stay::Stays, Stay::Until),
+        }
     }
 
     /// The Deployment of that name.
@@ -157,47 +167,51 @@ impl Workers {
         self.read().deployments.get(key).cloned()
     }
 
-    /// The Deployment's Pods in which a worker runs.
-    pub fn pods_of(&self, deployment: &ObjectKey) -> Vec<WorkerPod> {
+    /// The pool's Pods in which a worker runs.
+    pub fn pods_of(&self, fleet: &Fleet) -> Vec<WorkerPod> {
         let known = self.read();
-        let Some(selector) = known.deployments.get(deployment).map(|view| &view.selector) else {
-            return Vec::new();
-        };
-        let matching = known.pods.iter().filter(|(key, pod)| {
-            key.namespace == deployment.namespace
-                && !pod.over
-                && selector.iter().all(|(label, value)| pod.labels.get(label) == Some(value))
-        });
-        let running = matching.filter_map(|(key, pod)| {
-            let started_at = pod.last_run.filter(|_| pod.is_running())?.started_at;
-            Some(WorkerPod {
-                name: key.name.clone(),
-                started_at,
-                leaving_since: pod.leaving_since,
-                is_ready: pod.ready,
-                is_unreachable: pod.unreachable,
-                is_marked_busy: pod.marked_busy,
-            })
-        });
-        running.collect()
+        let pods = known.pods_in(fleet).filter(|(_, pod)| !pod.over);
+        pods.filter_map(|(key, pod)| pod.as_worker(&key.name, fleet.container.as_ref())).collect()
     }
 
-    /// The Deployment's Pods that something keeps from working.
-    pub fn in_trouble(&self, deployment: &ObjectKey) -> Vec<(Arc<str>, Arc<Trouble>)> {
+    /// The pool's Pods that something keeps from working.
+    pub fn in_trouble(&self, fleet: &Fleet) -> Vec<(Arc<str>, Arc<Trouble>)> {
         let known = self.read();
-        let Some(selector) = known.deployments.get(deployment).map(|view| &view.selector) else {
-            return Vec::new();
-        };
-        let matching = known.pods.iter().filter(|(key, pod)| {
-            key.namespace == deployment.namespace
-                && selector.iter().all(|(label, value)| pod.labels.get(label) == Some(value))
-        });
-        matching.filter_map(|(key, pod)| Some((key.name.clone(), pod.trouble.clone()?))).collect()
+        known.pods_in(fleet).filter_map(|(key, pod)| Some((key.name.clone(), pod.trouble.clone()?))).collect()
     }
 
-    /// The Deployment's Pods whose deletion cost does not say what they do, and whether they are busy.
-    fn mismarked(&self, deployment: &ObjectKey, busy: &HashSet<Arc<str>>) -> Vec<(Arc<str>, bool)> {
-        let staying = self.pods_of(deployment).into_iter().filter(|pod| pod.leaving_since.is_none());
+    /// A Pod of the pool that stays, and whose worker's container cannot be told from the others: its name, and why.
+    /// Where there is no Pod, the template of the Deployment counts.
+    pub fn unclear(&self, fleet: &Fleet) -> Option<(Option<Arc<str>>, Unclear)> {
+        let known = self.read();
+        let mut pods = known.pods_in(fleet).filter(|(_, pod)| !pod.over && pod.leaving_since.is_none()).peekable();
+        if pods.peek().is_none() {
+            let template = &known.deployments.get(&fleet.deployment)?.template;
+            return template.worker(fleet.container.as_ref()).err().map(|unclear| (None, unclear));
+        }
+        let unclear =
+            pods.filter_map(|(key, pod)| Some((key.name.clone(), pod.worker(fleet.container.as_ref()).err()?)));
+        // Always the same one, so that the condition stays as it is.
+        unclear.min_by(|(one, _), (other, _)| one.cmp(other)).map(|(name, unclear)| (Some(name), unclear))
+    }
+
+    /// Whether this is a Pod of the pool.
+    pub fn is_pod_of(&self, fleet: &Fleet, name: &str) -> bool {
+        self.read().pod_of(fleet, name).is_some()
+    }
+
+    /// The shell that is the main process of a worker's container, where the manifest of its Pod says so, and the
+    /// container.
+    pub fn shell_of(&self, fleet: Option<&Fleet>, node: &str) -> Option<(Arc<str>, Arc<str>)> {
+        let (known, fleet) = (self.read(), fleet?);
+        let (_, pod) = known.pod_of(fleet, host_of(node))?;
+        let worker = pod.worker(fleet.container.as_ref()).ok()?;
+        Some((worker.shell.clone()?, worker.name.clone()))
+    }
+
+    /// The pool's Pods whose deletion cost does not say what they do, and whether they are busy.
+    fn mismarked(&self, fleet: &Fleet, busy: &HashSet<Arc<str>>) -> Vec<(Arc<str>, bool)> {
+        let staying = self.pods_of(fleet).into_iter().filter(|pod| pod.leaving_since.is_none());
         let marked = staying.map(|pod| {
             let is_busy = busy.contains(&pod.name);
             (pod.name, is_busy, pod.is_marked_busy)
@@ -229,11 +243,11 @@ impl Workers {
     }
 }
 
-/// Marks busy Pods before some of a Deployment's Pods go, so that idle ones go first. Only a preference: whoever goes
+/// Marks busy Pods before some of a pool's Pods go, so that idle ones go first. Only a preference: whoever goes
 /// finishes its job within the grace period.
-pub async fn mark_busy(ctx: &Context, deployment: &ObjectKey, busy: &HashSet<Arc<str>>) {
-    let api: Api<Pod> = Api::namespaced(ctx.client.clone(), &deployment.namespace);
-    for (pod, is_busy) in ctx.workers.mismarked(deployment, busy) {
+pub async fn mark_busy(ctx: &Context, fleet: &Fleet, busy: &HashSet<Arc<str>>) {
+    let api: Api<Pod> = Api::namespaced(ctx.client.clone(), &fleet.deployment.namespace);
+    for (pod, is_busy) in ctx.workers.mismarked(fleet, busy) {
         let cost = is_busy.then_some(BUSY_COST);
         let patch = serde_json::json!({ "metadata": { "annotations": { DELETION_COST: cost } } });
         let marked = api.patch_metadata(&pod, &PatchParams::default(), &Patch::Merge(&patch)).await;
@@ -244,6 +258,25 @@ pub async fn mark_busy(ctx: &Context, deployment: &ObjectKey, busy: &HashSet<Arc
     }
 }
 
+impl Known {
+    /// The Pod of that name, if it is one of the pool's.
+    fn pod_of(&self, fleet: &Fleet, name: &str) -> Option<(&ObjectKey, &PodView)> {
+        let (key, pod) = self.pods.get_key_value(&ObjectKey::new(fleet.deployment.namespace.clone(), name))?;
+        self.owns(fleet, key, pod).then_some((key, pod))
+    }
+
+    /// The pool's Pods.
+    fn pods_in<'a>(&'a self, fleet: &'a Fleet) -> impl Iterator<Item = (&'a ObjectKey, &'a PodView)> {
+        self.pods.iter().filter(|(key, pod)| self.owns(fleet, key, pod))
+    }
+
+    fn owns(&self, fleet: &Fleet, key: &ObjectKey, pod: &PodView) -> bool {
+        let deployment = self.deployments.get(&fleet.deployment);
+        let is_of = |view: &DeploymentView| pod.is_of(&fleet.deployment.name, &view.selector);
+        key.namespace == fleet.deployment.namespace && deployment.is_some_and(is_of)
+    }
+}
+
 fn key_of<K: Resource>(object: &K) -> Option<ObjectKey> {
     Some(ObjectKey::new(object.namespace()?, object.name_any()))
 }
@@ -251,43 +284,4 @@ fn key_of<K: Resource>(object: &K) -> Option<ObjectKey> {
 /// The Pod of a node `crew@pod-name`.
 pub fn host_of(node: &str) -> &str {
     node.rsplit_once('@').map_or(node, |(_, host)| host)
-}
-
-#[cfg(test)]
-mod tests {
-    use k8s_openapi::api::apps::v1::Deployment;
-
-    use super::*;
-
-    fn seen(node: &str, seconds_ago: i64) -> Sighting {
-        let said_at = clock::now() - jiff::SignedDuration::from_secs(seconds_ago);
-        let holder = Some(Holder { node: node.into(), container: None });
-        let word = crate::core::evidence::Word {
-            holder,
-            said_at,
-            behind: 0,
-            started_at: None,
-            celery_retries: 0,
-            progress: None,
-        };
-        Sighting { generation: 0, word }
-    }
-
-    #[test]
-    fn a_worker_named_like_a_pod_that_is_not_there_is_dead_and_one_from_elsewhere_is_not() {
-        let workers = Workers::default();
-        let team: Arc<str> = "team".into();
-        let liveness = |node: &str, seconds_ago| workers.judge(&team, &seen(node, seconds_ago)).1;
-        assert_eq!(liveness("crew@worker-7d4b9-x2x7q", 60), Liveness::Alive, "the Pods have not been listed");
-        workers.write(|known| {
-            known.listed.push(team.clone());
-            let view = DeploymentView::of(&Deployment::default());
-            known.deployments.insert(ObjectKey::new("team", "worker"), view);
-        });
-        assert_eq!(liveness("crew@worker-7d4b9-x2x7q", 60), Liveness::Dead);
-        assert_eq!(liveness("crew@worker-7d4b9-x2x7q", 5), Liveness::Alive, "the watch may be behind");
-        for elsewhere in ["crew@laptop", "celery@worker", "crew@worker-1", "crew@other-7d4b9-x2x7q"] {
-            assert_eq!(liveness(elsewhere, 60), Liveness::Alive, "{elsewhere}");
-        }
-    }
 }

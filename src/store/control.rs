@@ -39,7 +39,7 @@ pub struct RunningTask {
 pub struct NodeSettings {
     /// Node name.
     pub name: Arc<str>,
-    /// Tasks that run at once.
+    /// Tasks that run at once, at most.
     pub concurrency: Option<i64>,
     /// Messages taken at once, as it is now; one more for each that waits for its time.
     pub prefetch_count: Option<i64>,
@@ -106,16 +106,37 @@ impl Store {
         Ok(answered_all.map(|(name, (_, tasks))| Node { name, tasks }).collect())
     }
 
-    /// Asks all workers how they are set up.
-    pub async fn node_settings(&self) -> Result<Vec<NodeSettings>, Error> {
-        let (conf, stats) = tokio::try_join!(self.inspect(Request::conf(true)), self.inspect(Request::stats()))?;
+    /// Asks workers for the ids of all tasks that they run or have taken, of any producer. Those that have not answered
+    /// are left out.
+    pub async fn tasks_of(&self, nodes: &[Arc<str>]) -> Result<HashMap<Arc<str>, Vec<String>>, Error> {
+        let to = |request: Request| self.inspect(request.to(nodes.iter().map(ToString::to_string).collect()));
+        let (active, reserved) = tokio::try_join!(to(Request::active()), to(Request::reserved()))?;
+        let ids = |answer: &Value| TaskInfo::list(answer).into_iter().map(|info| info.id).collect::<Vec<_>>();
+        let mut reserved: HashMap<_, _> = reserved.into_iter().map(|(node, answer)| (node, ids(&answer))).collect();
+        let both = active.into_iter().filter_map(|(node, answer)| {
+            let mut tasks = reserved.remove(&node)?;
+            tasks.extend(ids(&answer));
+            Some((node, tasks))
+        });
+        Ok(both.filter(|(node, _)| nodes.contains(node)).collect())
+    }
+
+    /// The names of the workers that answer a call to all.
+    pub async fn present(&self) -> Result<Vec<Arc<str>>, Error> {
+        Ok(self.inspect(Request::ping()).await?.into_iter().map(|(node, _)| node).collect())
+    }
+
+    /// Asks these workers how they are set up. Each answers some 10 kB.
+    pub async fn node_settings(&self, nodes: &[Arc<str>]) -> Result<Vec<NodeSettings>, Error> {
+        let to = |request: Request| self.inspect(request.to(nodes.iter().map(ToString::to_string).collect()));
+        let (conf, stats) = tokio::try_join!(to(Request::conf(true)), to(Request::stats()))?;
         let mut stats: HashMap<_, _> = stats.into_iter().collect();
         let described = conf.into_iter().map(|(name, conf)| {
             let stats = stats.remove(&name).map(|answer| WorkerStats::decode(&answer)).unwrap_or_default();
             let conf = WorkerConf::decode(&conf);
             NodeSettings {
                 name,
-                concurrency: stats.max_concurrency,
+                concurrency: stats.autoscales_to.or(stats.max_concurrency),
                 prefetch_count: stats.prefetch_count,
                 prefetch_multiplier: conf.prefetch_multiplier,
                 acks_late: conf.acks_late,

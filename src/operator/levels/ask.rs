@@ -11,7 +11,7 @@ use super::super::pools::Handle;
 use super::super::workers::{self, WorkerPod};
 use crate::api::OnWorkerUnreachable;
 use crate::core::evidence::Place;
-use crate::core::job::{ObjectKey, TaskId};
+use crate::core::job::TaskId;
 use crate::store::{Error, Store};
 
 /// A worker that is told to go takes no more messages after so long, and clocks do not differ by more.
@@ -30,10 +30,9 @@ pub struct Answers {
 
 /// Asks the workers which of these tasks they have. Silence is not denial: a draining worker is deaf and still works.
 pub async fn ask_workers(ctx: &Context, pool: &Handle, store: &Store, tasks: &[TaskId]) -> Result<Answers, Error> {
-    let pods = pool.spec.deployment_ref.as_ref().map(|deployment| {
-        let key = ObjectKey::new(pool.key.namespace.clone(), deployment.name.as_str());
-        let known = ctx.workers.is_listed(&pool.key.namespace) && ctx.workers.deployment(&key).is_some();
-        known.then(|| ctx.workers.pods_of(&key))
+    let pods = pool.fleet.as_ref().map(|fleet| {
+        let known = ctx.workers.is_listed(&pool.key.namespace) && ctx.workers.deployment(&fleet.deployment).is_some();
+        known.then(|| ctx.workers.pods_of(fleet))
     });
     let restarts = pool.spec.on_worker_unreachable == OnWorkerUnreachable::Restart;
     let is_given_up = |pod: &WorkerPod| restarts && pod.is_unreachable;

@@ -1,17 +1,20 @@
 //! Deployments of workers: what may be scaled, and who else does it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, ResourceExt};
 
 use super::super::context::Context;
 use super::super::watches::Scope;
+use super::containers::{DEFAULT_CONTAINER, Unclear, worker_among};
+use super::selector::Selector;
 use super::{FIELD_MANAGER, Known, key_of, trouble};
 use crate::core::job::ObjectKey;
 
@@ -36,8 +39,33 @@ pub struct DeploymentView {
     pub secrets: Vec<Arc<str>>,
     /// `metadata.resourceVersion`.
     pub version: Arc<str>,
-    /// Labels that its Pods have.
-    pub(in crate::operator) selector: BTreeMap<String, String>,
+    /// What the labels of its Pods fulfil.
+    pub(in crate::operator) selector: Selector,
+    /// What its next Pods will be made of.
+    pub(in crate::operator) template: Template,
+}
+
+/// The Pod template of a Deployment, as far as it matters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Template {
+    containers: Vec<Arc<str>>,
+    default_container: Option<Arc<str>>,
+}
+
+impl Template {
+    fn of(template: &PodTemplateSpec) -> Self {
+        let annotations = template.metadata.as_ref().and_then(|metadata| metadata.annotations.as_ref());
+        let containers = template.spec.iter().flat_map(|spec| &spec.containers);
+        Self {
+            containers: containers.map(|container| container.name.as_str().into()).collect(),
+            default_container: annotations.and_then(|all| all.get(DEFAULT_CONTAINER)).map(|name| name.as_str().into()),
+        }
+    }
+
+    /// The container that will run the worker.
+    pub(super) fn worker(&self, named: Option<&Arc<str>>) -> Result<&Arc<str>, Unclear> {
+        worker_among(&self.containers, |name| name, named, self.default_container.as_ref())
+    }
 }
 
 /// Follows the Deployments of a namespace, for ever.
@@ -109,7 +137,8 @@ impl DeploymentView {
             stuck: said(deployment, "Progressing", "False"),
             secrets: secrets(deployment),
             version: deployment.resource_version().unwrap_or_default().into(),
-            selector: spec.and_then(|spec| spec.selector.match_labels.clone()).unwrap_or_default(),
+            selector: spec.map(|spec| Selector::of(&spec.selector)).unwrap_or_default(),
+            template: spec.map(|spec| Template::of(&spec.template)).unwrap_or_default(),
         }
     }
 }

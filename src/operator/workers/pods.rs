@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodSpec};
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, ResourceExt};
 use tokio::time::{Instant, sleep_until};
 
 use super::super::context::Context;
 use super::super::watches::Scope;
-use super::{BUSY_COST, DELETION_COST, Known, Workers, key_of, trouble};
+use super::containers::{DEFAULT_CONTAINER, Unclear, shell_of, worker_among};
+use super::selector::Selector;
+use super::{BUSY_COST, DELETION_COST, Fleet, Known, WorkerPod, Workers, key_of, trouble};
 use crate::core::evidence::LastRun;
 use crate::core::job::ObjectKey;
 use crate::core::start::Trouble;
@@ -21,16 +23,16 @@ use crate::core::status::Container;
 use crate::runtime::clock;
 
 /// A Pod, as far as it matters.
-#[expect(clippy::struct_excessive_bools, reason = "Kubernetes tells each of them apart from the others")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodView {
     pub(super) uid: Arc<str>,
-    pub(super) labels: BTreeMap<String, String>,
-    /// The container that runs the worker or ran it last, when it has started.
-    pub(super) container: Option<Container>,
-    /// Its start, and its end.
-    pub(super) last_run: Option<LastRun>,
-    pub(super) ready: bool,
+    labels: BTreeMap<String, String>,
+    /// The `ReplicaSet` that controls it.
+    replica_set: Option<Arc<str>>,
+    /// What its annotation names.
+    default_container: Option<Arc<str>>,
+    /// Those of `spec.containers`, in that order.
+    containers: Vec<ContainerView>,
     /// Whether its Node does not answer.
     pub(super) unreachable: bool,
     pub(super) leaving_since: Option<Timestamp>,
@@ -45,19 +47,43 @@ pub struct PodView {
     vanished_at: Option<Instant>,
 }
 
+/// A container of a Pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerView {
+    pub(super) name: Arc<str>,
+    /// The shell that is its main process.
+    pub(super) shell: Option<Arc<str>>,
+    ready: bool,
+    /// Its run, or the last one, when it has started.
+    run: Option<Run>,
+}
+
 impl PodView {
-    fn of(pod: &Pod) -> Self {
+    pub(super) fn of(pod: &Pod) -> Self {
         let status = pod.status.as_ref();
         let statuses = status.and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
-        let worker = statuses.iter().find(|status| status.name == "worker").or(statuses.first());
         let phase = status.and_then(|status| status.phase.as_deref());
-        let run = worker.and_then(Run::of);
+        let controller = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
+        let replica_set =
+            controller.filter(|owner| owner.kind == "ReplicaSet" && owner.api_version.starts_with("apps/"));
+        let container = |spec: &PodSpec, container: &k8s_openapi::api::core::v1::Container| {
+            let status = statuses.iter().find(|status| status.name == container.name);
+            ContainerView {
+                name: container.name.as_str().into(),
+                shell: shell_of(spec, container),
+                ready: status.is_some_and(|status| status.ready),
+                run: status.and_then(Run::of),
+            }
+        };
+        let spec = pod.spec.as_ref();
         Self {
             uid: pod.uid().unwrap_or_default().into(),
             labels: pod.labels().clone(),
-            container: run.as_ref().and_then(|run| run.container(pod)),
-            last_run: run.map(|run| run.times),
-            ready: worker.is_some_and(|worker| worker.ready),
+            replica_set: replica_set.map(|owner| owner.name.as_str().into()),
+            default_container: pod.annotations().get(DEFAULT_CONTAINER).map(|name| name.as_str().into()),
+            containers: spec
+                .map(|spec| spec.containers.iter().map(|it| container(spec, it)).collect())
+                .unwrap_or_default(),
             unreachable: is_unreachable(pod),
             leaving_since: leaving_since(pod),
             due_at: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
@@ -68,10 +94,69 @@ impl PodView {
         }
     }
 
-    pub(super) fn is_running(&self) -> bool {
-        self.last_run.is_some_and(|run| run.finished_at.is_none())
+    /// Whether it is a Pod of a Deployment: the selector matches, and one of the Deployment's `ReplicaSets` controls it.
+    ///
+    /// A `ReplicaSet` of a Deployment is named after it and after the hash that its Pods are labelled with; a name and a
+    /// hash that fit each other belong to no other Deployment, however similar its name is.
+    pub(super) fn is_of(&self, deployment: &str, selector: &Selector) -> bool {
+        let hash = self.labels.get(POD_TEMPLATE_HASH).filter(|hash| !hash.is_empty());
+        let named = self.replica_set.as_deref().and_then(|name| name.strip_prefix(deployment)?.strip_prefix('-'));
+        hash.is_some_and(|hash| named == Some(hash)) && selector.matches(&self.labels)
+    }
+
+    /// The container that runs the worker; `named` by the pool, or found otherwise.
+    pub(super) fn worker(&self, named: Option<&Arc<str>>) -> Result<&ContainerView, Unclear> {
+        worker_among(&self.containers, |container| &container.name, named, self.default_container.as_ref())
+    }
+
+    /// The worker's container as a holder of tasks, while it runs.
+    pub(super) fn holder(&self, pod: &Arc<str>, named: Option<&Arc<str>>) -> Option<Container> {
+        let run = self.worker(named).ok()?.run.as_ref().filter(|run| run.times.finished_at.is_none())?;
+        let id = run.id.clone()?;
+        Some(Container { pod: pod.clone(), pod_uid: self.uid.clone(), id, started_at: run.times.started_at })
+    }
+
+    /// When the container ran that was seen as a holder, or the one that runs in its place; `None` where nothing is known
+    /// of it, and then nothing follows.
+    pub(super) fn run_of(&self, seen: &Container, fleet: Option<&Fleet>) -> Option<LastRun> {
+        let is_it =
+            |container: &&ContainerView| container.run.as_ref().is_some_and(|run| run.id.as_ref() == Some(&seen.id));
+        let by_id = self.containers.iter().find(is_it);
+        let Some(fleet) = fleet else { return by_id?.run.as_ref().map(|run| run.times) };
+        let worker = self.worker(fleet.container.as_ref()).ok()?;
+        // Another container was taken for the worker when it was recorded.
+        let is_another = by_id.is_some_and(|by_id| by_id.name != worker.name);
+        worker.run.as_ref().filter(|_| !is_another).map(|run| run.times)
+    }
+
+    /// The Pod as a place where a worker runs, while one does. Where the worker's container cannot be told from the
+    /// others, it may have run since the first of them did.
+    pub(super) fn as_worker(&self, name: &Arc<str>, named: Option<&Arc<str>>) -> Option<WorkerPod> {
+        let running = |container: &ContainerView| container.run.as_ref().and_then(Run::running_since);
+        let (started_at, is_ready) = if let Ok(worker) = self.worker(named) {
+            (running(worker)?, worker.ready)
+        } else {
+            let first = self.containers.iter().filter_map(running).min()?;
+            (first, self.containers.iter().all(|container| container.ready))
+        };
+        Some(WorkerPod {
+            name: name.clone(),
+            started_at,
+            leaving_since: self.leaving_since,
+            is_ready: is_ready && self.vanished_at.is_none(),
+            is_unreachable: self.unreachable,
+            is_marked_busy: self.marked_busy,
+        })
+    }
+
+    /// Whether any of its containers runs, as far as is known.
+    fn is_running(&self) -> bool {
+        self.containers.iter().any(|container| container.run.as_ref().and_then(Run::running_since).is_some())
     }
 }
+
+/// The label by which the Pods of one `ReplicaSet` of a Deployment differ from those of the others.
+const POD_TEMPLATE_HASH: &str = "pod-template-hash";
 
 /// Whether the Node of a Pod does not answer. The node controller then takes `Ready` from its Pods; the kubelet alone
 /// says `ContainersReady`, and what it said last stays. Readiness gates may take `Ready` away too.
@@ -101,10 +186,9 @@ impl Known {
     }
 
     /// A Pod's object is gone. Whoever was not seen to stop is given the time to.
-    fn vanish(&mut self, key: &ObjectKey, now: Instant) {
+    pub(super) fn vanish(&mut self, key: &ObjectKey, now: Instant) {
         match self.pods.get_mut(key) {
             Some(pod) if pod.is_running() && !pod.over => {
-                pod.ready = false;
                 pod.leaving_since = pod.leaving_since.or(Some(clock::now()));
                 pod.vanished_at = pod.vanished_at.or(Some(now));
             }
@@ -122,7 +206,7 @@ impl Known {
     }
 
     /// Forgets the Pods of a namespace that are gone for good; returns when the next one will be.
-    fn bury(&mut self, namespace: &Arc<str>, now: Instant) -> Option<Instant> {
+    pub(super) fn bury(&mut self, namespace: &Arc<str>, now: Instant) -> Option<Instant> {
         let due = |pod: &PodView| pod.vanished_at.map(|at| at + AFTERLIFE);
         self.pods.retain(|key, pod| key.namespace != *namespace || due(pod).is_none_or(|due| due > now));
         self.pods.iter().filter(|(key, _)| key.namespace == *namespace).filter_map(|(_, pod)| due(pod)).min()
@@ -225,8 +309,9 @@ fn leaving_since(pod: &Pod) -> Option<Timestamp> {
 }
 
 /// The current run of a container, or the last one when it waits to be started again.
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Run {
-    id: Option<String>,
+    id: Option<Arc<str>>,
     times: LastRun,
 }
 
@@ -235,7 +320,8 @@ impl Run {
         let state = status.state.as_ref();
         if let Some(running) = state.and_then(|state| state.running.as_ref()) {
             let started_at = running.started_at.as_ref()?.0;
-            return Some(Self { id: status.container_id.clone(), times: LastRun { started_at, finished_at: None } });
+            let id = status.container_id.as_deref().map(Arc::from);
+            return Some(Self { id, times: LastRun { started_at, finished_at: None } });
         }
         let last = status.last_state.as_ref();
         let over =
@@ -243,90 +329,14 @@ impl Run {
         let finished_at = over.finished_at.as_ref().map(|time| time.0);
         // Of a container that was lost in a reboot of its Node the kubelet knows no times.
         let started_at = over.started_at.as_ref().map(|time| time.0).or(finished_at)?;
-        let id = over.container_id.clone().or_else(|| status.container_id.clone());
+        let id = over.container_id.as_deref().or(status.container_id.as_deref()).map(Arc::from);
         Some(Self { id, times: LastRun { started_at, finished_at: finished_at.or(Some(started_at)) } })
     }
 
-    fn container(&self, pod: &Pod) -> Option<Container> {
-        Some(Container {
-            pod: pod.name_any().into(),
-            pod_uid: pod.uid()?.into(),
-            id: self.id.as_deref()?.into(),
-            started_at: self.times.started_at,
-        })
+    fn running_since(&self) -> Option<Timestamp> {
+        Some(self.times.started_at).filter(|_| self.times.finished_at.is_none())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_pod_is_leaving_since_it_was_told_to_and_not_since_it_must_be_gone() {
-        let metadata = json!({ "deletionTimestamp": "2026-11-22T16:01:00Z", "deletionGracePeriodSeconds": 3660 });
-        let pod: Pod = serde_json::from_value(json!({ "metadata": metadata })).unwrap();
-        assert_eq!(leaving_since(&pod), Some("2026-11-22T15:00:00Z".parse().unwrap()));
-        assert_eq!(leaving_since(&Pod::default()), None);
-    }
-
-    #[test]
-    fn a_pod_is_unreachable_when_the_node_controller_and_not_its_kubelet_says_that_it_is_not_ready() {
-        let pod = |ready: &str, containers: &str, gates: serde_json::Value| -> Pod {
-            let conditions = json!([
-                { "type": "Ready", "status": ready },
-                { "type": "ContainersReady", "status": containers },
-            ]);
-            let spec = json!({ "containers": [], "readinessGates": gates });
-            serde_json::from_value(json!({ "spec": spec, "status": { "conditions": conditions } })).unwrap()
-        };
-        assert!(is_unreachable(&pod("False", "True", json!([]))));
-        assert!(!is_unreachable(&pod("True", "True", json!([]))));
-        assert!(!is_unreachable(&pod("False", "False", json!([]))), "its probe fails");
-        assert!(!is_unreachable(&pod("False", "True", json!([{ "conditionType": "load-balancer" }]))));
-    }
-
-    /// A Pod of a worker that runs, or has stopped.
-    fn view(running: bool) -> PodView {
-        let times = json!({ "startedAt": "2026-11-22T15:00:00Z", "finishedAt": "2026-11-22T16:00:00Z" });
-        let state = if running { json!({ "running": times }) } else { json!({ "terminated": times }) };
-        let status = json!({ "containerStatuses": [{
-            "name": "worker", "image": "", "imageID": "", "ready": running, "restartCount": 0, "state": state,
-        }] });
-        PodView::of(&serde_json::from_value(json!({ "status": status })).unwrap())
-    }
-
-    #[test]
-    fn who_is_deleted_by_force_may_run_on_for_a_moment() {
-        let (team, key, now) = (Arc::from("team"), ObjectKey::new("team", "w"), Instant::now());
-        let mut known = Known::default();
-        known.pods.insert(key.clone(), view(true));
-        known.vanish(&key, now);
-        assert_eq!(known.bury(&team, now), Some(now + AFTERLIFE));
-        assert!(known.pods.contains_key(&key) && !known.pods[&key].ready);
-        assert_eq!(known.bury(&team, now + AFTERLIFE), None);
-        assert!(known.pods.is_empty());
-    }
-
-    #[test]
-    fn who_was_seen_to_stop_is_gone_at_once() {
-        let (key, now) = (ObjectKey::new("team", "w"), Instant::now());
-        let mut known = Known::default();
-        known.pods.insert(key.clone(), view(false));
-        known.vanish(&key, now);
-        assert!(known.pods.is_empty());
-    }
-
-    #[test]
-    fn who_vanished_while_nobody_watched_may_run_on_too() {
-        let (team, now) = (Arc::from("team"), Instant::now());
-        let mut known = Known::default();
-        for (namespace, name) in [("team", "here"), ("team", "gone"), ("others", "w")] {
-            known.pods.insert(ObjectKey::new(namespace, name), view(true));
-        }
-        known.list(&team, HashMap::from([(ObjectKey::new("team", "here"), view(true))]), now);
-        assert_eq!((known.pods.len(), known.bury(&team, now)), (3, Some(now + AFTERLIFE)));
-        assert_eq!((known.bury(&team, now + AFTERLIFE), known.pods.len()), (None, 2));
-    }
-}
+mod tests;

@@ -70,6 +70,8 @@ pub struct WorkerStats {
     pub prefetch_count: Option<i64>,
     /// Tasks it runs at once.
     pub max_concurrency: Option<i64>,
+    /// Tasks it runs at once at most, where it changes that with the load (`--autoscale`).
+    pub autoscales_to: Option<i64>,
     /// The pool, `celery.concurrency.prefork:TaskPool` for example.
     pub implementation: Option<String>,
     /// The processes of the pool.
@@ -84,6 +86,7 @@ impl WorkerStats {
         Self {
             pid: answer.get("pid").and_then(Value::as_i64),
             prefetch_count: answer.get("prefetch_count").and_then(Value::as_i64),
+            autoscales_to: answer.get("autoscaler").and_then(|it| it.get("max")).and_then(Value::as_i64),
             max_concurrency: pool("max-concurrency").and_then(Value::as_i64),
             implementation: pool("implementation").and_then(Value::as_str).map(str::to_owned),
             processes: processes.iter().filter_map(Value::as_i64).collect(),

@@ -112,6 +112,7 @@ fn replicas_have_an_order() {
 
 #[test]
 fn scaling_has_its_bounds() {
+    POOL.accepts("deploymentRef: { name: crew, container: crew-1 }");
     POOL.accepts("{ concurrency: 4, targetPerWorker: 1000, maxReplicas: 10000, scaleDownDelay: 0s, onWorkerUnreachable: Restart }");
     for (spec, because) in [
         ("minReplicas: -1", "spec.minReplicas: should be greater than or equal to 0"),
@@ -121,6 +122,9 @@ fn scaling_has_its_bounds() {
         ("scaleDownDelay: 25h", "spec.scaleDownDelay: must be between 0s and 24h"),
         ("onWorkerUnreachable: Kill", "spec.onWorkerUnreachable: Unsupported value: \"Kill\""),
         ("deploymentRef: {}", "spec.deploymentRef.name: Required value"),
+        ("deploymentRef: { name: d, container: \"\" }", "spec.deploymentRef.container: "),
+        ("deploymentRef: { name: d, container: Crew }", "spec.deploymentRef.container: "),
+        ("deploymentRef: { name: d, container: crew- }", "spec.deploymentRef.container: "),
     ] {
         POOL.refuses(spec, because);
     }

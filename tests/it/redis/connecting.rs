@@ -93,7 +93,9 @@ async fn do_everything_as_a_user_with(rules: &str) {
     store.forget(&[id]).await.unwrap();
     store.revoke(&[message.id.task], Some("SIGTERM"), None).await.unwrap();
     store.holders(&[message.id.task]).await.unwrap();
-    store.node_settings().await.unwrap();
+    store.present().await.unwrap();
+    store.tasks_of(&["crew@a".into()]).await.unwrap();
+    store.node_settings(&["crew@a".into()]).await.unwrap();
 }
 
 #[tokio::test]

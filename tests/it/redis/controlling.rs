@@ -1,5 +1,6 @@
 //! Remote control, with a worker that answers as Celery does.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crewjob::store::RunningTask;
@@ -80,6 +81,27 @@ async fn workers_say_which_of_our_tasks_they_have() {
     }
     let left: Vec<String> = server.run(&["KEYS", "*"]);
     assert_eq!(left, Vec::<String>::new(), "callers leave nothing behind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_names_the_tasks_of_all_producers_and_one_that_cannot_answer_has_not() {
+    let server = RedisServer::start();
+    let foreign = |request: &Request| {
+        let id = if request.method == "active" { "of-somebody-else" } else { "taken-ahead" };
+        Value::Array(vec![Value::from(Object::new().with("id", id))])
+    };
+    let workers = [worker(&server, "crew@a", 2, Some(foreign)), worker(&server, "crew@b", 2, Some(broken))];
+    let store = store(&server).await;
+    let nodes: Vec<Arc<str>> = vec!["crew@a".into(), "crew@b".into()];
+    let answers = store.tasks_of(&nodes).await.unwrap();
+    let mut tasks = answers["crew@a"].clone();
+    tasks.sort_unstable();
+    assert_eq!((answers.len(), tasks), (1, vec!["of-somebody-else".to_owned(), "taken-ahead".to_owned()]));
+    for worker in workers {
+        let requests = worker.join().expect("a worker");
+        let wanted = Some(vec!["crew@a".to_owned(), "crew@b".to_owned()]);
+        assert!(requests.iter().all(|request| request.destination == wanted), "only these are asked");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
