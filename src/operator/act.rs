@@ -9,7 +9,6 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::PartialObjectMeta;
-use kube::runtime::events::{Event, EventType};
 use kube::{Client, Resource, ResourceExt};
 use tokio::sync::Semaphore;
 
@@ -22,7 +21,7 @@ use super::publish;
 use crate::api::{CrewJob, JobResult, result_config_map_name, status_patch};
 use crate::core::evidence::Evidence;
 use crate::core::job::{Job, ObjectKey};
-use crate::core::plan::{Effect, InPlaceOf, Next, Notice, Plan, Publication};
+use crate::core::plan::{Effect, InPlaceOf, Next, Plan, Publication};
 use crate::core::status::{Container, Kept, Output, Phase, Status};
 use crate::runtime::clock;
 use crate::runtime::metrics::{EndLabels, WriteOutcome, Written};
@@ -69,7 +68,7 @@ pub async fn act(ctx: &Context, entry: Entry, plan: Plan) -> Result<Next, Error>
             if matches!(write_status(ctx, &entry, &plan.status, &patch).await?, Step::Refused) {
                 return Ok(Next::OnHint);
             }
-            announce(ctx, &entry.job, plan.notices);
+            ctx.events.announce(&entry.job, plan.notices);
         }
         None if plan.status != entry.job.status => {
             ctx.jobs.lock().update(&key, |entry| entry.job.status = plan.status.clone());
@@ -439,37 +438,6 @@ fn owner(job: &Job) -> OwnerReference {
         name: job.key.name.to_string(),
         uid: job.uid.to_string(),
         ..OwnerReference::default()
-    }
-}
-
-/// Events are for people: one that cannot be written is logged, and the job goes on.
-fn announce(ctx: &Context, job: &Job, notices: Vec<Notice>) {
-    for Notice { warning, reason, message } in notices {
-        let (recorder, metrics, key) = (ctx.recorder.clone(), ctx.metrics.clone(), job.key.clone());
-        let object = k8s_openapi::api::core::v1::ObjectReference {
-            api_version: Some(CrewJob::api_version(&()).into_owned()),
-            kind: Some(CrewJob::kind(&()).into_owned()),
-            name: Some(job.key.name.to_string()),
-            namespace: Some(job.key.namespace.to_string()),
-            uid: Some(job.uid.to_string()),
-            ..Default::default()
-        };
-        let event = Event {
-            type_: if warning { EventType::Warning } else { EventType::Normal },
-            reason: reason.to_string(),
-            note: Some(message.to_string()),
-            action: "Reconcile".to_owned(),
-            secondary: None,
-        };
-        tokio::spawn(async move {
-            match recorder.publish(&event, &object).await {
-                Ok(()) => metrics.wrote(Written::Event, WriteOutcome::Done),
-                Err(error) => {
-                    metrics.wrote(Written::Event, WriteOutcome::Failed);
-                    tracing::warn!(job = %key, %error, "event could not be written");
-                }
-            }
-        });
     }
 }
 

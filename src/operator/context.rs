@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
-use kube::runtime::events::Recorder;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::events::Events;
 use super::jobs::Jobs;
 use super::lease::{Claim, Leadership};
 use super::lookups::Lookups;
@@ -24,8 +24,8 @@ pub struct Context {
     pub client: Client,
     /// What `/metrics` shows.
     pub metrics: Metrics,
-    /// Writes Kubernetes Events.
-    pub recorder: Recorder,
+    /// Kubernetes Events.
+    pub events: Events,
     /// The claim on the Lease.
     pub claim: Claim,
     /// The leadership that this context belongs to.

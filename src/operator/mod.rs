@@ -17,6 +17,7 @@
 //! | `report`, `verdicts` | the pool's status, and its conditions |
 //! | `workers` | Pods and Deployments: who holds, who is dead |
 //! | `deleted` | deleted jobs whose attempts are still to be brought to an end |
+//! | `events` | Kubernetes Events, as many as are bearable |
 //! | `late` | results of jobs that have ended otherwise |
 //! | `nodes`, `settings` | the workers by their own names, and what endangers jobs in how they are set up |
 //! | `attribution` | where a worker does not lead to a container |
@@ -32,6 +33,7 @@ mod context;
 mod deleted;
 mod documents;
 mod error;
+mod events;
 mod former;
 mod jobs;
 mod late;

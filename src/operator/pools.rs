@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::api::Guard;
 use futures::StreamExt;
@@ -33,6 +33,8 @@ use crate::runtime::admin::State as Ready;
 use crate::store::{Error, MarkerId, Queue, Store, Wanted};
 use crate::wire::ResultKeys;
 
+/// How often the jobs of a pool are told another text of the same problem.
+const DETAILS_EVERY: Duration = Duration::from_mins(1);
 /// How much sooner than it may be a result is taken for expired: two audits, and what clocks may differ.
 const AUDIT_MARGIN: Duration = Duration::from_mins(3);
 
@@ -116,6 +118,9 @@ struct State {
     /// The Redis that was connected to last.
     redis: Option<RedisStatus>,
     problem: Option<PoolProblem>,
+    /// The problem as the pool's jobs know it, and since when they do.
+    told: Option<PoolProblem>,
+    told_at: Option<Instant>,
     store: Option<Store>,
     /// The facts, with what keeps workers from starting.
     facts: Arc<PoolFacts>,
@@ -163,6 +168,8 @@ impl Handle {
                 left: None,
                 former: None,
                 redis: None,
+                told: Some(problem.clone()),
+                told_at: None,
                 problem: Some(problem),
                 store: None,
                 facts,
@@ -281,7 +288,16 @@ impl Handle {
     /// Says that the pool works, or what keeps it from working. Whether that is news.
     pub fn set(&self, problem: Option<PoolProblem>, store: Option<Store>) -> bool {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let news = state.problem != problem;
+        let is_other = |one: &Option<PoolProblem>, other: &Option<PoolProblem>| {
+            one.as_ref().map(|it| it.kind) != other.as_ref().map(|it| it.kind)
+        };
+        let is_late = state.told_at.is_none_or(|at| at.elapsed() >= DETAILS_EVERY);
+        // A text that changes with every try would rewrite the status of every job that waits.
+        let news = state.told != problem && (is_other(&state.told, &problem) || is_late);
+        if news {
+            state.told.clone_from(&problem);
+            state.told_at = Some(Instant::now());
+        }
         state.problem = problem;
         if store.is_some() {
             state.store = store;
@@ -389,7 +405,7 @@ impl Handle {
 
     fn view(&self) -> Pool {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        state.problem.clone().map_or_else(|| Pool::Ready(state.facts.clone()), Pool::Unusable)
+        state.told.clone().map_or_else(|| Pool::Ready(state.facts.clone()), Pool::Unusable)
     }
 }
 

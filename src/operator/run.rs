@@ -6,7 +6,6 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::runtime::events::{Recorder, Reporter};
 use kube::{Api, ResourceExt};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -18,7 +17,7 @@ use super::config::Config;
 use super::context::{CALLS, Context};
 use super::lease::{Claim, Identity, Leadership, Turn};
 use super::watches::Watches;
-use super::{jobs::Jobs, lookups, lookups::Lookups, pools, pools::Pools};
+use super::{events, jobs::Jobs, lookups, lookups::Lookups, pools, pools::Pools};
 use super::{namespaces, namespaces::Namespaces, reconcile, servers::Servers, ttl, watch, workers::Workers};
 use crate::api;
 use crate::runtime::admin::{self, Heartbeat, Liveness, Readiness, State};
@@ -108,10 +107,11 @@ impl Process {
                 () = stop.cancelled() => return,
             };
             tracing::info!(epoch = leadership.term().transitions, "leading");
+            let (events, writer) = events::events(client, &self.metrics, config.pod_name.as_deref());
             let ctx = Arc::new(Context {
                 client: client.clone(),
                 metrics: self.metrics.clone(),
-                recorder: Recorder::new(client.clone(), reporter(config)),
+                events,
                 claim: claim.clone(),
                 leadership: leadership.clone(),
                 cluster_uid: cluster_uid.clone(),
@@ -128,7 +128,7 @@ impl Process {
             });
             self.leads(&leadership);
             self.show(&ctx);
-            self.lead(ctx, &claim, &leadership, &heartbeat, stop).await;
+            self.lead(ctx, writer, &claim, &leadership, &heartbeat, stop).await;
             self.readiness.forget("watches");
             self.readiness.forget("pools");
             self.readiness.missing("lease", "leadership lost; standing by");
@@ -167,6 +167,7 @@ impl Process {
     async fn lead(
         &self,
         ctx: Arc<Context>,
+        events: events::Writer,
         claim: &Claim,
         leadership: &Leadership,
         heartbeat: &Heartbeat,
@@ -176,6 +177,7 @@ impl Process {
         let pools_listed = CancellationToken::new();
         tasks.spawn(pools::watch_pools(ctx.clone(), pools_listed.clone()));
         tasks.spawn(namespaces::run(ctx.clone()));
+        tasks.spawn(events.run());
         tasks.spawn({
             let ctx = ctx.clone();
             async move {
@@ -264,8 +266,4 @@ impl Process {
 
 fn unreadable(lease: &str, error: &str) -> String {
     format!("Lease {lease} cannot be read or written: {error}")
-}
-
-fn reporter(config: &Config) -> Reporter {
-    Reporter { controller: "crewjob.dev/operator".to_owned(), instance: config.pod_name.clone() }
 }

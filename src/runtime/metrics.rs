@@ -55,6 +55,22 @@ pub struct WriteLabels {
     pub outcome: WriteOutcome,
 }
 
+/// Why an Event was not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(missing_docs, reason = "the names are the documentation")]
+pub enum Dropped {
+    Repeated,
+    TooMany,
+    QueueFull,
+}
+
+/// An Event that was not written.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DroppedLabels {
+    /// Why.
+    pub why: Dropped,
+}
+
 /// Everything that `/metrics` shows. Cloning shares the values.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -80,6 +96,8 @@ pub struct Metrics {
     pub strays: Family<PoolLabels, Counter>,
     /// Writes to the API server.
     pub api_writes: Family<WriteLabels, Counter>,
+    /// Kubernetes Events that were not written, since there were too many.
+    pub events_dropped: Family<DroppedLabels, Counter>,
     /// Round trips to Redis.
     pub redis_round_trips: Family<PoolLabels, Counter>,
     /// Messages waiting.
@@ -113,6 +131,7 @@ impl Metrics {
             quarantined: Family::default(),
             strays: Family::default(),
             api_writes: Family::default(),
+            events_dropped: Family::default(),
             redis_round_trips: Family::default(),
             queue_depth: Family::default(),
             in_flight: Family::default(),
@@ -143,6 +162,7 @@ impl Metrics {
         registry.register("quarantined", "Elements of queues that no worker survives, taken off", m.quarantined);
         registry.register("strays", "Attempts on Redis that no job stands behind, taken off", m.strays);
         registry.register("api_writes", "Writes to the API server", m.api_writes);
+        registry.register("events_dropped", "Kubernetes Events that were not written", m.events_dropped);
         registry.register("redis_round_trips", "Round trips to Redis", m.redis_round_trips);
         registry.register("queue_depth", "Messages waiting on the queues of a pool", m.queue_depth);
         registry.register("in_flight", "Messages taken and not acknowledged", m.in_flight);
@@ -166,6 +186,11 @@ impl Metrics {
         {
             gauge.remove(pool);
         }
+    }
+
+    /// Counts an Event that is not written.
+    pub fn dropped_event(&self, why: Dropped) {
+        self.events_dropped.get_or_create(&DroppedLabels { why }).inc();
     }
 
     /// Counts a write to the API server.

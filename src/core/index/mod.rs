@@ -2,8 +2,10 @@
 
 mod jobs;
 mod names;
+mod notices;
 mod turns;
 
 pub use jobs::{Index, PoolJobs, Share};
 pub use names::Names;
+pub use notices::{Notices, Verdict};
 pub use turns::{Limits, Turns};

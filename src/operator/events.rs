@@ -1,0 +1,148 @@
+//! Kubernetes Events, for people. What they say is in the status as well, so they may be dropped, and are when there are
+//! too many: the queue of those to be written is bounded, and so is what a namespace may have.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::PostParams;
+use kube::{Api, Client, Resource};
+use tokio::sync::{Semaphore, mpsc};
+use uuid::Uuid;
+
+use crate::api::CrewJob;
+use crate::core::index::{Notices, Verdict};
+use crate::core::job::Job;
+use crate::core::plan::Notice;
+use crate::runtime::clock;
+use crate::runtime::metrics::{Dropped, Metrics, WriteOutcome, Written};
+
+/// Events that wait to be written.
+const WAITING: usize = 256;
+/// Events that are written at once.
+const AT_ONCE: usize = 4;
+/// Bytes of a message, as the API server allows.
+const NOTE: usize = 1024;
+/// Bytes of an object's name in that of its Event, which may have 253.
+const NAME: usize = 200;
+
+/// Takes Events; [`Writer`] writes them.
+pub struct Events {
+    reporter: Option<String>,
+    notices: Mutex<Notices>,
+    queue: mpsc::Sender<Event>,
+    metrics: Metrics,
+}
+
+/// Writes what [`Events`] takes.
+pub struct Writer {
+    client: Client,
+    queue: mpsc::Receiver<Event>,
+    metrics: Metrics,
+}
+
+/// Events of this replica, and what writes them.
+pub fn events(client: &Client, metrics: &Metrics, pod: Option<&str>) -> (Events, Writer) {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    let events = Events {
+        reporter: pod.map(ToOwned::to_owned),
+        notices: Mutex::default(),
+        queue: sender,
+        metrics: metrics.clone(),
+    };
+    (events, Writer { client: client.clone(), queue: receiver, metrics: metrics.clone() })
+}
+
+impl Events {
+    /// Has these written, unless they are repeated or too many.
+    pub fn announce(&self, job: &Job, notices: Vec<Notice>) {
+        for notice in notices {
+            let verdict = self.notices.lock().unwrap_or_else(PoisonError::into_inner).judge(
+                &job.key.namespace,
+                job.uid,
+                &notice.reason,
+                &notice.message,
+                clock::now(),
+            );
+            let dropped = match verdict {
+                Verdict::Write if self.queue.try_send(self.event(job, &notice)).is_ok() => continue,
+                Verdict::Write => Dropped::QueueFull,
+                Verdict::Repeated => Dropped::Repeated,
+                Verdict::TooMany => Dropped::TooMany,
+            };
+            self.metrics.dropped_event(dropped);
+        }
+    }
+
+    fn event(&self, job: &Job, notice: &Notice) -> Event {
+        let now = clock::now();
+        let namespace = Some(job.key.namespace.to_string());
+        Event {
+            metadata: ObjectMeta {
+                name: Some(format!(
+                    "{}.{}",
+                    cut(&job.key.name, NAME).trim_end_matches(['.', '-']),
+                    Uuid::new_v5(&job.uid, format!("{now}{}{}", notice.reason, notice.message).as_bytes()).simple()
+                )),
+                namespace: namespace.clone(),
+                ..ObjectMeta::default()
+            },
+            type_: Some(if notice.warning { "Warning" } else { "Normal" }.to_owned()),
+            reason: Some(notice.reason.to_string()),
+            note: Some(cut(&notice.message, NOTE).to_owned()),
+            action: Some("Reconcile".to_owned()),
+            event_time: Some(MicroTime(now)),
+            reporting_controller: Some("crewjob.dev/operator".to_owned()),
+            reporting_instance: Some(self.reporter.clone().unwrap_or_else(|| "crewjob-operator".to_owned())),
+            regarding: Some(ObjectReference {
+                api_version: Some(CrewJob::api_version(&()).into_owned()),
+                kind: Some(CrewJob::kind(&()).into_owned()),
+                name: Some(job.key.name.to_string()),
+                namespace,
+                uid: Some(job.uid.to_string()),
+                ..ObjectReference::default()
+            }),
+            ..Event::default()
+        }
+    }
+}
+
+/// As much of a text as fits.
+fn cut(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
+}
+
+impl Writer {
+    /// Writes Events, for ever: a few at once.
+    pub async fn run(mut self) {
+        let turns = Arc::new(Semaphore::new(AT_ONCE));
+        while let Some(event) = self.queue.recv().await {
+            let Ok(turn) = turns.clone().acquire_owned().await else { return };
+            let (client, metrics) = (self.client.clone(), self.metrics.clone());
+            tokio::spawn(async move {
+                let namespace = event.metadata.namespace.clone().unwrap_or_default();
+                let api: Api<Event> = Api::namespaced(client, &namespace);
+                match api.create(&PostParams::default(), &event).await {
+                    Ok(_) => metrics.wrote(Written::Event, WriteOutcome::Done),
+                    Err(error) => {
+                        metrics.wrote(Written::Event, WriteOutcome::Failed);
+                        tracing::warn!(event = event.metadata.name, %error, "an Event could not be written; it is dropped");
+                    }
+                }
+                drop(turn);
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_cut_between_characters() {
+        assert_eq!(cut("ääää", 5), "ää");
+        assert_eq!(cut("short", 1024), "short");
+    }
+}
