@@ -214,7 +214,7 @@ async fn read_few(
 /// Reads the levels of the pool's jobs, or only of the unread ones, and all messages.
 async fn read_all(ctx: &Context, pool: &Handle, store: &Store, everything: bool) -> Result<Option<u32>, Error> {
     let server = ctx.servers.of(&store.address());
-    let _audit = server.audits.acquire().await;
+    let turn = server.audits.acquire().await;
     let subjects = subjects(ctx, pool, everything);
     let mut missed = None;
     if everything || !subjects.is_empty() {
@@ -226,6 +226,7 @@ async fn read_all(ctx: &Context, pool: &Handle, store: &Store, everything: bool)
             quarantine(ctx, pool, store, &audit).await;
         }
         found.places = audit.places;
+        drop(turn); // what follows waits for workers, not for Redis
         let unplaced: Vec<AttemptId> = subjects
             .iter()
             .filter(|subject| is_to_be_asked_about(ctx, subject, &found))

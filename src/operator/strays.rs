@@ -2,7 +2,7 @@
 //! was deleted while nobody operated.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{Api, ResourceExt};
@@ -11,6 +11,7 @@ use super::act::TERMINATE;
 use super::context::Context;
 use super::pool::labels;
 use super::pools::Handle;
+use super::servers::Server;
 use crate::api::{self, CrewJob};
 use crate::core::job::TaskId;
 use crate::store::{self, Marker, MarkerId, Queue, Store, Wanted};
@@ -19,6 +20,8 @@ use crate::store::{self, Marker, MarkerId, Queue, Store, Wanted};
 const EVERY: Duration = Duration::from_mins(10);
 /// How soon after a failure.
 const AGAIN: Duration = Duration::from_secs(30);
+/// Pools on one Redis that ask within this time share one look through its keys.
+const TOGETHER: Duration = Duration::from_secs(2);
 /// Attempts that are taken off at once, and the time between two of these batches: deleting a namespace, or going back to
 /// an older copy of the cluster, may leave thousands.
 const BATCH: usize = 200;
@@ -38,17 +41,22 @@ enum Verdict {
 /// Looks for them, for ever.
 pub async fn run(ctx: &Context, pool: &Handle, store: &Store) {
     ctx.jobs.listed.cancelled().await; // before that every marker looks stray
+    let server = ctx.servers.of(&store.address());
+    let mut asked_at = Instant::now();
     loop {
-        let pause = match sweep(ctx, pool, store).await {
+        tokio::time::sleep(TOGETHER).await;
+        let pause = match sweep(ctx, pool, store, &server, asked_at).await {
             Ok(()) => EVERY,
             Err(error) => {
                 tracing::warn!(pool = %pool.key, %error, "looking for attempts without a job failed; trying again");
                 AGAIN
             }
         };
+        let slept_at = Instant::now();
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = pool.strays.notified() => {}
+            // What another pool on this Redis has found meanwhile will do.
+            () = tokio::time::sleep(pause) => asked_at = slept_at + pause / 2,
+            () = pool.strays.notified() => asked_at = Instant::now(),
         }
     }
 }
@@ -61,12 +69,12 @@ enum Error {
     Kube(#[from] kube::Error),
 }
 
-async fn sweep(ctx: &Context, pool: &Handle, store: &Store) -> Result<(), Error> {
-    let all = store.scan_markers().await?;
-    let suspects: Vec<MarkerId> = {
-        let table = ctx.jobs.lock();
-        all.into_iter().filter(|id| !table.is_in_hand(&id.namespace, id.task)).collect()
-    };
+async fn sweep(ctx: &Context, pool: &Handle, store: &Store, server: &Server, asked_at: Instant) -> Result<(), Error> {
+    let is_stray = |id: &MarkerId| !ctx.jobs.lock().is_in_hand(&id.namespace, id.task);
+    let found = server.strays(asked_at, store.scan_markers(is_stray)).await?;
+    // Those of other namespaces are for the pools there, where there are any.
+    let is_for_us = |id: &&MarkerId| id.namespace == pool.key.namespace || !ctx.pools.is_any_in(&id.namespace);
+    let suspects: Vec<MarkerId> = found.iter().filter(is_for_us).filter(|id| is_stray(id)).cloned().collect();
     let mut taken = 0;
     for batch in suspects.chunks(BATCH) {
         // A resource that is not installed answers 404 for every job too.

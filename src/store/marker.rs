@@ -125,8 +125,9 @@ impl Store {
         Ok(())
     }
 
-    /// All markers of this cluster, to find those whose jobs are gone. Goes through every key of the database.
-    pub async fn scan_markers(&self) -> Result<Vec<MarkerId>, Error> {
+    /// The markers of this cluster that are wanted, to find those whose jobs are gone. Goes through every key of the
+    /// database, and keeps only what is wanted.
+    pub async fn scan_markers(&self, mut is_wanted: impl FnMut(&MarkerId) -> bool) -> Result<Vec<MarkerId>, Error> {
         let names = &self.0.names;
         let mut ids = HashSet::new();
         let mut cursor = 0_u64;
@@ -134,7 +135,7 @@ impl Store {
             let mut command = redis::cmd("SCAN");
             command.arg(cursor).arg("MATCH").arg(names.markers()).arg("COUNT").arg(1000).arg("TYPE").arg("hash");
             let (next, keys): (u64, Vec<String>) = self.0.scans.query("looking for markers", &command).await?;
-            ids.extend(keys.iter().filter_map(|key| names.marker_of(key)));
+            ids.extend(keys.iter().filter_map(|key| names.marker_of(key)).filter(|id| is_wanted(id)));
             if next == 0 {
                 return Ok(ids.into_iter().collect());
             }
