@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{self, Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -39,7 +40,7 @@ pub struct Bed {
     pub redis: String,
     kubeconfig: String,
     folder: TempDir,
-    _redis: Process,
+    _redis: RedisServer,
     _cluster: ControlPlane,
 }
 
@@ -47,16 +48,13 @@ impl Bed {
     /// Starts the servers and declares pool `default`, which has no Deployment.
     pub async fn prepare(report: &Report) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let port = free_port()?.to_string();
-        let command = ["redis-server", "--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
-        let redis = Process::start(&command, &[], &folder.path().join("redis.log"))?;
-        wait_for_redis(&port, &redis)?;
+        let redis = RedisServer::start(folder.path())?;
         report.say("redis-server is up; starting an API server");
         let cluster = ControlPlane::start()?;
         let kubeconfig = cluster.run(&["kubeconfig"])?;
         let read = Kubeconfig::read_from(&kubeconfig)?;
         let client = Client::try_from(Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?)?;
-        let redis_url = format!("redis://127.0.0.1:{port}");
+        let redis_url = format!("redis://127.0.0.1:{}", redis.port);
         let bed = Self { client, redis: redis_url, kubeconfig, folder, _redis: redis, _cluster: cluster };
         bed.install().await?;
         report.say("the API server is up");
@@ -112,7 +110,37 @@ impl Bed {
 
     /// Starts the operator.
     pub async fn operator(&self) -> Result<Operator> {
-        Operator::start(&self.kubeconfig, NAMESPACE, self.folder.path()).await
+        Operator::start(&self.kubeconfig, NAMESPACE, NAMESPACE, self.folder.path()).await
+    }
+
+    /// Starts an operator that serves these namespaces.
+    pub async fn operator_for(&self, namespaces: &[String]) -> Result<Operator> {
+        Operator::start(&self.kubeconfig, NAMESPACE, &namespaces.join(","), self.folder.path()).await
+    }
+
+    /// Starts one more Redis.
+    pub fn redis_server(&self) -> Result<RedisServer> {
+        RedisServer::start(self.folder.path())
+    }
+}
+
+/// A Redis of our own. It ends when it is dropped.
+pub struct RedisServer {
+    /// Where it listens.
+    pub port: u16,
+    /// Its first database.
+    pub url: String,
+    _process: Process,
+}
+
+impl RedisServer {
+    fn start(folder: &Path) -> Result<Self> {
+        let port = free_port()?;
+        let text = port.to_string();
+        let command = ["redis-server", "--port", &text, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
+        let process = Process::start(&command, &[], &folder.join(format!("redis-{port}.log")))?;
+        wait_for_redis(&text, &process)?;
+        Ok(Self { port, url: format!("redis://127.0.0.1:{port}/0"), _process: process })
     }
 }
 

@@ -24,7 +24,11 @@ pub fn spec(pool: &str) -> Value {
 
 /// A job of that name in pool `default`.
 pub fn job(name: &str) -> Result<CrewJob> {
-    Ok(CrewJob::new(name, serde_json::from_value(spec("default"))?))
+    job_in("default", name)
+}
+
+fn job_in(pool: &str, name: &str) -> Result<CrewJob> {
+    Ok(CrewJob::new(name, serde_json::from_value(spec(pool))?))
 }
 
 /// Creates jobs `<prefix>-<number>` side by side; says how it goes every thousand.
@@ -34,7 +38,18 @@ pub async fn create(
     numbers: std::ops::Range<usize>,
     say: impl Fn(usize),
 ) -> Result<()> {
-    make(api, prefix, numbers, None, say).await
+    create_in(api, "default", prefix, numbers, say).await
+}
+
+/// The same in another pool.
+pub async fn create_in(
+    api: &Api<CrewJob>,
+    pool: &str,
+    prefix: &str,
+    numbers: std::ops::Range<usize>,
+    say: impl Fn(usize),
+) -> Result<()> {
+    make(api, pool, prefix, numbers, None, say).await
 }
 
 /// Creates jobs that have been cancelled before anybody saw them.
@@ -44,11 +59,12 @@ pub async fn create_finished(
     numbers: std::ops::Range<usize>,
     say: impl Fn(usize),
 ) -> Result<()> {
-    make(api, prefix, numbers, Some(json!({ "status": { "phase": "Cancelled" } })), say).await
+    make(api, "default", prefix, numbers, Some(json!({ "status": { "phase": "Cancelled" } })), say).await
 }
 
 async fn make(
     api: &Api<CrewJob>,
+    pool: &str,
     prefix: &str,
     numbers: std::ops::Range<usize>,
     status: Option<Value>,
@@ -58,7 +74,7 @@ async fn make(
     stream::iter(numbers)
         .map(async |number| {
             let name = format!("{prefix}-{number}");
-            api.create(&PostParams::default(), &job(&name)?).await?;
+            api.create(&PostParams::default(), &job_in(pool, &name)?).await?;
             if let Some(status) = &status {
                 api.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await?;
             }

@@ -2,7 +2,7 @@
 //!
 //! It starts an API server, a Redis and the operator, and needs nothing else on the machine. One JSON line per measure goes
 //! to standard output, progress to standard error. Arguments are the measures to take (`latency`, `throughput`,
-//! `scaling`, `enqueue`, `memory`, `finished`, `native`; all of them by default) and `--quick`, or `BENCH_QUICK=1`, for less of each.
+//! `scaling`, `enqueue`, `memory`, `finished`, `native`, `tenants`; all of them by default) and `--quick`, or `BENCH_QUICK=1`, for less of each.
 //! `BENCH_PROGRAM` names another build of the operator to measure instead.
 
 mod bed;
@@ -15,6 +15,7 @@ mod operator;
 mod process;
 mod report;
 mod scaling;
+mod tenants;
 mod throughput;
 mod worker;
 
@@ -28,7 +29,7 @@ use report::Report;
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 type Result<T> = std::result::Result<T, Failure>;
 
-const MEASURES: [&str; 7] = ["latency", "throughput", "scaling", "enqueue", "memory", "finished", "native"];
+const MEASURES: [&str; 8] = ["latency", "throughput", "scaling", "enqueue", "memory", "finished", "native", "tenants"];
 
 /// How much is measured.
 #[derive(Clone, Copy)]
@@ -117,6 +118,10 @@ async fn run() -> Result<()> {
     }
     if wanted("native") {
         native::measure(&bed, extent, &report).await?;
+    }
+    if wanted("tenants") {
+        jobs::delete_all(&bed.api::<CrewJob>()).await?;
+        tenants::measure(&bed, extent, &report).await?;
     }
     report.say(format!("done: {} measures", report.measures()));
     Ok(())
