@@ -7,6 +7,7 @@ mod ask;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -139,8 +140,16 @@ impl Phase {
 /// What the last reading of all messages saw of the queues, while no job but waiting ones was out and none was missed.
 #[derive(Default)]
 struct LastAudit {
-    glance: Option<Glance>,
+    seen: Option<Seen>,
     spared: u32,
+}
+
+/// What must not have changed for an audit to be spared. The queues alone do not tell: a message that was published since,
+/// and that a worker has popped and lost, leaves them as they were.
+#[derive(PartialEq)]
+struct Seen {
+    glance: Glance,
+    publications: u64,
 }
 
 /// Reads levels. Returns how often what was looked for in vain has been, at least.
@@ -163,15 +172,20 @@ async fn read(
         {
             return Ok(missed);
         }
-        return read_all(ctx, pool, store, false).await;
+        let missed = read_all(ctx, pool, store, false).await?;
+        if missed.is_some() {
+            last.seen = None;
+        }
+        return Ok(missed);
     }
-    // Before the audit: what changes during it shows in the next glance.
-    let glance = store.glance(&pool.queues()).await?;
+    // Both before the audit, and the count first: what changes during the audit shows the next time.
+    let publications = pool.publications.load(Ordering::Relaxed);
+    let seen = Seen { publications, glance: store.glance(&pool.queues()).await? };
     let all_wait = |ctx: &Context| {
         let table = ctx.jobs.lock();
         table.figures(&pool.key).is_none_or(|jobs| jobs.begun() == jobs.queued() && jobs.unread().len() == 0)
     };
-    let is_same = last.glance.as_ref() == Some(&glance) && last.spared < AT_LEAST_EVERY;
+    let is_same = last.seen.as_ref() == Some(&seen) && last.spared < AT_LEAST_EVERY;
     if scope == Scope::WhatMayHaveChanged && is_same && all_wait(ctx) {
         last.spared += 1;
         pool.audited(began_at);
@@ -179,7 +193,7 @@ async fn read(
     }
     let missed = read_all(ctx, pool, store, true).await?;
     pool.audited(began_at);
-    *last = LastAudit { glance: Some(glance).filter(|_| missed.is_none() && all_wait(ctx)), spared: 0 };
+    *last = LastAudit { seen: Some(seen).filter(|_| missed.is_none() && all_wait(ctx)), spared: 0 };
     Ok(missed)
 }
 

@@ -1,7 +1,7 @@
 //! The pools there are, and how their jobs see them.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -86,6 +86,8 @@ pub struct Handle {
     state: RwLock<State>,
     /// When the last full audit began, and when the one before.
     audits: Mutex<(Option<Timestamp>, Option<Timestamp>)>,
+    /// How many messages were put on its queues by this operator.
+    pub publications: AtomicU64,
     finished: Mutex<Vec<MarkerId>>,
     errands: Mutex<Errands>,
     clocks: Mutex<Clocks>,
@@ -178,6 +180,7 @@ impl Handle {
                 pool.status.as_ref().and_then(|status| status.audited_at.as_ref()).map(|at| at.0),
                 None,
             )),
+            publications: AtomicU64::new(0),
             finished: Mutex::default(),
             errands: Mutex::default(),
             heard_at: AtomicI64::new(0),
@@ -483,6 +486,7 @@ impl Pools {
     /// Something was published: workers may be needed now.
     pub fn published(&self, namespace: &Arc<str>, name: &Arc<str>) {
         if let Some(pool) = self.get(namespace, name) {
+            pool.publications.fetch_add(1, Ordering::Relaxed);
             pool.load.notify_one();
         }
     }
