@@ -30,9 +30,10 @@ pub struct CrewJobStatus {
     #[serde(default)]
     pub phase: Phase,
 
-    /// The `metadata.generation` that this status was derived from.
+    /// The `metadata.generation` that this status was derived from; 0 while no operator has acted on the job.
+    // Without a number that is behind, kstatus takes a job that no operator has seen for one that is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0), extend("default" = 0))]
     pub observed_generation: Option<i64>,
 
     /// Fingerprint of what was enqueued first (topic, inputs, task, arguments). A spec that no longer has it is not run;

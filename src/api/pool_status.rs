@@ -9,10 +9,12 @@ use super::schema;
 /// The load of a pool and the state of its workers. Written by the operator.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("default" = {}))]
 pub struct CrewWorkerPoolStatus {
-    /// The `metadata.generation` that this status was derived from.
+    /// The `metadata.generation` that this status was derived from; 0 while no operator has looked at the pool.
+    // Without a number that is behind, kstatus takes a pool that no operator has seen for one that works.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0), extend("default" = 0))]
     pub observed_generation: Option<i64>,
 
     /// Messages that wait for a worker, in all queues; those of other producers count too.

@@ -21,7 +21,27 @@ fn a_job_with_status(status: &Value) -> Stored {
 #[test]
 fn a_new_job_is_pending_with_no_attempts_at_once() {
     let job = JOB.create("");
-    assert_eq!(job.status(), json!({ "phase": "Pending", "attempts": 0 }));
+    assert_eq!(job.status(), json!({ "phase": "Pending", "attempts": 0, "observedGeneration": 0 }));
+}
+
+/// kstatus calls an object without conditions current unless `observedGeneration` differs from `generation`.
+#[test]
+fn an_object_that_no_operator_has_seen_has_an_observed_generation_that_is_behind() {
+    for object in [JOB.create(""), POOL.create("")] {
+        assert_eq!(object.get().metadata.generation, Some(1));
+        assert_eq!(object.status()["observedGeneration"], 0, "{}", object.kind.name);
+    }
+}
+
+#[test]
+fn a_status_without_an_observed_generation_as_an_older_definition_allowed_is_served_with_one_that_is_behind() {
+    for (way, write) in WAYS {
+        let job = a_job_with_status(&json!({ "phase": "Queued", "observedGeneration": 1 }));
+        let gone =
+            if way == "merge patch" { json!({ "observedGeneration": null }) } else { json!({ "phase": "Queued" }) };
+        write(&job, &gone).unwrap_or_else(|message| panic!("by {way}: {message}"));
+        assert_eq!(job.status()["observedGeneration"], 0, "by {way}");
+    }
 }
 
 #[test]
@@ -56,7 +76,7 @@ fn a_final_phase_is_neither_changed_nor_removed_nor_lost_with_the_status() {
                 }
             }
         }
-        assert_eq!(job.status(), json!({ "phase": phase, "attempts": 1, "taskID": "a" }));
+        assert_eq!(job.status(), json!({ "phase": phase, "attempts": 1, "taskID": "a", "observedGeneration": 0 }));
     }
 }
 
