@@ -32,6 +32,7 @@ pub const DEFAULT_PRIORITY: i32 = 5;
     selectable = ".status.expiryBucket",
     selectable = ".spec.poolRef.name",
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "Where the job is in its life"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Reconciling\")].reason", description = "Why it is where it is: what it waits for, what holds it up, or how it ended"),
     printcolumn(name = "Priority", type_ = "integer", json_path = ".spec.priority", description = "10 is the most urgent"),
     printcolumn(name = "Attempts", type_ = "integer", json_path = ".status.attempts", description = "Runs begun so far"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),

@@ -77,7 +77,7 @@ def test_conditions_are_those_of_a_finished_job(lived):
 
 def test_get_wide_is_a_table_to_read(lived):
     header, row = lived["wide"].splitlines()
-    columns = ["NAME", "PHASE", "PRIORITY", "ATTEMPTS", "AGE", "POOL", "WORKER", "TASK ID", "TOPIC"]
+    columns = ["NAME", "PHASE", "REASON", "PRIORITY", "ATTEMPTS", "AGE", "POOL", "WORKER", "TASK ID", "TOPIC"]
     assert [header.find(column) for column in columns] == sorted(header.find(column) for column in columns)
     assert header.find("NAME") == 0 and -1 not in [header.find(column) for column in columns]
     for value in (NAME, "Succeeded", "default", lived["job"]["status"]["taskID"], "Introduction to machine learning"):

@@ -85,14 +85,37 @@ fn a_list_of_jobs_shows_what_matters() {
     let namespace = server.namespace();
     let job = JOB.create_in(&namespace, "{ topic: Introduction to machine learning, priority: 8 }");
     let new = server.kubectl(&format!("-n {namespace} get crewj"));
-    assert_eq!(header(&new), ["NAME", "PHASE", "PRIORITY", "ATTEMPTS", "AGE"]);
+    assert_eq!(header(&new), ["NAME", "PHASE", "REASON", "PRIORITY", "ATTEMPTS", "AGE"]);
     assert_prints(&new, &[&format!("{} Pending 8 0 ", job.name)]);
 
     job.merge_status(&json!({ "phase": "Running", "attempts": 2, "taskID": "7f1c", "worker": { "name": "crew@w-1" } }))
         .unwrap();
     let wide = server.kubectl(&format!("-n {namespace} get crewjobs -o wide"));
-    assert_eq!(header(&wide), ["NAME", "PHASE", "PRIORITY", "ATTEMPTS", "AGE", "POOL", "WORKER", "TASK ID", "TOPIC"]);
+    assert_eq!(
+        header(&wide),
+        ["NAME", "PHASE", "REASON", "PRIORITY", "ATTEMPTS", "AGE", "POOL", "WORKER", "TASK ID", "TOPIC"]
+    );
     assert_prints(&wide, &["Running 8 2", "default crew@w-1 7f1c Introduction to machine learning"]);
+}
+
+#[test]
+fn a_list_of_jobs_says_why_one_is_not_running() {
+    let server = ControlPlane::shared();
+    let namespace = server.namespace();
+    for (reason, phase) in [("PoolNotFound", "Pending"), ("CrashLoop", "Queued"), ("RetriesExhausted", "Failed")] {
+        let job = JOB.create_in(&namespace, "");
+        let reconciling = json!({
+            "type": "Reconciling", "status": if phase == "Failed" { "False" } else { "True" }, "reason": reason,
+            "message": "", "lastTransitionTime": "2026-11-22T15:00:00Z",
+        });
+        let other = json!({
+            "type": "SpecChanged", "status": "True", "reason": "SpecChanged", "message": "",
+            "lastTransitionTime": "2026-11-22T15:00:00Z",
+        });
+        job.merge_status(&json!({ "phase": phase, "conditions": [other, reconciling] })).unwrap();
+        let table = server.kubectl(&format!("-n {namespace} get crewjob {}", job.name));
+        assert_prints(&table, &[&format!("{} {phase} {reason} 5 0 ", job.name)]);
+    }
 }
 
 #[test]
