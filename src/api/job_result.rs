@@ -11,8 +11,8 @@ use super::{
 };
 use crate::wire;
 
-/// What the task returned, and where it is kept: here up to 4 KiB, above that in a ConfigMap, and above 1008 KiB only on
-/// Redis.
+/// What the task returned, and where it is kept: here up to 4 KiB, above that in a ConfigMap, and above 1008 KiB, or in a pool
+/// with `largeResults: Redis`, only on Redis.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct JobResult {
@@ -32,12 +32,13 @@ pub struct JobResult {
     #[schemars(length(max = 253))]
     pub config_map_name: Option<String>,
 
-    /// The Redis key that has the result, where it is larger than 1008 KiB.
+    /// The key that has the result on the pool's Redis, where neither the status nor a ConfigMap has it. Its value is Celery's
+    /// result document, a JSON object; the member `result` is the result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub redis_key: Option<String>,
 
-    /// When that Redis key expires.
+    /// Until when Redis keeps that key at least; then the result is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::time")]
     pub redis_expires_at: Option<Time>,

@@ -34,7 +34,7 @@ pub use job_status::{
     ATTEMPT_HISTORY_LIMIT, Attempt, CrewJobStatus, JobError, Outcome, Phase, Progress, UNFINISHED, Worker,
 };
 pub use pool::{
-    Celery, CrewWorkerPool, CrewWorkerPoolSpec, DeploymentRef, JobDefaults, OnWorkerUnreachable, Queue,
+    Celery, CrewWorkerPool, CrewWorkerPoolSpec, DeploymentRef, JobDefaults, LargeResults, OnWorkerUnreachable, Queue,
     REDIS_SECRET_LABEL, Redis, TAKE_REPLICAS,
 };
 pub use pool_status::{BandStatus, CrewWorkerPoolStatus, QueueStatus, RedisStatus, Replicas};

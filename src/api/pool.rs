@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{CrewWorkerPoolStatus, Duration, RetryPolicy, Timeouts, schema};
+use crate::core::observed;
 
 /// The label that a Secret must have for the operator to read it.
 pub const REDIS_SECRET_LABEL: &str = "crewjob.dev/redis";
@@ -148,6 +149,14 @@ pub struct CrewWorkerPoolSpec {
     #[serde(default)]
     pub on_worker_unreachable: OnWorkerUnreachable,
 
+    /// Where a result is kept that is too large for the status of its job, over 4 KiB. `ConfigMap`: in a ConfigMap of the job,
+    /// up to 1008 KiB; a larger one stays on Redis for `redis.resultRetention`. `Redis`: nothing is copied to the API server;
+    /// the result stays on Redis for `celery.resultExpires` after the job has ended, whatever its size, and then it is gone.
+    /// `status.result` of the job has the key, when it expires, size and digest. Applies to jobs that end from now on. Default
+    /// `ConfigMap`.
+    #[serde(default)]
+    pub large_results: LargeResults,
+
     /// What applies to the jobs of this pool that do not say it themselves.
     #[serde(default, skip_serializing_if = "JobDefaults::is_empty")]
     pub job_defaults: JobDefaults,
@@ -172,6 +181,7 @@ impl CrewWorkerPoolSpec {
             target_per_worker: None,
             scale_down_delay: default_scale_down_delay(),
             on_worker_unreachable: OnWorkerUnreachable::default(),
+            large_results: LargeResults::default(),
             job_defaults: JobDefaults::default(),
         }
     }
@@ -205,8 +215,8 @@ pub struct Redis {
     #[schemars(length(min = 1, max = 253))]
     pub worker_secret_name: Option<String>,
 
-    /// How long Redis keeps a result that is too large for Kubernetes (over 1008 KiB). A duration, 1h to 8784h. Default
-    /// `168h`, a week.
+    /// How long Redis keeps a result that is too large for Kubernetes (over 1008 KiB). A duration, 1h to 8784h. Has no effect
+    /// with `largeResults: Redis`. Default `168h`, a week.
     #[serde(default = "default_result_retention")]
     #[schemars(extend("x-kubernetes-validations" = schema::between("1h", "8784h")))]
     pub result_retention: Duration,
@@ -314,6 +324,26 @@ pub enum OnWorkerUnreachable {
     Wait,
     /// Run the task again elsewhere.
     Restart,
+}
+
+/// Where a result is kept that is too large for the status of its job.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LargeResults {
+    /// In a ConfigMap of the job, as far as it fits.
+    #[default]
+    ConfigMap,
+    /// On Redis, until it expires there.
+    Redis,
+}
+
+impl LargeResults {
+    /// The same, in the words of the decision core.
+    pub fn to_core(self) -> observed::LargeResults {
+        match self {
+            Self::ConfigMap => observed::LargeResults::ConfigMap,
+            Self::Redis => observed::LargeResults::Redis,
+        }
+    }
 }
 
 /// What applies to the jobs of a pool that do not say it themselves.

@@ -80,9 +80,20 @@ pub struct PoolFacts {
     pub result_prefix: Arc<str>,
     /// How long the operator asks Redis to keep a result that is too large for Kubernetes.
     pub keep_large_results: Duration,
+    /// Where a result is kept that is too large for a status.
+    pub large_results: LargeResults,
     /// What keeps all its workers from starting, once that has lasted. Its words stay as they are until it is over or
     /// another kind takes its place.
     pub blocked: Option<Blocked>,
+}
+
+/// Where a result is kept that is too large for a status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LargeResults {
+    /// In a ConfigMap, where it is not too large for that as well.
+    ConfigMap,
+    /// On Redis, for as long as any other result.
+    Redis,
 }
 
 /// The attempt in hand, as Redis and the workers show it.

@@ -308,8 +308,10 @@ impl Status {
             Why::RetryScheduled => format!("attempt failed ({}), the next one waits for its backoff", error()),
             Why::WorkerLost => "the worker died and the message was published again".to_owned(),
             Why::MessageLost => "the message was lost on the broker and was published again".to_owned(),
-            Why::Succeeded => "the task returned a result".to_owned(),
-            Why::FinishedBeforeCancel => "the task returned a result before it could be cancelled".to_owned(),
+            Why::Succeeded => format!("the task returned a result{}", self.only_on_redis()),
+            Why::FinishedBeforeCancel => {
+                format!("the task returned a result before it could be cancelled{}", self.only_on_redis())
+            }
             Why::Cancelled => "cancelled as spec.cancel asks".to_owned(),
             Why::GaveUp(why) => match why {
                 GaveUp::InvalidSpec => error(),
@@ -326,6 +328,16 @@ impl Status {
                 }
                 GaveUp::Revoked => "the task was revoked on the worker, not by this job".to_owned(),
             },
+        }
+    }
+
+    /// Where the result is and for how long, if only Redis has it.
+    fn only_on_redis(&self) -> String {
+        match self.result.as_deref() {
+            Some(StoredResult { output, kept: Kept::Redis { key, until } }) => {
+                format!("; its {} bytes are on Redis only, in {key} until {until:.0}", output.bytes)
+            }
+            Some(StoredResult { kept: Kept::Inline | Kept::ConfigMap, .. }) | None => String::new(),
         }
     }
 

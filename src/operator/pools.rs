@@ -138,6 +138,7 @@ impl Handle {
             result_expires: spec.celery.result_expires.to_std().max(LEAST_RESULT_EXPIRES),
             result_prefix: ResultKeys::new(spec.celery.global_key_prefix.as_deref().unwrap_or("")).result("").into(),
             keep_large_results: spec.redis.result_retention.to_std(),
+            large_results: spec.large_results.to_core(),
             blocked: None,
         };
         let facts = Arc::new(facts);

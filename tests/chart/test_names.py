@@ -65,6 +65,7 @@ def test_the_default_pool_is_called_default_and_serves_both_queues():
         "maxReplicas": 4,
         "scaleDownDelay": "5m",
         "onWorkerUnreachable": "Wait",
+        "largeResults": "ConfigMap",
         "jobDefaults": {"timeouts": {"hard": "60m"}},
     }
 

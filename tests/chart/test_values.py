@@ -75,6 +75,7 @@ REFUSED = [
     ("defaultPool.scaleDownDelay=1d", "scaleDownDelay"),
     ("defaultPool.resultRetention=1w", "resultRetention"),
     ("defaultPool.onWorkerUnreachable=Panic", "onWorkerUnreachable"),
+    ("defaultPool.largeResults=S3", "largeResults"),
     ("defaultPool.queues=[]", "queues"),
     ('defaultPool.queues=["crew_jobs"]', "queues"),
     ('defaultPool.queues=[{"name":"crew jobs"}]', "name"),

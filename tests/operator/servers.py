@@ -169,11 +169,11 @@ class Redis:
         self.client.hdel("unacked", tag)
         self.client.zrem("unacked_index", tag)
 
-    def store(self, task: str, status: str, result=None, publish: bool = True, **fields) -> None:
+    def store(self, task: str, status: str, result=None, publish: bool = True, expires: int = 3600, **fields) -> None:
         """Stores a result document as Celery does, and publishes it unless told otherwise."""
         document = {"status": status, "result": result, "traceback": None, "children": [], "task_id": task, **fields}
         text = json.dumps(document)
-        self.client.set(f"celery-task-meta-{task}", text, ex=3600)
+        self.client.set(f"celery-task-meta-{task}", text, ex=expires)
         if publish:
             self.client.publish(f"celery-task-meta-{task}", text)
 

@@ -18,6 +18,8 @@ rbac:
   secretNames: []
 redis:
   existingWorkerSecret: ""
+defaultPool:
+  largeResults: ConfigMap
 worker:
   native:
     enabled: false

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::job::TaskId;
-use super::super::observed::{Ended, Ending, Held, Holding, Liveness};
+use super::super::observed::{Ended, Ending, Held, Holding, LargeResults, Liveness};
 use super::super::plan::{Effect, InPlaceOf, Next, Plan};
 use super::super::status::{AttemptOutcome, GaveUp, Kept, Output, Phase, Status, StoredResult, TaskError, Why};
 use super::{InPool, later};
@@ -44,10 +44,13 @@ impl InPool<'_> {
 
     fn succeeded(&self, ended: &Ended, output: &Arc<Output>) -> Plan {
         let why = if self.job.spec.cancel { Why::FinishedBeforeCancel } else { Why::Succeeded };
-        let keep = self.pool.keep_large_results.max(self.pool.result_expires);
+        let (may_be_copied, keep) = match self.pool.large_results {
+            LargeResults::ConfigMap => (true, self.pool.keep_large_results.max(self.pool.result_expires)),
+            LargeResults::Redis => (false, self.pool.result_expires),
+        };
         let (kept, effect) = if output.is_inline() {
             (Kept::Inline, None)
-        } else if output.bytes <= StoredResult::CONFIG_MAP as u64 {
+        } else if may_be_copied && output.bytes <= StoredResult::CONFIG_MAP as u64 {
             (Kept::ConfigMap, Some(Effect::StoreResult(output.clone())))
         } else {
             let key = format!("{}{}", self.pool.result_prefix, self.id.task).into();

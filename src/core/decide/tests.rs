@@ -18,7 +18,8 @@ use uuid::Uuid;
 use super::super::check::check as lint;
 use super::super::job::{Job, ObjectKey, Priority, Spec, SpecHash};
 use super::super::observed::{
-    Ended, Ending, Held, Holding, Liveness, Observed, PodDeletion, Pool, PoolFacts, Published, Search, Task,
+    Ended, Ending, Held, Holding, LargeResults, Liveness, Observed, PodDeletion, Pool, PoolFacts, Published, Search,
+    Task,
 };
 use super::super::plan::{Effect, Plan};
 use super::super::policy::Overrides;
@@ -77,6 +78,7 @@ fn pool() -> PoolFacts {
         result_expires: Duration::from_hours(1),
         result_prefix: "app_celery-task-meta-".into(),
         keep_large_results: Duration::from_hours(168),
+        large_results: LargeResults::ConfigMap,
         blocked: None,
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::super::job::{Job, ObjectKey, Priority, Spec, SpecHash, TaskId};
-use super::super::observed::PoolFacts;
+use super::super::observed::{LargeResults, PoolFacts};
 use super::super::policy::{OnUnknown, Overrides};
 use super::super::status::Status;
 use super::apiserver::ApiServer;
@@ -173,6 +173,7 @@ impl World {
             result_expires: Duration::from_millis(RESULT_EXPIRES.unsigned_abs()),
             result_prefix: "celery-task-meta-".into(),
             keep_large_results: Duration::from_hours(1),
+            large_results: LargeResults::ConfigMap,
             blocked: None,
         };
         let mut world = Self {

@@ -24,6 +24,7 @@ fn a_pool_needs_no_more_than_a_secret_and_gets_the_reference_configuration() {
         maxReplicas: 10
         scaleDownDelay: 1m
         onWorkerUnreachable: Wait
+        largeResults: ConfigMap
     "#;
     assert_eq!(spec, yaml(expected));
     assert_eq!(POOL.accepts("celery: { unackedKey: other }")["celery"]["visibilityTimeout"], "1h");
@@ -128,6 +129,12 @@ fn scaling_has_its_bounds() {
     ] {
         POOL.refuses(spec, because);
     }
+}
+
+#[test]
+fn large_results_go_to_config_maps_or_stay_on_redis() {
+    POOL.accepts("largeResults: Redis");
+    POOL.refuses("largeResults: S3", "spec.largeResults: Unsupported value: \"S3\"");
 }
 
 #[test]

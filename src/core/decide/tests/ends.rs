@@ -42,6 +42,41 @@ fn a_result_that_kubernetes_cannot_hold_stays_in_redis_and_says_until_when() {
 }
 
 #[test]
+fn a_pool_that_keeps_large_results_on_redis_makes_no_config_map_and_keeps_none_longer_than_others() {
+    for (bytes, keeps) in [
+        (StoredResult::INLINE, None),
+        (StoredResult::INLINE + 1, Some("keep the result in Redis for 3600 s; ")),
+        (StoredResult::CONFIG_MAP, Some("keep the result in Redis for 3600 s; ")),
+        (StoredResult::CONFIG_MAP + 1, Some("keep the result in Redis for 3600 s; ")),
+    ] {
+        let on_redis = PoolFacts { large_results: LargeResults::Redis, ..pool() };
+        let scene = scene().running().sees(succeeded(&"x".repeat(bytes))).pool(Pool::Ready(Arc::new(on_redis))).at(0);
+        let plan = scene.plan();
+        let expected = format!("{}Succeeded (Succeeded), attempts 1; then forget", keeps.unwrap_or_default());
+        assert_eq!(plan.to_string(), expected, "{bytes} bytes");
+        let key = format!("app_celery-task-meta-{}", scene.job.attempt_in_hand().task).into();
+        let kept = keeps.map_or(Kept::Inline, |_| Kept::Redis { key, until: at(3_600_000) });
+        let result = plan.status.result.unwrap();
+        assert_eq!((result.kept, result.output.bytes), (kept, bytes as u64));
+    }
+}
+
+#[test]
+fn a_result_that_only_redis_has_is_said_with_its_key_and_how_long() {
+    let text = |bytes| scene().running().sees(succeeded(&"x".repeat(bytes))).at(0);
+    check_message(text(StoredResult::CONFIG_MAP), expect!["the task returned a result"]);
+    let scene = text(StoredResult::CONFIG_MAP + 1);
+    let key = format!("app_celery-task-meta-{}", scene.job.attempt_in_hand().task);
+    let says = |so: &str| {
+        format!(
+            "the task returned a result{so}; its 1032193 bytes are on Redis only, in {key} until 2026-01-08T00:00:00Z"
+        )
+    };
+    assert_eq!(scene.plan().status.message(), says(""));
+    assert_eq!(scene.cancel().plan().status.message(), says(" before it could be cancelled"));
+}
+
+#[test]
 fn the_run_is_in_the_history_with_its_worker_and_times() {
     let status = scene().running().sees(succeeded("1")).at(60_000).plan().status;
     let past = &status.history[0];
