@@ -213,6 +213,7 @@ impl Entry {
             hard_limit: job.spec.overrides.as_ref().and_then(|overrides| overrides.hard),
             is_begun: job.status.attempt.is_some() || evidence.is_published(),
             is_queued: evidence.is_queued(),
+            is_missed: has.is_none() && evidence.misses().is_some(),
             published_at: evidence.published_at(),
             is_unread: evidence.is_unread(),
             is_fresh: self.fresh.is_some(),

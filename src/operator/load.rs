@@ -81,7 +81,8 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, reporter
         pool.is_on(&snapshot.incarnation.run_id);
         view.shared = ctx.pools.sharing(pool);
         view.blocked = starting.note(ctx, pool, store, load, &view).await;
-        view.stalled_since = stall.note(everything(&snapshot), view.slots, pool.heard_of_work_at(), clock::now());
+        view.stalled_since =
+            stall.note(everything(&snapshot, &census), view.slots, pool.heard_of_work_at(), clock::now());
         ctx.metrics.workers_stalled.get_or_create(&labels(pool)).set(i64::from(view.stalled_since.is_some()));
         recheck = view.scaling.and_then(|scaling| scaling.recheck).or(recheck.filter(|at| *at > clock::now()));
         let now = store.round_trips();
@@ -128,10 +129,11 @@ pub struct View {
     pub(super) hard_limit: Duration,
 }
 
-/// What waits for the pool's workers, and all that they have, other producers' queues included.
-fn everything(snapshot: &Snapshot) -> Load {
+/// What waits for the pool's workers, and all that they have, other producers' queues included. A message that is in no
+/// queue waits too: a worker that hung in the middle of a pop may have it.
+fn everything(snapshot: &Snapshot, census: &Census) -> Load {
     let load = load(snapshot);
-    Load { in_flight: load.in_flight + snapshot.foreign_in_flight, ..load }
+    Load { queued: load.queued + census.missed, in_flight: load.in_flight + snapshot.foreign_in_flight }
 }
 
 /// What waits in the pool's queues, and what was taken from them.
@@ -225,6 +227,8 @@ pub struct Census {
     pub(super) busy: usize,
     /// When the job was published that waits longest.
     pub(super) oldest: Option<Timestamp>,
+    /// Messages that are in no queue and that no worker says it has.
+    missed: u64,
 }
 
 impl Census {
@@ -232,9 +236,10 @@ impl Census {
         let declared = Policy::resolve(None, &pool.facts.defaults).hard;
         let table = ctx.jobs.lock();
         let Some(figures) = table.figures(&pool.key) else {
-            return Self { hard_limit: declared, busy: 0, oldest: None };
+            return Self { hard_limit: declared, busy: 0, oldest: None, missed: 0 };
         };
         let hard_limit = declared.max(figures.hard_limit().unwrap_or_default());
-        Self { hard_limit, busy: figures.busy_workers(), oldest: figures.oldest() }
+        let (busy, oldest, missed) = (figures.busy_workers(), figures.oldest(), figures.missed() as u64);
+        Self { hard_limit, busy, oldest, missed }
     }
 }

@@ -27,6 +27,8 @@ pub struct Share {
     pub is_begun: bool,
     /// Whether its message waits in a queue.
     pub is_queued: bool,
+    /// Whether its message was looked for in vain: a worker may have popped it.
+    pub is_missed: bool,
     /// When that message was published, where it is known.
     pub published_at: Option<Timestamp>,
     /// Whether Redis must be read before anything is decided.
@@ -55,6 +57,7 @@ pub struct PoolJobs {
     pods: HashMap<Arc<str>, usize>,
     begun: usize,
     queued: usize,
+    missed: usize,
     fresh: usize,
 }
 
@@ -141,6 +144,7 @@ impl PoolJobs {
         share.busy_pod.iter().for_each(|pod| *self.pods.entry(pod.clone()).or_default() += 1);
         self.begun += usize::from(share.is_begun);
         self.queued += usize::from(share.is_queued);
+        self.missed += usize::from(share.is_missed);
         self.fresh += usize::from(share.is_fresh);
     }
 
@@ -153,6 +157,7 @@ impl PoolJobs {
         share.busy_pod.iter().for_each(|pod| one_less(&mut self.pods, pod));
         self.begun -= usize::from(share.is_begun);
         self.queued -= usize::from(share.is_queued);
+        self.missed -= usize::from(share.is_missed);
         self.fresh -= usize::from(share.is_fresh);
     }
 
@@ -204,6 +209,11 @@ impl PoolJobs {
     /// How many wait in a queue, as far as is known.
     pub fn queued(&self) -> usize {
         self.queued
+    }
+
+    /// How many messages were looked for in vain.
+    pub fn missed(&self) -> usize {
+        self.missed
     }
 
     /// How many are kept whole until their first enqueue.

@@ -15,7 +15,7 @@ fn job() -> impl Strategy<Value = ObjectKey> {
 }
 
 fn share() -> impl Strategy<Value = Share> {
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     let times = (option::of(1..4_u64), option::of(0..3_i64));
     let workers = (
         option::of(name(&["crew@one", "crew@two"])),
@@ -30,6 +30,7 @@ fn share() -> impl Strategy<Value = Share> {
         published_at: times.1.and_then(|second| Timestamp::from_second(second).ok()),
         is_unread: flags.2,
         is_fresh: flags.3,
+        is_missed: flags.4,
         node: workers.0,
         busy_pod: workers.1,
         seen_pod: workers.2,
@@ -55,6 +56,7 @@ fn check(index: &Index, jobs: &Model<ObjectKey, Share>) {
             assert_eq!(counted.unread().cloned().collect::<HashSet<_>>(), names(|share| share.is_unread));
             assert_eq!(counted.begun(), names(|share| share.is_begun).len());
             assert_eq!(counted.queued(), names(|share| share.is_queued).len());
+            assert_eq!(counted.missed(), names(|share| share.is_missed).len());
             assert_eq!(counted.fresh(), names(|share| share.is_fresh).len());
             assert_eq!(counted.hard_limit(), own.iter().filter_map(|(_, share)| share.hard_limit).max());
             let oldest = own.iter().filter(|(_, share)| share.is_queued).filter_map(|(_, share)| share.published_at);
