@@ -268,7 +268,11 @@ impl InPool<'_> {
     /// Waiting for a worker to begin.
     fn waiting(&self, generation: u32) -> Plan {
         let phase = self.job.status.phase;
-        let is_said = !self.job.status.why.is_of_deleted_pool();
+        let (was, blocked) = (&self.job.status.why, &self.pool.blocked);
+        let is_said = match blocked {
+            Some(blocked) => was.reason() == blocked.kind.reason(),
+            None => !was.is_of_deleted_pool() && !was.is_of_blocked_workers(),
+        };
         if phase == Phase::Queued && self.recorded(generation).is_some() && is_said {
             return self.nothing();
         }
@@ -277,7 +281,11 @@ impl InPool<'_> {
         if phase != Phase::Running && self.now < visible_at {
             return Plan { next: Next::At(visible_at), ..self.nothing() };
         }
-        let status = Status { phase: Phase::Queued, why: Why::Enqueued, progress: None, ..self.under_way(generation) };
+        let why = blocked.clone().map_or(Why::Enqueued, |blocked| {
+            let pool = self.job.spec.pool.clone();
+            Why::Blocked { pool, blocked }
+        });
+        let status = Status { phase: Phase::Queued, why, progress: None, ..self.under_way(generation) };
         Plan::record(status, Next::OnHint)
     }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::start::{Blocked, BlockedKind};
+
 /// Why a job is not on its way to Redis, or is not followed there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hold {
@@ -132,6 +134,13 @@ pub enum Why {
     Held(Hold),
     /// On Redis.
     Enqueued,
+    /// On Redis, and the workers of its pool do not start.
+    Blocked {
+        /// The pool.
+        pool: Arc<str>,
+        /// What keeps them from it.
+        blocked: Blocked,
+    },
     /// With a worker.
     Started,
     /// Waiting for the backoff.
@@ -188,6 +197,11 @@ impl Unstopped {
 }
 
 impl Why {
+    /// Whether it says that the workers of the job's pool do not start.
+    pub fn is_of_blocked_workers(&self) -> bool {
+        BlockedKind::named(self.reason()).is_some()
+    }
+
     /// Whether it says that the job's pool was deleted while the job was out.
     pub fn is_of_deleted_pool(&self) -> bool {
         match self {
@@ -196,6 +210,7 @@ impl Why {
             Self::Unseen
             | Self::Held(_)
             | Self::Enqueued
+            | Self::Blocked { .. }
             | Self::Started
             | Self::RetryScheduled
             | Self::WorkerLost
@@ -218,6 +233,7 @@ impl Why {
             Self::Held(Hold::PoolNotReady { problem, .. }) => problem.kind.reason(),
             Self::Held(Hold::Suspended) => "Suspended",
             Self::Enqueued => "Enqueued",
+            Self::Blocked { blocked, .. } => blocked.kind.reason(),
             Self::Started => "Running",
             Self::RetryScheduled => "RetryScheduled",
             Self::WorkerLost | Self::GaveUp(GaveUp::WorkerLost) => "WorkerLost",

@@ -67,6 +67,11 @@ impl BlockedKind {
         Self::PodsNotReady,
     ];
 
+    /// The kind with this name.
+    pub fn named(reason: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.reason() == reason)
+    }
+
     /// CamelCase name, as in a condition's `reason`.
     pub fn reason(self) -> &'static str {
         match self {
@@ -269,6 +274,11 @@ fn age(since: Timestamp, now: Timestamp) -> Duration {
 pub struct Lasting(Option<(Timestamp, Blocked)>);
 
 impl Lasting {
+    /// What was said before the watch began lasts on if it is found again: jobs that repeat it are not to be written anew.
+    pub fn since_before(said: Option<Blocked>) -> Self {
+        Self(said.map(|blocked| (Timestamp::MIN, blocked)))
+    }
+
     /// Notes what was found now. Returns it once that kind has lasted, in the words in which it began: jobs repeat them,
     /// and each change costs a write for every one.
     pub fn note(&mut self, found: Option<&Blocked>, now: Timestamp) -> Option<&Blocked> {

@@ -304,6 +304,9 @@ impl Status {
             Why::Unseen => "waiting for the operator".to_owned(),
             Why::Held(hold) => hold.to_string(),
             Why::Enqueued => "waiting on Redis for a worker".to_owned(),
+            Why::Blocked { pool, blocked } => {
+                format!("waiting on Redis; the workers of CrewWorkerPool {pool:?} do not start: {}", blocked.detail)
+            }
             Why::Started => "a worker runs the task".to_owned(),
             Why::RetryScheduled => format!("attempt failed ({}), the next one waits for its backoff", error()),
             Why::WorkerLost => "the worker died and the message was published again".to_owned(),

@@ -37,7 +37,7 @@ static REDIS: LazyLock<Arc<str>> = LazyLock::new(|| "the Redis server".into());
 /// Follows the load until Redis does not let us in any more; returns what is wrong.
 pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, reporter: &mut Reporter) -> PoolProblem {
     let mut scaler = Scaler::default();
-    let mut starting = Starting::default();
+    let mut starting = Starting::of(pool);
     let mut outage = Outage::default();
     let mut incarnation: Option<Incarnation> = None;
     let mut recheck: Option<Timestamp> = None;
@@ -165,7 +165,6 @@ async fn look(ctx: &Context, pool: &Handle, load: Load, hard_limit: Duration, sc
 }
 
 /// Whether workers start, watched over time.
-#[derive(Default)]
 struct Starting {
     waiting_since: Option<Timestamp>,
     asked_at: Option<Instant>,
@@ -173,6 +172,12 @@ struct Starting {
 }
 
 impl Starting {
+    fn of(pool: &Handle) -> Self {
+        let said = pool.blocked();
+        let waiting_since = said.as_ref().map(|_| Timestamp::UNIX_EPOCH);
+        Self { waiting_since, asked_at: None, lasting: start::Lasting::since_before(said) }
+    }
+
     /// What keeps workers from starting, once that has lasted. The pool's jobs are told when it keeps all of them.
     async fn note(&mut self, ctx: &Context, pool: &Handle, store: &Store, load: Load, view: &View) -> Option<Blocked> {
         if view.unlisted {

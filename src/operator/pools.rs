@@ -22,12 +22,13 @@ use super::pool;
 use super::watches::Scope;
 use super::workers::Fleet;
 use crate::api::{
-    CrewWorkerPool, CrewWorkerPoolSpec, CrewWorkerPoolStatus, OnWorkerUnreachable, RedisStatus, TAKE_REPLICAS,
+    ConditionType, CrewWorkerPool, CrewWorkerPoolSpec, CrewWorkerPoolStatus, OnWorkerUnreachable, RedisStatus,
+    TAKE_REPLICAS, find_condition,
 };
 use crate::core::claims::clocks::Clocks;
 use crate::core::job::{Job, ObjectKey, TaskId};
 use crate::core::observed::{Pool, PoolFacts};
-use crate::core::start::Blocked;
+use crate::core::start::{Blocked, BlockedKind};
 use crate::core::status::{PoolProblem, PoolProblemKind};
 use crate::runtime::admin::State as Ready;
 use crate::store::{Error, MarkerId, Queue, Store, Wanted};
@@ -139,7 +140,7 @@ impl Handle {
             result_prefix: ResultKeys::new(spec.celery.global_key_prefix.as_deref().unwrap_or("")).result("").into(),
             keep_large_results: spec.redis.result_retention.to_std(),
             large_results: spec.large_results.to_core(),
-            blocked: None,
+            blocked: pool.status.as_ref().and_then(said_blocked),
         };
         let facts = Arc::new(facts);
         let problem = PoolProblem { kind: PoolProblemKind::Connecting, detail: "not connected yet".into() };
@@ -385,6 +386,11 @@ impl Handle {
     /// The Redis that is used, once it was connected to.
     pub fn redis(&self) -> Option<RedisStatus> {
         self.state.read().unwrap_or_else(PoisonError::into_inner).redis.clone()
+    }
+
+    /// What keeps the workers from starting, as jobs are told.
+    pub fn blocked(&self) -> Option<Blocked> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).facts.blocked.clone()
     }
 
     /// Says what keeps the workers from starting. Whether that is news.
@@ -655,6 +661,14 @@ fn remove(ctx: &Context, key: &ObjectKey) {
 /// What the annotation says that asks to take the replicas back, as far as the status has room for it.
 fn take_replicas(pool: &CrewWorkerPool) -> Option<String> {
     pool.annotations().get(TAKE_REPLICAS).map(|asked| asked.chars().take(256).collect())
+}
+
+/// What keeps all workers from starting, as the status says it: an operator that starts goes on from there.
+fn said_blocked(status: &CrewWorkerPoolStatus) -> Option<Blocked> {
+    let condition = find_condition(&status.conditions, ConditionType::WorkersNotStarting)?;
+    let is_of_all = condition.status == "True" && status.replicas.as_ref().is_none_or(|replicas| replicas.ready == 0);
+    let kind = BlockedKind::named(&condition.reason).filter(|_| is_of_all)?;
+    Some(Blocked { kind, detail: condition.message.as_str().into() })
 }
 
 fn moment(millis: &AtomicI64) -> Option<Timestamp> {

@@ -55,6 +55,32 @@ def test_workers_that_do_not_start_say_why_in_a_condition_of_the_pool(bed):
     until("nothing is said any more", lambda: bed.a.pool_condition("WorkersNotStarting")["status"] == "False")
 
 
+def test_jobs_that_wait_repeat_why_workers_do_not_start_with_one_write_each_also_over_a_restart(bed):
+    bed.a.deployment(replicas=1)
+    bed.a.pod()
+    pool(bed)
+    for number in range(5):
+        bed.a.job(f"crew-{number}")
+    jobs = [f"crew-{number}" for number in range(5)]
+    for job in jobs:
+        bed.a.in_phase(job, "Queued")
+    writes = lambda: bed.operator.metric("crewjob_api_writes_total", write="JobStatus", outcome="Done")  # noqa: E731
+    before = writes()
+    waits(bed, **waiting("ImagePullBackOff", "Back-off pulling image"))
+    reason = lambda job: bed.a.condition(job)["reason"]  # noqa: E731
+    until("all jobs say it", lambda: {reason(job) for job in jobs} == {"ImageNotPulled"})
+    message = bed.a.condition(jobs[0])["message"]
+    assert 'CrewWorkerPool "default"' in message and NAME in message and "imagePullSecrets" in message, message
+    assert "ImageNotPulled" in bed.a.kubectl("get", "crewjob", jobs[0])
+    holds("it is written once", lambda: writes() - before == len(jobs), 4)
+    bed.operator.restart()
+    holds("it is said on", lambda: {reason(job) for job in jobs} == {"ImageNotPulled"}, 12)
+    assert writes() == 0, "an operator that starts writes what is said already"
+    bed.a.runs()
+    until("they wait for a worker", lambda: {reason(job) for job in jobs} == {"Enqueued"})
+    holds("that is written once, too", lambda: writes() == len(jobs), 3)
+
+
 def test_pods_that_a_quota_refuses_are_said_in_a_condition_of_the_pool(bed):
     bed.a.deployment(replicas=1)
     pool(bed)

@@ -212,6 +212,7 @@ impl World {
             | Why::Unseen
             | Why::Held(_)
             | Why::Enqueued
+            | Why::Blocked { .. }
             | Why::Started
             | Why::RetryScheduled
             | Why::WorkerLost

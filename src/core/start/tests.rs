@@ -148,3 +148,11 @@ fn what_lasts_is_said_in_the_words_in_which_it_began_and_what_passes_is_not() {
     assert_eq!(lasting.note(None, at(22)), None);
     assert_eq!(lasting.note(Some(&other), at(23)), None);
 }
+
+#[test]
+fn what_was_said_before_a_restart_is_said_on_while_it_is_found_and_not_when_it_is_over() {
+    let found = |detail: &str| Blocked { kind: BlockedKind::CrashLoop, detail: detail.into() };
+    let mut lasting = Lasting::since_before(Some(found("exit code 1")));
+    assert_eq!(lasting.note(Some(&found("exit code 2")), at(0)), Some(&found("exit code 1")));
+    assert_eq!(Lasting::since_before(Some(found("exit code 1"))).note(None, at(0)), None);
+}

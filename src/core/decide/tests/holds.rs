@@ -3,6 +3,7 @@
 use expect_test::expect;
 
 use super::*;
+use crate::core::start::{Blocked, BlockedKind};
 use crate::core::status::{PoolProblem, PoolProblemKind};
 
 fn unusable(kind: PoolProblemKind) -> Pool {
@@ -188,4 +189,77 @@ fn a_job_of_a_deleted_pool_can_be_cancelled_and_says_what_was_not_stopped() {
     assert_eq!(unstopped(scene().running()), Some((at(9_000), Unstopped::PoolDeleted)));
     assert_eq!(unstopped(scene().queued()), Some((at(9_000), Unstopped::PoolDeleted)));
     assert_eq!(unstopped(scene().retrying(1)), None, "nothing of it is on Redis");
+}
+
+fn blocked(kind: BlockedKind) -> Pool {
+    let blocked = Blocked { kind, detail: "Pod \"worker-1\": no luck".into() };
+    Pool::Ready(Arc::new(PoolFacts { blocked: Some(blocked), ..pool() }))
+}
+
+#[test]
+fn a_job_that_waits_for_workers_that_do_not_start_repeats_the_pools_reason_and_names_the_pool() {
+    for kind in BlockedKind::ALL {
+        let waits = scene().queued().sees(queued()).at(20_000).pool(blocked(kind));
+        let status = waits.plan().status;
+        assert_eq!((status.phase, status.why.reason()), (Phase::Queued, kind.reason()));
+        for text in ["CrewWorkerPool \"default\"", "no luck"] {
+            assert!(status.message().contains(text), "{}", status.message());
+        }
+    }
+    check(
+        scene().enqueued(0).sees(queued()).at(300).pool(blocked(BlockedKind::CrashLoop)),
+        expect!["Queued (CrashLoop), attempts 0; wait for a hint"],
+    );
+}
+
+/// The status is written when it changes: (what keeps the workers from starting, how often it was written until then).
+#[test]
+fn why_workers_do_not_start_is_written_once_for_each_change_of_the_reason() {
+    let image = || blocked(BlockedKind::ImageNotPulled);
+    let works = || Pool::Ready(Arc::new(pool()));
+    let mut other_words = image();
+    if let Pool::Ready(facts) = &mut other_words {
+        Arc::get_mut(facts).unwrap().blocked.as_mut().unwrap().detail = "other words".into();
+    }
+    let (mut scene, mut written) = (scene().queued().sees(queued()).at(20_000), 0);
+    for (pool, writes) in [
+        (works(), 0),
+        (image(), 1),
+        (image(), 1),
+        (other_words, 1),
+        (blocked(BlockedKind::CrashLoop), 2),
+        (works(), 3),
+        (works(), 3),
+    ] {
+        let before = scene.job.status.clone();
+        scene = scene.pool(pool).recorded();
+        written += usize::from(scene.job.status != before);
+        assert_eq!(written, writes, "{:?}", scene.job.status.why);
+    }
+    assert_eq!(scene.job.status.why, Why::Enqueued);
+}
+
+#[test]
+fn a_job_that_runs_or_waits_for_its_backoff_says_nothing_of_workers_that_do_not_start() {
+    let run = Task::Held(runs(1_000, Liveness::Alive));
+    check(
+        scene().running().sees(run).at(20_000).pool(blocked(BlockedKind::CrashLoop)),
+        expect!["Running (Running), attempts 1; look again at 2026-01-01T01:01:01Z"],
+    );
+    check(
+        scene().retrying(1).sees(never_sent()).at(20_000).pool(blocked(BlockedKind::CrashLoop)),
+        expect!["Retrying (RetryScheduled), attempts 1; look again at 2026-01-01T00:01:00Z"],
+    );
+}
+
+#[test]
+fn a_reason_that_an_earlier_operator_recorded_is_not_written_again() {
+    let recorded = |reason: &str| {
+        scene().queued().sees(queued()).at(20_000).with(|job| {
+            job.status.why = Why::Recorded { reason: reason.into(), message: "of before".into() };
+        })
+    };
+    let same = recorded("CrashLoop").pool(blocked(BlockedKind::CrashLoop));
+    assert_eq!(same.plan().status, same.job.status);
+    check(recorded("CrashLoop"), expect!["Queued (Enqueued), attempts 0; wait for a hint"]);
 }
