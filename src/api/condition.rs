@@ -32,6 +32,9 @@ pub enum ConditionType {
     Ready,
     /// CrewWorkerPool: Redis answers and accepts the credentials.
     BrokerReachable,
+    /// CrewWorkerPool: Redis drops keys when it is full (`maxmemory-policy` is not `noeviction`, and `maxmemory` is not 0), so
+    /// queues or results may vanish. The message says which, and how to forbid it.
+    BrokerEvictsKeys,
     /// CrewWorkerPool: another pool consumes the same queue on the same Redis, so the workers of each run the jobs of both.
     QueuesShared,
     /// CrewWorkerPool: a setting that an older version allowed is replaced by the nearest one that works.
@@ -164,6 +167,10 @@ pub enum Reason {
     /// For half a minute no worker took a message although one had room: the workers hang, consume other queues, or run
     /// fewer tasks at once than `spec.concurrency` says.
     NothingTaken,
+    /// Redis may drop any key when it is full: queues with their messages, messages in flight, results.
+    AllKeysEvictable,
+    /// Redis may drop keys that expire when it is full: results, and the leases of workers.
+    ExpiringKeysEvictable,
     /// Another pool uses the same server, database, key prefix and queue. The message names it.
     QueueShared,
     /// `spec.celery.resultExpires` is smaller than 10m.

@@ -66,7 +66,7 @@ pub struct CrewWorkerPoolStatus {
     #[schemars(schema_with = "schema::time")]
     pub audited_at: Option<Time>,
 
-    /// The state in aspects: `Ready`, `BrokerReachable`, `QueuesShared`, `SettingsAdjusted`,
+    /// The state in aspects: `Ready`, `BrokerReachable`, `BrokerEvictsKeys`, `QueuesShared`, `SettingsAdjusted`,
     /// `CredentialsShared`, `WorkersMisconfigured`, `GracePeriodTooShort`, `ReplicasContested`, `WorkersNotStarting`,
     /// `WorkersStalled`. A pool with no workers and no load is ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -7,6 +7,7 @@
 pub mod check;
 pub mod claims;
 pub mod decide;
+pub mod eviction;
 pub mod evidence;
 pub mod index;
 pub mod job;

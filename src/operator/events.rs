@@ -1,6 +1,7 @@
 //! Kubernetes Events, for people. What they say is in the status as well, so they may be dropped, and are when there are
 //! too many: the queue of those to be written is bounded, and so is what a namespace may have.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -11,9 +12,10 @@ use kube::{Api, Client, Resource};
 use tokio::sync::{Semaphore, mpsc};
 use uuid::Uuid;
 
-use crate::api::CrewJob;
+use super::pools::Handle;
+use crate::api::{CrewJob, CrewWorkerPool};
 use crate::core::index::{Notices, Verdict};
-use crate::core::job::Job;
+use crate::core::job::{Job, ObjectKey};
 use crate::core::plan::Notice;
 use crate::runtime::clock;
 use crate::runtime::metrics::{Dropped, Metrics, WriteOutcome, Written};
@@ -54,19 +56,37 @@ pub fn events(client: &Client, metrics: &Metrics, pod: Option<&str>) -> (Events,
     (events, Writer { client: client.clone(), queue: receiver, metrics: metrics.clone() })
 }
 
+/// What an Event is about.
+struct Subject<'a> {
+    api_version: Cow<'static, str>,
+    kind: Cow<'static, str>,
+    key: &'a ObjectKey,
+    uid: Uuid,
+}
+
 impl Events {
     /// Has these written, unless they are repeated or too many.
     pub fn announce(&self, job: &Job, notices: Vec<Notice>) {
+        self.tell(&Subject::of::<CrewJob>(&job.key, job.uid), notices);
+    }
+
+    /// The same of a pool.
+    pub fn announce_of_pool(&self, pool: &Handle, notices: Vec<Notice>) {
+        let Ok(uid) = pool.uid.parse() else { return };
+        self.tell(&Subject::of::<CrewWorkerPool>(&pool.key, uid), notices);
+    }
+
+    fn tell(&self, about: &Subject<'_>, notices: Vec<Notice>) {
         for notice in notices {
             let verdict = self.notices.lock().unwrap_or_else(PoisonError::into_inner).judge(
-                &job.key.namespace,
-                job.uid,
+                &about.key.namespace,
+                about.uid,
                 &notice.reason,
                 &notice.message,
                 clock::now(),
             );
             let dropped = match verdict {
-                Verdict::Write if self.queue.try_send(self.event(job, &notice)).is_ok() => continue,
+                Verdict::Write if self.queue.try_send(self.event(about, &notice)).is_ok() => continue,
                 Verdict::Write => Dropped::QueueFull,
                 Verdict::Repeated => Dropped::Repeated,
                 Verdict::TooMany => Dropped::TooMany,
@@ -75,15 +95,15 @@ impl Events {
         }
     }
 
-    fn event(&self, job: &Job, notice: &Notice) -> Event {
+    fn event(&self, about: &Subject<'_>, notice: &Notice) -> Event {
         let now = clock::now();
-        let namespace = Some(job.key.namespace.to_string());
+        let namespace = Some(about.key.namespace.to_string());
         Event {
             metadata: ObjectMeta {
                 name: Some(format!(
                     "{}.{}",
-                    cut(&job.key.name, NAME).trim_end_matches(['.', '-']),
-                    Uuid::new_v5(&job.uid, format!("{now}{}{}", notice.reason, notice.message).as_bytes()).simple()
+                    cut(&about.key.name, NAME).trim_end_matches(['.', '-']),
+                    Uuid::new_v5(&about.uid, format!("{now}{}{}", notice.reason, notice.message).as_bytes()).simple()
                 )),
                 namespace: namespace.clone(),
                 ..ObjectMeta::default()
@@ -96,15 +116,21 @@ impl Events {
             reporting_controller: Some("crewjob.dev/operator".to_owned()),
             reporting_instance: Some(self.reporter.clone().unwrap_or_else(|| "crewjob-operator".to_owned())),
             regarding: Some(ObjectReference {
-                api_version: Some(CrewJob::api_version(&()).into_owned()),
-                kind: Some(CrewJob::kind(&()).into_owned()),
-                name: Some(job.key.name.to_string()),
+                api_version: Some(about.api_version.to_string()),
+                kind: Some(about.kind.to_string()),
+                name: Some(about.key.name.to_string()),
                 namespace,
-                uid: Some(job.uid.to_string()),
+                uid: Some(about.uid.to_string()),
                 ..ObjectReference::default()
             }),
             ..Event::default()
         }
+    }
+}
+
+impl<'a> Subject<'a> {
+    fn of<K: Resource<DynamicType = ()>>(key: &'a ObjectKey, uid: Uuid) -> Self {
+        Self { api_version: K::api_version(&()), kind: K::kind(&()), key, uid }
     }
 }
 

@@ -12,6 +12,7 @@ use super::replicas::Scaler;
 use super::report::Reporter;
 use super::workers::DeploymentView;
 use crate::core::claims::fence::Fence;
+use crate::core::eviction::Eviction;
 use crate::core::job::ObjectKey;
 use crate::core::outage::Outage;
 use crate::core::policy::Policy;
@@ -31,6 +32,9 @@ const WORKERS_DEBOUNCE: Duration = Duration::from_millis(250);
 /// How often workers are asked whether there are any, when none is heard.
 const ASK_EVERY: Duration = Duration::from_secs(30);
 
+/// How often the Redis of the results is asked for its settings, where it is another one.
+const ASK_RESULTS_EVERY: Duration = Duration::from_mins(1);
+
 /// What the clock of Redis is called among those of workers.
 static REDIS: LazyLock<Arc<str>> = LazyLock::new(|| "the Redis server".into());
 
@@ -42,6 +46,7 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, reporter
     let mut incarnation: Option<Incarnation> = None;
     let mut recheck: Option<Timestamp> = None;
     let mut stall = Stall::default();
+    let mut results = ResultServer::default();
     let mut round_trips = store.round_trips();
     loop {
         let asked_at = clock::now();
@@ -79,6 +84,8 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, reporter
         let load = load(&snapshot);
         let mut view = look(ctx, pool, load, census.hard_limit, &mut scaler).await;
         pool.is_on(&snapshot.incarnation.run_id);
+        view.eviction.clone_from(&snapshot.eviction);
+        view.results_eviction = results.eviction(pool, store).await;
         view.shared = ctx.pools.sharing(pool);
         view.blocked = starting.note(ctx, pool, store, load, &view).await;
         view.stalled_since =
@@ -122,6 +129,10 @@ pub struct View {
     /// Since when they take nothing although they could.
     pub(super) stalled_since: Option<Timestamp>,
     pub(super) scaling: Option<Scaling>,
+    /// Whether Redis drops keys when it is full.
+    pub(super) eviction: Option<Eviction>,
+    /// The same of the Redis that has the results, where that is another database.
+    pub(super) results_eviction: Option<Eviction>,
     /// A pool that consumes one of the queues too, and which.
     pub(super) shared: Option<(ObjectKey, String)>,
     /// What keeps workers from starting.
@@ -162,6 +173,29 @@ async fn look(ctx: &Context, pool: &Handle, load: Load, hard_limit: Duration, sc
     view.slots = staying as u64 * u64::try_from(pool.spec.concurrency).unwrap_or(1);
     view.scaling = Some(scaling);
     view
+}
+
+/// The Redis that has the results, where that is another database than the broker's.
+#[derive(Default)]
+struct ResultServer {
+    asked_at: Option<Instant>,
+    eviction: Option<Eviction>,
+}
+
+impl ResultServer {
+    /// Whether it drops keys when it is full, as it said within the last minute.
+    async fn eviction(&mut self, pool: &Handle, store: &Store) -> Option<Eviction> {
+        if self.asked_at.is_none_or(|at| at.elapsed() > ASK_RESULTS_EVERY) {
+            self.asked_at = Some(Instant::now());
+            match store.results_eviction().await {
+                Ok(eviction) => self.eviction = eviction,
+                Err(error) => {
+                    tracing::warn!(pool = %pool.key, %error, "whether results are evicted is not known; asking in a minute");
+                }
+            }
+        }
+        self.eviction.clone()
+    }
 }
 
 /// Whether workers start, watched over time.

@@ -17,8 +17,10 @@ use super::load::{Census, View};
 use super::pools::Handle;
 use super::verdicts::{self, Seen};
 use crate::api::{
-    BandStatus, CrewWorkerPool, CrewWorkerPoolStatus, QueueStatus, Replicas, Verdict, merge_patch, set_condition,
+    BandStatus, ConditionType, CrewWorkerPool, CrewWorkerPoolStatus, QueueStatus, Replicas, Verdict, holds,
+    merge_patch, set_condition,
 };
+use crate::core::plan::Notice;
 use crate::runtime::clock;
 use crate::runtime::metrics::{WriteOutcome, Written};
 use crate::store::Snapshot;
@@ -69,7 +71,9 @@ impl Reporter {
         status.redis = pool.redis().or(status.redis.take());
         status.replicas_taken_for = pool.replicas_taken_for();
         status.audited_at = pool.known_at().map(|at| Time(Timestamp::from_second(at.as_second()).unwrap_or(at)));
+        let news = turned_bad(&status.conditions, &verdicts);
         say(&mut status.conditions, verdicts, pool.generation);
+        self.ctx.events.announce_of_pool(pool, news);
         self.wanted.send_if_modified(|wanted| {
             let news = wanted != status;
             if news {
@@ -78,6 +82,19 @@ impl Reporter {
             news
         });
     }
+}
+
+/// The Events of conditions that hold from now on. Of most the jobs that wait tell; of this one no job does until it is lost.
+fn turned_bad(conditions: &[Condition], verdicts: &[Verdict]) -> Vec<Notice> {
+    let is_news = |it: &&Verdict| {
+        it.type_ == ConditionType::BrokerEvictsKeys && it.holds == Some(true) && !holds(conditions, it.type_)
+    };
+    let notice = |it: &Verdict| Notice {
+        warning: true,
+        reason: it.reason.to_string().into(),
+        message: it.message.as_str().into(),
+    };
+    verdicts.iter().filter(is_news).map(notice).collect()
 }
 
 fn say(conditions: &mut Vec<Condition>, verdicts: Vec<Verdict>, generation: i64) {

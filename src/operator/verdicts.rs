@@ -4,6 +4,7 @@ use super::load::View;
 use super::pools::LEAST_RESULT_EXPIRES;
 use crate::api::{ConditionType, CrewWorkerPoolSpec, Reason, TAKE_REPLICAS, Verdict};
 use crate::core::claims::clocks::Skew;
+use crate::core::eviction::{Eviction, Keys};
 use crate::core::job::ObjectKey;
 use crate::core::scale::GRACE_MARGIN;
 use crate::core::status::PoolProblem;
@@ -23,7 +24,8 @@ pub struct Seen<'a> {
 /// All that is to be said of a pool that works.
 pub fn of(seen: &Seen<'_>) -> Vec<Verdict> {
     let mut all =
-        vec![fine(ConditionType::BrokerReachable, true), clocks(seen), adjusted(seen), shared(seen), credentials(seen)];
+        vec![fine(ConditionType::BrokerReachable, true), evicts(seen), clocks(seen), adjusted(seen), shared(seen)];
+    all.push(credentials(seen));
     if !seen.view.unlisted {
         all.extend([ready(seen), not_started(seen)]);
     }
@@ -76,6 +78,25 @@ fn clocks(seen: &Seen<'_>) -> Verdict {
         behind.unsigned_abs()
     );
     verdict(ConditionType::WorkerClocksSkewed, true, Reason::ClockSkewed, message)
+}
+
+fn evicts(seen: &Seen<'_>) -> Verdict {
+    let (server, Eviction { policy, maxmemory, keys }) = match (&seen.view.eviction, &seen.view.results_eviction) {
+        (Some(broker), _) => ("Redis", broker),
+        (None, Some(results)) => ("the Redis of RESULT_BACKEND_URL", results),
+        (None, None) => return fine(ConditionType::BrokerEvictsKeys, false),
+    };
+    let (reason, what) = match (keys, &seen.view.eviction) {
+        (Keys::All, Some(_)) => (Reason::AllKeysEvictable, "queues, messages in flight and results"),
+        (Keys::Expiring, Some(_)) => (Reason::ExpiringKeysEvictable, "results and the leases of workers"),
+        (Keys::All, None) => (Reason::AllKeysEvictable, "results"),
+        (Keys::Expiring, None) => (Reason::ExpiringKeysEvictable, "results"),
+    };
+    let message = format!(
+        "{server} drops {what} when it has {maxmemory} bytes, since its maxmemory-policy is {policy}, so jobs may be lost or run \
+         again; as its administrator: CONFIG SET maxmemory-policy noeviction, and the same in its configuration"
+    );
+    verdict(ConditionType::BrokerEvictsKeys, true, reason, message)
 }
 
 fn shared(seen: &Seen<'_>) -> Verdict {
@@ -271,6 +292,19 @@ mod tests {
         let verdict = adjusted(&Seen { key: &key, spec: &spec, view: &view, skew: None });
         assert_eq!((verdict.holds, verdict.reason), (Some(true), Reason::ResultExpiresTooShort));
         assert!(verdict.message.contains("10m"), "{}", verdict.message);
+    }
+
+    #[test]
+    fn a_redis_that_evicts_keys_is_said_with_its_policy_and_what_to_set() {
+        let evicts = |policy| crate::core::eviction::judge(104_857_600, policy);
+        let says = ["allkeys-lru", "104857600", "queues", "CONFIG SET maxmemory-policy noeviction"];
+        let view = View { eviction: evicts("allkeys-lru"), results_eviction: evicts("volatile-lru"), ..view() };
+        holds(&view, ConditionType::BrokerEvictsKeys, Reason::AllKeysEvictable, &says);
+        let view = View { eviction: evicts("volatile-ttl"), ..view };
+        holds(&view, ConditionType::BrokerEvictsKeys, Reason::ExpiringKeysEvictable, &["volatile-ttl", "results"]);
+        let says = ["RESULT_BACKEND_URL", "volatile-lru", "drops results when"];
+        let view = View { eviction: evicts("noeviction"), ..view };
+        holds(&view, ConditionType::BrokerEvictsKeys, Reason::ExpiringKeysEvictable, &says);
     }
 
     #[test]

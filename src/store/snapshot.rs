@@ -8,6 +8,7 @@ use redis::Script;
 use super::link::script;
 use super::{Epoch, Error, Queue, Store};
 use crate::core::claims::fence::{self, Fence};
+use crate::core::eviction::{self, Eviction};
 
 static SNAPSHOT: LazyLock<Script> = script!("lua/snapshot.lua");
 
@@ -24,6 +25,8 @@ pub struct Snapshot {
     pub incarnation: Incarnation,
     /// The fence as it is written: its fields `created` and `epoch`.
     fence: [Option<String>; 2],
+    /// Whether the server drops keys when it is full.
+    pub eviction: Option<Eviction>,
     /// The queues, in the order in which they were asked for.
     pub queues: Vec<QueueLoad>,
     /// Messages with workers that came from other queues.
@@ -96,6 +99,7 @@ impl Store {
                 born: text(2).map(Into::into),
             },
             fence: [text(0), text(1)],
+            eviction: eviction(&info),
             queues: Vec::with_capacity(queues.len()),
             foreign_in_flight: 0,
             future,
@@ -115,6 +119,25 @@ impl Store {
         }
         Ok(snapshot)
     }
+}
+
+impl Store {
+    /// Whether the server of the results drops keys when it is full, where results are in a database of their own.
+    pub async fn results_eviction(&self) -> Result<Option<Eviction>, Error> {
+        if self.0.same_database {
+            return Ok(None);
+        }
+        let info: String = self
+            .0
+            .results
+            .query("asking for the memory of the results' Redis", redis::cmd("INFO").arg("memory"))
+            .await?;
+        Ok(eviction(&info))
+    }
+}
+
+fn eviction(info: &str) -> Option<Eviction> {
+    eviction::judge(field(info, "maxmemory").parse().unwrap_or(0), field(info, "maxmemory_policy"))
 }
 
 /// A field of what `INFO` answers.

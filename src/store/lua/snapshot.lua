@@ -57,5 +57,8 @@ if fence.err then
   fence = {false, 'no hash', false}
 end
 for i, value in ipairs(fence) do fence[i] = value and string.sub(value, 1, 64) end
+local memory = redis.call('INFO', 'memory')
+local bound = string.match(memory, 'maxmemory:%d+') or ''
+local policy = string.match(memory, 'maxmemory_policy:[^\r\n]*') or ''
 return {fence, string.format('%d%06d', now[1], now[2]),
-  redis.call('INFO', 'server') .. redis.call('INFO', 'replication'), lengths, in_flight, math.floor(future * scale + 0.5)}
+  redis.call('INFO', 'server') .. redis.call('INFO', 'replication') .. bound .. '\n' .. policy, lengths, in_flight, math.floor(future * scale + 0.5)}
