@@ -30,6 +30,7 @@ pub const DEFAULT_PRIORITY: i32 = 5;
            worker runs it, and reports task ID, attempts, worker and result in its status.",
     selectable = ".status.phase",
     selectable = ".status.expiryBucket",
+    selectable = ".status.observedGeneration",
     selectable = ".spec.poolRef.name",
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "Where the job is in its life"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Reconciling\")].reason", description = "Why it is where it is: what it waits for, what holds it up, or how it ended"),
@@ -130,7 +131,7 @@ pub struct CrewJobSpec {
 
     /// How long the object is kept after it finished; then it is deleted, with its result. A duration such as `24h` (a
     /// week is `168h`), at most 8784h. Default: that of the pool's `jobDefaults`, and without one it is kept for good.
-    /// May be changed.
+    /// May be changed, also after the end: it counts from `status.finishedAt`.
     ///
     /// Careful with a job that lives in Git: deleted here, it is created, run and paid for again by the next sync.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -11,6 +11,9 @@ use super::{
 
 /// Selects the jobs that are not finished.
 pub const UNFINISHED: &str = "status.phase!=Succeeded,status.phase!=Failed,status.phase!=Cancelled";
+/// Selects the jobs that are finished.
+pub const FINISHED: &str =
+    "status.phase!=,status.phase!=Pending,status.phase!=Queued,status.phase!=Running,status.phase!=Retrying";
 /// How many attempts `status.attemptHistory` keeps.
 pub const ATTEMPT_HISTORY_LIMIT: usize = 5;
 
@@ -99,8 +102,8 @@ pub struct CrewJobStatus {
     #[schemars(schema_with = "schema::time")]
     pub next_retry_at: Option<Time>,
 
-    /// The hour (UTC) in which the finished object is deleted, such as `2026-11-22T15`; none when it is kept. Can be
-    /// used in a field selector.
+    /// The hour (UTC) in which the time of the finished object is over, such as `2026-11-22T15`: it is deleted in the
+    /// next one. None when it is kept. Follows `spec.ttlAfterFinished` also after the end. Can be used in a field selector.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub expiry_bucket: Option<String>,

@@ -6,6 +6,7 @@
 mod condition;
 mod convert;
 mod duration;
+mod finished;
 mod free_form;
 mod guard;
 mod job;
@@ -31,7 +32,7 @@ pub use job::{
 };
 pub use job_result::JobResult;
 pub use job_status::{
-    ATTEMPT_HISTORY_LIMIT, Attempt, CrewJobStatus, JobError, Outcome, Phase, Progress, UNFINISHED, Worker,
+    ATTEMPT_HISTORY_LIMIT, Attempt, CrewJobStatus, FINISHED, JobError, Outcome, Phase, Progress, UNFINISHED, Worker,
 };
 pub use pool::{
     Celery, CrewWorkerPool, CrewWorkerPoolSpec, DeploymentRef, JobDefaults, LargeResults, OnWorkerUnreachable, Queue,

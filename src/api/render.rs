@@ -97,7 +97,7 @@ fn time_up(at: Timestamp) -> Time {
     Time(Timestamp::from_second(at.as_second() + i64::from(at.subsec_nanosecond() > 0)).unwrap_or(at))
 }
 
-/// The UTC hour after which a finished job may be deleted.
+/// The UTC hour after which a finished job that expires at this time may be deleted.
 pub fn expiry_bucket(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H").to_string()
 }

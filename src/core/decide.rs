@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::expiry::expires_at;
 use super::job::{AttemptId, Job, SpecHash};
 use super::observed::{Ended, Ending, Held, Holding, Liveness, Observed, Pool, PoolFacts, Search, Task};
 use super::plan::{Effect, InPlaceOf, Next, Notice, Plan, Publication};
@@ -129,7 +130,7 @@ impl Case<'_> {
 
     /// The end is recorded: what is left of the attempt goes, and a result that comes now is late.
     fn over(&self) -> Plan {
-        let mut plan = Plan::record(self.status(), Next::Never).then(Effect::Forget(self.id.task));
+        let mut plan = Plan::record(self.job.status.clone(), Next::Never).then(Effect::Forget(self.id.task));
         if !matches!(self.seen.pool, Pool::Ready(_)) || self.seen.of != self.id.task {
             return plan;
         }
@@ -167,7 +168,7 @@ impl Case<'_> {
             phase,
             why,
             finished_at: Some(self.now),
-            expires_at: self.policy.ttl.and_then(|ttl| self.now.checked_add(ttl).ok()),
+            expires_at: expires_at(self.now, self.policy.ttl),
             retry_at: None,
             progress: None,
             ..so_far

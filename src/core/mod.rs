@@ -9,6 +9,7 @@ pub mod claims;
 pub mod decide;
 pub mod eviction;
 pub mod evidence;
+pub mod expiry;
 pub mod index;
 pub mod job;
 pub mod observed;

@@ -22,6 +22,7 @@
 //! | `nodes`, `settings` | the workers by their own names, and what endangers jobs in how they are set up |
 //! | `attribution` | where a worker does not lead to a container |
 //! | `pod_deletion` | whether a Pod may be deleted to stop a task |
+//! | `finished` | finished jobs whose spec was changed |
 //! | `ttl` | finished jobs whose time has passed |
 //! | `reconcile`, `observe`, `act`, `publish` | one job, one look |
 
@@ -34,6 +35,7 @@ mod deleted;
 mod documents;
 mod error;
 mod events;
+mod finished;
 mod former;
 mod jobs;
 mod late;

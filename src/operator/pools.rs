@@ -449,6 +449,11 @@ impl Pools {
         Pool::Missing { existing }
     }
 
+    /// How long finished jobs of the pool are kept, unless they say otherwise.
+    pub fn default_ttl(&self, namespace: &Arc<str>, name: &Arc<str>) -> Option<Duration> {
+        self.get(namespace, name).and_then(|pool| pool.facts.defaults.ttl)
+    }
+
     /// The pool's Redis, when it works.
     pub fn store(&self, namespace: &Arc<str>, name: &Arc<str>) -> Option<Store> {
         self.get(namespace, name).and_then(|pool| pool.store())

@@ -17,7 +17,7 @@ use super::config::Config;
 use super::context::{CALLS, Context};
 use super::lease::{Claim, Identity, Leadership, Turn};
 use super::watches::Watches;
-use super::{events, jobs::Jobs, lookups, lookups::Lookups, pools, pools::Pools};
+use super::{events, finished, jobs::Jobs, lookups, lookups::Lookups, pools, pools::Pools};
 use super::{namespaces, namespaces::Namespaces, reconcile, servers::Servers, ttl, watch, workers::Workers};
 use crate::api;
 use crate::runtime::admin::{self, Heartbeat, Liveness, Readiness, State};
@@ -178,6 +178,7 @@ impl Process {
         tasks.spawn(pools::watch_pools(ctx.clone(), pools_listed.clone()));
         tasks.spawn(namespaces::run(ctx.clone()));
         tasks.spawn(events.run());
+        tasks.spawn(finished::run(ctx.clone(), pools_listed.clone()));
         tasks.spawn({
             let ctx = ctx.clone();
             async move {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use hyper::Uri;
 use jiff::Timestamp;
-use kube::api::Api;
+use kube::api::{Api, WatchParams};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event};
@@ -26,7 +27,7 @@ const CALM: Duration = Duration::from_mins(1);
 /// How many broken watches `/readyz` names.
 const NAMED: usize = 10;
 
-/// The watches there are, by the path of their resource. Cloning shares them.
+/// The watches there are, by resource and field selector. Cloning shares them.
 #[derive(Debug, Clone, Default)]
 pub struct Watches(Arc<Mutex<BTreeMap<String, Followed>>>);
 
@@ -42,8 +43,8 @@ struct Followed {
 pub enum Scope {
     /// All tenants: the operator is not ready.
     All,
-    /// One namespace: that is shown.
-    Namespace,
+    /// One namespace, or only jobs that are finished: that is shown.
+    Part,
 }
 
 #[derive(Debug)]
@@ -69,17 +70,19 @@ impl Watches {
     where
         K: kube::Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
     {
-        let path = api.resource_url().to_owned();
+        let params = WatchParams { field_selector: config.field_selector.clone(), ..WatchParams::default() };
+        let request = kube::core::Request::new(api.resource_url()).watch(&params, "0");
+        let key = request.map_or_else(|_| api.resource_url().to_owned(), |request| key(request.uri()));
         let followed = Followed { what: what.to_owned(), scope, state: Health::Listing };
-        self.lock().insert(path.clone(), followed);
-        let mut registered = Registered { watches: self.clone(), path, failures: Repeated::default() };
+        self.lock().insert(key.clone(), followed);
+        let mut registered = Registered { watches: self.clone(), key, failures: Repeated::default() };
         let events = follow(api, config).backoff(Pause::default());
         events.filter_map(move |event| std::future::ready(registered.note(event))).boxed()
     }
 
-    /// The API server has accepted a watch on this path.
-    pub fn accepted(&self, path: &str) {
-        if let Some(followed) = self.lock().get_mut(path)
+    /// The API server has accepted a watch.
+    pub fn accepted(&self, key: &str) {
+        if let Some(followed) = self.lock().get_mut(key)
             && matches!(followed.state, Health::Broken { .. })
         {
             tracing::info!(watch = followed.what, "the watch works again");
@@ -87,15 +90,15 @@ impl Watches {
         }
     }
 
-    fn works(&self, path: &str) {
-        self.accepted(path);
-        if let Some(followed) = self.lock().get_mut(path) {
+    fn works(&self, key: &str) {
+        self.accepted(key);
+        if let Some(followed) = self.lock().get_mut(key) {
             followed.state = Health::Works;
         }
     }
 
-    fn broke(&self, path: &str, why: String) {
-        if let Some(followed) = self.lock().get_mut(path) {
+    fn broke(&self, key: &str, why: String) {
+        if let Some(followed) = self.lock().get_mut(key) {
             let since = match &followed.state {
                 Health::Broken { since, .. } => *since,
                 Health::Listing | Health::Works => clock::now(),
@@ -130,10 +133,17 @@ impl Followed {
     }
 }
 
+/// What tells a watch from the others: the path of its resource, and the field selector as it is sent.
+pub fn key(of: &Uri) -> String {
+    let mut query = of.query().unwrap_or_default().split('&');
+    let selector = query.find_map(|part| part.strip_prefix("fieldSelector="));
+    format!("{}?{}", of.path(), selector.unwrap_or_default())
+}
+
 /// A watch that is being followed; forgotten with it.
 struct Registered {
     watches: Watches,
-    path: String,
+    key: String,
     failures: Repeated,
 }
 
@@ -143,10 +153,10 @@ impl Registered {
             // kube says this before it asks.
             Ok(Event::Init) => {}
             Ok(Event::InitApply(_) | Event::InitDone | Event::Apply(_) | Event::Delete(_)) => {
-                self.watches.works(&self.path);
+                self.watches.works(&self.key);
             }
             Err(error) => {
-                self.watches.broke(&self.path, error.to_string());
+                self.watches.broke(&self.key, error.to_string());
                 if !self.failures.is_to_be_said(Instant::now()) {
                     return None;
                 }
@@ -158,7 +168,7 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.watches.lock().remove(&self.path);
+        self.watches.lock().remove(&self.key);
     }
 }
 
@@ -202,7 +212,7 @@ mod tests {
 
     fn followed(watches: &Watches, path: &str, scope: Scope) -> Registered {
         watches.lock().insert(path.into(), Followed { what: path.into(), scope, state: Health::Listing });
-        Registered { watches: watches.clone(), path: path.into(), failures: Repeated::default() }
+        Registered { watches: watches.clone(), key: path.into(), failures: Repeated::default() }
     }
 
     fn failure() -> watcher::Result<Event<Pod>> {
@@ -230,15 +240,27 @@ mod tests {
     #[test]
     fn a_broken_watch_of_one_namespace_is_shown_and_does_not_make_the_operator_unready() {
         let watches = Watches::default();
-        let mut pods = followed(&watches, "/pods", Scope::Namespace);
+        let mut pods = followed(&watches, "/pods", Scope::Part);
         pods.note(failure());
         assert!(matches!(watches.state(), State::Degraded(text) if text.starts_with("/pods since")));
     }
 
     #[test]
+    fn watches_on_one_resource_are_told_from_each_other_by_their_selectors() {
+        let key_of = |uri: &str| key(&uri.parse().unwrap());
+        let all = key_of("/apis/crewjob.dev/v1alpha1/crewjobs?watch=true&resourceVersion=7");
+        let some = key_of("/apis/crewjob.dev/v1alpha1/crewjobs?watch=true&fieldSelector=a%3D1&resourceVersion=7");
+        assert_ne!(all, some);
+        assert_eq!(
+            some,
+            key_of("/apis/crewjob.dev/v1alpha1/crewjobs?fieldSelector=a%3D1&watch=true&allowWatchBookmarks=true")
+        );
+    }
+
+    #[test]
     fn a_watch_that_fails_again_and_again_is_logged_once_a_minute() {
         let watches = Watches::default();
-        let mut pods = followed(&watches, "/pods", Scope::Namespace);
+        let mut pods = followed(&watches, "/pods", Scope::Part);
         let said = (0..100).filter(|_| pods.note(failure()).is_some()).count();
         assert_eq!(said, 1);
     }

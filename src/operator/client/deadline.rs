@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tower::{BoxError, Service};
 
 use super::REST;
-use crate::operator::watches::Watches;
+use crate::operator::watches::{self, Watches};
 
 /// The API server was too slow.
 #[derive(Debug, thiserror::Error)]
@@ -55,15 +55,15 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (is_watch, answer) = (is_watch(request.uri()), self.answer);
-        let accepted = self.watches.clone().filter(|_| is_watch).map(|it| (it, request.uri().path().to_owned()));
+        let accepted = self.watches.clone().filter(|_| is_watch).map(|it| (it, watches::key(request.uri())));
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let asked_at = Instant::now();
         let answered = timeout(answer, self.inner.call(request).map_err(Into::into));
         async move {
             let response = answered.await.map_err(|_| TooSlow(answer))??;
             tracing::debug!(%method, %uri, status = response.status().as_u16(), after = ?asked_at.elapsed(), "answered");
-            if let Some((watches, path)) = accepted.filter(|_| response.status().is_success()) {
-                watches.accepted(&path);
+            if let Some((watches, key)) = accepted.filter(|_| response.status().is_success()) {
+                watches.accepted(&key);
             }
             let ends = (!is_watch).then(|| Box::pin(sleep_until(Instant::now() + REST)));
             Ok(response.map(|body| Bounded { body, ends }))

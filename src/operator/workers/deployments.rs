@@ -72,7 +72,7 @@ impl Template {
 pub async fn watch_deployments(ctx: Arc<Context>, namespace: Arc<str>) {
     let api: Api<Deployment> = Api::namespaced(ctx.client.clone(), &namespace);
     let what = format!("deployments in {namespace}");
-    let mut events = ctx.watches.follow(&what, Scope::Namespace, api, watcher::Config::default());
+    let mut events = ctx.watches.follow(&what, Scope::Part, api, watcher::Config::default());
     let mut listing: HashMap<ObjectKey, DeploymentView> = HashMap::new();
     while let Some(event) = events.next().await {
         match event {

@@ -230,7 +230,7 @@ impl Workers {
 pub async fn watch_pods(ctx: Arc<Context>, namespace: Arc<str>) {
     let api: Api<Pod> = Api::namespaced(ctx.client.clone(), &namespace);
     let what = format!("pods in {namespace}");
-    let mut events = ctx.watches.follow(&what, Scope::Namespace, api, watcher::Config::default());
+    let mut events = ctx.watches.follow(&what, Scope::Part, api, watcher::Config::default());
     let mut listing: HashMap<ObjectKey, PodView> = HashMap::new();
     let mut next_burial = None;
     loop {

@@ -163,15 +163,21 @@ fn a_status_keeps_within_its_bounds() {
 }
 
 #[test]
-fn field_selectors_find_jobs_by_phase_pool_and_hour_of_expiry() {
+fn field_selectors_find_jobs_by_phase_pool_hour_of_expiry_and_observed_generation() {
     let namespace = ControlPlane::shared().namespace();
     let jobs: Vec<_> = ["", "", "poolRef: { name: gpu }", ""].map(|spec| JOB.create_in(&namespace, spec)).into();
-    jobs[1].merge_status(&json!({ "phase": "Succeeded", "expiryBucket": "2026-11-22T15" })).unwrap();
+    jobs[1]
+        .merge_status(&json!({ "phase": "Succeeded", "expiryBucket": "2026-11-22T15", "observedGeneration": 3 }))
+        .unwrap();
     jobs[3].merge_status(&json!({ "phase": "Cancelled" })).unwrap();
 
     for (selector, expected) in [
         ("status.phase=Pending", vec![0, 2]),
         (crewjob::api::UNFINISHED, vec![0, 2]),
+        (crewjob::api::FINISHED, vec![1, 3]),
+        ("status.observedGeneration=3", vec![1]),
+        ("status.observedGeneration!=3,status.phase!=Pending", vec![3]),
+        ("status.expiryBucket!=", vec![1]),
         ("status.phase=Succeeded", vec![1]),
         ("spec.poolRef.name=gpu", vec![2]),
         ("spec.poolRef.name=default,status.phase=Pending", vec![0]),
