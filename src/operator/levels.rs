@@ -23,7 +23,6 @@ use crate::core::claims;
 use crate::core::evidence::{Document, Evidence, Levels, Mark, Place, Sighting, Word};
 use crate::core::job::{AttemptId, Job, ObjectKey, TaskId};
 use crate::core::observed::Liveness;
-use crate::core::policy::Policy;
 use crate::core::status::Holder;
 use crate::runtime::clock;
 use crate::store::{self, Audit, Error, Glance, Marker, MarkerId, MarkerState, Store};
@@ -31,8 +30,6 @@ use ask::{Answers, ask_workers};
 
 /// How soon a message that was not found is looked for again.
 const AGAIN: Duration = Duration::from_secs(3);
-/// For how long at least a worker that is no Pod may have a message without having begun it, and say nothing.
-const UNKNOWN_FOR: Duration = Duration::from_hours(1);
 /// How often a message that was not found is looked for that soon.
 const SETTLED_AFTER: u32 = 4;
 /// Bytes of results that one reading holds; of the others it holds the digests.
@@ -368,7 +365,7 @@ fn is_to_be_asked_about(ctx: &Context, subject: &Subject, found: &Found) -> bool
 
 /// Keeps the messages of living workers from being restored by kombu after its visibility timeout.
 async fn renew(ctx: &Context, pool: &Handle, store: &Store, subjects: &[Subject]) -> Result<(), Error> {
-    let longest_silence = Policy::resolve(None, &pool.facts.defaults).hard.max(UNKNOWN_FOR);
+    let longest_silence = pool.longest_silence();
     let is_to_be_kept = |seen: &Sighting| {
         let (holder, liveness) = ctx.workers.judge(pool.fleet.as_ref(), &pool.key.namespace, seen);
         // One that is no Pod is never declared dead. If it has only taken the message and is silent for longer than it can

@@ -64,14 +64,14 @@ async fn hear(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, long: &mpsc
                 match event.state {
                     WorkerState::Online => {
                         pool.hears_of_worker(clock::now());
-                        pool.nodes.started(&event.node, now);
+                        pool.nodes.started(&event.node, ctx.workers.is_pod(pool.fleet.as_ref(), &event.node), now);
                         pool.load.notify_one();
                         pool.started.notify_one();
                     }
                     WorkerState::Offline => pool.load.notify_one(),
                     WorkerState::Heartbeat { .. } => {
                         pool.hears_of_worker(clock::now());
-                        pool.nodes.heard(&event.node, now);
+                        pool.nodes.heard(&event.node, ctx.workers.is_pod(pool.fleet.as_ref(), &event.node), now);
                     }
                 }
             }
@@ -172,8 +172,12 @@ fn task_event(ctx: &Context, pool: &Handle, event: &TaskEvent) {
             ctx.metrics.duplicate_runs.inc();
             tracing::warn!(job = %job.key, task.id = %event.task, worker = %event.node, "a task that runs was begun again");
         }
-        let holder = Some(ctx.workers.holder(pool.fleet.as_ref(), &event.node));
-        evidence.hear(Word { holder, said_at, behind, started_at, celery_retries: 0, progress: None });
+        let holder = ctx.workers.holder(pool.fleet.as_ref(), &event.node);
+        if holder.container.is_none() {
+            // One outside the cluster may send no heartbeats.
+            pool.nodes.heard(&event.node, ctx.workers.is_pod(pool.fleet.as_ref(), &event.node), Instant::now());
+        }
+        evidence.hear(Word { holder: Some(holder), said_at, behind, started_at, celery_retries: 0, progress: None });
     });
 }
 

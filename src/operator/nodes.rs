@@ -1,7 +1,7 @@
 //! The workers that a pool has heard of, by the names that they call themselves. A name is a claim: whether it leads to a
 //! Pod is for [`Workers`](super::workers::Workers) to say.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::store::NodeSettings;
 const MOST: usize = 10_000;
 /// The longest name that is remembered, in bytes.
 const LONGEST_NAME: usize = 512;
-/// A worker that was silent for so long is forgotten, where room is needed or its Pod is gone.
+/// A worker that was silent for so long is forgotten where room is needed.
 const FORGOTTEN_AFTER: Duration = Duration::from_hours(1);
 
 /// The workers that a pool has heard of.
@@ -31,6 +31,10 @@ struct Known {
 struct Node {
     first_heard_at: Instant,
     heard_at: Instant,
+    /// Whether its name has led to a Pod of the pool: then Kubernetes tells when it ends.
+    was_pod: bool,
+    /// Whether it was silent when all were called.
+    is_silent: bool,
     asked_at: Option<Instant>,
     settings: Option<NodeSettings>,
 }
@@ -40,21 +44,24 @@ impl Nodes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A worker has said that it is there.
-    pub fn heard(&self, node: &Arc<str>, now: Instant) {
-        self.lock().note(node, now);
+    /// A worker has said that it is there. `is_pod` is whether its name leads to a Pod of the pool now.
+    pub fn heard(&self, node: &Arc<str>, is_pod: bool, now: Instant) {
+        if let Some(known) = self.lock().note(node, now) {
+            known.was_pod |= is_pod;
+        }
     }
 
     /// A worker has started, perhaps with other settings than before.
-    pub fn started(&self, node: &Arc<str>, now: Instant) {
+    pub fn started(&self, node: &Arc<str>, is_pod: bool, now: Instant) {
         if let Some(known) = self.lock().note(node, now) {
+            known.was_pod |= is_pod;
             known.asked_at = None;
         }
     }
 
-    /// All workers were called and these have answered. Those that have not, and that `stays` does not know either, are
-    /// forgotten; none is when none has answered, because then it is not the workers that are gone.
-    pub fn answered_call(&self, present: &[Arc<str>], stays: impl Fn(&Arc<str>) -> bool, now: Instant) {
+    /// All workers were called and these have answered. Of the others the Pods that are gone are forgotten, and the settings
+    /// of those that are no Pods. None is when none has answered, because then it is not the workers that are gone.
+    pub fn answered_call(&self, present: &[Arc<str>], is_pod: impl Fn(&Arc<str>) -> bool, now: Instant) {
         if present.is_empty() {
             return;
         }
@@ -62,10 +69,27 @@ impl Nodes {
         for node in present {
             known.note(node, now);
         }
-        let is_silent = |node: &Node| node.heard_at + FORGOTTEN_AFTER < now;
+        let present: HashSet<&Arc<str>> = present.iter().collect();
         known.nodes.retain(|name, node| {
-            present.contains(name) || (stays(name) || node.settings.is_none()) && !is_silent(node)
+            let is_pod = is_pod(name);
+            node.was_pod |= is_pod;
+            if present.contains(name) {
+                return true;
+            }
+            node.is_silent = true;
+            if !is_pod {
+                node.settings = None;
+            }
+            is_pod || !node.was_pod
         });
+    }
+
+    /// The workers that were never seen as a Pod, and were heard of within that time: whether they still are there is not
+    /// known to Kubernetes.
+    pub fn elsewhere(&self, within: Duration, now: Instant) -> Vec<Arc<str>> {
+        let known = self.lock();
+        let is_elsewhere = |node: &Node| !node.was_pod && node.heard_at + within >= now;
+        known.nodes.iter().filter(|(_, node)| is_elsewhere(node)).map(|(name, _)| name.clone()).collect()
     }
 
     /// The workers to ask for their settings now: first those that were never asked, then, in turn, the others when
@@ -129,9 +153,11 @@ impl Nodes {
         }
     }
 
-    /// The names of all, and since when each is known.
+    /// The names of those that are there, and since when each is known.
     pub fn names(&self) -> Vec<(Arc<str>, Instant)> {
-        self.lock().nodes.iter().map(|(name, node)| (name.clone(), node.first_heard_at)).collect()
+        let known = self.lock();
+        let there = known.nodes.iter().filter(|(_, node)| node.was_pod || !node.is_silent);
+        there.map(|(name, node)| (name.clone(), node.first_heard_at)).collect()
     }
 }
 
@@ -145,9 +171,17 @@ impl Known {
                 return None;
             }
         }
-        let new = Node { first_heard_at: now, heard_at: now, asked_at: None, settings: None };
+        let new = Node {
+            first_heard_at: now,
+            heard_at: now,
+            was_pod: false,
+            is_silent: false,
+            asked_at: None,
+            settings: None,
+        };
         let node = self.nodes.entry(name.clone()).or_insert(new);
         node.heard_at = now;
+        node.is_silent = false;
         Some(node)
     }
 }
@@ -168,13 +202,13 @@ mod tests {
     fn of_many_workers_that_come_up_a_sample_is_asked_for_its_settings_and_each_one_once() {
         let (nodes, now) = (Nodes::default(), Instant::now());
         for n in 0..100 {
-            nodes.started(&format!("crew@{n}").into(), now);
+            nodes.started(&format!("crew@{n}").into(), true, now);
         }
         let first = nodes.to_ask(16, false, now);
         let second = nodes.to_ask(16, false, now);
         assert_eq!((first.len(), second.len()), (16, 16));
         assert!(first.iter().all(|name| !second.contains(name)));
-        nodes.started(&first[0], now);
+        nodes.started(&first[0], true, now);
         let asked: Vec<_> = (0..6).flat_map(|_| nodes.to_ask(16, false, now)).collect();
         assert_eq!(asked.len(), 69, "those that were not asked, and the one that has started anew");
         assert_eq!(nodes.to_ask(16, true, now).len(), 16, "in turn");
@@ -192,13 +226,27 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_is_gone_is_forgotten_when_others_answer_and_a_busy_pods_is_not() {
+    fn a_pods_worker_that_is_gone_is_forgotten_when_others_answer_and_a_busy_pods_is_not() {
         let (nodes, now) = (Nodes::default(), Instant::now());
+        nodes.heard(&"crew@gone".into(), true, now);
         nodes.told(vec![settings("crew@gone", 8), settings("crew@busy", 1)], |_| Setup::Fine, now);
         nodes.answered_call(&named(&["crew@new"]), |name| &**name == "crew@busy", now);
         let mut left: Vec<_> = nodes.names().into_iter().map(|(name, _)| name).collect();
         left.sort_unstable();
         assert_eq!(left, named(&["crew@busy", "crew@new"]));
+    }
+
+    #[test]
+    fn a_worker_that_was_never_a_pod_is_remembered_while_it_may_be_busy_and_a_pods_worker_is_not() {
+        let (nodes, now, hour) = (Nodes::default(), Instant::now(), Duration::from_hours(1));
+        nodes.heard(&"crew@pod".into(), true, now);
+        nodes.told(vec![settings("celery@vm", 8)], |_| Setup::Fine, now);
+        nodes.answered_call(&named(&["crew@other-pod"]), |name| &**name != "celery@vm", now);
+        assert_eq!(nodes.elsewhere(hour, now + hour), named(&["celery@vm"]), "it does not answer while it is busy");
+        assert!(nodes.elsewhere(hour, now + hour + Duration::from_secs(1)).is_empty());
+        nodes.told(vec![], |all| if all.is_empty() { Setup::Unknown } else { Setup::Fine }, now);
+        assert!(nodes.names().iter().all(|(name, _)| &**name != "celery@vm"), "nothing is said of it meanwhile");
+        assert!(nodes.runs_one_at_a_time("crew@pod", true), "its settings do not count any more");
     }
 
     #[test]
@@ -214,12 +262,12 @@ mod tests {
     #[test]
     fn names_from_redis_fill_no_memory() {
         let (nodes, now) = (Nodes::default(), Instant::now());
-        nodes.heard(&"n".repeat(LONGEST_NAME + 1).into(), now);
+        nodes.heard(&"n".repeat(LONGEST_NAME + 1).into(), false, now);
         for n in 0..=MOST {
-            nodes.heard(&n.to_string().into(), now);
+            nodes.heard(&n.to_string().into(), false, now);
         }
         assert_eq!(nodes.names().len(), MOST);
-        nodes.heard(&"later".into(), now + FORGOTTEN_AFTER + Duration::from_secs(1));
+        nodes.heard(&"later".into(), false, now + FORGOTTEN_AFTER + Duration::from_secs(1));
         assert_eq!(nodes.names().len(), 1);
     }
 }

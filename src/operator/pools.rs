@@ -28,6 +28,7 @@ use crate::api::{
 use crate::core::claims::clocks::Clocks;
 use crate::core::job::{Job, ObjectKey, TaskId};
 use crate::core::observed::{Pool, PoolFacts};
+use crate::core::policy::Policy;
 use crate::core::start::{Blocked, BlockedKind};
 use crate::core::status::{PoolProblem, PoolProblemKind};
 use crate::runtime::admin::State as Ready;
@@ -39,6 +40,8 @@ const DETAILS_EVERY: Duration = Duration::from_mins(1);
 /// How much sooner than it may be a result is taken for expired: two audits, and what clocks may differ.
 const AUDIT_MARGIN: Duration = Duration::from_mins(3);
 
+/// For how long at least a worker that is no Pod may be busy and say nothing.
+const UNKNOWN_FOR: Duration = Duration::from_hours(1);
 /// How many pools that do not work `/readyz` names.
 const SHOWN: usize = 20;
 /// What a smaller `resultExpires` counts as: no job would ever be watched closely enough for it.
@@ -130,6 +133,11 @@ struct State {
 }
 
 impl Handle {
+    /// For how long a worker that is no Pod may be busy, have a message that it has not begun, and say nothing.
+    pub fn longest_silence(&self) -> Duration {
+        Policy::resolve(None, &self.facts.defaults).hard.max(UNKNOWN_FOR)
+    }
+
     fn new(key: ObjectKey, pool: &CrewWorkerPool) -> Self {
         let spec = pool.spec.clone();
         let facts = PoolFacts {

@@ -8,7 +8,6 @@ use tokio::time::Instant;
 
 use super::context::Context;
 use super::pools::Handle;
-use super::workers::host_of;
 use crate::api::{ConditionType, Reason, Verdict, find_condition};
 use crate::store::{Error, NodeSettings, Store};
 
@@ -48,8 +47,7 @@ async fn ask(ctx: &Context, pool: &Handle, store: &Store, is_call: bool) -> Resu
     let fleet = pool.fleet.as_ref();
     if is_call {
         let present = store.present().await?;
-        let stays = |node: &Arc<str>| fleet.is_some_and(|fleet| ctx.workers.is_pod_of(fleet, host_of(node)));
-        pool.nodes.answered_call(&present, stays, Instant::now());
+        pool.nodes.answered_call(&present, |node| ctx.workers.is_pod(fleet, node), Instant::now());
     }
     let wanted = pool.nodes.to_ask(AT_ONCE, is_call, Instant::now());
     let answers = if wanted.is_empty() { Vec::new() } else { store.node_settings(&wanted).await? };

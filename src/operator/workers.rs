@@ -4,6 +4,7 @@ mod containers;
 mod deployments;
 mod pods;
 mod selector;
+mod table;
 #[cfg(test)]
 mod tests;
 mod trouble;
@@ -28,6 +29,7 @@ pub use containers::Unclear;
 pub use deployments::{DeploymentView, watch_deployments};
 use pods::PodView;
 pub use pods::watch_pods;
+use table::Pods;
 
 /// The `ReplicaSet` controller removes Pods of the lowest cost first; a Pod without one costs 0.
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
@@ -53,7 +55,7 @@ pub struct Fleet {
 /// What is known of them.
 #[derive(Default)]
 pub struct Known {
-    pods: HashMap<ObjectKey, PodView>,
+    pods: Pods,
     deployments: HashMap<ObjectKey, DeploymentView>,
     /// Namespaces whose Pods have been listed: only there does absence mean anything.
     listed: Vec<Arc<str>>,
@@ -147,8 +149,8 @@ impl Workers {
         };
         match known.pods.get(&ObjectKey::new(namespace.clone(), seen.pod.clone())) {
             None => Liveness::Dead,
-            Some(pod) if is_dead(pod) => Liveness::Dead,
-            Some(pod) if pod.unreachable => Liveness::Unreachable,
+            Some((_, pod)) if is_dead(pod) => Liveness::Dead,
+            Some((_, pod)) if pod.unreachable => Liveness::Unreachable,
             Some(_) => Liveness::Alive,
         }
     }
@@ -189,15 +191,18 @@ impl Workers {
             let template = &known.deployments.get(&fleet.deployment)?.template;
             return template.worker(fleet.container.as_ref()).err().map(|unclear| (None, unclear));
         }
-        let unclear =
-            pods.filter_map(|(key, pod)| Some((key.name.clone(), pod.worker(fleet.container.as_ref()).err()?)));
-        // Always the same one, so that the condition stays as it is.
-        unclear.min_by(|(one, _), (other, _)| one.cmp(other)).map(|(name, unclear)| (Some(name), unclear))
+        // The first by name, so that the condition stays as it is.
+        pods.find_map(|(key, pod)| Some((Some(key.name.clone()), pod.worker(fleet.container.as_ref()).err()?)))
     }
 
     /// Whether this is a Pod of the pool.
     pub fn is_pod_of(&self, fleet: &Fleet, name: &str) -> bool {
         self.read().pod_of(fleet, name).is_some()
+    }
+
+    /// Whether this node name leads to a Pod of the pool.
+    pub fn is_pod(&self, fleet: Option<&Fleet>, node: &str) -> bool {
+        fleet.is_some_and(|fleet| self.is_pod_of(fleet, host_of(node)))
     }
 
     /// The shell that is the main process of a worker's container, where the manifest of its Pod says so, and the
@@ -225,7 +230,10 @@ impl Workers {
     /// Nothing of a namespace is known any more.
     pub fn forget_namespace(&self, namespace: &str) {
         self.write(|known| {
-            known.pods.retain(|key, _| &*key.namespace != namespace);
+            let pods: Vec<_> = known.pods.in_namespace(namespace).cloned().collect();
+            for key in pods {
+                known.pods.remove(&key);
+            }
             known.deployments.retain(|key, _| &*key.namespace != namespace);
             known.listed.retain(|listed| &**listed != namespace);
             known.deployments_listed.remove(namespace);
@@ -261,13 +269,13 @@ pub async fn mark_busy(ctx: &Context, fleet: &Fleet, busy: &HashSet<Arc<str>>) {
 impl Known {
     /// The Pod of that name, if it is one of the pool's.
     fn pod_of(&self, fleet: &Fleet, name: &str) -> Option<(&ObjectKey, &PodView)> {
-        let (key, pod) = self.pods.get_key_value(&ObjectKey::new(fleet.deployment.namespace.clone(), name))?;
+        let (key, pod) = self.pods.get(&ObjectKey::new(fleet.deployment.namespace.clone(), name))?;
         self.owns(fleet, key, pod).then_some((key, pod))
     }
 
     /// The pool's Pods.
     fn pods_in<'a>(&'a self, fleet: &'a Fleet) -> impl Iterator<Item = (&'a ObjectKey, &'a PodView)> {
-        self.pods.iter().filter(|(key, pod)| self.owns(fleet, key, pod))
+        self.pods.of(&fleet.deployment).filter(|(key, pod)| self.owns(fleet, key, pod))
     }
 
     fn owns(&self, fleet: &Fleet, key: &ObjectKey, pod: &PodView) -> bool {

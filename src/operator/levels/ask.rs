@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::super::context::Context;
 use super::super::pools::Handle;
@@ -24,7 +25,7 @@ pub struct Answers {
     pub(super) claims: HashMap<TaskId, (Arc<str>, Option<Timestamp>)>,
     /// The Pods that could have a message and have not answered; `None` when nobody can say which Pods there are.
     silent: Option<Vec<WorkerPod>>,
-    /// Whether no worker but the Deployment's has answered: workers elsewhere are never taken for dead.
+    /// Whether there is no worker but the Deployment's, as far as is known: workers elsewhere are never taken for dead.
     all_known: bool,
 }
 
@@ -38,9 +39,10 @@ pub async fn ask_workers(ctx: &Context, pool: &Handle, store: &Store, tasks: &[T
     let is_given_up = |pod: &WorkerPod| restarts && pod.is_unreachable;
     let nodes = store.holders(tasks).await?;
     let answered: HashSet<&str> = nodes.iter().map(|node| workers::host_of(&node.name)).collect();
+    let elsewhere = pool.nodes.elsewhere(pool.longest_silence(), Instant::now());
     let (all_known, silent) = match pods {
         Some(Some(pods)) => (
-            answered.iter().all(|host| pods.iter().any(|pod| *pod.name == **host)),
+            are_all(&pods, answered.iter().copied().chain(elsewhere.iter().map(|name| workers::host_of(name)))),
             Some(pods.into_iter().filter(|pod| !answered.contains(&*pod.name) && !is_given_up(pod)).collect()),
         ),
         Some(None) => (false, None),
@@ -59,6 +61,12 @@ pub async fn ask_workers(ctx: &Context, pool: &Handle, store: &Store, tasks: &[T
     }
     let nodes = nodes.iter().map(|node| node.name.clone()).collect();
     Ok(Answers { nodes, claims, silent, all_known })
+}
+
+/// Whether all hosts of workers that have answered, or may be too busy to, are these Pods.
+fn are_all<'a>(pods: &[WorkerPod], hosts: impl IntoIterator<Item = &'a str>) -> bool {
+    let pods: HashSet<&str> = pods.iter().map(|pod| &*pod.name).collect();
+    hosts.into_iter().all(|host| pods.contains(host))
 }
 
 impl Answers {
@@ -112,6 +120,19 @@ mod tests {
         assert!(!denied(vec![pod(5, None)], Place::Nowhere));
         assert!(!denied(vec![pod(5, Some(995))], Place::Nowhere), "it may not have heard yet");
         assert!(denied(vec![pod(5, Some(900))], Place::Nowhere));
+    }
+
+    #[test]
+    fn what_was_taken_may_be_with_a_worker_that_is_no_pod_whatever_the_pods_say() {
+        let taken = Place::InFlight { generation: 0, received_at: Some(at(1000)) };
+        let denied = |hosts: &[&str], place| {
+            let all_known = are_all(&[pod(5, None)], hosts.iter().copied());
+            let answers = Answers { nodes: HashSet::new(), claims: HashMap::new(), silent: Some(vec![]), all_known };
+            answers.is_denied(place, Some(at(1000)), Duration::ZERO)
+        };
+        assert!(denied(&["w"], taken));
+        assert!(!denied(&["w", "celery-prod-01"], taken));
+        assert!(denied(&["w", "celery-prod-01"], Place::Nowhere), "nothing holds it");
     }
 
     #[test]

@@ -99,9 +99,27 @@ impl PodView {
     /// A `ReplicaSet` of a Deployment is named after it and after the hash that its Pods are labelled with; a name and a
     /// hash that fit each other belong to no other Deployment, however similar its name is.
     pub(super) fn is_of(&self, deployment: &str, selector: &Selector) -> bool {
-        let hash = self.labels.get(POD_TEMPLATE_HASH).filter(|hash| !hash.is_empty());
-        let named = self.replica_set.as_deref().and_then(|name| name.strip_prefix(deployment)?.strip_prefix('-'));
-        hash.is_some_and(|hash| named == Some(hash)) && selector.matches(&self.labels)
+        self.deployment() == Some(deployment) && selector.matches(&self.labels)
+    }
+
+    fn deployment(&self) -> Option<&str> {
+        let hash = self.labels.get(POD_TEMPLATE_HASH).filter(|hash| !hash.is_empty())?;
+        self.replica_set.as_deref()?.strip_suffix(hash.as_str())?.strip_suffix('-')
+    }
+
+    /// The Deployment that controls it, if its namespace is this one.
+    pub(super) fn deployment_in(&self, namespace: &Arc<str>) -> Option<ObjectKey> {
+        Some(ObjectKey::new(namespace.clone(), self.deployment()?))
+    }
+
+    /// Its object is gone.
+    pub(super) fn vanish(&mut self, at: Timestamp, now: Instant) {
+        self.leaving_since = self.leaving_since.or(Some(at));
+        self.vanished_at = self.vanished_at.or(Some(now));
+    }
+
+    pub(super) fn has_vanished(&self) -> bool {
+        self.vanished_at.is_some()
     }
 
     /// The container that runs the worker; `named` by the pool, or found otherwise.
@@ -174,42 +192,39 @@ const AFTERLIFE: Duration = Duration::from_secs(4);
 impl Known {
     /// All Pods of a namespace were listed.
     fn list(&mut self, namespace: &Arc<str>, listed: HashMap<ObjectKey, PodView>, now: Instant) {
-        let is_of = |key: &ObjectKey| key.namespace == *namespace;
-        let gone: Vec<_> = self.pods.keys().filter(|key| is_of(key) && !listed.contains_key(key)).cloned().collect();
+        let gone: Vec<_> = self.pods.in_namespace(namespace).filter(|key| !listed.contains_key(key)).cloned().collect();
         for key in gone {
             self.vanish(&key, now);
         }
-        self.pods.extend(listed);
+        for (key, pod) in listed {
+            self.pods.insert(key, pod);
+        }
         if !self.listed.contains(namespace) {
             self.listed.push(namespace.clone());
         }
     }
 
-    /// A Pod's object is gone. Whoever was not seen to stop is given the time to.
+    /// A Pod's object is gone. One that was not seen to stop is given the time to.
     pub(super) fn vanish(&mut self, key: &ObjectKey, now: Instant) {
-        match self.pods.get_mut(key) {
-            Some(pod) if pod.is_running() && !pod.over => {
-                pod.leaving_since = pod.leaving_since.or(Some(clock::now()));
-                pod.vanished_at = pod.vanished_at.or(Some(now));
-            }
-            Some(_) | None => {
-                self.pods.remove(key);
-            }
+        if let Some(mut pod) = self.pods.remove(key)
+            && pod.is_running()
+            && !pod.over
+        {
+            pod.vanish(clock::now(), now);
+            self.pods.insert(key.clone(), pod);
         }
     }
 
-    /// The Pods of a namespace that are gone for good by now.
-    fn buried(&self, namespace: &Arc<str>, now: Instant) -> Vec<ObjectKey> {
-        let is_due = |pod: &PodView| pod.vanished_at.is_some_and(|at| at + AFTERLIFE <= now);
-        let due = self.pods.iter().filter(|(key, pod)| key.namespace == *namespace && is_due(pod));
-        due.map(|(key, _)| key.clone()).collect()
-    }
-
-    /// Forgets the Pods of a namespace that are gone for good; returns when the next one will be.
-    pub(super) fn bury(&mut self, namespace: &Arc<str>, now: Instant) -> Option<Instant> {
-        let due = |pod: &PodView| pod.vanished_at.map(|at| at + AFTERLIFE);
-        self.pods.retain(|key, pod| key.namespace != *namespace || due(pod).is_none_or(|due| due > now));
-        self.pods.iter().filter(|(key, _)| key.namespace == *namespace).filter_map(|(_, pod)| due(pod)).min()
+    /// Forgets the Pods of a namespace that are gone for good; returns them, and when the next one will be.
+    pub(super) fn bury(&mut self, namespace: &Arc<str>, now: Instant) -> (Vec<ObjectKey>, Option<Instant>) {
+        let vanished = self.pods.vanished().filter(|(key, _)| key.namespace == *namespace);
+        let due = vanished.filter_map(|(key, pod)| Some((key.clone(), pod.vanished_at? + AFTERLIFE)));
+        let (buried, waiting): (Vec<_>, Vec<_>) = due.partition(|(_, due)| *due <= now);
+        let buried: Vec<_> = buried.into_iter().map(|(key, _)| key).collect();
+        for key in &buried {
+            self.pods.remove(key);
+        }
+        (buried, waiting.into_iter().map(|(_, due)| due).min())
     }
 }
 
@@ -219,8 +234,7 @@ impl Workers {
         let now = Instant::now();
         let mut buried = Vec::new();
         self.write(|known| {
-            buried = known.buried(namespace, now);
-            *next = known.bury(namespace, now);
+            (buried, *next) = known.bury(namespace, now);
         });
         buried
     }

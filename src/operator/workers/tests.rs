@@ -60,7 +60,9 @@ fn workers(deployment: &str, pods: &[&str]) -> Workers {
     workers.write(|known| {
         known.listed.push("team".into());
         known.deployments.insert(key_of(&deployment).unwrap(), DeploymentView::of(&deployment));
-        known.pods.extend(pods.iter().map(|pod| (key_of(pod).unwrap(), PodView::of(pod))));
+        for pod in &pods {
+            known.pods.insert(key_of(pod).unwrap(), PodView::of(pod));
+        }
     });
     workers
 }

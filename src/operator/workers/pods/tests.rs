@@ -43,10 +43,10 @@ fn who_is_deleted_by_force_may_run_on_for_a_moment() {
     let mut known = Known::default();
     known.pods.insert(key.clone(), view(true));
     known.vanish(&key, now);
-    assert_eq!(known.bury(&team, now), Some(now + AFTERLIFE));
-    assert!(known.pods[&key].as_worker(&key.name, None).is_some_and(|worker| !worker.is_ready));
-    assert_eq!(known.bury(&team, now + AFTERLIFE), None);
-    assert!(known.pods.is_empty());
+    assert_eq!(known.bury(&team, now), (vec![], Some(now + AFTERLIFE)));
+    assert!(known.pods.get(&key).unwrap().1.as_worker(&key.name, None).is_some_and(|worker| !worker.is_ready));
+    assert_eq!(known.bury(&team, now + AFTERLIFE), (vec![key.clone()], None));
+    assert!(known.pods.get(&key).is_none());
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn who_was_seen_to_stop_is_gone_at_once() {
     let mut known = Known::default();
     known.pods.insert(key.clone(), view(false));
     known.vanish(&key, now);
-    assert!(known.pods.is_empty());
+    assert!(known.pods.get(&key).is_none());
 }
 
 #[test]
@@ -66,6 +66,10 @@ fn who_vanished_while_nobody_watched_may_run_on_too() {
         known.pods.insert(ObjectKey::new(namespace, name), view(true));
     }
     known.list(&team, HashMap::from([(ObjectKey::new("team", "here"), view(true))]), now);
-    assert_eq!((known.pods.len(), known.bury(&team, now)), (3, Some(now + AFTERLIFE)));
-    assert_eq!((known.bury(&team, now + AFTERLIFE), known.pods.len()), (None, 2));
+    assert_eq!(known.bury(&team, now), (vec![], Some(now + AFTERLIFE)));
+    assert_eq!(known.bury(&team, now + AFTERLIFE), (vec![ObjectKey::new("team", "gone")], None));
+    assert!(
+        known.pods.get(&ObjectKey::new("team", "here")).is_some()
+            && known.pods.get(&ObjectKey::new("others", "w")).is_some()
+    );
 }
