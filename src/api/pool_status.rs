@@ -67,7 +67,7 @@ pub struct CrewWorkerPoolStatus {
     pub audited_at: Option<Time>,
 
     /// The state in aspects: `Ready`, `BrokerReachable`, `BrokerEvictsKeys`, `QueuesShared`, `SettingsAdjusted`,
-    /// `CredentialsShared`, `WorkersMisconfigured`, `GracePeriodTooShort`, `ReplicasContested`, `WorkersNotStarting`,
+    /// `CredentialsShared`, `WorkersMisconfigured`, `WorkersUnattributed`, `WorkerClocksSkewed`, `GracePeriodTooShort`, `ReplicasContested`, `WorkersNotStarting`,
     /// `WorkersStalled`. A pool with no workers and no load is ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]

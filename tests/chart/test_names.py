@@ -79,3 +79,8 @@ def test_a_pool_may_scale_a_deployment_that_is_not_the_charts():
     objects = render(scenario="own-worker")
     assert find(objects, "CrewWorkerPool", "default")["spec"]["deploymentRef"] == {"name": "crews"}
     assert "Deployment/crewjob-worker" not in names(objects)
+
+
+def test_a_pool_may_name_the_container_of_the_worker():
+    objects = render("defaultPool.container=crew", scenario="own-worker")
+    assert find(objects, "CrewWorkerPool", "default")["spec"]["deploymentRef"] == {"name": "crews", "container": "crew"}

@@ -19,6 +19,7 @@ rbac:
 redis:
   existingWorkerSecret: ""
 defaultPool:
+  container: ""
   largeResults: ConfigMap
 worker:
   native:
