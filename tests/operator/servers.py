@@ -19,7 +19,8 @@ import redis
 
 HERE = Path(__file__).resolve().parent
 CLUSTER = HERE.parent / "cluster/cluster"
-CREWJOB = Path(json.loads(os.environ["CARGO_METADATA"])["target_directory"]) / "debug/crewjob"
+BUILT = Path(json.loads(os.environ["CARGO_METADATA"])["target_directory"]) / "debug/crewjob"
+CREWJOB = Path(os.environ.get("CREWJOB_PROGRAM") or BUILT)
 
 T = TypeVar("T")
 
