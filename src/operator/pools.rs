@@ -486,11 +486,11 @@ impl Pools {
     pub fn sharing(&self, pool: &Handle) -> Option<(ObjectKey, String)> {
         let place = pool.place()?;
         let pools = self.read();
-        let others = pools.values().filter(|other| other.key != pool.key && other.place().as_ref() == Some(&place));
-        let shared = others.filter_map(|other| {
+        // Queues are compared first: each pool asks this of all others every other second.
+        let shared = pools.values().filter(|other| other.key != pool.key).filter_map(|other| {
             let names = |name: &str| other.spec.queues.iter().any(|queue| queue.name == name);
             let queue = pool.spec.queues.iter().find(|queue| names(&queue.name))?;
-            Some((other.key.clone(), queue.name.clone()))
+            (other.place().as_ref() == Some(&place)).then(|| (other.key.clone(), queue.name.clone()))
         });
         shared.min_by(|(a, _), (b, _)| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)))
     }

@@ -11,7 +11,7 @@ use super::act::TERMINATE;
 use super::context::Context;
 use super::pool::labels;
 use super::pools::Handle;
-use super::servers::Server;
+use super::servers::{Owner, Server};
 use crate::api::{self, CrewJob};
 use crate::core::job::TaskId;
 use crate::store::{self, Marker, MarkerId, Queue, Store, Wanted};
@@ -20,6 +20,8 @@ use crate::store::{self, Marker, MarkerId, Queue, Store, Wanted};
 const EVERY: Duration = Duration::from_mins(10);
 /// How soon after a failure.
 const AGAIN: Duration = Duration::from_secs(30);
+/// How soon when there were more than one look takes up.
+const GOING_ON: Duration = Duration::from_secs(10);
 /// Pools on one Redis that ask within this time share one look through its keys.
 const TOGETHER: Duration = Duration::from_secs(2);
 /// Attempts that are taken off at once, and the time between two of these batches: deleting a namespace, or going back to
@@ -46,7 +48,8 @@ pub async fn run(ctx: &Context, pool: &Handle, store: &Store) {
     loop {
         tokio::time::sleep(TOGETHER).await;
         let pause = match sweep(ctx, pool, store, &server, asked_at).await {
-            Ok(()) => EVERY,
+            Ok(0) => EVERY,
+            Ok(_) => GOING_ON,
             Err(error) => {
                 tracing::warn!(pool = %pool.key, %error, "looking for attempts without a job failed; trying again");
                 AGAIN
@@ -69,21 +72,46 @@ enum Error {
     Kube(#[from] kube::Error),
 }
 
-async fn sweep(ctx: &Context, pool: &Handle, store: &Store, server: &Server, asked_at: Instant) -> Result<(), Error> {
+/// Looks once; how many there are that it did not come to.
+async fn sweep(
+    ctx: &Context,
+    pool: &Handle,
+    store: &Store,
+    server: &Server,
+    asked_at: Instant,
+) -> Result<usize, Error> {
     let is_stray = |id: &MarkerId| !ctx.jobs.lock().is_in_hand(&id.namespace, id.task);
-    let found = server.strays(asked_at, store.scan_markers(is_stray)).await?;
+    let found = server
+        .suspects(asked_at, async |round| {
+            let meet = |id: MarkerId| {
+                if is_stray(&id) {
+                    round.offer(Some(id.namespace.clone()).filter(|it| ctx.pools.is_any_in(it)), id);
+                }
+            };
+            store.scan_markers(meet).await
+        })
+        .await?;
     // Those of other namespaces are for the pools there, where there are any.
-    let is_for_us = |id: &&MarkerId| id.namespace == pool.key.namespace || !ctx.pools.is_any_in(&id.namespace);
-    let suspects: Vec<MarkerId> = found.iter().filter(is_for_us).filter(|id| is_stray(id)).cloned().collect();
+    let owners: [Owner; 2] = [Some(pool.key.namespace.clone()), None];
+    let ours = || owners.iter().filter_map(|owner| found.get(owner));
+    let put_off = ours().map(|chosen| chosen.put_off).sum();
+    ctx.metrics.strays_put_off.get_or_create(&labels(pool)).set(i64::try_from(put_off).unwrap_or(i64::MAX));
+    if put_off > 0 {
+        tracing::warn!(
+            pool = %pool.key, attempts = put_off,
+            "Redis names more attempts without a job than are looked up at once; looking up the others in 10 s"
+        );
+    }
+    let suspects: Vec<MarkerId> = ours().flat_map(|chosen| &chosen.items).filter(|id| is_stray(id)).cloned().collect();
     let mut taken = 0;
     for batch in suspects.chunks(BATCH) {
         // A resource that is not installed answers 404 for every job too.
         if !is_established(ctx).await? {
-            return Ok(());
+            return Ok(0);
         }
         let mut strays = Vec::new();
         for (id, marker) in batch.iter().zip(store.markers(batch).await?) {
-            let Some(marker) = marker else { continue };
+            let Some(marker) = marker.filter(|marker| is_worth_a_look(ctx, pool, id, marker)) else { continue };
             if look(ctx, id, &marker).await? != Verdict::InUse {
                 strays.push((id, marker));
             }
@@ -98,7 +126,14 @@ async fn sweep(ctx: &Context, pool: &Handle, store: &Store, server: &Server, ask
     if taken > 0 {
         tracing::warn!(pool = %pool.key, attempts = taken, "attempts without a job are taken off Redis");
     }
-    Ok(())
+    Ok(put_off)
+}
+
+/// Whether the API server is asked for a marker's job: not for what no operator has written, nor for what another pool of
+/// the namespace looks after.
+fn is_worth_a_look(ctx: &Context, pool: &Handle, id: &MarkerId, marker: &Marker) -> bool {
+    let is_its_task = TaskId::derive(marker.uid, marker.attempt) == id.task;
+    is_its_task && (id.namespace != pool.key.namespace || !ctx.pools.is_left_to_another(&pool.key, &marker.queue))
 }
 
 /// Takes attempts off Redis that no job stands behind: no worker shall begin them, and one that runs them is told to stop.
@@ -111,9 +146,6 @@ async fn take_off(
     let (mut elsewhere, mut queues) = (HashMap::new(), pool.queues());
     for (id, marker) in strays {
         if id.namespace == pool.key.namespace {
-            if ctx.pools.is_left_to_another(&pool.key, &marker.queue) {
-                continue; // that one goes through the queue
-            }
             if !ctx.take_up(&pool.key, id, marker) {
                 tracing::warn!(pool = %pool.key, task.id = %id.task, "a marker that does not name its task is left alone");
             }

@@ -94,6 +94,8 @@ pub struct Metrics {
     pub quarantined: Family<PoolLabels, Counter>,
     /// Attempts on Redis without a job, taken off.
     pub strays: Family<PoolLabels, Counter>,
+    /// Attempts on Redis that were not looked up yet, since there were too many without a job in hand.
+    pub strays_put_off: Family<PoolLabels, Gauge>,
     /// Writes to the API server.
     pub api_writes: Family<WriteLabels, Counter>,
     /// Kubernetes Events that were not written, since there were too many.
@@ -130,6 +132,7 @@ impl Metrics {
             foreign_claims: Family::default(),
             quarantined: Family::default(),
             strays: Family::default(),
+            strays_put_off: Family::default(),
             api_writes: Family::default(),
             events_dropped: Family::default(),
             redis_round_trips: Family::default(),
@@ -161,6 +164,11 @@ impl Metrics {
         );
         registry.register("quarantined", "Elements of queues that no worker survives, taken off", m.quarantined);
         registry.register("strays", "Attempts on Redis that no job stands behind, taken off", m.strays);
+        registry.register(
+            "strays_put_off",
+            "Attempts on Redis without a job in hand that are looked up later",
+            m.strays_put_off,
+        );
         registry.register("api_writes", "Writes to the API server", m.api_writes);
         registry.register("events_dropped", "Kubernetes Events that were not written", m.events_dropped);
         registry.register("redis_round_trips", "Round trips to Redis", m.redis_round_trips);
@@ -181,9 +189,9 @@ impl Metrics {
     /// Forgets the gauges of a pool that is served no more: their last values would stand for good. Its counters stay, as
     /// what they count has happened.
     pub fn forget_pool(&self, pool: &PoolLabels) {
-        for gauge in
-            [&self.queue_depth, &self.in_flight, &self.replicas_desired, &self.broker_up, &self.workers_stalled]
-        {
+        let counted = [&self.queue_depth, &self.in_flight, &self.strays_put_off];
+        let states = [&self.replicas_desired, &self.broker_up, &self.workers_stalled];
+        for gauge in counted.into_iter().chain(states) {
             gauge.remove(pool);
         }
     }

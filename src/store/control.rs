@@ -1,6 +1,6 @@
 //! Remote control: asking workers to do or to say something.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -87,23 +87,22 @@ impl Store {
         let mut questions: Vec<Request> = tasks.chunks(QUESTION).map(|tasks| Request::query_task(ids(tasks))).collect();
         questions.push(Request::active());
         let asked = questions.len();
-        let mut nodes: HashMap<Arc<str>, (usize, Vec<RunningTask>)> = HashMap::new();
+        let wanted: HashSet<&TaskId> = tasks.iter().collect();
+        let mut nodes: HashMap<Arc<str>, (usize, HashMap<TaskId, RunningTask>)> = HashMap::new();
         for question in questions {
             for (name, answer) in self.inspect(question).await? {
                 let (answers, has) = nodes.entry(name).or_default();
                 *answers += 1;
                 let queried = TaskInfo::query(&answer).into_iter().map(|(_, info)| info);
                 let described = queried.chain(TaskInfo::list(&answer)).filter_map(|info| RunningTask::of(&info));
-                for task in described.filter(|task| tasks.contains(&task.task)) {
-                    match has.iter_mut().find(|known| known.task == task.task) {
-                        Some(known) => known.started_at = known.started_at.or(task.started_at),
-                        None => has.push(task),
-                    }
+                for task in described.filter(|task| wanted.contains(&task.task)) {
+                    let known = has.entry(task.task).or_insert(task);
+                    known.started_at = known.started_at.or(task.started_at);
                 }
             }
         }
         let answered_all = nodes.into_iter().filter(|(_, (answers, tasks))| *answers == asked || !tasks.is_empty());
-        Ok(answered_all.map(|(name, (_, tasks))| Node { name, tasks }).collect())
+        Ok(answered_all.map(|(name, (_, tasks))| Node { name, tasks: tasks.into_values().collect() }).collect())
     }
 
     /// Asks workers for the ids of all tasks that they run or have taken, of any producer. Those that have not answered

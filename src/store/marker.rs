@@ -1,6 +1,6 @@
 //! The marker: what Redis remembers of an attempt from its first message until its end is recorded.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
@@ -23,7 +23,7 @@ static MARKERS: LazyLock<redis::Script> = LazyLock::new(|| redis::Script::new(in
 static FORGET: LazyLock<redis::Script> = LazyLock::new(|| redis::Script::new(include_str!("lua/forget.lua")));
 
 /// Which marker.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MarkerId {
     /// Namespace of the job.
     pub namespace: Arc<str>,
@@ -125,19 +125,18 @@ impl Store {
         Ok(())
     }
 
-    /// The markers of this cluster that are wanted, to find those whose jobs are gone. Goes through every key of the
-    /// database, and keeps only what is wanted.
-    pub async fn scan_markers(&self, mut is_wanted: impl FnMut(&MarkerId) -> bool) -> Result<Vec<MarkerId>, Error> {
+    /// Meets the markers of this cluster, to find those whose jobs are gone; one may be met more than once. Goes through
+    /// every key of the database, and keeps none.
+    pub async fn scan_markers(&self, mut meet: impl FnMut(MarkerId)) -> Result<(), Error> {
         let names = &self.0.names;
-        let mut ids = HashSet::new();
         let mut cursor = 0_u64;
         loop {
             let mut command = redis::cmd("SCAN");
             command.arg(cursor).arg("MATCH").arg(names.markers()).arg("COUNT").arg(1000).arg("TYPE").arg("hash");
             let (next, keys): (u64, Vec<String>) = self.0.scans.query("looking for markers", &command).await?;
-            ids.extend(keys.iter().filter_map(|key| names.marker_of(key)).filter(|id| is_wanted(id)));
+            keys.iter().filter_map(|key| names.marker_of(key)).for_each(&mut meet);
             if next == 0 {
-                return Ok(ids.into_iter().collect());
+                return Ok(());
             }
             cursor = next;
         }

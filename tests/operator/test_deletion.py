@@ -2,6 +2,7 @@
 
 import base64
 import json
+import uuid
 
 from servers import holds, until
 
@@ -110,6 +111,34 @@ def test_jobs_deleted_while_nobody_operates_are_taken_off_however_many_they_are(
         bed.operator.start()
     until("nothing is left of them", lambda: is_clean(bed.redis))
     assert bed.operator.metric("crewjob_strays_total") >= 30
+
+
+def reads(bed) -> float:
+    """CrewJobs that were read one by one, of the API server's own count."""
+    lines = bed.control_plane.kubectl("get", "--raw", "/metrics").splitlines()
+    wanted = [it for it in lines if it.startswith("apiserver_request_total{") and 'resource="crewjobs"' in it and 'verb="GET"' in it]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in wanted)
+
+
+def test_10_000_planted_markers_cost_no_read_of_the_api_server_and_hide_none_that_was_left_behind(bed):
+    bed.a.pool(bed.redis)
+    task = queued(bed, "crew")
+    [marker] = [key for key in markers(bed.redis) if key.endswith(task.encode())]
+    fields = bed.redis.client.hgetall(marker)
+    bed.operator.stop()
+    try:
+        bed.a.delete("crewjobs")
+        plant = bed.redis.client.pipeline(transaction=False)
+        for number in range(10_000):
+            other = str(uuid.uuid5(uuid.NAMESPACE_OID, str(number)))
+            plant.hset(marker.replace(task.encode(), other.encode()), mapping=fields)
+        plant.execute()
+        before = reads(bed)
+    finally:
+        bed.operator.start()
+    until("some wait for their turn", lambda: bed.operator.metric("crewjob_strays_put_off") > 0)
+    until("what was left behind is taken off", lambda: not bed.redis.messages() and not bed.redis.client.exists(marker), 180)
+    assert reads(bed) - before < 100
 
 
 def test_jobs_deleted_while_their_pool_is_away_are_taken_off_when_it_returns(bed):

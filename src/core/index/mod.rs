@@ -3,9 +3,11 @@
 mod jobs;
 mod names;
 mod notices;
+mod rounds;
 mod turns;
 
 pub use jobs::{Index, PoolJobs, Share};
 pub use names::Names;
 pub use notices::{Notices, Verdict};
+pub use rounds::{Chosen, Round, Rounds};
 pub use turns::{Limits, Turns};
