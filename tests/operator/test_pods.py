@@ -3,8 +3,6 @@
 Redis is written by workers, and workers run what models write: here it is written by the tests, and the Pods are objects.
 """
 
-from concurrent.futures import ThreadPoolExecutor
-
 from servers import holds, until
 
 HASH = "7d4b9c5f6d"
