@@ -143,10 +143,7 @@ impl Workers {
         if !known.listed.contains(namespace) {
             return Liveness::Alive;
         }
-        let is_dead = |pod: &PodView| {
-            let is_over = || pod.run_of(seen, fleet).is_some_and(|run| run.is_over_since(seen_at));
-            pod.uid != seen.pod_uid || pod.over || is_over()
-        };
+        let is_dead = |pod: &PodView| pod.uid != seen.pod_uid || pod.over || pod.is_over(seen, fleet, seen_at);
         match known.pods.get(&ObjectKey::new(namespace.clone(), seen.pod.clone())) {
             None => Liveness::Dead,
             Some((_, pod)) if is_dead(pod) => Liveness::Dead,

@@ -129,9 +129,12 @@ impl LastRun {
     /// Whether the container that was seen then is surely dead: another one has started since, or this one has
     /// terminated since. A Pod that is between two containers proves nothing about what was seen after the first one's
     /// end. Kubernetes counts whole seconds, and no container is started again within one.
-    pub fn is_over_since(&self, seen_at: Timestamp) -> bool {
+    ///
+    /// `is_it` says that this is the very container that was seen. That one has not started since, whatever a clock says that
+    /// is not known yet.
+    pub fn is_over_since(&self, seen_at: Timestamp, is_it: bool) -> bool {
         let seen_at = seen_at.as_second();
-        self.started_at.as_second() > seen_at || self.finished_at.is_some_and(|at| at.as_second() >= seen_at)
+        !is_it && self.started_at.as_second() > seen_at || self.finished_at.is_some_and(|at| at.as_second() >= seen_at)
     }
 }
 

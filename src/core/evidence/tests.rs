@@ -297,11 +297,13 @@ fn the_holder_in_the_status_outlives_the_operator_that_saw_it() {
 #[test]
 fn a_container_is_dead_when_it_ended_or_another_began_after_it_was_seen() {
     let run = |started: i64, finished: Option<i64>| LastRun { started_at: at(started), finished_at: finished.map(at) };
-    assert!(!run(5, None).is_over_since(at(7)), "it runs");
-    assert!(run(5, Some(7)).is_over_since(at(7)), "it ended in the same second");
-    assert!(run(9, None).is_over_since(at(7)), "it was started again");
-    assert!(!run(5, Some(6)).is_over_since(at(7)), "what was seen after its end is of the next one");
-    assert!(!run(7, None).is_over_since(at(7) + Duration::from_millis(900)), "Kubernetes counts whole seconds");
+    assert!(!run(5, None).is_over_since(at(7), false), "it runs");
+    assert!(run(5, Some(7)).is_over_since(at(7), false), "it ended in the same second");
+    assert!(run(9, None).is_over_since(at(7), false), "it was started again");
+    assert!(!run(5, Some(6)).is_over_since(at(7), false), "what was seen after its end is of the next one");
+    assert!(!run(7, None).is_over_since(at(7) + Duration::from_millis(900), false), "Kubernetes counts whole seconds");
+    assert!(!run(9, None).is_over_since(at(7), true), "its node's clock is ahead, which is not known yet");
+    assert!(run(5, Some(7)).is_over_since(at(7), true), "the very container has ended");
 }
 
 #[test]

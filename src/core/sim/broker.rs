@@ -29,7 +29,7 @@ impl Message {
 #[derive(Debug, Clone, Copy)]
 pub struct InFlight {
     pub message: Message,
-    /// Its score in `unacked_index`: when it was taken, or renewed by the operator, who cannot tell the two.
+    /// Its score in `unacked_index`: when it was taken, by its worker's clock, or renewed by the operator, who cannot tell the two.
     pub score: i64,
 }
 
@@ -148,9 +148,10 @@ impl Broker {
         if self.down { None } else { self.data.queue.pop_front() }
     }
 
-    pub fn hold(&mut self, message: Message) {
-        let now = self.now;
-        self.data.unacked.insert(message.tag(), InFlight { message, score: now });
+    /// Taken by a worker whose clock is ahead by so much, and noted with the time by it.
+    pub fn hold(&mut self, message: Message, ahead: i64) {
+        let score = self.now + ahead;
+        self.data.unacked.insert(message.tag(), InFlight { message, score });
     }
 
     /// Removes whatever has that tag, whoever holds it: tags are shared by the copies of a message.

@@ -55,6 +55,8 @@ pub struct Chaos {
     pub outages: bool,
     /// People cancel, suspend and edit.
     pub people: bool,
+    /// The clocks of some nodes are off by minutes.
+    pub skew: bool,
 }
 
 impl Chaos {
@@ -83,6 +85,7 @@ impl Chaos {
             outages: maybe(200),
             // A job that is cancelled after Redis went back is a case of its own.
             people: maybe(if failovers { 800 } else { 400 }),
+            skew: maybe(400),
         }
     }
 }

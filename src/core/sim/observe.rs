@@ -21,18 +21,23 @@ const AUDIT_AGAIN: i64 = 3_000;
 /// A Pod as the watch had it when a pass began.
 #[derive(Debug, Clone, Copy)]
 pub struct PodSight {
+    /// Which container ran last.
+    container: u32,
     last_run: LastRun,
     gone: bool,
 }
 
 impl PodSight {
     pub fn of(pod: &Pod) -> Self {
-        let last_run = LastRun { started_at: at(pod.started_at), finished_at: pod.finished_at.map(at) };
-        Self { last_run, gone: pod.gone }
+        let last_run =
+            LastRun { started_at: pod.told(pod.started_at), finished_at: pod.finished_at.map(|at| pod.told(at)) };
+        Self { container: pod.container, last_run, gone: pod.gone }
     }
 
-    fn is_dead_since(&self, seen_at: Timestamp) -> bool {
-        self.gone || self.last_run.is_over_since(seen_at)
+    fn is_dead(&self, seen: &Word) -> bool {
+        let container = seen.holder.as_ref().and_then(|holder| holder.container.as_ref());
+        let is_it = container.is_some_and(|container| *container.id == *self.container.to_string());
+        self.gone || self.last_run.is_over_since(seen.said_at_its_node(), is_it)
     }
 }
 
@@ -72,7 +77,7 @@ impl World {
         }
         let mut seen = self.understand(operator, job, pods);
         if seen == Task::Unread {
-            let levels = self.levels(of);
+            let levels = self.levels(operator, of);
             self.operators[operator].evidence(job, of).read(levels);
             seen = self.understand(operator, job, pods);
         }
@@ -89,7 +94,7 @@ impl World {
 
     /// The holder is dead: what it stored last is read. Where it had not begun, only an audit can tell where the message is.
     fn check_death(&mut self, operator: usize, job: usize, of: TaskId) {
-        let said = self.broker.document(of).map(|document| self.told(document));
+        let said = self.broker.document(of).map(|document| self.heard_of(operator, self.told(document)));
         let notes = self.operators[operator].evidence(job, of);
         let has_begun = notes.sighting().is_some_and(|seen| seen.word.started_at.is_some());
         notes.death_checked(said);
@@ -104,13 +109,13 @@ impl World {
         notes.task(|seen| {
             let holder = seen.word.holder.clone().unwrap();
             let pod = pods.get(pod_of(&holder));
-            let dead = pod.is_some_and(|pod| pod.is_dead_since(seen.word.said_at));
+            let dead = pod.is_some_and(|pod| pod.is_dead(&seen.word));
             (holder, if dead { Liveness::Dead } else { Liveness::Alive })
         })
     }
 
     /// What Redis says of an attempt now.
-    fn levels(&self, task: TaskId) -> Levels {
+    fn levels(&self, operator: usize, task: TaskId) -> Levels {
         let Sight { marker, queued, in_flight, document } = self.broker.look(task);
         let place = match (in_flight, queued) {
             (Some(entry), _) => {
@@ -127,13 +132,13 @@ impl World {
             spec: Some(marker.spec),
             priority: marker.priority,
         });
-        Levels { marker, place, document: document.map(|document| self.told(&document)) }
+        Levels { marker, place, document: document.map(|document| self.heard_of(operator, self.told(&document))) }
     }
 
     /// A result document as operators read it.
     pub fn told(&self, document: &broker::Document) -> Document {
         match document {
-            broker::Document::Started { pod } => Document::Running(self.word(*pod, self.now, Some(self.now))),
+            broker::Document::Started { pod } => Document::Running(self.word(*pod, at(self.now), Some(at(self.now)))),
             broker::Document::Ended { how, pod } => Document::Over {
                 how: how.clone(),
                 worker: Some(self.pods[*pod].holder()),
@@ -143,13 +148,25 @@ impl World {
         }
     }
 
+    /// What is said by a worker, with what the operator knows of its clock.
+    pub fn heard_of(&self, operator: usize, document: Document) -> Document {
+        match document {
+            Document::Running(mut word) => {
+                let node = word.holder.as_ref().map(|holder| &*holder.node);
+                word.behind = node.map_or(0, |node| self.operators[operator].clocks.behind(node));
+                Document::Running(word)
+            }
+            over @ Document::Over { .. } => over,
+        }
+    }
+
     /// What a worker says of a task that it has.
-    pub fn word(&self, pod: usize, said_at: i64, began_at: Option<i64>) -> Word {
+    pub fn word(&self, pod: usize, said_at: Timestamp, started_at: Option<Timestamp>) -> Word {
         Word {
             holder: Some(self.pods[pod].holder()),
-            said_at: at(said_at),
+            said_at,
             behind: 0,
-            started_at: began_at.map(at),
+            started_at,
             celery_retries: 0,
             progress: None,
         }
@@ -178,7 +195,7 @@ impl World {
         let hands: Vec<(usize, TaskId)> =
             self.operators[operator].cache.iter().map(|(job, (_, is))| (*job, is.attempt_in_hand().task)).collect();
         for (job, task) in hands {
-            let levels = self.levels(task);
+            let levels = self.levels(operator, task);
             self.operators[operator].evidence(job, task).audit(levels);
         }
         self.forget_strays(operator);
@@ -197,7 +214,7 @@ impl World {
     fn is_in_good_hands(&self, notes: &Evidence) -> bool {
         let Some(seen) = notes.sighting() else { return false };
         let Some(holder) = &seen.word.holder else { return false };
-        !PodSight::of(&self.pods[pod_of(holder)]).is_dead_since(seen.word.said_at)
+        !PodSight::of(&self.pods[pod_of(holder)]).is_dead(&seen.word)
     }
 
     /// The second half: asks every worker what it has, and keeps what is in good hands from being put back. Some do not
@@ -245,19 +262,24 @@ impl World {
         replied: &[bool],
     ) -> bool {
         let mut denied = true;
+        let spread = self.operators[operator].clocks.spread(at(self.now));
         for (pod, replied) in replied.iter().enumerate() {
             let it = &self.pods[pod];
             match (it.up, *replied && !self.broker.down, it.answer(of)) {
                 (true, true, Some(Answer { began_at, is_aside })) => {
                     denied = false;
-                    let word = self.word(pod, self.now, began_at);
+                    let (node, now) = (self.pods[pod].holder().node, at(self.now));
+                    let clocks = &self.operators[operator].clocks;
+                    let began_at = began_at.map(|began| clocks.ours(&node, self.pods[pod].told(began), now));
+                    let word = Word { behind: clocks.behind(&node), ..self.word(pod, now, began_at) };
                     self.operators[operator].evidence(job, of).claimed(word);
                     if is_aside {
                         self.count("asked while it is put aside");
                     }
                 }
                 (true, false, _) => {
-                    denied &= received_at.is_some_and(|received_at| at(it.started_at) > received_at);
+                    let latest = received_at.and_then(|at| at.checked_add(spread).ok());
+                    denied &= latest.is_some_and(|latest| it.told(it.started_at) > latest);
                 }
                 (false, ..) | (true, true, None) => {}
             }

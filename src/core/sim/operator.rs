@@ -2,16 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::evidence::{Document, Evidence};
+use super::super::claims::clocks::Clocks;
+use super::super::evidence::{Document, Evidence, Word};
 use super::super::job::{Job, TaskId};
 use super::broker::Message;
 use super::pass::Pass;
-use super::say;
 use super::scripts::Reply;
 use super::world::{Event, World};
+use super::{at, say};
 
 const LEASE: i64 = 10_000;
 const TICK: i64 = 2_000;
+/// How often a worker says that it is there.
+const HEARTBEAT: i64 = 2_000;
 /// A claim that was not renewed for so long is not acted on.
 const STALE_CLAIM: i64 = 5_500;
 
@@ -32,6 +35,8 @@ pub struct Operator {
     /// Unfinished jobs as its watch and its own writes have them.
     pub cache: BTreeMap<usize, (u64, Job)>,
     pub notes: BTreeMap<usize, Evidence>,
+    /// The clocks of workers, as far as it has heard them.
+    pub clocks: Clocks,
     /// When it last read Redis, or a leader before it completed an audit.
     pub read_at: i64,
     pub passes: BTreeMap<usize, Pass>,
@@ -74,6 +79,8 @@ pub enum Order {
     List,
     /// Redis is connected again, or found not to be what it was.
     Reconnect { was_cut_off: bool },
+    /// The workers' heartbeats.
+    Heartbeats,
     /// A worker's event.
     Hear(Heard),
     /// A result document, as it was when it was stored.
@@ -114,6 +121,7 @@ impl World {
             Order::Live { job } => self.read_live(operator, job),
             Order::List => self.listed(operator),
             Order::Reconnect { was_cut_off } => self.reconnected(operator, was_cut_off),
+            Order::Heartbeats => self.heartbeats(operator),
             Order::Hear(heard) => self.heard(operator, &heard),
             Order::Told { job, task, document } => self.told_of(operator, job, task, *document),
         }
@@ -194,6 +202,21 @@ impl World {
         it.cache = cache;
         self.look_at_all(operator, 1, 100);
         self.plan_audit(operator, 200);
+        if self.chaos.skew {
+            self.order_after(operator, 1, HEARTBEAT, Order::Heartbeats);
+        }
+    }
+
+    /// Every worker that sends events has sent one of late, and says the time by its clock.
+    fn heartbeats(&mut self, operator: usize) {
+        self.order(operator, HEARTBEAT, Order::Heartbeats);
+        for pod in 0..self.pods.len() {
+            if self.pods[pod].up && !self.pods[pod].silent && !self.broker.down && !self.is_lost() {
+                let late = self.rng.between(1, 20);
+                let (node, told) = (self.pods[pod].holder().node, self.pods[pod].told(self.now - late));
+                self.operators[operator].clocks.hear(&node, told, at(self.now));
+            }
+        }
     }
 
     /// Plans the next audit, in place of the one that was planned.
@@ -280,7 +303,10 @@ impl World {
     }
 
     fn heard(&mut self, operator: usize, heard: &Heard) {
-        let word = self.word(heard.pod, heard.sent_at, heard.began_at);
+        let (node, told) = (self.pods[heard.pod].holder().node, self.pods[heard.pod].told(heard.sent_at));
+        let moment = self.operators[operator].clocks.hear(&node, told, at(self.now));
+        let began_at = heard.began_at.map(|_| moment.at); // the event says nothing else
+        let word = Word { behind: moment.behind, ..self.word(heard.pod, moment.at, began_at) };
         let it = &mut self.operators[operator];
         let Some((_, job)) = it.cache.get(&heard.job) else { return };
         if job.attempt_in_hand().task != heard.task {
@@ -291,9 +317,10 @@ impl World {
     }
 
     fn told_of(&mut self, operator: usize, job: usize, task: TaskId, document: Document) {
-        let it = &mut self.operators[operator];
+        let it = &self.operators[operator];
         if it.cache.get(&job).is_some_and(|(_, is)| is.attempt_in_hand().task == task) {
-            it.evidence(job, task).told(document);
+            let document = self.heard_of(operator, document);
+            self.operators[operator].evidence(job, task).told(document);
             self.look(operator, job);
         }
     }

@@ -273,6 +273,7 @@ impl World {
             silence: _,
             fleet: _,
             fresh: _,
+            skew: _,
         } = self.chaos;
         !(crashes
             || pauses

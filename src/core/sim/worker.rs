@@ -15,6 +15,7 @@ use super::broker::{Document, Message, Tag};
 use super::chaos::Fleet;
 use super::world::{Event, World};
 use super::{at, say};
+use jiff::Timestamp;
 
 /// How a run goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub struct Pod {
     /// Which container runs, counted from 0; a restart in place is another one.
     pub container: u32,
     pub started_at: i64,
+    /// How far the clock of its node is ahead, in milliseconds: by it the kubelet and the worker tell times.
+    pub ahead: i64,
     /// When it terminated, until another one starts.
     pub finished_at: Option<i64>,
     /// Whether that container runs.
@@ -130,6 +133,7 @@ impl Pod {
             name: format!("worker-{number}").into(),
             container: 0,
             started_at: now,
+            ahead: 0,
             finished_at: None,
             up: true,
             gone: false,
@@ -188,9 +192,14 @@ impl Pod {
                 pod: self.name.clone(),
                 pod_uid: self.name.clone(),
                 id: self.container.to_string().into(),
-                started_at: at(self.started_at),
+                started_at: self.told(self.started_at),
             }),
         }
+    }
+
+    /// A time as the clock of its node has it.
+    pub fn told(&self, millis: i64) -> Timestamp {
+        at(millis + self.ahead)
     }
 }
 
@@ -207,15 +216,21 @@ impl World {
         pod.silent = self.chaos.silence && self.rng.per_mille(500);
         pod.solo = !pod.is_native() && self.chaos.silence && self.rng.per_mille(400);
         pod.concurrency = if pod.solo { 1 } else { self.rng.one_of(&[1, 1, 2]) };
+        // A clock that nothing is heard of is not known.
+        if self.chaos.skew && !pod.silent && self.rng.per_mille(600) {
+            pod.ahead = self.rng.between(-600_000, 600_000);
+            self.count("clock off");
+        }
         say!(
             self,
-            "{} comes up, {:?}{}{}{}, concurrency {}",
+            "{} comes up, {:?}{}{}{}, concurrency {}, clock {} ms ahead",
             pod.name,
             pod.kind,
             if pod.early { ", acks early" } else { "" },
             if pod.silent { ", silent" } else { "" },
             if pod.solo { ", solo" } else { "" },
-            pod.concurrency
+            pod.concurrency,
+            pod.ahead
         );
         self.pods.push(pod);
         self.after(5, 50, Event::Poll { pod: number });
@@ -261,7 +276,7 @@ impl World {
             return;
         }
         let Some(message) = self.pods[pod].in_hand.take() else { return };
-        self.broker.hold(message);
+        self.broker.hold(message, self.pods[pod].ahead);
         if self.pods[pod].revoked.contains(&message.id.task) {
             say!(self, "{} drops {}, which is revoked", self.pods[pod].name, self.name_of(message));
             self.broker.store(message.id.task, Document::Ended { how: Ending::Revoked, pod });

@@ -134,17 +134,23 @@ impl PodView {
         Some(Container { pod: pod.clone(), pod_uid: self.uid.clone(), id, started_at: run.times.started_at })
     }
 
-    /// When the container ran that was seen as a holder, or the one that runs in its place; `None` where nothing is known
-    /// of it, and then nothing follows.
-    pub(super) fn run_of(&self, seen: &Container, fleet: Option<&Fleet>) -> Option<LastRun> {
+    /// Whether the container that was seen as a holder then is surely over.
+    pub(super) fn is_over(&self, seen: &Container, fleet: Option<&Fleet>, seen_at: Timestamp) -> bool {
+        let run = self.run_of(seen, fleet);
+        run.is_some_and(|run| run.times.is_over_since(seen_at, run.id.as_ref() == Some(&seen.id)))
+    }
+
+    /// The run of the container that was seen as a holder, or of the one that runs in its place; `None` where nothing is
+    /// known of it, and then nothing follows.
+    fn run_of(&self, seen: &Container, fleet: Option<&Fleet>) -> Option<&Run> {
         let is_it =
             |container: &&ContainerView| container.run.as_ref().is_some_and(|run| run.id.as_ref() == Some(&seen.id));
         let by_id = self.containers.iter().find(is_it);
-        let Some(fleet) = fleet else { return by_id?.run.as_ref().map(|run| run.times) };
+        let Some(fleet) = fleet else { return by_id?.run.as_ref() };
         let worker = self.worker(fleet.container.as_ref()).ok()?;
         // Another container was taken for the worker when it was recorded.
         let is_another = by_id.is_some_and(|by_id| by_id.name != worker.name);
-        worker.run.as_ref().filter(|_| !is_another).map(|run| run.times)
+        worker.run.as_ref().filter(|_| !is_another)
     }
 
     /// The Pod as a place where a worker runs, while one does. Where the worker's container cannot be told from the

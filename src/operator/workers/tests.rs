@@ -154,6 +154,14 @@ fn a_sidecar_that_restarts_ends_no_worker_and_the_workers_container_that_ends_do
 }
 
 #[test]
+fn a_worker_whose_node_has_a_clock_ahead_that_is_not_known_yet_is_not_taken_for_dead_while_its_container_runs() {
+    let ahead = replaced("startedAt: 2026-11-26T10:00:02Z", "startedAt: 2026-11-26T10:08:02Z");
+    assert_eq!(liveness_after(None, &ahead, &[&ahead]), Liveness::Alive);
+    let other = ahead.replace("c://crew-1", "c://crew-2");
+    assert_eq!(liveness_after(None, &ahead, &[&other]), Liveness::Dead, "another container runs in its place");
+}
+
+#[test]
 fn the_container_that_the_pool_names_is_the_workers() {
     let proxy = restarted("cloud-sql-proxy", "2026-11-26T10:00:00Z");
     assert_eq!(liveness_after(Some("cloud-sql-proxy"), POD, &[&proxy]), Liveness::Dead);
