@@ -14,6 +14,9 @@ pub const DEFAULT_POOL: &str = "default";
 /// The priority of a job that does not say.
 pub const DEFAULT_PRIORITY: i32 = 5;
 
+/// The column with the hour in which the time of a finished job is over.
+pub const EXPIRES: &str = "Expires";
+
 /// What to run, how urgently, and what to do when it fails.
 #[derive(CustomResource, JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
@@ -40,6 +43,7 @@ pub const DEFAULT_PRIORITY: i32 = 5;
     printcolumn(name = "Pool", type_ = "string", json_path = ".spec.poolRef.name", priority = 1),
     printcolumn(name = "Worker", type_ = "string", json_path = ".status.worker.name", description = "Celery node that holds the task", priority = 1),
     printcolumn(name = "Task ID", type_ = "string", json_path = ".status.taskID", description = "Celery ID of the current attempt", priority = 1),
+    printcolumn(name = "Expires", type_ = "string", json_path = ".status.expiryBucket", description = "The hour (UTC) after which the finished job is deleted", priority = 1),
     printcolumn(name = "Topic", type_ = "string", json_path = ".spec.topic", priority = 1),
     validation = Rule::new(PHASE_IS_FINAL).message("status.phase is final once it is Succeeded, Failed or Cancelled"),
     validation = Rule::new(ATTEMPTS_NEVER_DECREASE).message("status.attempts never decreases"),

@@ -27,8 +27,8 @@ pub use convert::Incomplete;
 pub use duration::{Duration, ParseDurationError};
 pub use guard::Guard;
 pub use job::{
-    Backoff, CrewJob, CrewJobSpec, DEFAULT_POOL, DEFAULT_PRIORITY, DEFAULT_TASK, OnUnknown, PoolRef, RetryPolicy,
-    Timeouts,
+    Backoff, CrewJob, CrewJobSpec, DEFAULT_POOL, DEFAULT_PRIORITY, DEFAULT_TASK, EXPIRES, OnUnknown, PoolRef,
+    RetryPolicy, Timeouts,
 };
 pub use job_result::JobResult;
 pub use job_status::{

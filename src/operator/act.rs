@@ -18,7 +18,7 @@ use super::error::Error;
 use super::jobs::Entry;
 use super::pod_deletion;
 use super::publish;
-use crate::api::{CrewJob, JobResult, result_config_map_name, status_patch};
+use crate::api::{CrewJob, JobResult, expiry_bucket, result_config_map_name, status_patch};
 use crate::core::evidence::Evidence;
 use crate::core::job::{Job, ObjectKey};
 use crate::core::plan::{Effect, InPlaceOf, Next, Plan, Publication};
@@ -271,6 +271,9 @@ async fn write_status(ctx: &Context, entry: &Entry, status: &Status, patch: &ser
     match written {
         Ok(written) => {
             ctx.metrics.wrote(Written::JobStatus, WriteOutcome::Done);
+            if let Some(at) = status.expires_at {
+                ctx.hours.note(expiry_bucket(at), clock::now());
+            }
             let version = written.metadata.resource_version.unwrap_or_default();
             ctx.jobs.lock().update(key, |entry| {
                 entry.version = version.into();

@@ -13,6 +13,7 @@ use super::lookups::Lookups;
 use super::namespaces::Namespaces;
 use super::pools::Pools;
 use super::servers::Servers;
+use super::ttl::Hours;
 use super::watches::Watches;
 use super::workers::Workers;
 use crate::runtime::metrics::Metrics;
@@ -40,6 +41,8 @@ pub struct Context {
     pub namespaces: Namespaces,
     /// The unfinished jobs.
     pub jobs: Jobs,
+    /// The hours in which finished jobs expire.
+    pub hours: Hours,
     /// Jobs that must be read from the API server.
     pub lookups: Lookups,
     /// Whether the watches work.

@@ -20,6 +20,7 @@ use super::context::Context;
 use super::watches::Scope;
 use crate::api::{CrewJob, FINISHED};
 use crate::core::job::ObjectKey;
+use crate::runtime::clock;
 use crate::runtime::metrics::{WriteOutcome, Written};
 
 /// Observed generations with a watch of their own.
@@ -121,6 +122,9 @@ pub async fn follow(ctx: &Context, key: &ObjectKey) -> kube::Result<bool> {
     match patch_status(&ctx.client, key, &patch).await {
         Ok(_) => {
             ctx.metrics.wrote(Written::JobStatus, WriteOutcome::Done);
+            if let Some(hour) = patch["status"]["expiryBucket"].as_str() {
+                ctx.hours.note(hour.to_owned(), clock::now());
+            }
             tracing::info!(job = %key, patch = %patch["status"], "the spec of a finished job was changed; its status follows");
             Ok(false)
         }

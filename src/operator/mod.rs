@@ -23,7 +23,7 @@
 //! | `attribution` | where a worker does not lead to a container |
 //! | `pod_deletion` | whether a Pod may be deleted to stop a task |
 //! | `finished` | finished jobs whose spec was changed |
-//! | `ttl` | finished jobs whose time has passed |
+//! | `ttl`, `table` | finished jobs whose time is over, and how they are found |
 //! | `reconcile`, `observe`, `act`, `publish` | one job, one look |
 
 mod act;
@@ -61,6 +61,7 @@ mod secret;
 mod servers;
 mod settings;
 mod strays;
+mod table;
 mod ttl;
 mod verdicts;
 mod watch;

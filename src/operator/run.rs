@@ -119,6 +119,7 @@ impl Process {
                 audit_every: Duration::from_secs(config.audit_every),
                 namespaces: Namespaces::new(config.pool_namespaces(&namespace), config.pool_namespace_selector()),
                 jobs: Jobs::default(),
+                hours: ttl::Hours::default(),
                 lookups: Lookups::default(),
                 watches: self.watches.clone(),
                 pools: Pools::default(),

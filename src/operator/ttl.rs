@@ -1,94 +1,205 @@
-//! Deleting finished jobs whose time to live has passed, without keeping them in memory.
+//! Deleting finished jobs whose time is over, without keeping them in memory.
 //!
-//! A finished job names the hour (UTC) in which it expires in a field that the API server selects by. An hour that is
-//! over is listed, metadata only and page by page, and what it lists is deleted.
+//! A finished job names the hour (UTC) in which its time is over in a field that the API server selects by. The hours
+//! that have jobs are known from what this leader writes, and from a look at all jobs that name one, at its election and
+//! once a day. An hour that is over is listed, metadata only and page by page, and what it lists is deleted.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use kube::api::{Api, DeleteParams, ListParams, Preconditions};
-use kube::{Resource, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::context::Context;
-use crate::api::{CrewJob, expiry_bucket};
+use super::finished;
+use super::table;
+use crate::api::{CrewJob, EXPIRES, expiry_bucket};
+use crate::core::job::ObjectKey;
 use crate::runtime::clock;
 
-/// How often an hour that has just ended is looked for.
+/// How often hours that have ended are looked for.
 const EVERY: Duration = Duration::from_mins(1);
-/// How far back a new leader looks: operators are rarely away for longer.
-const BACK: SignedDuration = SignedDuration::from_hours(14 * 24);
-/// Between two hours of the past, so that looking back costs nobody anything.
-const PAUSE: Duration = Duration::from_millis(200);
+/// How often all jobs that name an hour are looked at: another leader may have written one.
+const LOOK_EVERY: Duration = Duration::from_hours(24);
+/// Between two rounds, when one is asked for.
+const PAUSE: Duration = Duration::from_secs(5);
 /// Jobs per page. Also their metadata may have a megabyte each, with annotations and managed fields.
 const PAGE: u32 = 10;
+/// Hours that are kept, a year's and more; of further ones the last are found again by the next look.
+const KEPT: usize = 10_000;
 
-const HOUR: SignedDuration = SignedDuration::from_hours(1);
+/// The hours in which finished jobs expire, as far as they are known.
+#[derive(Debug, Default)]
+pub struct Hours {
+    known: Mutex<BTreeSet<String>>,
+    due: Notify,
+}
+
+impl Hours {
+    fn known(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, hour: String) {
+        // It becomes part of a selector.
+        if hour.len() > "2026-11-22T15".len()
+            || !hour.bytes().all(|byte| byte.is_ascii_digit() || b"-T".contains(&byte))
+        {
+            return;
+        }
+        let mut known = self.known();
+        known.insert(hour);
+        if known.len() > KEPT {
+            known.pop_last();
+        }
+    }
+
+    /// A job was recorded to expire in this hour.
+    pub fn note(&self, hour: String, now: Timestamp) {
+        let is_over = hour < expiry_bucket(now);
+        self.add(hour);
+        if is_over {
+            self.due.notify_one();
+        }
+    }
+
+    /// Takes the hours that are over, in which jobs may be left.
+    fn take_over(&self, now: Timestamp) -> BTreeSet<String> {
+        let mut known = self.known();
+        let later = known.split_off(&expiry_bucket(now));
+        std::mem::replace(&mut known, later)
+    }
+}
 
 /// Deletes what has expired, for ever.
 pub async fn run(ctx: Arc<Context>) {
-    let mut next = clock::now().checked_sub(BACK).unwrap_or(Timestamp::MIN);
+    let mut looked_at: Option<Instant> = None;
     loop {
-        while is_over(next, clock::now()) {
-            match clear(&ctx, &expiry_bucket(next)).await {
-                Ok(0) => {}
-                Ok(deleted) => tracing::info!(hour = expiry_bucket(next), deleted, "expired jobs deleted"),
+        if looked_at.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
+            match look(&ctx.client, &ctx.hours).await {
+                Ok(()) => looked_at = Some(Instant::now()),
+                Err(error) => tracing::warn!(%error, "looking for jobs that expire failed; trying again in a minute"),
+            }
+        }
+        for hour in ctx.hours.take_over(clock::now()) {
+            let followed = |key: ObjectKey| {
+                let ctx = ctx.clone();
+                async move { finished::follow(&ctx, &key).await }
+            };
+            match clear(&ctx.client, &hour, followed).await {
+                Ok(Cleared { deleted, left }) => {
+                    if deleted > 0 {
+                        tracing::info!(hour, deleted, "expired jobs deleted");
+                    }
+                    if left {
+                        ctx.hours.add(hour);
+                    }
+                }
                 Err(error) => {
-                    tracing::warn!(hour = expiry_bucket(next), %error, "expired jobs could not be deleted; trying again");
-                    break;
+                    tracing::warn!(hour, %error, "expired jobs could not be deleted; trying again in a minute");
+                    ctx.hours.add(hour);
                 }
             }
-            next = next.checked_add(HOUR).unwrap_or(Timestamp::MAX);
-            tokio::time::sleep(PAUSE).await;
         }
-        tokio::time::sleep(EVERY).await;
-        // A job may be recorded as expired in an hour that is over: a time to live of nothing, or a late record.
-        next = next.checked_sub(HOUR * 2).unwrap_or(Timestamp::MIN);
+        sleep(PAUSE).await;
+        let _ = timeout(EVERY, ctx.hours.due.notified()).await;
     }
 }
 
-/// Whether the hour of `at` has ended.
-fn is_over(at: Timestamp, now: Timestamp) -> bool {
-    expiry_bucket(at) < expiry_bucket(now)
+/// Finds out in which hours jobs expire.
+async fn look(client: &Client, hours: &Hours) -> Result<(), table::Error> {
+    let mut column = table::Column::of(client.clone(), EXPIRES, "status.expiryBucket!=");
+    while let Some(page) = column.next_page().await? {
+        for hour in page {
+            hours.add(hour);
+        }
+    }
+    Ok(())
 }
 
-/// Deletes the jobs of one hour; says how many.
-async fn clear(ctx: &Context, hour: &str) -> kube::Result<u64> {
-    let all: Api<CrewJob> = Api::all(ctx.client.clone());
-    let expired = ListParams::default().fields(&format!("status.expiryBucket={hour}")).limit(PAGE);
-    let mut deleted = 0;
+/// What became of the jobs of one hour.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Cleared {
+    deleted: u64,
+    /// Whether some were changed meanwhile, so that their hour must be looked at again.
+    left: bool,
+}
+
+/// Deletes the jobs of one hour that are not being deleted already. `followed` lets the status of a job follow its spec,
+/// which may say otherwise by now, and says whether it did so before.
+async fn clear<F>(client: &Client, hour: &str, followed: impl Fn(ObjectKey) -> F) -> kube::Result<Cleared>
+where
+    F: Future<Output = kube::Result<bool>>,
+{
+    let all: Api<CrewJob> = Api::all(client.clone());
+    let mut expired = ListParams::default().fields(&format!("status.expiryBucket={hour}")).limit(PAGE);
+    let mut cleared = Cleared::default();
     loop {
         let page = all.list_metadata(&expired).await?;
-        for job in &page.items {
-            deleted += u64::from(delete(ctx, job).await?);
+        for job in page.items.iter().filter(|job| job.metadata.deletion_timestamp.is_none()) {
+            match expire(client, job, &followed).await {
+                Ok(true) => cleared.deleted += 1,
+                Ok(false) => cleared.left = true,
+                // It is about this job alone: the others go on.
+                Err(error) if is_refusal(&error) => {
+                    if !cleared.left {
+                        let job = key_of(job);
+                        tracing::warn!(%job, %error, "an expired job could not be deleted; trying again in a minute");
+                    }
+                    cleared.left = true;
+                }
+                Err(error) => return Err(error),
+            }
         }
-        if page.metadata.continue_.is_none_or(|more| more.is_empty()) || page.items.is_empty() {
-            return Ok(deleted);
+        match page.metadata.continue_ {
+            Some(more) if !more.is_empty() => expired = expired.continue_token(&more),
+            Some(_) | None => return Ok(cleared),
         }
     }
+}
+
+/// Deletes one job, unless it is to be looked at again: it has changed, or its status did not follow its spec.
+async fn expire<F>(
+    client: &Client,
+    job: &impl Resource<DynamicType = ()>,
+    followed: &impl Fn(ObjectKey) -> F,
+) -> kube::Result<bool>
+where
+    F: Future<Output = kube::Result<bool>>,
+{
+    let is_changed = job.meta().generation.is_some_and(|generation| generation > 1);
+    let follows = if is_changed { followed(key_of(job)).await } else { Ok(true) };
+    let done = match follows {
+        Ok(true) => delete(client, job).await,
+        other => other,
+    };
+    match done {
+        Err(kube::Error::Api(error)) if error.code == 404 => Ok(true),
+        Err(kube::Error::Api(error)) if error.code == 409 => Ok(false),
+        done => done,
+    }
+}
+
+fn key_of(job: &impl Resource<DynamicType = ()>) -> ObjectKey {
+    ObjectKey::new(job.namespace().unwrap_or_default(), job.name_any())
+}
+
+/// Whether the API server has answered, and said no.
+fn is_refusal(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429)
 }
 
 /// Deletes one job, if it is still the one that was listed.
-async fn delete(ctx: &Context, job: &impl Resource<DynamicType = ()>) -> kube::Result<bool> {
-    let api: Api<CrewJob> = Api::namespaced(ctx.client.clone(), &job.namespace().unwrap_or_default());
+async fn delete(client: &Client, job: &impl Resource<DynamicType = ()>) -> kube::Result<bool> {
+    let api: Api<CrewJob> = Api::namespaced(client.clone(), &job.namespace().unwrap_or_default());
     let as_listed = Preconditions { uid: job.uid(), resource_version: job.resource_version() };
     let options = DeleteParams { preconditions: Some(as_listed), ..DeleteParams::default() };
-    match api.delete(&job.name_any(), &options).await {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(error)) if matches!(error.code, 404 | 409) => Ok(false),
-        Err(error) => Err(error),
-    }
+    api.delete(&job.name_any(), &options).await.map(|_| true)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_hour_is_over_when_the_next_one_has_begun() {
-        let at = |text: &str| text.parse::<Timestamp>().unwrap();
-        assert!(!is_over(at("2026-11-22T15:00:00Z"), at("2026-11-22T15:59:59Z")));
-        assert!(is_over(at("2026-11-22T15:59:59Z"), at("2026-11-22T16:00:00Z")));
-        assert!(is_over(at("2026-11-22T23:30:00Z"), at("2026-11-23T00:00:00Z")));
-    }
-}
+mod tests;

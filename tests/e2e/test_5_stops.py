@@ -23,13 +23,14 @@ def no_worker():
 
 @pytest.fixture(scope="module")
 def expired(installation):
-    """A finished job whose time to live has passed an hour ago."""
+    """A finished job that gets a time to live which passed an hour ago."""
     crew.start(crew.job("expired", inputs={"seconds": 0}, ttlAfterFinished="1h"))
     bucket = crew.in_phase("expired", "Succeeded")["expiryBucket"]
     assert bucket == f"{datetime.now(UTC) + timedelta(hours=1):%Y-%m-%dT%H}"
-    past = {"status": {"expiryBucket": f"{datetime.now(UTC) - timedelta(hours=1):%Y-%m-%dT%H}"}}
+    past = {"status": {"finishedAt": f"{datetime.now(UTC) - timedelta(hours=3):%Y-%m-%dT%H:%M:%SZ}"}}
     patch = ["--subresource=status", "--type=merge", "--patch", json.dumps(past)]
     kube.kubectl("patch", "crewjob", "expired", *patch)
+    kube.kubectl("patch", "crewjob", "expired", "--type=merge", "--patch", json.dumps({"spec": {"ttlAfterFinished": "2h"}}))
     return time.monotonic()
 
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from servers import until
+from servers import holds, until
 
 
 def finished(bed, name: str, status: str = "SUCCESS", **spec) -> dict:
@@ -82,3 +82,55 @@ def test_a_finished_job_without_a_ttl_of_its_own_is_kept_as_its_pool_says(bed):
     job = finished(bed, "crew", ttlAfterFinished="2h")
     bed.a.change("crew", ttlAfterFinished=None)
     assert follows(bed, "crew", 2)["expiryBucket"] == hour(ended_at(job) + timedelta(hours=24))
+
+
+def ended(bed, name: str, days: int, **status) -> None:
+    """Dates the end of a job back."""
+    at = datetime.now(UTC) - timedelta(days=days)
+    bed.a.patch("crewjobs", name, {"status": {"finishedAt": f"{at:%Y-%m-%dT%H:%M:%SZ}", **status}}, "status")
+
+
+def test_a_ttl_that_is_added_after_the_end_deletes_the_job_if_its_time_is_over(bed):
+    bed.a.pool(bed.redis)
+    for name in ("over", "not-yet"):
+        finished(bed, name)
+        ended(bed, name, days=3)
+    bed.a.change("not-yet", ttlAfterFinished="96h")
+    bed.a.change("over", ttlAfterFinished="24h")
+    until("its time is over", lambda: bed.a.get("crewjobs", "over") is None, 20)
+    follows(bed, "not-yet", 2)
+
+
+def test_a_job_expires_also_if_that_was_weeks_before_an_operator_came_and_a_removed_ttl_keeps_it(bed):
+    bed.a.pool(bed.redis)
+    for name in ("over", "kept"):
+        finished(bed, name, ttlAfterFinished="24h")
+    bed.operator.stop()
+    try:
+        for name in ("over", "kept"):
+            ended(bed, name, days=50, expiryBucket=hour(datetime.now(UTC) - timedelta(days=49)))
+        bed.a.change("kept", ttlAfterFinished=None)
+    finally:
+        bed.operator.start()
+    until("it is deleted", lambda: bed.a.get("crewjobs", "over") is None, 20)
+    assert "expiryBucket" not in follows(bed, "kept", 2)
+    holds("the other is kept", lambda: bed.a.get("crewjobs", "kept"), seconds=7)
+
+
+def test_a_job_that_is_held_by_a_finalizer_keeps_no_other_from_being_deleted(bed):
+    bed.a.pool(bed.redis)
+    held = [f"held-{number}" for number in range(12)]
+    for name in (*held, "later"):
+        finished(bed, name)
+        ended(bed, name, days=3)
+    for name in held:
+        bed.a.patch("crewjobs", name, {"metadata": {"finalizers": ["example.com/hold"]}})
+        bed.a.change(name, ttlAfterFinished="24h")
+    try:
+        going = lambda: all(bed.a.get("crewjobs", name)["metadata"].get("deletionTimestamp") for name in held)  # noqa: E731
+        until("all of them are being deleted", going, 20)
+        bed.a.change("later", ttlAfterFinished="24h")
+        until("another is deleted", lambda: bed.a.get("crewjobs", "later") is None, 20)
+    finally:
+        for name in held:
+            bed.a.patch("crewjobs", name, {"metadata": {"finalizers": None}})

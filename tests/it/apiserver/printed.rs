@@ -88,14 +88,15 @@ fn a_list_of_jobs_shows_what_matters() {
     assert_eq!(header(&new), ["NAME", "PHASE", "REASON", "PRIORITY", "ATTEMPTS", "AGE"]);
     assert_prints(&new, &[&format!("{} Pending 8 0 ", job.name)]);
 
-    job.merge_status(&json!({ "phase": "Running", "attempts": 2, "taskID": "7f1c", "worker": { "name": "crew@w-1" } }))
+    job.merge_status(&json!({ "phase": "Running", "attempts": 2, "taskID": "7f1c", "worker": { "name": "crew@w-1" },
+        "expiryBucket": "2026-11-22T15" }))
         .unwrap();
     let wide = server.kubectl(&format!("-n {namespace} get crewjobs -o wide"));
     assert_eq!(
         header(&wide),
-        ["NAME", "PHASE", "REASON", "PRIORITY", "ATTEMPTS", "AGE", "POOL", "WORKER", "TASK ID", "TOPIC"]
+        ["NAME", "PHASE", "REASON", "PRIORITY", "ATTEMPTS", "AGE", "POOL", "WORKER", "TASK ID", "EXPIRES", "TOPIC"]
     );
-    assert_prints(&wide, &["Running 8 2", "default crew@w-1 7f1c Introduction to machine learning"]);
+    assert_prints(&wide, &["Running 8 2", "default crew@w-1 7f1c 2026-11-22T15 Introduction to machine learning"]);
 }
 
 #[test]
