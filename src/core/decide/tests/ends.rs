@@ -152,5 +152,8 @@ fn a_copy_of_a_finished_job_that_is_still_queued_is_taken_off() {
 fn a_result_that_comes_after_the_end_is_noted_and_changes_nothing_else() {
     let over = scene().running().cancel().sees(Task::Ended(ended(Ending::Revoked))).at(9_000).recorded();
     let late = over.clone().sees(succeeded("1")).plan().status;
-    assert_eq!(late, Status { late_result: Some(at(9_000)), ..over.job.status });
+    assert_eq!(late, Status { late_result: Some(at(9_000)), ..over.job.status.clone() });
+    // What else follows a changed spec is written together with its generation.
+    let changed = over.clone().with(|job| job.spec.generation += 1).sees(succeeded("1")).plan().status;
+    assert_eq!(changed, late);
 }
