@@ -4,7 +4,9 @@
 //! effect that is refused drops the rest of the plan: somebody knows more, so the job is observed again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -40,6 +42,12 @@ const MESSAGES: u32 = 16 << 10;
 const COPIES: u32 = 8;
 static MAKING: Semaphore = Semaphore::const_new(MESSAGES as usize);
 
+/// Invalid jobs whose end is written at a time. Most are too large, and each write of one costs the API server seconds and a
+/// hundred times its size in memory: all at once they would take longer than a call may.
+static ENDING_INVALID: Semaphore = Semaphore::const_new(2);
+/// When an invalid job is looked at again that found no room.
+const INVALID_AGAIN: Duration = Duration::from_secs(1);
+
 /// Whether the rest of the plan still holds.
 enum Step {
     /// It does.
@@ -51,6 +59,11 @@ enum Step {
 /// Carries out a plan for the job as it was observed.
 pub async fn act(ctx: &Context, entry: Entry, plan: Plan) -> Result<Next, Error> {
     let key = entry.job.key.clone();
+    let is_heavy = entry.job.spec.invalid.is_some() && plan.status != entry.job.status;
+    let room = is_heavy.then(|| ENDING_INVALID.try_acquire()).transpose();
+    let Ok(_room) = room else {
+        return Ok(Next::At(clock::now().checked_add(INVALID_AGAIN).unwrap_or(Timestamp::MAX)));
+    };
     for effect in plan.effects.iter().filter(|effect| !key.is_deleted() || deleted::is_wanted(effect)) {
         if matches!(perform(ctx, &entry, effect).await?, Step::Refused) {
             ctx.jobs.look_at(&key);
