@@ -84,6 +84,16 @@ impl Nodes {
         });
     }
 
+    /// Takes over those of the same pool before its spec changed that were never seen as a Pod.
+    pub fn remember_elsewhere(&self, former: &Self) {
+        let (former, mut known) = (former.lock(), self.lock());
+        for (name, node) in former.nodes.iter().filter(|(_, node)| !node.was_pod) {
+            if let Some(new) = known.note(name, node.heard_at) {
+                (new.first_heard_at, new.is_silent) = (node.first_heard_at, node.is_silent);
+            }
+        }
+    }
+
     /// The workers that were never seen as a Pod, and were heard of within that time: whether they still are there is not
     /// known to Kubernetes.
     pub fn elsewhere(&self, within: Duration, now: Instant) -> Vec<Arc<str>> {
@@ -247,6 +257,17 @@ mod tests {
         nodes.told(vec![], |all| if all.is_empty() { Setup::Unknown } else { Setup::Fine }, now);
         assert!(nodes.names().iter().all(|(name, _)| &**name != "celery@vm"), "nothing is said of it meanwhile");
         assert!(nodes.runs_one_at_a_time("crew@pod", true), "its settings do not count any more");
+    }
+
+    #[test]
+    fn a_worker_that_was_never_a_pod_is_remembered_when_the_spec_of_its_pool_changes() {
+        let (former, now, hour) = (Nodes::default(), Instant::now(), Duration::from_hours(1));
+        former.heard(&"celery@vm".into(), false, now);
+        former.heard(&"crew@pod".into(), true, now);
+        let nodes = Nodes::default();
+        nodes.remember_elsewhere(&former);
+        assert_eq!(nodes.elsewhere(hour, now + hour), named(&["celery@vm"]));
+        assert!(nodes.elsewhere(hour, now + hour + Duration::from_secs(1)).is_empty(), "it was not heard of since");
     }
 
     #[test]

@@ -655,6 +655,7 @@ fn apply(ctx: &Arc<Context>, pool: Guard<CrewWorkerPool>) -> Option<ObjectKey> {
     if let Some(known) = known {
         handle.set_former(known.former());
         handle.leaves(known.store());
+        handle.nodes.remember_elsewhere(&known.nodes);
     }
     if let Some(old) = ctx.pools.write().insert(key.clone(), handle.clone()) {
         old.stop.cancel();
