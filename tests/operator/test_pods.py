@@ -50,11 +50,13 @@ def restarts(tenant, pod: str, container: str) -> None:
 def test_a_hostname_in_an_event_never_leads_to_a_pod_that_is_none_of_the_jobs_pool(bed):
     fleet(bed.a, POD)
     bed.a.deployment("other")
-    others = [f"other-{HASH}-aaaaa", "redis-0", f"worker-{HASH}-fake1", "crewjob-operator"]
+    others = [f"other-{HASH}-aaaaa", "redis-0", f"worker-{HASH}-fake1", "crewjob-operator", f"worker-{HASH}-aside"]
     bed.a.pod(others[0], deployment="other")
     bed.a.pod(others[1], deployment=None, labels={"app": "redis"})
     bed.a.pod(others[2], deployment=None)
     bed.a.pod(others[3], deployment=None, labels={"app": "operator"})
+    # Taken out of the Deployment to look at it, by its labels.
+    bed.a.pod(others[4], labels={"app": "aside", "pod-template-hash": HASH})
     for pod in others:
         bed.a.runs(pod)
     bed.a.pool(bed.redis, deploymentRef={"name": "worker"})
