@@ -18,9 +18,10 @@ pub enum ConditionType {
     Complete,
     /// CrewJob: the job failed for good or was cancelled, as in a Kubernetes Job.
     Failed,
-    /// CrewJob: the job is not finished; Flux and Argo CD wait while it is true.
+    /// CrewJob: the job is not finished; Flux, and whatever uses kstatus, waits while it is true. Argo CD needs the
+    /// health check in `docs/gitops.md` for that.
     Reconciling,
-    /// CrewJob: true together with `Failed`; tells Flux and Argo CD that waiting is of no use.
+    /// CrewJob: true together with `Failed`; tells Flux that waiting is of no use, and Argo CD with the same health check.
     Stalled,
     /// CrewJob: inputs or arguments were changed after the first attempt was enqueued, so no further one is.
     SpecChanged,
@@ -84,7 +85,8 @@ pub enum Reason {
     BrokerUnreachable,
     /// Redis refuses the user or the password.
     BrokerAuthenticationFailed,
-    /// Redis refuses to work as needed: it is read-only, out of memory, or forbids a command.
+    /// Redis refuses to work as needed: it is read-only, out of memory, or forbids a command. The message names what was to
+    /// be done and what mends it; it is tried again all the time.
     BrokerRefused,
     /// The key on Redis that keeps former leaders out was written by something else than this operator, so nothing can be
     /// enqueued there. The message names the key and the command that clears it.
@@ -136,6 +138,16 @@ pub enum Reason {
     WorkerDeaf,
     /// A result arrived after the job had reached another end.
     LateResult,
+    /// The API server refuses the ConfigMap that the result belongs in: a quota, a policy, a missing permission. The result
+    /// is kept on Redis until it is stored.
+    ResultRefused,
+    /// A ConfigMap of the name that the result needs exists and belongs to something else. The result is kept on Redis
+    /// until it is stored.
+    ConfigMapTaken,
+    /// The API server refuses details of the job's status, which are left out.
+    StatusRefused,
+    /// The API server refuses the deletion of the Pod of a worker that does not stop a cancelled job.
+    PodDeletionRefused,
     /// All is as it should be.
     AsExpected,
     /// Not known yet.

@@ -13,7 +13,8 @@ use crate::core::claims;
 use crate::core::job::{Job, ObjectKey, Priority, Spec, SpecHash, TaskId};
 use crate::core::policy::{OnUnknown, Overrides};
 use crate::core::status::{
-    Attempt, AttemptOutcome, Container, Holder, PastAttempt, Phase, Progress, Status, TaskError, Unstopped, Why,
+    Attempt, AttemptOutcome, Container, Holder, PastAttempt, Phase, Progress, Refusal, RefusalKind, Status, TaskError,
+    Unstopped, Why,
 };
 
 /// An object that the API server would never have stored.
@@ -121,12 +122,27 @@ impl CrewJobStatus {
             enqueued_at: queued_at.0,
             started_at: self.started_at.as_ref().map(|time| time.0),
         });
+        let said = super::find_condition(&self.conditions, ConditionType::Reconciling);
+        // A refusal stands in the place of what would be said without it.
+        let refused = said.and_then(|condition| {
+            let (kind, detail) = (RefusalKind::named(&condition.reason)?, condition.message.as_str().into());
+            Some(Box::new(Refusal { kind, detail, told_at: Timestamp::UNIX_EPOCH }))
+        });
+        let why = match (said, phase) {
+            (None, _) => Why::Unseen,
+            (Some(_), Phase::Pending) if refused.is_some() => Why::Unseen,
+            (Some(_), Phase::Queued) if refused.is_some() => Why::Enqueued,
+            (Some(_), Phase::Running) if refused.is_some() => Why::Started,
+            (Some(_), Phase::Retrying) if refused.is_some() => Why::RetryScheduled,
+            (Some(condition), _) => {
+                Why::Recorded { reason: condition.reason.as_str().into(), message: condition.message.as_str().into() }
+            }
+        };
         Status {
             observed_generation: self.observed_generation.unwrap_or(0),
             phase,
-            why: super::find_condition(&self.conditions, ConditionType::Reconciling).map_or(Why::Unseen, |condition| {
-                Why::Recorded { reason: condition.reason.as_str().into(), message: condition.message.as_str().into() }
-            }),
+            why,
+            refused,
             attempt,
             attempts,
             worker_losses: count(self.worker_losses),

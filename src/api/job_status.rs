@@ -131,7 +131,7 @@ pub struct CrewJobStatus {
     pub attempt_history: Vec<Attempt>,
 
     /// The state in aspects: `Complete` and `Failed` as in a Job, `Reconciling` until the end and `Stalled` with
-    /// `Failed` for Flux and Argo CD, and `SpecChanged`, `CancelUnsupported`, `LateResult` when they happen.
+    /// `Failed` for Flux and kstatus, and `SpecChanged`, `CancelUnsupported`, `LateResult` when they happen.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

@@ -167,7 +167,7 @@ fn stored(job: &Job, task: Option<TaskId>, result: &StoredResult) -> JobResult {
 }
 
 fn conditions(job: &Job, status: &Status) -> Vec<Condition> {
-    if matches!(status.why, Why::Unseen) {
+    if matches!(status.why, Why::Unseen) && status.refused.is_none() {
         return Vec::new();
     }
     let ended_at = status.finished_at.unwrap_or(job.created_at);
@@ -179,7 +179,10 @@ fn conditions(job: &Job, status: &Status) -> Vec<Condition> {
         observed_generation: (status.observed_generation > 0).then_some(status.observed_generation),
         last_transition_time: Time(to_second(since)),
     };
-    let (reason, message) = (status.why.reason(), &status.message());
+    let (reason, message) = match &status.refused {
+        Some(refused) => (refused.kind.reason(), &refused.detail.to_string()),
+        None => (status.why.reason(), &status.message()),
+    };
     let terminal = status.phase.is_terminal();
     let since = if terminal { ended_at } else { job.created_at };
     let mut all = vec![condition(ConditionType::Reconciling, !terminal, since, reason, message)];

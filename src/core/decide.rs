@@ -19,7 +19,7 @@ use super::job::{AttemptId, Job, SpecHash};
 use super::observed::{Ended, Ending, Held, Holding, Liveness, Observed, Pool, PoolFacts, Search, Task};
 use super::plan::{Effect, InPlaceOf, Next, Notice, Plan, Publication};
 use super::policy::{Overrides, Policy};
-use super::status::{Attempt, GaveUp, Hold, Phase, PoolProblemKind, Status, TaskError, Unstopped, Why};
+use super::status::{Attempt, GaveUp, Hold, Phase, PoolProblemKind, RefusalKind, Status, TaskError, Unstopped, Why};
 
 /// A job that leaves the queue sooner is never recorded as `Queued`: that would cost an API write.
 pub const QUEUED_AFTER: Duration = Duration::from_millis(300);
@@ -63,7 +63,7 @@ pub fn decide(job: &Job, seen: &Observed, now: Timestamp) -> Plan {
         Pool::Ready(_) if seen.of != case.id.task => case.nothing(),
         Pool::Ready(pool) => InPool { case: &case, pool }.follow(&seen.task),
     };
-    case.on_time(plan)
+    case.on_time(case.mended(plan))
 }
 
 /// One call of `decide`.
@@ -145,6 +145,24 @@ impl Case<'_> {
             }
             Task::Ended(_) | Task::Unread | Task::Absent(_) | Task::Withdrawn { .. } | Task::Held(_) => plan,
         }
+    }
+
+    /// What was refused is no more when the effects have got through, since the status is written after them, when nothing
+    /// is left to be done, or when something else holds the job up. Refused details of the status are missing until the
+    /// job moves on.
+    fn mended(&self, mut plan: Plan) -> Plan {
+        let Some(refused) = &plan.status.refused else { return plan };
+        let has_moved_on = plan.status.why != self.job.status.why || plan.status.phase != self.job.status.phase;
+        let is_known = matches!(self.seen.pool, Pool::Ready(_)) && self.seen.of == self.id.task;
+        let has_nothing_to_do = match &self.seen.task {
+            Task::Unread | Task::Absent(_) => false,
+            Task::Queued { .. } | Task::Withdrawn { .. } | Task::Held(_) | Task::Ended(_) => is_known,
+        };
+        let is_over = !plan.effects.is_empty() || has_nothing_to_do && refused.kind != RefusalKind::Status;
+        if has_moved_on || is_over {
+            plan.status.refused = None;
+        }
+        plan
     }
 
     /// Not on its way, or not to be followed now, and why. A job that is under way keeps its phase.

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::start::{Blocked, BlockedKind};
 
 /// Why a job is not on its way to Redis, or is not followed there.
@@ -164,6 +166,53 @@ pub enum Why {
         /// One sentence.
         message: Arc<str>,
     },
+}
+
+/// Something that the job needs and that Redis or the API server refuses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Which of the closed list.
+    pub kind: RefusalKind,
+    /// For people: what is refused and how to mend it. Never holds a secret.
+    pub detail: Arc<str>,
+    /// When this text was recorded.
+    pub told_at: Timestamp,
+}
+
+/// The closed list of what may be refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RefusalKind {
+    /// A command, by Redis: no memory, no permission, a read-only replica.
+    Broker,
+    /// The ConfigMap of a result, by the API server.
+    Result,
+    /// The same, because its name belongs to something else.
+    ConfigMapTaken,
+    /// What workers say of themselves, as a part of the status, by the API server.
+    Status,
+    /// The deletion of a worker's Pod, by the API server.
+    PodDeletion,
+}
+
+impl RefusalKind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [Self::Broker, Self::Result, Self::ConfigMapTaken, Self::Status, Self::PodDeletion];
+
+    /// The kind with this name.
+    pub fn named(reason: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.reason() == reason)
+    }
+
+    /// CamelCase name, as in a condition's `reason`.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Broker => "BrokerRefused",
+            Self::Result => "ResultRefused",
+            Self::ConfigMapTaken => "ConfigMapTaken",
+            Self::Status => "StatusRefused",
+            Self::PodDeletion => "PodDeletionRefused",
+        }
+    }
 }
 
 /// Why a run or a message of a cancelled job may go on.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::job::{SpecHash, TaskId};
-pub use super::reason::{GaveUp, Hold, PoolProblem, PoolProblemKind, Unstopped, Why};
+pub use super::reason::{GaveUp, Hold, PoolProblem, PoolProblemKind, Refusal, RefusalKind, Unstopped, Why};
 
 /// Where a job stands. The last three are final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -282,6 +282,8 @@ pub struct Status {
     pub spec_changed: Option<Timestamp>,
     /// Since when it is known that a cancel cannot be carried out, and why.
     pub cancel_unsupported: Option<(Timestamp, Unstopped)>,
+    /// What is refused that the job needs.
+    pub refused: Option<Box<Refusal>>,
     /// When a result arrived after the end.
     pub late_result: Option<Timestamp>,
     /// When the finished job may be deleted.
@@ -342,6 +344,13 @@ impl Status {
             }
             Some(StoredResult { kept: Kept::Inline | Kept::ConfigMap, .. }) | None => String::new(),
         }
+    }
+
+    /// The same without what an API server could refuse because of its content: what workers and tasks say of themselves.
+    #[must_use]
+    pub fn without_details(self) -> Self {
+        let error = self.error.map(|error| Box::new(TaskError::new(&error.kind, "", None)));
+        Self { worker: None, progress: None, history: Vec::new(), error, ..self }
     }
 
     /// Appends to the history and drops the oldest beyond its bound.

@@ -20,13 +20,15 @@ use super::error::Error;
 use super::jobs::Entry;
 use super::pod_deletion;
 use super::publish;
+use super::refused;
 use crate::api::{CrewJob, JobResult, expiry_bucket, result_config_map_name, status_patch};
 use crate::core::evidence::Evidence;
 use crate::core::job::{Job, ObjectKey};
 use crate::core::plan::{Effect, InPlaceOf, Next, Plan, Publication};
-use crate::core::status::{Container, Kept, Output, Phase, Status};
+use crate::core::status::{Container, Kept, Output, Phase, Refusal, RefusalKind, Status};
 use crate::runtime::clock;
 use crate::runtime::metrics::{EndLabels, WriteOutcome, Written};
+use crate::runtime::telemetry::chain;
 use crate::store::{self, Enqueued, MarkerId, Message, Moved, Requeued, Store, Wanted, Withdrawn};
 
 /// Signal for the child process of a revoked task.
@@ -49,7 +51,7 @@ static ENDING_INVALID: Semaphore = Semaphore::const_new(2);
 const INVALID_AGAIN: Duration = Duration::from_secs(1);
 
 /// Whether the rest of the plan still holds.
-enum Step {
+pub enum Step {
     /// It does.
     Done,
     /// Something else was found: observe again.
@@ -78,7 +80,11 @@ pub async fn act(ctx: &Context, entry: Entry, plan: Plan) -> Result<Next, Error>
     ctx.jobs.lock().update(&key, |entry| entry.closing = terminal);
     match status_patch(&entry.job, &plan.status, &entry.version).filter(|_| !key.is_deleted()) {
         Some(patch) => {
-            if matches!(write_status(ctx, &entry, &plan.status, &patch).await?, Step::Refused) {
+            let written = match write_status(ctx, &entry, &plan.status, &patch).await {
+                Err(error) => write_less(ctx, &entry, &mut plan.status, error).await,
+                written => written,
+            };
+            if matches!(written?, Step::Refused) {
                 return Ok(Next::OnHint);
             }
             ctx.events.announce(&entry.job, plan.notices);
@@ -178,7 +184,7 @@ async fn enqueue(ctx: &Context, entry: &Entry, publication: &Publication) -> Res
     let enqueued = match fenced(ctx, job, store.enqueue(epoch, &message).await) {
         Ok(enqueued) => enqueued,
         Err(error) => {
-            read_again(ctx, job);
+            was_not_published(ctx, entry, &error);
             return Err(error);
         }
     };
@@ -237,7 +243,7 @@ async fn requeue(
             Ok(Step::Refused)
         }
         Err(error) => {
-            read_again(ctx, job);
+            was_not_published(ctx, entry, &error);
             Err(error)
         }
     }
@@ -276,7 +282,13 @@ async fn read(ctx: &Context, key: &ObjectKey) -> Result<Option<CrewJob>, Error> 
     api.get_opt(&key.name).await.map_err(|source| Error::Read { job: key.clone(), source: Box::new(source) })
 }
 
-async fn write_status(ctx: &Context, entry: &Entry, status: &Status, patch: &serde_json::Value) -> Result<Step, Error> {
+/// Writes a status, and notes it as recorded.
+pub async fn write_status(
+    ctx: &Context,
+    entry: &Entry,
+    status: &Status,
+    patch: &serde_json::Value,
+) -> Result<Step, Error> {
     let key = &entry.job.key;
     let call = ctx.call().await;
     let written = patch_status(&ctx.client, key, patch).await;
@@ -309,6 +321,22 @@ async fn write_status(ctx: &Context, entry: &Entry, status: &Status, patch: &ser
             Err(Error::WriteStatus { job: key.clone(), source: Box::new(source) })
         }
     }
+}
+
+/// Writes a status without the details that the API server may have refused for their content. They count as recorded, so
+/// that they are not written again and again.
+async fn write_less(ctx: &Context, entry: &Entry, wanted: &mut Status, error: Error) -> Result<Step, Error> {
+    let Some((kind @ RefusalKind::Status, detail)) = refused::refusal(&error) else { return Err(error) };
+    if !wanted.phase.is_terminal() {
+        let refusal = Refusal { kind, detail: detail.as_str().into(), told_at: clock::now() };
+        wanted.refused = Some(Box::new(refusal));
+    }
+    let less = wanted.clone().without_details();
+    let Some(patch) = status_patch(&entry.job, &less, &entry.version) else { return Err(error) };
+    let step = write_status(ctx, entry, wanted, &patch).await?;
+    tracing::warn!(job = %entry.job.key, error = %chain(&error), "details of a status were refused; written without them");
+    refused::warn(ctx, &entry.job, kind, &detail);
+    Ok(step)
 }
 
 /// Writes a status. The API server is asked to answer with the metadata alone: the object may be large.
@@ -415,7 +443,8 @@ async fn store_result(ctx: &Context, job: &Job, output: &Output) -> Result<Step,
     let Some(text) = result_text(ctx, job, output).await? else { return Ok(Step::Refused) };
     let name = result_config_map_name(&job.key.name, job.attempt_in_hand().task);
     let api: Api<ConfigMap> = Api::namespaced(ctx.client.clone(), &job.key.namespace);
-    let keep = |source| Error::KeepResult { job: job.key.clone(), source: Box::new(source) };
+    let config_map = name.clone();
+    let keep = |source| Error::KeepResult { job: job.key.clone(), config_map, source: Box::new(source) };
     let owner = OwnerReference { controller: Some(true), ..owner(job) };
     let config_map = ConfigMap {
         metadata: ObjectMeta {
@@ -466,6 +495,15 @@ fn learn(ctx: &Context, job: &Job, what: impl FnOnce(&mut Evidence)) {
                 what(evidence.about(of));
             }
         });
+    }
+}
+
+/// What Redis refuses changes nothing there, so what was known before still holds. After any other failure that is unknown.
+fn was_not_published(ctx: &Context, entry: &Entry, error: &Error) {
+    if matches!(error, Error::Store { source: store::Error::Refused { .. }, .. }) {
+        learn(ctx, &entry.job, |evidence| *evidence = entry.evidence.clone());
+    } else {
+        read_again(ctx, &entry.job);
     }
 }
 

@@ -29,11 +29,13 @@ pub enum Error {
     KeepResult {
         /// Which.
         job: ObjectKey,
+        /// Which ConfigMap.
+        config_map: String,
         /// Why.
         source: Box<kube::Error>,
     },
-    /// The ConfigMap that its result belongs in is somebody else's.
-    #[error("keeping the result of CrewJob {job}: ConfigMap {config_map} exists and belongs to somebody else")]
+    /// The ConfigMap that its result belongs in is of something else.
+    #[error("keeping the result of CrewJob {job}: ConfigMap {config_map} exists and belongs to something else")]
     ConfigMapTaken {
         /// Which job.
         job: ObjectKey,

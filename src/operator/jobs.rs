@@ -11,6 +11,7 @@ use kube::api::ObjectMeta;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::backoff::Stumble;
 use super::late::Ended;
 use super::queue::WorkQueue;
 use super::workers::host_of;
@@ -62,7 +63,7 @@ pub struct Entry {
     /// Its end is being written: the watch will say that it is gone, and that is no news.
     pub closing: bool,
     /// Failures of the operator itself in a row.
-    pub stumbles: u32,
+    pub stumble: Option<Box<Stumble>>,
     /// Bytes that its inputs take in memory while a message is made of them.
     pub weight: u32,
     /// The object as it was created, until its first enqueue.
@@ -343,7 +344,7 @@ impl Table {
         let key = job.key.clone();
         self.by_task.insert(of, key.clone());
         let entry =
-            Entry { job, version, evidence, turn: self.turns, closing: false, stumbles: 0, weight, fresh, lane };
+            Entry { job, version, evidence, turn: self.turns, closing: false, stumble: None, weight, fresh, lane };
         self.index.change(&key, None, Some(&entry.share()));
         self.by_key.insert(key, Box::new(entry));
     }
@@ -354,7 +355,7 @@ impl Table {
         self.turns += 1;
         self.by_task.insert(job.attempt_in_hand().task, key.clone());
         let (turn, version) = (self.turns, "".into());
-        let entry = Entry { job, version, evidence, turn, closing: false, stumbles: 0, weight: 0, fresh: None, lane };
+        let entry = Entry { job, version, evidence, turn, closing: false, stumble: None, weight: 0, fresh: None, lane };
         self.index.change(&key, None, Some(&entry.share()));
         self.by_key.insert(key, Box::new(entry));
     }

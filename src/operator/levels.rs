@@ -13,12 +13,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::backoff;
 use super::context::Context;
 use super::documents;
 use super::jobs::Entry;
 use super::lease::age;
 use super::pool::labels;
 use super::pools::Handle;
+use super::refused;
 use crate::core::claims;
 use crate::core::evidence::{Document, Evidence, Levels, Mark, Place, Sighting, Word};
 use crate::core::job::{AttemptId, Job, ObjectKey, TaskId};
@@ -73,6 +75,7 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
     let phase = Phase::of(pool, ctx.audit_every);
     let mut next = phase.next();
     let mut last = LastAudit::default();
+    let (who, mut failures) = (Uuid::new_v5(&Uuid::NAMESPACE_URL, pool.key.to_string().as_bytes()), 0);
     loop {
         let scope = tokio::select! {
             () = pool.audit.notified() => Scope::Everything,
@@ -81,13 +84,20 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
         };
         match read(ctx, pool, store, scope, &mut last).await {
             Ok(missed) => {
+                failures = 0;
                 let soon = missed.map(|rounds| tokio::time::Instant::now() + again(rounds, ctx.audit_every));
                 let due = if scope == Scope::Unread { next } else { phase.next() };
                 next = soon.map_or(due, |soon| soon.min(due));
             }
             Err(error) => {
-                tracing::warn!(pool = %pool.key, %error, "levels could not be read; trying again");
-                next = tokio::time::Instant::now() + AGAIN;
+                failures += 1;
+                let wait = backoff::pause(who, failures);
+                tracing::warn!(pool = %pool.key, %error, retry_in = ?wait, "levels could not be read");
+                let unread = ctx.jobs.lock().unread_of(&pool.key).map(|entry| entry.job.key.clone()).collect();
+                refused::tell_all(ctx, unread, &error).await;
+                // Whatever asks for them meanwhile.
+                tokio::time::sleep(wait).await;
+                next = tokio::time::Instant::now();
             }
         }
     }
@@ -473,26 +483,16 @@ fn answer(ctx: &Context, pool: &Handle, node: &Arc<str>, started_at: Option<Time
 
 /// A worker was found dead: what it stored before it died is read, then its death counts. Where it had not begun, only
 /// an audit can tell where the message is.
-pub async fn check_death(ctx: &Context, entry: &Entry) {
+pub async fn check_death(ctx: &Context, entry: &Entry) -> Result<(), Error> {
     let job = &entry.job;
     if entry.evidence.sighting().is_some_and(|seen| seen.word.started_at.is_none()) {
         ctx.pools.audit(&job.key.namespace, &job.spec.pool);
     }
     let id = job.attempt_in_hand();
-    let Some(pool) = ctx.pools.get(&job.key.namespace, &job.spec.pool) else { return };
-    let Some(store) = pool.store() else { return };
-    let read = async {
-        ctx.pools.fetch_result(&entry.job, &store).await?;
-        store.outcome(id.task).await
-    };
-    let document = match read.await {
-        Ok(document) => document,
-        Err(error) => {
-            tracing::warn!(job = %job.key, %error, "the last word of a dead worker could not be read; trying again");
-            let later = clock::now().checked_add(Duration::from_secs(1)).unwrap_or(Timestamp::MAX);
-            return ctx.jobs.look_at_later(&job.key, later);
-        }
-    };
+    let Some(pool) = ctx.pools.get(&job.key.namespace, &job.spec.pool) else { return Ok(()) };
+    let Some(store) = pool.store() else { return Ok(()) };
+    ctx.pools.fetch_result(&entry.job, &store).await?;
+    let document = store.outcome(id.task).await?;
     let holder = |node: &Arc<str>| (ctx.workers.holder(pool.fleet.as_ref(), node), pool.clocks().behind(node));
     let said = document.and_then(|document| documents::read(id, document, holder, clock::now()));
     let mut table = ctx.jobs.lock();
@@ -501,6 +501,7 @@ pub async fn check_death(ctx: &Context, entry: &Entry) {
     }
     drop(table);
     ctx.jobs.look_at(&job.key);
+    Ok(())
 }
 
 #[cfg(test)]

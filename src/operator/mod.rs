@@ -28,6 +28,7 @@
 
 mod act;
 mod attribution;
+mod backoff;
 pub mod client;
 mod config;
 mod context;
@@ -54,6 +55,7 @@ mod pools;
 mod publish;
 mod queue;
 mod reconcile;
+mod refused;
 mod replicas;
 mod report;
 mod run;

@@ -4,8 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use uuid::Uuid;
+
+use super::backoff;
 use super::context::Context;
 use super::pools::{Handle, look_at_jobs};
+use super::refused;
 use super::report::{self, Reporter};
 use super::secret::{self, Found};
 use super::{former, levels, listen, load, settings, strays};
@@ -116,7 +120,7 @@ async fn forget(pool: &Handle, store: &Store) {
 
 /// Takes messages off the queues, or moves them, that cannot be named by their bytes: in one pass for as many as there are.
 async fn sweep(ctx: &Context, pool: &Handle, store: &Store) {
-    let mut pause = SWEEPS.0;
+    let (mut pause, mut failures) = (SWEEPS.0, 0);
     loop {
         pool.sweep.notified().await;
         tokio::time::sleep(pause).await; // a pass goes through whole queues
@@ -131,10 +135,20 @@ async fn sweep(ctx: &Context, pool: &Handle, store: &Store) {
                 pool.forget(errands.over);
             }
             Err(error) => {
-                tracing::warn!(pool = %pool.key, %error, "looking through the queues failed; trying again");
+                failures += 1;
+                let wait = backoff::pause(Uuid::nil(), failures);
+                tracing::warn!(pool = %pool.key, %error, retry_in = ?wait, "looking through the queues failed");
+                let keys = {
+                    let table = ctx.jobs.lock();
+                    wanted.keys().filter_map(|id| Some(table.of_task(id.task)?.job.key.clone())).collect()
+                };
+                refused::tell_all(ctx, keys, &error).await;
                 pool.try_again(errands);
+                pause = wait;
+                continue;
             }
         }
+        failures = 0;
         pause = (began_at.elapsed() * 4).clamp(SWEEPS.0, SWEEPS.1);
     }
 }
@@ -253,7 +267,9 @@ async fn connect(ctx: &Context, pool: &Handle, found: Option<Found>) -> Result<(
     })?;
     let prepared = async {
         store.claim(ctx.epoch()).await?;
-        store.declare(&pool.queues()).await
+        store.declare(&pool.queues()).await?;
+        // What the load is read with: were that refused only later, the pool would work and not work by turns.
+        store.snapshot(&pool.queues()).await.map(drop)
     };
     match prepared.await {
         Ok(()) => Ok((store, found)),

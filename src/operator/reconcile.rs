@@ -1,5 +1,6 @@
 //! One job, one look: observe, decide, act.
 
+use std::mem::Discriminant;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,14 +8,17 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 
 use super::act::act;
+use super::backoff::{Stumble, first_act};
 use super::context::Context;
+use super::error::Error;
 use super::jobs::Jobs;
-use super::lease::Leadership;
+use super::lease::{Leadership, age};
 use super::levels;
 use super::observe::{Observation, observe};
+use super::refused::{self, refusal};
 use crate::core::decide::decide;
 use crate::core::job::ObjectKey;
-use crate::core::plan::Next;
+use crate::core::plan::{Effect, Next};
 use crate::runtime::admin::Heartbeat;
 use crate::runtime::clock;
 use crate::runtime::telemetry::chain;
@@ -23,8 +27,6 @@ use crate::runtime::telemetry::chain;
 const IDLE: Duration = Duration::from_secs(5);
 /// How soon jobs are looked at again whose turn came while the claim on the Lease was stale.
 const STALE_LEASE: Duration = Duration::from_millis(250);
-/// Longest wait after failures of the operator's own.
-const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 /// Looks at jobs for ever, many side by side: how many, and whose turn it is, is the queue's to say.
 pub async fn run(ctx: Arc<Context>, heartbeat: Heartbeat) {
@@ -71,28 +73,56 @@ async fn reconcile(ctx: &Context, key: &ObjectKey) {
         ctx.jobs.queue.forget(key);
         return;
     };
-    if must_check {
-        return levels::check_death(ctx, &entry).await;
-    }
     let now = clock::now();
+    if must_check {
+        let job = &entry.job;
+        if let Some(until) = entry.stumble.as_ref().and_then(|stumble| stumble.holds_up_check(now)) {
+            return ctx.jobs.look_at_later(key, until);
+        }
+        match levels::check_death(ctx, &entry).await {
+            Ok(()) => ctx.jobs.lock().update(key, |entry| entry.stumble = None),
+            Err(source) => stumbled(ctx, key, None, &Error::Store { job: job.key.clone(), source }).await,
+        }
+        return;
+    }
     let plan = decide(&entry.job, &seen, now);
     tracing::debug!(job = %key, %plan, "decided");
-    match act(ctx, entry, plan).await {
-        Ok(Next::OnHint) => ctx.jobs.lock().update(key, |entry| entry.stumbles = 0),
-        Ok(Next::At(at)) => ctx.jobs.look_at_later(key, at),
-        Ok(Next::Never) => ctx.jobs.queue.forget(key),
-        Err(error) => {
-            ctx.metrics.reconcile_errors.inc();
-            let mut stumbles = 0;
-            ctx.jobs.lock().update(key, |entry| {
-                entry.stumbles += 1;
-                stumbles = entry.stumbles;
-            });
-            let wait = Duration::from_millis(250).saturating_mul(1 << stumbles.min(8)).min(MAX_BACKOFF);
-            tracing::warn!(job = %key, error = %chain(&error), retry_in = ?wait, "job could not be brought forward");
-            ctx.jobs.look_at_later(key, now.checked_add(wait).unwrap_or(now));
-        }
+    if let Some(until) = entry.stumble.as_ref().and_then(|stumble| stumble.holds_up(&plan, now)) {
+        return ctx.jobs.look_at_later(key, until);
     }
+    let tried = first_act(&plan);
+    let has_stumbled = entry.stumble.as_ref().is_some_and(|stumble| stumble.is_of(tried));
+    match act(ctx, entry, plan).await {
+        Ok(next) => {
+            if has_stumbled {
+                ctx.jobs.lock().update(key, |entry| entry.stumble = None);
+            }
+            match next {
+                Next::OnHint => {}
+                Next::At(at) => ctx.jobs.look_at_later(key, at),
+                Next::Never => ctx.jobs.queue.forget(key),
+            }
+        }
+        Err(error) => stumbled(ctx, key, tried, &error).await,
+    }
+}
+
+/// The job could not be brought forward: it is tried again later, and what is refused is said.
+async fn stumbled(ctx: &Context, key: &ObjectKey, tried: Option<Discriminant<Effect>>, error: &Error) {
+    ctx.metrics.reconcile_errors.inc();
+    let now = clock::now();
+    let mut until = now;
+    ctx.jobs.lock().update(key, |entry| {
+        let stumble = Stumble::again(entry.stumble.as_deref(), entry.job.uid, tried, now);
+        until = stumble.until();
+        entry.stumble = Some(Box::new(stumble));
+    });
+    let wait = age(now, until);
+    tracing::warn!(job = %key, error = %chain(error), retry_in = ?wait, "job could not be brought forward");
+    if let Some((kind, detail)) = refusal(error) {
+        refused::tell(ctx, key, kind, &detail).await;
+    }
+    ctx.jobs.look_at_later(key, until);
 }
 
 #[cfg(test)]

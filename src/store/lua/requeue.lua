@@ -12,6 +12,12 @@ end
 if ARGV[15] ~= 'any' and (redis.call('HEXISTS', KEYS[4], ARGV[14]) == 1) ~= (ARGV[15] == 'in') then
   return {'changed', {}}
 end
+local needed = publishing()
+needed[#needed + 1] = {'zrem', KEYS[5], ''}
+needed[#needed + 1] = {'hdel', KEYS[4], ''}
+if KEYS[6] then needed[#needed + 1] = {'del', KEYS[6]} end
+local missing = forbidden(needed)
+if missing then return missing end
 if KEYS[6] and not clear(KEYS[6], ARGV[13]) then return {'ended', {}} end
 redis.call('ZREM', KEYS[5], ARGV[14])
 redis.call('HDEL', KEYS[4], ARGV[14])
