@@ -20,22 +20,29 @@ pub struct Stumble {
     failures: u32,
     /// Until when the same is not tried again.
     until: Timestamp,
+    /// Whether it was refused, and only people can mend that; any other failure may have passed when a hint comes.
+    refused: bool,
     /// What was to be done first; `None` when only the status was to be written.
     act: Option<Discriminant<Effect>>,
 }
 
 impl Stumble {
     /// One more failure of this plan's first act.
-    pub fn again(before: Option<&Self>, job: Uuid, act: Option<Discriminant<Effect>>, now: Timestamp) -> Self {
+    pub fn again(
+        before: Option<&Self>,
+        job: Uuid,
+        act: Option<Discriminant<Effect>>,
+        refused: bool,
+        now: Timestamp,
+    ) -> Self {
         let failures = before.map_or(0, |before| before.failures).saturating_add(1);
         let until = now.checked_add(pause(job, failures)).unwrap_or(now);
-        Self { failures, until, act }
+        Self { failures, until, refused, act }
     }
 
-    /// When this plan may be tried, if that is later than now. Whatever asks for a look meanwhile, what was refused is not
-    /// tried with each one.
+    /// When this plan may be tried, if that is later than now: what was refused is not tried with each hint that comes.
     pub fn holds_up(&self, plan: &Plan, now: Timestamp) -> Option<Timestamp> {
-        (self.act == first_act(plan) && now < self.until).then_some(self.until)
+        (self.refused && self.act == first_act(plan) && now < self.until).then_some(self.until)
     }
 
     /// The same for a look at what a dead worker has left.
@@ -83,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_is_held_up_until_its_time_and_another_plan_is_not() {
+    fn what_was_refused_is_held_up_until_its_time_and_another_plan_or_failure_is_not() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let plan = |effects| Plan {
             effects,
@@ -94,10 +101,12 @@ mod tests {
         };
         let task = crate::core::job::TaskId::derive(Uuid::from_u128(1), 1);
         let (revoke, nothing) = (plan(vec![Effect::Revoke(task)]), plan(Vec::new()));
-        let stumble = Stumble::again(None, Uuid::from_u128(1), first_act(&revoke), at(100));
+        let stumble = Stumble::again(None, Uuid::from_u128(1), first_act(&revoke), true, at(100));
         assert_eq!(stumble.holds_up(&revoke, at(100)), Some(stumble.until()));
         assert_eq!(stumble.holds_up(&nothing, at(100)), None);
         assert_eq!(stumble.holds_up(&revoke, at(101)), None);
-        assert!(Stumble::again(Some(&stumble), Uuid::from_u128(1), None, at(100)).until() > at(100));
+        let unavailable = Stumble::again(None, Uuid::from_u128(1), first_act(&revoke), false, at(100));
+        assert_eq!(unavailable.holds_up(&revoke, at(100)), None, "a hint may tell that it has passed");
+        assert!(Stumble::again(Some(&stumble), Uuid::from_u128(1), None, true, at(100)).until() > at(100));
     }
 }

@@ -110,16 +110,16 @@ async fn reconcile(ctx: &Context, key: &ObjectKey) {
 /// The job could not be brought forward: it is tried again later, and what is refused is said.
 async fn stumbled(ctx: &Context, key: &ObjectKey, tried: Option<Discriminant<Effect>>, error: &Error) {
     ctx.metrics.reconcile_errors.inc();
-    let now = clock::now();
+    let (now, refusal) = (clock::now(), refusal(error));
     let mut until = now;
     ctx.jobs.lock().update(key, |entry| {
-        let stumble = Stumble::again(entry.stumble.as_deref(), entry.job.uid, tried, now);
+        let stumble = Stumble::again(entry.stumble.as_deref(), entry.job.uid, tried, refusal.is_some(), now);
         until = stumble.until();
         entry.stumble = Some(Box::new(stumble));
     });
     let wait = age(now, until);
     tracing::warn!(job = %key, error = %chain(error), retry_in = ?wait, "job could not be brought forward");
-    if let Some((kind, detail)) = refusal(error) {
+    if let Some((kind, detail)) = refusal {
         refused::tell(ctx, key, kind, &detail).await;
     }
     ctx.jobs.look_at_later(key, until);
