@@ -75,7 +75,8 @@ async fn workers_say_which_of_our_tasks_they_have() {
     let started_at = Some("2026-11-22T13:39:35.5Z".parse().unwrap());
     let task = |job| RunningTask { task: attempt(job).task, started_at, acknowledged: false };
     let [node] = &nodes[..] else { panic!("{nodes:?}") };
-    assert_eq!((&*node.name, &node.tasks[..]), ("crew@a", &[task(1), task(2)][..]));
+    assert_eq!((&*node.name, node.tasks.len()), ("crew@a", 2));
+    assert!(node.tasks.contains(&task(1)) && node.tasks.contains(&task(2)), "{node:?}");
     for worker in workers {
         worker.join().expect("a worker");
     }
