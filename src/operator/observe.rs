@@ -44,11 +44,13 @@ pub fn observe(ctx: &Context, key: &ObjectKey) -> Option<Observation> {
 }
 
 /// Notes the Pod of a worker that was not known yet when it spoke: later the Pod may be gone, and only what was seen of it
-/// tells that it was one.
+/// tells that it was one. A container that has started since is not the one that spoke.
 fn attribute(ctx: &Context, fleet: Option<&Fleet>, entry: &mut Entry) {
-    let Some(seen) = entry.evidence.holder().filter(|holder| holder.container.is_none()) else { return };
-    let holder = ctx.workers.holder(fleet, &seen.node);
-    if holder.container.is_some() {
+    let Some(seen) = entry.evidence.sighting() else { return };
+    let Some(known) = seen.word.holder.as_ref().filter(|holder| holder.container.is_none()) else { return };
+    let holder = ctx.workers.holder(fleet, &known.node);
+    let seen_at = seen.word.said_at_its_node().as_second();
+    if holder.container.as_ref().is_some_and(|container| container.started_at.as_second() <= seen_at) {
         ctx.jobs.lock().update(&entry.job.key, |entry| entry.evidence.attributed(&holder));
         entry.evidence.attributed(&holder);
     }

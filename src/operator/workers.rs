@@ -130,20 +130,29 @@ impl Workers {
         let Some(known) = seen.word.holder.clone() else {
             return (Holder { node: "".into(), container: None }, Liveness::Alive);
         };
-        // A Pod may have been unknown when its worker first spoke.
-        let holder = if known.container.is_none() { self.holder(fleet, &known.node) } else { known };
+        // A Pod may have been unknown when its worker first spoke. Its container may have been another one then.
+        let is_recorded = known.container.is_some();
+        let holder = if is_recorded { known } else { self.holder(fleet, &known.node) };
         let container = holder.container.as_ref();
         let seen_at = seen.word.said_at_its_node();
-        let liveness = container.map(|container| self.liveness(fleet, namespace, container, seen_at));
+        let liveness = container.map(|container| self.liveness(fleet, namespace, container, seen_at, is_recorded));
         (holder, liveness.unwrap_or(Liveness::Alive))
     }
 
-    fn liveness(&self, fleet: Option<&Fleet>, namespace: &Arc<str>, seen: &Container, seen_at: Timestamp) -> Liveness {
+    fn liveness(
+        &self,
+        fleet: Option<&Fleet>,
+        namespace: &Arc<str>,
+        seen: &Container,
+        seen_at: Timestamp,
+        is_recorded: bool,
+    ) -> Liveness {
         let known = self.read();
         if !known.listed.contains(namespace) {
             return Liveness::Alive;
         }
-        let is_dead = |pod: &PodView| pod.uid != seen.pod_uid || pod.over || pod.is_over(seen, fleet, seen_at);
+        let is_dead =
+            |pod: &PodView| pod.uid != seen.pod_uid || pod.over || pod.is_over(seen, fleet, seen_at, is_recorded);
         match known.pods.get(&ObjectKey::new(namespace.clone(), seen.pod.clone())) {
             None => Liveness::Dead,
             Some((_, pod)) if is_dead(pod) => Liveness::Dead,

@@ -134,10 +134,17 @@ impl PodView {
         Some(Container { pod: pod.clone(), pod_uid: self.uid.clone(), id, started_at: run.times.started_at })
     }
 
-    /// Whether the container that was seen as a holder then is surely over.
-    pub(super) fn is_over(&self, seen: &Container, fleet: Option<&Fleet>, seen_at: Timestamp) -> bool {
-        let run = self.run_of(seen, fleet);
-        run.is_some_and(|run| run.times.is_over_since(seen_at, run.id.as_ref() == Some(&seen.id)))
+    /// Whether the container that was seen as a holder then is surely over. Where it was not recorded then, `seen` is the
+    /// one that runs now.
+    pub(super) fn is_over(
+        &self,
+        seen: &Container,
+        fleet: Option<&Fleet>,
+        seen_at: Timestamp,
+        is_recorded: bool,
+    ) -> bool {
+        let is_it = |run: &Run| is_recorded && run.id.as_ref() == Some(&seen.id);
+        self.run_of(seen, fleet).is_some_and(|run| run.times.is_over_since(seen_at, is_it(run)))
     }
 
     /// The run of the container that was seen as a holder, or of the one that runs in its place; `None` where nothing is

@@ -162,6 +162,17 @@ fn a_worker_whose_node_has_a_clock_ahead_that_is_not_known_yet_is_not_taken_for_
 }
 
 #[test]
+fn a_worker_that_spoke_before_its_container_was_known_is_dead_when_that_container_has_started_since() {
+    let judged = |started_at: &str| {
+        let pod = replaced("startedAt: 2026-11-26T10:00:02Z", started_at);
+        let unknown = Holder { node: NODE.into(), container: None };
+        workers(CREW, &[&pod]).judge(Some(&fleet(None)), &"team".into(), &seen(unknown, LATER)).1
+    };
+    assert_eq!(judged("startedAt: 2026-11-26T10:00:02Z"), Liveness::Alive);
+    assert_eq!(judged("startedAt: 2026-11-26T10:05:01Z"), Liveness::Dead);
+}
+
+#[test]
 fn the_container_that_the_pool_names_is_the_workers() {
     let proxy = restarted("cloud-sql-proxy", "2026-11-26T10:00:00Z");
     assert_eq!(liveness_after(Some("cloud-sql-proxy"), POD, &[&proxy]), Liveness::Dead);
