@@ -526,7 +526,7 @@ fn store_error(job: &Job, source: store::Error) -> Error {
 /// Passes a store's answer on. Where the fence keeps us out, the next look at the pool's load finds out why.
 fn fenced<T>(ctx: &Context, job: &Job, answer: Result<T, store::Error>) -> Result<T, Error> {
     if matches!(answer, Err(store::Error::Fenced { .. })) {
-        ctx.pools.published(&job.key.namespace, &job.spec.pool);
+        ctx.pools.look_at_load(&job.key.namespace, &job.spec.pool);
     }
     answer.map_err(|source| store_error(job, source))
 }

@@ -511,6 +511,13 @@ impl Pools {
         }
     }
 
+    /// Something may be wrong that a look at the pool's load finds out.
+    pub fn look_at_load(&self, namespace: &Arc<str>, name: &Arc<str>) {
+        if let Some(pool) = self.get(namespace, name) {
+            pool.load.notify_one();
+        }
+    }
+
     /// Some job of the pool is unread.
     pub fn read_levels(&self, namespace: &Arc<str>, name: &Arc<str>) {
         if let Some(pool) = self.get(namespace, name) {

@@ -124,7 +124,7 @@ impl Workers {
         Holder { node: node.clone(), container }
     }
 
-    /// Who was seen, and what Kubernetes says of it now. A worker is dead only where its Pod is known: one that was never
+    /// The holder that was seen, and what Kubernetes says of it now. A worker is dead only where its Pod is known: one that was never
     /// seen as a Pod of the pool, and is not recorded as one, may run on another host, whatever it is called.
     pub fn judge(&self, fleet: Option<&Fleet>, namespace: &Arc<str>, seen: &Sighting) -> (Holder, Liveness) {
         let Some(known) = seen.word.holder.clone() else {
@@ -257,8 +257,8 @@ impl Workers {
     }
 }
 
-/// Marks busy Pods before some of a pool's Pods go, so that idle ones go first. Only a preference: whoever goes
-/// finishes its job within the grace period.
+/// Marks busy Pods before some of a pool's Pods go, so that idle ones go first. Only a preference: a Pod
+/// that goes finishes its job within the grace period.
 pub async fn mark_busy(ctx: &Context, fleet: &Fleet, busy: &HashSet<Arc<str>>) {
     let api: Api<Pod> = Api::namespaced(ctx.client.clone(), &fleet.deployment.namespace);
     for (pod, is_busy) in ctx.workers.mismarked(fleet, busy) {

@@ -175,6 +175,11 @@ class Tenant:
                 status |= {"state": {"terminated": over}, "ready": False}
         self.patch("pods", name, {"status": {"containerStatuses": statuses}}, "status")
 
+    def is_leaving(self, name: str) -> bool:
+        """Whether a Pod was deleted, or is being."""
+        pod = self.get("pods", name)
+        return not pod or "deletionTimestamp" in pod["metadata"]
+
     def vanishes(self, name: str) -> None:
         """A Pod is deleted by force."""
         self.delete("pods", name, gracePeriodSeconds=0)

@@ -80,10 +80,9 @@ def test_a_pod_is_deleted_for_a_cancelled_job_when_it_runs_nothing_else_and_only
     started(bed, "another", f"crew@{shared}", poolRef={"name": "second"})
     for name in ("alone", "one"):
         bed.a.change(name, cancel=True)
-    is_leaving = lambda pod: not (found := bed.a.get("pods", pod)) or "deletionTimestamp" in found["metadata"]
-    until("the Pod that runs nothing else is deleted", lambda: is_leaving(alone), CONSIDERED)
+    until("the Pod that runs nothing else is deleted", lambda: bed.a.is_leaving(alone), CONSIDERED)
     until("it is said that the other job cannot be stopped", lambda: bed.a.condition("one", "CancelUnsupported"), CONSIDERED)
-    holds("the Pod stays", lambda: not is_leaving(shared), 3)
+    holds("the Pod stays", lambda: not bed.a.is_leaving(shared), 3)
     assert bed.a.status("another")["phase"] == "Running"
 
 

@@ -93,10 +93,9 @@ def test_a_pod_is_not_deleted_for_a_cancelled_job_while_its_worker_runs_a_task_o
     until("the other producer's task runs", lambda: bed.redis.client.hlen("unacked") == 3)
     for name in ("alone", "shared"):
         bed.a.change(name, cancel=True)
-    is_leaving = lambda pod: not (found := bed.a.get("pods", pod)) or "deletionTimestamp" in found["metadata"]
-    until("the Pod that runs nothing else is deleted", lambda: is_leaving(alone), CONSIDERED)
+    until("the Pod that runs nothing else is deleted", lambda: bed.a.is_leaving(alone), CONSIDERED)
     until("it is said that the other job cannot be stopped", lambda: bed.a.condition("shared", "CancelUnsupported"), CONSIDERED)
-    holds("its Pod stays", lambda: not is_leaving(shared), 3)
+    holds("its Pod stays", lambda: not bed.a.is_leaving(shared), 3)
 
 
 def test_a_native_sidecar_is_never_the_workers_container(bed):

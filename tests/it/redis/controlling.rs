@@ -88,7 +88,7 @@ async fn workers_say_which_of_our_tasks_they_have() {
 async fn a_worker_names_the_tasks_of_all_producers_and_one_that_cannot_answer_has_not() {
     let server = RedisServer::start();
     let foreign = |request: &Request| {
-        let id = if request.method == "active" { "of-somebody-else" } else { "taken-ahead" };
+        let id = if request.method == "active" { "of-another-worker" } else { "taken-ahead" };
         Value::Array(vec![Value::from(Object::new().with("id", id))])
     };
     let workers = [worker(&server, "crew@a", 2, Some(foreign)), worker(&server, "crew@b", 2, Some(broken))];
@@ -97,7 +97,7 @@ async fn a_worker_names_the_tasks_of_all_producers_and_one_that_cannot_answer_ha
     let answers = store.tasks_of(&nodes).await.unwrap();
     let mut tasks = answers["crew@a"].clone();
     tasks.sort_unstable();
-    assert_eq!((answers.len(), tasks), (1, vec!["of-somebody-else".to_owned(), "taken-ahead".to_owned()]));
+    assert_eq!((answers.len(), tasks), (1, vec!["of-another-worker".to_owned(), "taken-ahead".to_owned()]));
     for worker in workers {
         let requests = worker.join().expect("a worker");
         let wanted = Some(vec!["crew@a".to_owned(), "crew@b".to_owned()]);
