@@ -1,4 +1,4 @@
-//! Memory of an operator that is sent too much: the scenarios of `tests/operator/test_memory.py`, on this program.
+//! Memory of an operator that is sent too much: the scenarios of `tests/loop/test_memory.py`, on this program.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ use super::operator::program;
 use super::report::Report;
 use super::{Extent, Result};
 
-const TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/operator/run");
+const TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/loop/run");
 /// What is measured, and the test that does it, as pytest selects it.
 const SCENARIOS: [(&str, &str); 4] = [
     ("large_results", "results_that_came and large"),

@@ -12,7 +12,7 @@ from tenant import Tenant
 
 @pytest.fixture(scope="session")
 def control_plane():
-    server = ControlPlane(f"operator-{os.getpid()}")
+    server = ControlPlane(f"loop-{os.getpid()}")
     try:
         env = os.environ | {"KUBECONFIG": str(server.kubeconfig)}
         subprocess.run([CREWJOB, "crds", "apply"], env=env, check=True, stdout=subprocess.DEVNULL)
