@@ -6,7 +6,7 @@ cluster := tests/cluster/cluster
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## Run one CrewJob on a Kubernetes cluster made for it (CLUSTER=current: on yours)
+demo: ## Run one CrewJob on a Kubernetes cluster made for it (CLUSTER=kind, k3d, minikube, own; current: on yours)
 	@tests/cluster/demo
 
 demo-down: ## Remove what `make demo` made

@@ -1,22 +1,13 @@
-"""One API server for each process of pytest, and for the tests of each file that run in it namespaces of their own, Redis
-servers of their own, and an operator that leads."""
+"""One API server for all tests. Each file has namespaces of its own, Redis servers of its own, and an operator that leads."""
 
 import contextlib
-import itertools
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
-from servers import CREWJOB, ControlPlane, CrewWorker, Events, ExampleWorker, Operator, Redis, Refused
+from servers import CREWJOB, ControlPlane, Operator, Redis, Refused
 from tenant import Tenant
-
-# A process that runs some tests of a file, then others, then more of the first, has three beds.
-BEDS = itertools.count(1)
-
-
-def pytest_configure(config):
-    config.addinivalue_line("markers", "alone: measures memory or times; runs when no other test does")
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +22,7 @@ def control_plane():
 
 
 class Bed:
-    """What tests of one file work with: tenants `a` and `b`, Redis servers `redis` and `other`, and the operator."""
+    """What the tests of one file work with: tenants `a` and `b`, Redis servers `redis` and `other`, and the operator."""
 
     def __init__(self, control_plane: ControlPlane, folder: Path, name: str):
         self.control_plane, self.folder, self.name = control_plane, folder, name
@@ -68,7 +59,7 @@ class Bed:
 
 @pytest.fixture(scope="module")
 def bed(control_plane, request, tmp_path_factory):
-    name = f"{Path(request.node.path).stem.replace('_', '-')}-{next(BEDS)}"
+    name = Path(request.node.path).stem.replace("_", "-")
     bed = Bed(control_plane, tmp_path_factory.mktemp(name), name)
     bed.operator.start()
     yield bed
@@ -82,40 +73,6 @@ def nothing_left(request):
     if "bed" in request.fixturenames:
         bed = request.getfixturevalue("bed")
         bed.clear()
-
-
-@pytest.fixture
-def events(bed):
-    """What workers on `redis` tell of their tasks."""
-    events = Events(bed.redis)
-    yield events
-    events.listener.close()
-
-
-@pytest.fixture
-def crew_worker(bed, tmp_path):
-    """Starts a native worker on `redis` that runs crews."""
-    yield from starts(lambda node="crew@first", *options: CrewWorker(tmp_path / node, bed.redis.url, node, *options))
-
-
-@pytest.fixture
-def example_worker(bed, tmp_path):
-    """Starts a Celery worker of the example on `redis`."""
-    start = lambda node="crew@first", *options, **env: ExampleWorker(tmp_path / node, bed.redis.url, node, *options, **env)  # noqa: E731
-    yield from starts(start)
-
-
-def starts(start):
-    """What `start` has started is stopped in the end."""
-    running = []
-
-    def started(*arguments, **options):
-        running.append(start(*arguments, **options))
-        return running[-1]
-
-    yield started
-    for worker in running:
-        worker.stop()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -13,8 +13,6 @@ from pathlib import Path
 import pytest
 from servers import until
 
-pytestmark = pytest.mark.alone
-
 # The chart's limit, and the most that the operator may have taken at any time.
 LIMIT, PEAK = 128, 96
 # The most seconds that a job of another tenant takes meanwhile, from its creation to its end.
@@ -161,8 +159,7 @@ def test_results_that_came_while_no_operator_was_there_are_recorded_within_the_l
 
 def test_objects_that_are_too_large_are_refused_without_their_pool_and_never_kept(bed, guarded):
     guarded.start()
-    # The API server takes seconds for each of them.
-    count = max(4, share(20))
+    count = 20
     for number in range(count):
         bed.a.job(f"large-{number}", poolRef={"name": "nowhere"}, inputs={"v": [0] * 700_000})
     guarded.other_job_ends()
@@ -184,7 +181,7 @@ def test_objects_that_are_too_large_are_refused_without_their_pool_and_never_kep
 
 
 def test_jobs_with_inputs_of_60_kb_wait_and_are_published_within_the_limit(bed, guarded):
-    count = share(1500) if SHARE < 1 else 10_000
+    count = share(5000) if SHARE < 1 else 10_000
     guarded.start()
     # Without a pool, so that all of them wait in the operator.
     jobs(bed, count, {"v": [0] * 30_000})

@@ -40,7 +40,7 @@ run_plan() {
 
 # step LABEL COMMAND...: runs the command with its output in a log that is shown only when it fails.
 step() {
-  local label=$1 began=$SECONDS log pid status=0
+  local label=$1 began=$SECONDS log pid progress status=0
   shift
   mkdir -p "$cache_dir/log"
   log=$(mktemp "$cache_dir/log/$(date +%H%M%S)-${1##*/}-XXXX")
@@ -51,8 +51,9 @@ step() {
   pid=$!
   trap 'interrupt "$pid" "$log"' HUP INT TERM
   show_progress "$pid" "$label" "$began" &
+  progress=$!
   wait "$pid" || status=$?
-  wait $! || true
+  { kill "$progress" && wait "$progress"; } 2>/dev/null || true
   trap - HUP INT TERM
   if ((status != 0)); then
     say "$label ... failed after $(elapsed_since "$began"); the end of $log:"

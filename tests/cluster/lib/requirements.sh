@@ -65,6 +65,12 @@ where_to_get() {
   case $1 in
     cargo) echo "https://rustup.rs" ;;
     python3) echo "apt-get install python3 python3-venv" ;;
+    docker) echo "https://docs.docker.com/get-started/get-docker/" ;;
+    kind) echo "https://kind.sigs.k8s.io/docs/user/quick-start/#installation" ;;
+    k3d) echo "https://k3d.io/stable/#installation" ;;
+    minikube) echo "https://minikube.sigs.k8s.io/docs/start/" ;;
+    kubectl) echo "https://kubernetes.io/docs/tasks/tools/" ;;
+    helm) echo "3.14 or newer, https://helm.sh/docs/intro/install/" ;;
     *) echo "not on the PATH" ;;
   esac
 }
