@@ -12,25 +12,23 @@ mod lines;
 
 use std::time::Duration;
 
-use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::retry::RetryPolicy;
-use kube::client::{Body, ClientBuilder, ConfigExt};
+use kube::client::{ClientBuilder, ConfigExt};
 use kube::{Client, Config};
 use tower::retry::RetryLayer;
 use tower::{BoxError, ServiceBuilder};
 
-use super::watches::Watches;
+use super::state::watches::Watches;
 use deadline::Deadline;
 use hurry::Hurry;
-use lines::Lines;
+use lines::{Connector, Http, Lines};
 
 /// How long a call may take until its answer begins, retries included; a watch counts as begun when it is accepted.
 const ANSWER: Duration = Duration::from_secs(12);
-/// How long the answer of a call may take to arrive whole, after it has begun.
-const REST: Duration = Duration::from_secs(20);
 /// The same for the Lease: the next try has a new connection.
 const LEASE_ANSWER: Duration = Duration::from_secs(5);
 /// How long connecting may take, TLS included.
@@ -47,9 +45,6 @@ const STREAM_WINDOW: u32 = 128 << 10;
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * WATCHES;
 /// Watches per connection.
 const WATCHES: u32 = 50;
-
-type Connector = Hurry<HttpsConnector<HttpConnector>>;
-type Http = legacy::Client<Connector, Body>;
 
 /// The clients of one operator.
 pub struct Clients {

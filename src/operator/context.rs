@@ -7,15 +7,16 @@ use kube::Client;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::events::Events;
-use super::jobs::Jobs;
 use super::lease::{Claim, Leadership};
-use super::lookups::Lookups;
-use super::namespaces::Namespaces;
-use super::pools::Pools;
-use super::servers::Servers;
-use super::ttl::Hours;
-use super::watches::Watches;
-use super::workers::Workers;
+use super::state::hours::Hours;
+use super::state::jobs::{Entry, Jobs};
+use super::state::lookups::Lookups;
+use super::state::namespaces::Namespaces;
+use super::state::pools::{Handle, Pools};
+use super::state::servers::Servers;
+use super::state::watches::Watches;
+use super::state::workers::Workers;
+use crate::core::job::ObjectKey;
 use crate::runtime::metrics::Metrics;
 use crate::store::Epoch;
 
@@ -69,5 +70,20 @@ impl Context {
     /// Waits until one more read or write of a job may be under way; first come, first served.
     pub async fn call(&self) -> Option<SemaphorePermit<'_>> {
         self.calls.acquire().await.ok() // it is never closed
+    }
+
+    /// Looks at every job of a pool, and at those of the namespace whose pool is missing, since they list what there is.
+    pub fn look_at_jobs(&self, pool: &ObjectKey) {
+        let existing = self.pools.keys();
+        self.jobs.look_at_all(|table| {
+            let asked_for = table.pools_of(&pool.namespace).into_iter();
+            let touched = asked_for.filter(|it| it == pool || !existing.contains(it));
+            touched.flat_map(|it| table.of_pool(&it).map(Entry::turn_of).collect::<Vec<_>>()).collect()
+        });
+    }
+
+    /// Counts what was heard of another pool's job, and is dropped.
+    pub fn count_foreign(&self, pool: &Handle) {
+        self.metrics.foreign_claims.get_or_create(&pool.labels()).inc();
     }
 }

@@ -12,7 +12,7 @@ use kube::{Api, Client, Resource};
 use tokio::sync::{Semaphore, mpsc};
 use uuid::Uuid;
 
-use super::pools::Handle;
+use super::state::pools::Handle;
 use crate::api::{CrewJob, CrewWorkerPool};
 use crate::core::index::{Notices, Verdict};
 use crate::core::job::{Job, ObjectKey};

@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Api, DeleteParams, PostParams, Preconditions};
@@ -275,7 +275,7 @@ impl Claim {
     /// Deletes a Lease whose count cannot go on, so that the next look creates it anew. Its creation is counted in whole
     /// seconds, and the new one's must be later.
     async fn discard(&self, lease: &Lease) -> kube::Result<()> {
-        if age(created(lease), clock::now()) < DISCARD_AFTER {
+        if clock::since(created(lease), clock::now()) < DISCARD_AFTER {
             return Ok(());
         }
         let ObjectMeta { uid, resource_version, .. } = lease.metadata.clone();
@@ -346,11 +346,6 @@ fn conflict_is_none(written: kube::Result<Lease>) -> kube::Result<Option<Lease>>
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// How old a time is; zero when it lies ahead.
-pub fn age(of: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(now.duration_since(of).max(SignedDuration::ZERO)).unwrap_or(Duration::ZERO)
 }
 
 #[cfg(test)]

@@ -15,10 +15,19 @@ use tokio_util::sync::CancellationToken;
 use super::client::Clients;
 use super::config::Config;
 use super::context::{CALLS, Context};
+use super::events;
+use super::job::reconcile;
 use super::lease::{Claim, Identity, Leadership, Turn};
-use super::watches::Watches;
-use super::{events, finished, jobs::Jobs, lookups, lookups::Lookups, pools, pools::Pools};
-use super::{namespaces, namespaces::Namespaces, reconcile, servers::Servers, ttl, watch, workers::Workers};
+use super::state::hours::Hours;
+use super::state::jobs::Jobs;
+use super::state::lookups::Lookups;
+use super::state::namespaces::Namespaces;
+use super::state::pools::Pools;
+use super::state::servers::Servers;
+use super::state::watches::Watches;
+use super::state::workers::Workers;
+use super::ttl;
+use super::watch::{finished, jobs, lookups, namespaces, pools};
 use crate::api;
 use crate::runtime::admin::{self, Heartbeat, Liveness, Readiness, State};
 use crate::runtime::metrics::Metrics;
@@ -119,7 +128,7 @@ impl Process {
                 audit_every: Duration::from_secs(config.audit_every),
                 namespaces: Namespaces::new(config.pool_namespaces(&namespace), config.pool_namespace_selector()),
                 jobs: Jobs::default(),
-                hours: ttl::Hours::default(),
+                hours: Hours::default(),
                 lookups: Lookups::default(),
                 watches: self.watches.clone(),
                 pools: Pools::default(),
@@ -184,7 +193,7 @@ impl Process {
             let ctx = ctx.clone();
             async move {
                 pools_listed.cancelled().await; // so that no job is told that its pool is missing before pools are known
-                watch::watch_jobs(ctx).await;
+                jobs::watch_jobs(ctx).await;
             }
         });
         tasks.spawn({

@@ -4,20 +4,19 @@
 //! that have jobs are known from what this leader writes, and from a look at all jobs that name one, at its election and
 //! once a day. An hour that is over is listed, metadata only and page by page, and what it lists is deleted.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod table;
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use kube::api::{Api, DeleteParams, ListParams, Preconditions};
 use kube::{Client, Resource, ResourceExt};
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::context::Context;
-use super::finished;
-use super::table;
-use crate::api::{CrewJob, EXPIRES, expiry_bucket};
+use super::state::hours::Hours;
+use super::watch::finished;
+use crate::api::{CrewJob, EXPIRES};
 use crate::core::job::ObjectKey;
 use crate::runtime::clock;
 
@@ -29,52 +28,6 @@ const LOOK_EVERY: Duration = Duration::from_hours(24);
 const PAUSE: Duration = Duration::from_secs(5);
 /// Jobs per page. Also their metadata may have a megabyte each, with annotations and managed fields.
 const PAGE: u32 = 10;
-/// Hours that are kept, a year's and more; of further ones the last are found again by the next look.
-const KEPT: usize = 10_000;
-
-/// The hours in which finished jobs expire, as far as they are known.
-#[derive(Debug, Default)]
-pub struct Hours {
-    known: Mutex<BTreeSet<String>>,
-    due: Notify,
-}
-
-impl Hours {
-    fn known(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn add(&self, hour: String) {
-        // It becomes part of a selector.
-        if hour.len() > "2026-11-22T15".len()
-            || !hour.bytes().all(|byte| byte.is_ascii_digit() || b"-T".contains(&byte))
-        {
-            return;
-        }
-        let mut known = self.known();
-        known.insert(hour);
-        if known.len() > KEPT {
-            known.pop_last();
-        }
-    }
-
-    /// A job was recorded to expire in this hour.
-    pub fn note(&self, hour: String, now: Timestamp) {
-        let is_over = hour < expiry_bucket(now);
-        self.add(hour);
-        if is_over {
-            self.due.notify_one();
-        }
-    }
-
-    /// Takes the hours that are over, in which jobs may be left.
-    fn take_over(&self, now: Timestamp) -> BTreeSet<String> {
-        let mut known = self.known();
-        let later = known.split_off(&expiry_bucket(now));
-        std::mem::replace(&mut known, later)
-    }
-}
-
 /// Deletes what has expired, for ever.
 pub async fn run(ctx: Arc<Context>) {
     let mut looked_at: Option<Instant> = None;

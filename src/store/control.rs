@@ -11,6 +11,9 @@ use crate::core::job::TaskId;
 use crate::wire::Value;
 use crate::wire::pidbox::{Request, TaskInfo, WorkerConf, WorkerStats};
 
+/// The signal that ends the child process of a revoked task.
+pub const TERMINATE: &str = "SIGTERM";
+
 /// Tasks that one question asks about.
 const QUESTION: usize = 1000;
 

@@ -34,7 +34,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use audit::{Audit, Place, Poison};
 pub use channel::Channel;
-pub use control::{Node, NodeSettings, RunningTask};
+pub use control::{Node, NodeSettings, RunningTask, TERMINATE};
 pub use error::{ConnectError, Error};
 pub use locate::Glance;
 pub use marker::{Marker, MarkerId, MarkerState};

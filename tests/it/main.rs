@@ -5,6 +5,7 @@ mod api_reference;
 mod apiserver;
 mod architecture;
 mod channel;
+mod circles;
 mod control_plane;
 mod generated;
 mod golden_wire;

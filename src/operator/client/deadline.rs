@@ -12,8 +12,10 @@ use kube::client::Body;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tower::{BoxError, Service};
 
-use super::REST;
-use crate::operator::watches::{self, Watches};
+use crate::operator::state::watches::{self, Watches};
+
+/// How long the answer of a call may take to arrive whole, after it has begun.
+const REST: Duration = Duration::from_secs(20);
 
 /// The API server was too slow.
 #[derive(Debug, thiserror::Error)]

@@ -8,12 +8,20 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::{Request, Response};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
 use kube::client::Body;
 use tower::Service;
 
-use super::Http;
 use super::deadline::is_watch;
+use super::hurry::Hurry;
+
+/// What connects to the API server.
+pub type Connector = Hurry<HttpsConnector<HttpConnector>>;
+
+/// A client with connections of its own.
+pub type Http = legacy::Client<Connector, Body>;
 
 /// Connections to the API server. Cloning shares them.
 #[derive(Clone)]

@@ -1,4 +1,5 @@
 use std::convert::Infallible;
+use std::sync::Mutex;
 
 use http::{Method, Request, Response};
 use kube::client::Body;
@@ -54,44 +55,6 @@ fn hour_of(pages: Vec<Vec<Value>>, deletion: u16) -> (Client, Asked) {
     })
 }
 
-fn at(text: &str) -> Timestamp {
-    text.parse().unwrap()
-}
-
-#[test]
-fn an_hour_is_over_when_the_next_one_has_begun() {
-    let hours = Hours::default();
-    hours.note("2026-11-22T15".to_owned(), at("2026-11-22T15:00:00Z"));
-    assert!(hours.take_over(at("2026-11-22T15:59:59Z")).is_empty());
-    assert_eq!(hours.take_over(at("2026-11-22T16:00:00Z")), ["2026-11-22T15".to_owned()].into());
-    assert!(hours.take_over(at("2026-11-23T00:00:00Z")).is_empty(), "it is looked at once");
-}
-
-#[test]
-fn no_hour_is_listed_when_no_job_expires() {
-    assert!(Hours::default().take_over(at("2026-11-22T16:00:00Z")).is_empty());
-}
-
-#[tokio::test]
-async fn a_job_that_is_recorded_in_an_hour_that_is_over_is_deleted_at_once() {
-    let hours = Hours::default();
-    hours.note("2026-11-22T15".to_owned(), at("2026-11-22T15:30:00Z"));
-    assert!(timeout(Duration::ZERO, hours.due.notified()).await.is_err(), "there is time");
-    hours.note("2026-11-01T15".to_owned(), at("2026-11-22T15:30:00Z"));
-    assert!(timeout(Duration::ZERO, hours.due.notified()).await.is_ok());
-}
-
-#[test]
-fn the_hours_that_are_kept_are_bounded_and_are_hours() {
-    let hours = Hours::default();
-    for number in 0..=KEPT {
-        hours.add(format!("{:04}-11-22T{:02}", 1000 + number / 24, number % 24));
-    }
-    hours.add("2026-11-22T15,a=b".to_owned());
-    assert_eq!(hours.known().len(), KEPT);
-    assert_eq!(hours.known().first().map(String::as_str), Some("1000-11-22T00"));
-}
-
 #[tokio::test]
 async fn a_look_finds_the_hours_of_all_jobs_however_long_ago_they_expired() {
     let (client, asked) = api_server(|_, uri| {
@@ -102,8 +65,8 @@ async fn a_look_finds_the_hours_of_all_jobs_however_long_ago_they_expired() {
     });
     let hours = Hours::default();
     look(&client, &hours).await.unwrap();
-    let found: Vec<String> = hours.known().iter().cloned().collect();
-    assert_eq!(found, ["2020-02-29T23", "2031-01-01T00"]);
+    let found = hours.take_over("2040-01-01T00:00:00Z".parse().unwrap());
+    assert_eq!(found, ["2020-02-29T23".to_owned(), "2031-01-01T00".to_owned()].into());
     for (_, uri) in asked.lock().unwrap().iter() {
         assert!(uri.contains("includeObject=None") && uri.contains("limit=100"), "{uri}");
     }

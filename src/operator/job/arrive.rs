@@ -1,0 +1,37 @@
+//! Where a live object arrives, from a watch or from a read.
+
+use std::sync::Arc;
+
+use super::abandon::abandon;
+use super::end::ended_elsewhere;
+use crate::api::CrewJob;
+use crate::operator::context::Context;
+use crate::operator::state::jobs::Applied;
+
+/// Takes a live object. `listing` says that it comes with the first list of all jobs.
+pub fn arrive(ctx: &Context, object: CrewJob, listing: bool) {
+    let version: Arc<str> = object.metadata.resource_version.as_deref().unwrap_or_default().into();
+    let job = match object.to_job() {
+        Ok(job) => job,
+        Err(error) => return tracing::error!(%error, "an incomplete CrewJob is left alone"),
+    };
+    if job.status.phase.is_terminal() {
+        return ended_elsewhere(ctx, &job.key);
+    }
+    let key = job.key.clone();
+    let (namespace, pool) = (key.namespace.clone(), job.spec.pool.clone());
+    let (applied, live) = {
+        let mut table = ctx.jobs.lock();
+        (table.apply(job, version, object, listing), table.len())
+    };
+    ctx.metrics.jobs_live.set(i64::try_from(live).unwrap_or(i64::MAX));
+    match applied {
+        Applied::Stale => return,
+        Applied::Changed => {}
+        Applied::Replaced(old) => abandon(ctx, *old),
+    }
+    if ctx.jobs.lock().get(&key).is_some_and(|entry| entry.evidence.is_unread()) {
+        ctx.pools.read_levels(&namespace, &pool);
+    }
+    ctx.jobs.look_at(&key);
+}

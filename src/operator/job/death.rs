@@ -1,0 +1,35 @@
+//! A worker was found dead: what it stored last is read before its death counts.
+
+use std::sync::Arc;
+
+use super::documents;
+use crate::operator::context::Context;
+use crate::operator::state::jobs::Entry;
+use crate::runtime::clock;
+use crate::store::Error;
+
+/// A worker was found dead: what it stored before it died is read, then its death counts. Where it had not begun, only
+/// an audit can tell where the message is.
+pub async fn check_death(ctx: &Context, entry: &Entry) -> Result<(), Error> {
+    let job = &entry.job;
+    if entry.evidence.sighting().is_some_and(|seen| seen.word.started_at.is_none()) {
+        ctx.pools.audit(&job.key.namespace, &job.spec.pool);
+    }
+    let id = job.attempt_in_hand();
+    let Some(pool) = ctx.pools.get(&job.key.namespace, &job.spec.pool) else { return Ok(()) };
+    let Some(store) = pool.store() else { return Ok(()) };
+    if let Some(former) = pool.former() {
+        // What it stored last may lie on the Redis that the pool has left.
+        store.carry_result(&former.store, id.task).await?;
+    }
+    let document = store.outcome(id.task).await?;
+    let holder = |node: &Arc<str>| (ctx.workers.holder(pool.fleet.as_ref(), node), pool.clocks().behind(node));
+    let said = document.and_then(|document| documents::read(id, document, holder, clock::now()));
+    let mut table = ctx.jobs.lock();
+    if table.get(&job.key).is_some_and(|now| now.turn == entry.turn) {
+        table.note(&job.key, |_, evidence| evidence.death_checked(said));
+    }
+    drop(table);
+    ctx.jobs.look_at(&job.key);
+    Ok(())
+}

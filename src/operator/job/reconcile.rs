@@ -1,0 +1,145 @@
+//! One job, one look: observe, decide, act.
+
+use std::mem::Discriminant;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+
+use super::act::act;
+use super::death::check_death;
+use super::error::Error;
+use super::observe::{Observation, observe};
+use super::refused::{self, refusal};
+use crate::core::decide::decide;
+use crate::core::job::ObjectKey;
+use crate::core::plan::{Effect, Next};
+use crate::operator::context::Context;
+use crate::operator::lease::Leadership;
+use crate::operator::state::backoff::{Stumble, first_act};
+use crate::operator::state::jobs::Jobs;
+use crate::runtime::admin::Heartbeat;
+use crate::runtime::clock;
+use crate::runtime::telemetry::chain;
+
+/// How often an idle loop turns.
+const IDLE: Duration = Duration::from_secs(5);
+/// How soon jobs are looked at again whose turn came while the claim on the Lease was stale.
+const STALE_LEASE: Duration = Duration::from_millis(250);
+
+/// Looks at jobs for ever, many side by side: how many, and whose turn it is, is the queue's to say.
+pub async fn run(ctx: Arc<Context>, heartbeat: Heartbeat) {
+    let mut looks = JoinSet::new();
+    loop {
+        // It turns as long as looks end, or there are none. With nothing to look at it turns, too.
+        if looks.is_empty() {
+            heartbeat.turned();
+        }
+        let holds = ctx.leadership.holds();
+        let key = tokio::select! {
+            key = ctx.jobs.queue.next(), if holds => key,
+            () = tokio::time::sleep(if holds { IDLE } else { STALE_LEASE }) => continue,
+            Some(look) = looks.join_next() => match look {
+                Ok(()) => {
+                    heartbeat.turned();
+                    continue;
+                }
+                Err(error) => return tracing::error!(%error, "looking at a job failed"),
+            },
+        };
+        let ctx = ctx.clone();
+        looks.spawn(async move {
+            if may_act(&ctx.leadership, &ctx.jobs, &key) {
+                reconcile(&ctx, &key).await;
+            }
+            ctx.jobs.queue.done(key);
+        });
+    }
+}
+
+/// Whether the claim on the Lease is fresh enough to act on; else the job's turn comes again. The renewal may only be
+/// late: a key that is dropped now would stand still for ever.
+fn may_act(leadership: &Leadership, jobs: &Jobs, key: &ObjectKey) -> bool {
+    let holds = leadership.holds();
+    if !holds {
+        jobs.look_at_later(key, clock::now().checked_add(STALE_LEASE).unwrap_or(Timestamp::MAX));
+    }
+    holds
+}
+
+async fn reconcile(ctx: &Context, key: &ObjectKey) {
+    let Some(Observation { entry, seen, must_check }) = observe(ctx, key) else {
+        ctx.jobs.queue.forget(key);
+        return;
+    };
+    let now = clock::now();
+    if must_check {
+        let job = &entry.job;
+        if let Some(until) = entry.stumble.as_ref().and_then(|stumble| stumble.holds_up_check(now)) {
+            return ctx.jobs.look_at_later(key, until);
+        }
+        match check_death(ctx, &entry).await {
+            Ok(()) => ctx.jobs.lock().update(key, |entry| entry.stumble = None),
+            Err(source) => stumbled(ctx, key, None, &Error::Store { job: job.key.clone(), source }).await,
+        }
+        return;
+    }
+    let plan = decide(&entry.job, &seen, now);
+    tracing::debug!(job = %key, %plan, "decided");
+    if let Some(until) = entry.stumble.as_ref().and_then(|stumble| stumble.holds_up(&plan, now)) {
+        return ctx.jobs.look_at_later(key, until);
+    }
+    let tried = first_act(&plan);
+    let has_stumbled = entry.stumble.as_ref().is_some_and(|stumble| stumble.is_of(tried));
+    match act(ctx, entry, plan).await {
+        Ok(next) => {
+            if has_stumbled {
+                ctx.jobs.lock().update(key, |entry| entry.stumble = None);
+            }
+            match next {
+                Next::OnHint => {}
+                Next::At(at) => ctx.jobs.look_at_later(key, at),
+                Next::Never => ctx.jobs.queue.forget(key),
+            }
+        }
+        Err(error) => stumbled(ctx, key, tried, &error).await,
+    }
+}
+
+/// The job could not be brought forward: it is tried again later, and what is refused is said.
+async fn stumbled(ctx: &Context, key: &ObjectKey, tried: Option<Discriminant<Effect>>, error: &Error) {
+    ctx.metrics.reconcile_errors.inc();
+    let (now, refusal) = (clock::now(), refusal(error));
+    let mut until = now;
+    ctx.jobs.lock().update(key, |entry| {
+        let stumble = Stumble::again(entry.stumble.as_deref(), entry.job.uid, tried, refusal.is_some(), now);
+        until = stumble.until();
+        entry.stumble = Some(Box::new(stumble));
+    });
+    let wait = clock::until(until, now);
+    tracing::warn!(job = %key, error = %chain(error), retry_in = ?wait, "job could not be brought forward");
+    if let Some((kind, detail)) = refusal {
+        refused::tell(ctx, key, kind, &detail).await;
+    }
+    ctx.jobs.look_at_later(key, until);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_job_whose_turn_comes_while_the_lease_is_renewed_late_has_its_turn_afterwards() {
+        let (jobs, key) = (Jobs::with_one("team", "job"), ObjectKey::new("team", "job"));
+        let (leadership, queue) = (Leadership::stale(), &jobs.queue);
+        jobs.look_at(&key);
+        let turn = queue.next().await;
+        assert!(!may_act(&leadership, &jobs, &turn));
+        queue.done(turn);
+        leadership.renewed_now();
+        let again = tokio::select! { key = queue.next() => key, () = queue.run_timers() => unreachable!() };
+        assert_eq!(again, key);
+        assert!(may_act(&leadership, &jobs, &again));
+    }
+}

@@ -1,0 +1,28 @@
+//! Serving one pool: connect, listen, read Redis, scale, and say in the pool's status how it is.
+//!
+//! | file | what |
+//! |---|---|
+//! | `serve`, `problem` | connecting again and again, and what keeps a pool from working |
+//! | `secret`, `former` | where its Redis is, as its Secret says, and where it was before |
+//! | `listen`, `levels` | hints, and the levels behind them |
+//! | `strays` | attempts on Redis without an unfinished job |
+//! | `load`, `replicas` | load to replicas |
+//! | `view`, `report`, `verdicts` | what was seen, the pool's status, and its conditions |
+//! | `settings`, `attribution` | what endangers jobs in how workers are set up, and workers that lead to no container |
+
+mod attribution;
+mod former;
+mod levels;
+mod listen;
+mod load;
+mod problem;
+mod replicas;
+mod report;
+mod secret;
+mod serve;
+mod settings;
+mod strays;
+mod verdicts;
+mod view;
+
+pub use serve::serve;

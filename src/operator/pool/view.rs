@@ -1,0 +1,64 @@
+//! What a look at a pool's load has seen.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::core::eviction::Eviction;
+use crate::core::job::ObjectKey;
+use crate::core::policy::Policy;
+use crate::core::scale::Scaling;
+use crate::core::start::Blocked;
+use crate::operator::context::Context;
+use crate::operator::state::pools::Handle;
+use crate::operator::state::workers::DeploymentView;
+
+/// The workers of a pool, as its status shows them.
+#[derive(Default)]
+pub struct View {
+    pub(super) deployment: Option<ObjectKey>,
+    pub(super) known: Option<DeploymentView>,
+    /// Whether Deployments have not been listed yet: nothing is said of one that is not known.
+    pub(super) unlisted: bool,
+    pub(super) ready: u32,
+    /// How many tasks they can run at once.
+    pub(super) slots: u64,
+    /// Since when they take nothing although they could.
+    pub(super) stalled_since: Option<Timestamp>,
+    pub(super) scaling: Option<Scaling>,
+    /// Whether Redis drops keys when it is full.
+    pub(super) eviction: Option<Eviction>,
+    /// The same of the Redis that has the results, where that is another database.
+    pub(super) results_eviction: Option<Eviction>,
+    /// A pool that consumes one of the queues too, and which.
+    pub(super) shared: Option<(ObjectKey, String)>,
+    /// What keeps workers from starting.
+    pub(super) blocked: Option<Blocked>,
+    pub(super) hard_limit: Duration,
+}
+
+/// What the pool's jobs add up to, counted along with every change.
+pub struct Census {
+    /// The longest hard limit.
+    pub(super) hard_limit: Duration,
+    /// Workers that have a task.
+    pub(super) busy: usize,
+    /// When the job was published that waits longest.
+    pub(super) oldest: Option<Timestamp>,
+    /// Messages that are in no queue and that no worker says it has.
+    pub(super) missed: u64,
+}
+
+impl Census {
+    /// As the table of jobs has it now.
+    pub fn take(ctx: &Context, pool: &Handle) -> Self {
+        let declared = Policy::resolve(None, &pool.facts.defaults).hard;
+        let table = ctx.jobs.lock();
+        let Some(figures) = table.figures(&pool.key) else {
+            return Self { hard_limit: declared, busy: 0, oldest: None, missed: 0 };
+        };
+        let hard_limit = declared.max(figures.hard_limit().unwrap_or_default());
+        let (busy, oldest, missed) = (figures.busy_workers(), figures.oldest(), figures.missed() as u64);
+        Self { hard_limit, busy, oldest, missed }
+    }
+}

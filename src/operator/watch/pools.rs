@@ -1,0 +1,88 @@
+//! The watch on pools.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, ResourceExt};
+use tokio_util::sync::CancellationToken;
+
+use super::follow::follow;
+use crate::api::{CrewWorkerPool, Guard};
+use crate::core::job::ObjectKey;
+use crate::operator::context::Context;
+use crate::operator::pool;
+use crate::operator::state::pools::{Handle, take_replicas};
+use crate::operator::state::watches::Scope;
+
+/// Follows the pools, for ever, and keeps one server running for each.
+pub async fn watch_pools(ctx: Arc<Context>, listed: CancellationToken) {
+    let api: Api<Guard<CrewWorkerPool>> = Api::all(ctx.client.clone());
+    let mut events = follow(&ctx.watches, "crewworkerpools", Scope::All, api, watcher::Config::default());
+    let mut listing = Vec::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => listing.clear(),
+            Ok(Event::InitApply(pool)) => listing.extend(apply(&ctx, pool)),
+            Ok(Event::Apply(pool)) => {
+                apply(&ctx, pool);
+            }
+            Ok(Event::InitDone) => {
+                let gone: Vec<ObjectKey> =
+                    ctx.pools.read().keys().filter(|key| !listing.contains(key)).cloned().collect();
+                for key in gone {
+                    remove(&ctx, &key);
+                }
+                listed.cancel();
+            }
+            Ok(Event::Delete(pool)) => {
+                remove(&ctx, &ObjectKey::new(pool.namespace().unwrap_or_default(), pool.name_any()));
+            }
+            Err(error) => tracing::warn!(%error, "watching pools failed; trying again"),
+        }
+    }
+}
+
+fn apply(ctx: &Arc<Context>, pool: Guard<CrewWorkerPool>) -> Option<ObjectKey> {
+    let key = ObjectKey::new(pool.namespace()?, pool.name_any());
+    let pool = match pool.0 {
+        Ok(pool) => pool,
+        Err(error) => {
+            tracing::error!(pool = %key, %error, "a CrewWorkerPool of another schema is left alone");
+            return Some(key);
+        }
+    };
+    let known = ctx.pools.read().get(&key).cloned();
+    let same = |known: &Arc<Handle>| Some(&known.uid) == pool.uid().as_ref() && known.spec == pool.spec;
+    if let Some(known) = known.as_ref().filter(|known| same(known)) {
+        if known.ask_to_take_replicas(take_replicas(&pool)) {
+            known.load.notify_one();
+        }
+        return Some(key);
+    }
+    let mut pool = pool;
+    if let Some(reported) =
+        known.as_ref().filter(|known| Some(&known.uid) == pool.uid().as_ref()).and_then(|it| it.last_reported())
+    {
+        pool.status = Some(reported);
+    }
+    let handle = Arc::new(Handle::new(key.clone(), &pool));
+    if let Some(known) = known {
+        handle.set_former(known.former());
+        handle.leaves(known.store());
+        handle.nodes.remember_elsewhere(&known.nodes);
+    }
+    if let Some(old) = ctx.pools.write().insert(key.clone(), handle.clone()) {
+        old.stop.cancel();
+    }
+    tokio::spawn(pool::serve(ctx.clone(), handle, pool.status.unwrap_or_default()));
+    ctx.look_at_jobs(&key);
+    Some(key)
+}
+
+fn remove(ctx: &Context, key: &ObjectKey) {
+    if let Some(old) = ctx.pools.write().remove(key) {
+        old.stop.cancel();
+    }
+    ctx.look_at_jobs(key);
+}
