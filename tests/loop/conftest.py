@@ -1,6 +1,8 @@
-"""One API server for all tests. Each file has namespaces of its own, Redis servers of its own, and an operator that leads."""
+"""One API server for each process of pytest, and for the tests of each file that run in it namespaces of their own, Redis
+servers of their own, and an operator that leads."""
 
 import contextlib
+import itertools
 import os
 import subprocess
 from pathlib import Path
@@ -8,6 +10,13 @@ from pathlib import Path
 import pytest
 from servers import CREWJOB, ControlPlane, Operator, Redis, Refused
 from tenant import Tenant
+
+# A process that runs some tests of a file, then others, then more of the first, has three beds.
+BEDS = itertools.count(1)
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "alone: measures memory or times; runs when no other test does")
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +31,7 @@ def control_plane():
 
 
 class Bed:
-    """What the tests of one file work with: tenants `a` and `b`, Redis servers `redis` and `other`, and the operator."""
+    """What tests of one file work with: tenants `a` and `b`, Redis servers `redis` and `other`, and the operator."""
 
     def __init__(self, control_plane: ControlPlane, folder: Path, name: str):
         self.control_plane, self.folder, self.name = control_plane, folder, name
@@ -59,7 +68,7 @@ class Bed:
 
 @pytest.fixture(scope="module")
 def bed(control_plane, request, tmp_path_factory):
-    name = Path(request.node.path).stem.replace("_", "-")
+    name = f"{Path(request.node.path).stem.replace('_', '-')}-{next(BEDS)}"
     bed = Bed(control_plane, tmp_path_factory.mktemp(name), name)
     bed.operator.start()
     yield bed

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from servers import until
 
+pytestmark = pytest.mark.alone
+
 # The chart's limit, and the most that the operator may have taken at any time.
 LIMIT, PEAK = 128, 96
 # The most seconds that a job of another tenant takes meanwhile, from its creation to its end.

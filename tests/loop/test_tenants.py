@@ -11,6 +11,8 @@ from proxies import SlowProxy
 from servers import Operator, Redis, until
 from tenant import Tenant
 
+pytestmark = pytest.mark.alone
+
 NAMESPACES, POOLS = 5, 4
 JOBS = 3000
 SAMPLES = 100
