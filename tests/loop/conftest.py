@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from servers import CREWJOB, ControlPlane, Operator, Redis, Refused
+from servers import CREWJOB, ControlPlane, CrewWorker, Events, ExampleWorker, Operator, Redis, Refused
 from tenant import Tenant
 
 # A process that runs some tests of a file, then others, then more of the first, has three beds.
@@ -82,6 +82,40 @@ def nothing_left(request):
     if "bed" in request.fixturenames:
         bed = request.getfixturevalue("bed")
         bed.clear()
+
+
+@pytest.fixture
+def events(bed):
+    """What workers on `redis` tell of their tasks."""
+    events = Events(bed.redis)
+    yield events
+    events.listener.close()
+
+
+@pytest.fixture
+def crew_worker(bed, tmp_path):
+    """Starts a native worker on `redis` that runs crews."""
+    yield from starts(lambda node="crew@first", *options: CrewWorker(tmp_path / node, bed.redis.url, node, *options))
+
+
+@pytest.fixture
+def example_worker(bed, tmp_path):
+    """Starts a Celery worker of the example on `redis`."""
+    start = lambda node="crew@first", *options, **env: ExampleWorker(tmp_path / node, bed.redis.url, node, *options, **env)  # noqa: E731
+    yield from starts(start)
+
+
+def starts(start):
+    """What `start` has started is stopped in the end."""
+    running = []
+
+    def started(*arguments, **options):
+        running.append(start(*arguments, **options))
+        return running[-1]
+
+    yield started
+    for worker in running:
+        worker.stop()
 
 
 @pytest.hookimpl(wrapper=True)

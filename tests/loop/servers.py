@@ -1,16 +1,19 @@
 """What the operator needs around it: an API server, Redis servers and workers, each a real process."""
 
+import base64
 import contextlib
 import http.client
 import json
 import os
 import re
+import signal
 import socket
 import ssl
 import subprocess
 import sys
 import time
 import urllib.parse
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +21,7 @@ from typing import TypeVar
 import redis
 
 HERE = Path(__file__).resolve().parent
+EXAMPLE = HERE.parents[1] / "examples/celery-worker"
 CLUSTER = HERE.parent / "cluster/cluster"
 BUILT = Path(json.loads(os.environ["CARGO_METADATA"])["target_directory"]) / "debug/crewjob"
 CREWJOB = Path(os.environ.get("CREWJOB_PROGRAM") or BUILT)
@@ -194,6 +198,42 @@ class Redis:
         self.client.publish(f"/0.celeryev/{routing_key}", json.dumps(message))
 
 
+class Events:
+    """What workers tell of their tasks, from when this was made: how often each was begun, and which were stopped."""
+
+    def __init__(self, redis: Redis):
+        self.redis = redis.client
+        self.begun: Counter[str] = Counter()
+        self.stopped: set[str] = set()
+        self.listener = self.redis.pubsub(ignore_subscribe_messages=True)
+        self.listener.psubscribe("/0.celeryev/*")
+
+    def read(self) -> "Events":
+        """Takes in all that was published before."""
+        last = f"until {time.monotonic_ns()}"
+        until("somebody listens", lambda: self.redis.publish("/0.celeryev/read", last))
+        while True:
+            message = self.listener.get_message(timeout=1)
+            if message and message["data"].decode() == last:
+                return self
+            if message and message["channel"] != b"/0.celeryev/read":
+                self.take(json.loads(message["data"]))
+
+    def take(self, message: dict) -> None:
+        body = message["body"]
+        if message["properties"].get("body_encoding") == "base64":
+            body = base64.b64decode(body)
+        events = json.loads(body)
+        for event in events if isinstance(events, list) else [events]:
+            if event["type"] == "task-started":
+                self.begun.update([event["uuid"]])
+            if event["type"] == "task-revoked":
+                self.stopped.add(event["uuid"])
+
+    def runs(self, task: str) -> int:
+        return self.read().begun[task]
+
+
 class Operator:
     """The operator as a process. `wrap` is a command to run it under."""
 
@@ -297,6 +337,42 @@ class NativeWorker:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+
+
+# Runs for `inputs.seconds`, and fails `inputs.fails` times in a way that is worth a retry.
+CREW = r"""
+call=$(cat)
+number() { printf %s "$call" | sed -n "s/.*\"$1\":\([0-9.]*\).*/\1/p"; }
+sleep "$(number seconds | grep . || echo 0)"
+[ "$CREWJOB_RETRIES" -ge "$(number fails | grep . || echo 0)" ] || exit 75
+echo done
+"""
+
+
+class CrewWorker(NativeWorker):
+    """`crewjob worker` whose crew is a shell script."""
+
+    def __init__(self, folder: Path, url: str, node: str, *options: str):
+        run = {"command": ["/bin/sh", "-c", CREW], "output": "text"}
+        super().__init__(folder, url, json.dumps({"crew": {"cache": 0, "run": run}}), node, *options)
+
+
+class ExampleWorker(NativeWorker):
+    """A Celery worker of the example's application."""
+
+    def __init__(self, folder: Path, url: str, node: str, *options: str, **env: str):
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "celery", "-A", "backend.celery_app", "worker", "-l", "INFO", "-n", node, *options]
+        variables = os.environ | {"REDIS_URL": url, "PYTHONPATH": str(HERE)}
+        variables |= {name.upper(): value for name, value in env.items()}
+        self.log = folder / f"{node}.log"
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(command, cwd=EXAMPLE, env=variables, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+
+    def kill(self) -> None:
+        """Ends it with signal 9, with the processes that run its tasks."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
 
 class CeleryWorker(NativeWorker):

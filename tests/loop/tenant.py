@@ -76,11 +76,14 @@ class Tenant:
     def pool(self, redis: Redis, name: str = "default", ready: bool = True, **spec) -> None:
         """A pool on this Redis, without a Deployment unless the spec names one; waits until it is ready."""
         self.secret(f"redis-{name}", REDIS_URL=redis.url)
-        spec = {"redis": {"secretName": f"redis-{name}"}, **spec}
-        api = {"apiVersion": "crewjob.dev/v1alpha1", "kind": "CrewWorkerPool"}
-        self.create("crewworkerpools", {**api, "metadata": {"name": name}, "spec": spec})
+        self.pool_with(f"redis-{name}", name, **spec)
         if ready:
             until(f"pool {name} is ready", lambda: self.pool_condition("BrokerReachable", name).get("status") == "True")
+
+    def pool_with(self, secret: str, name: str, **spec) -> None:
+        """A pool that names a Secret, which need not be there."""
+        api = {"apiVersion": "crewjob.dev/v1alpha1", "kind": "CrewWorkerPool"}
+        self.create("crewworkerpools", {**api, "metadata": {"name": name}, "spec": {"redis": {"secretName": secret}, **spec}})
 
     def pool_status(self, name: str = "default") -> dict:
         return (self.get("crewworkerpools", name) or {}).get("status", {})

@@ -188,3 +188,68 @@ def test_a_job_of_a_deleted_pool_can_be_cancelled_and_its_message_goes_when_the_
     assert len(bed.redis.queued(task)) == 1
     bed.a.pool(bed.redis)
     until("nothing is left of it", lambda: is_clean(bed.redis))
+
+
+def is_gone_at_once(bed, name: str) -> dict:
+    """Deletes a job, which no finalizer holds, and returns its last status."""
+    last = bed.a.status(name)
+    bed.a.delete("crewjobs", name)
+    assert bed.a.get("crewjobs", name) is None
+    return last
+
+
+def test_jobs_that_no_worker_has_begun_go_at_once_and_never_run(bed, crew_worker, events):
+    bed.a.pool(bed.redis)
+    bed.a.job("held", poolRef={"name": "nowhere"})
+    bed.a.job("suspended", suspend=True)
+    bed.a.job("queued")
+    bed.a.job("queued-too")
+    bed.a.in_phase("queued", "Queued")
+    bed.a.in_phase("queued-too", "Queued")
+    for name, reason in (("held", "PoolNotFound"), ("suspended", "Suspended")):
+        until(f"{name} says why it waits", lambda name=name, reason=reason: bed.a.condition(name).get("reason") == reason)
+    deleted = [is_gone_at_once(bed, name) for name in ("held", "suspended", "queued")]
+    assert [last["phase"] for last in deleted] == ["Pending", "Pending", "Queued"]
+    until("only one message is left", lambda: len(bed.redis.messages()) == 1)
+    crew_worker()
+    bed.a.in_phase("queued-too", "Succeeded")
+    assert events.runs(deleted[-1]["taskID"]) == 0
+
+
+def test_a_job_that_is_deleted_while_no_operator_runs_never_runs(bed, crew_worker, events):
+    bed.a.pool(bed.redis)
+    bed.a.job("kept")
+    bed.a.job("deleted-meanwhile")
+    bed.a.in_phase("kept", "Queued")
+    bed.a.in_phase("deleted-meanwhile", "Queued")
+    bed.operator.stop()
+    try:
+        task = is_gone_at_once(bed, "deleted-meanwhile")["taskID"]
+    finally:
+        bed.operator.start()
+    until("only one message is left", lambda: len(bed.redis.messages()) == 1)
+    crew_worker()
+    bed.a.in_phase("kept", "Succeeded")
+    assert events.runs(task) == 0
+
+
+def test_a_running_job_goes_at_once_and_its_celery_worker_stops_the_task(bed, example_worker, events):
+    bed.a.pool(bed.redis)
+    example_worker()
+    bed.a.job("running", inputs={"seconds": 600})
+    bed.a.in_phase("running", "Running")
+    task = is_gone_at_once(bed, "running")["taskID"]
+    until("the worker has stopped the task", lambda: task in events.read().stopped, 20)
+    assert events.runs(task) == 1
+    until("nothing is left of it", lambda: is_clean(bed.redis))
+
+
+def test_a_job_that_waits_for_its_next_attempt_goes_at_once(bed, crew_worker, events):
+    bed.a.pool(bed.redis)
+    crew_worker()
+    later = {"maxRetries": 3, "backoff": {"initial": "9m", "max": "10m"}}
+    bed.a.job("retrying", inputs={"fails": 9}, retryPolicy=later)
+    bed.a.in_phase("retrying", "Retrying")
+    task = is_gone_at_once(bed, "retrying")["taskID"]
+    until("nothing is left of it", lambda: is_clean(bed.redis))
+    assert events.runs(task) == 1

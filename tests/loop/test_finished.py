@@ -104,7 +104,8 @@ def test_a_ttl_that_is_added_after_the_end_deletes_the_job_if_its_time_is_over(b
 def test_a_job_expires_also_if_that_was_weeks_before_an_operator_came_and_a_removed_ttl_keeps_it(bed):
     bed.a.pool(bed.redis)
     for name in ("over", "kept"):
-        finished(bed, name, ttlAfterFinished="24h")
+        job = finished(bed, name, ttlAfterFinished="24h")
+        assert job["status"]["expiryBucket"] == hour(ended_at(job) + timedelta(hours=24))
     bed.operator.stop()
     try:
         for name in ("over", "kept"):

@@ -58,3 +58,40 @@ def test_a_pool_copies_large_results_to_config_maps_unless_told_otherwise_and_he
     bed.redis.store(task, "SUCCESS", "x" * 60_000)
     assert bed.a.in_phase("after", "Succeeded")["result"]["redisKey"] == f"celery-task-meta-{task}"
     assert len(bed.a.items("configmaps")) == 1
+
+
+SIZES = {"small": 1_000, "medium": 100_000, "large": 900_000, "huge": 3_000_000}
+
+
+def test_results_of_every_size_of_a_celery_worker_are_kept_where_the_status_and_the_readme_say(bed, example_worker):
+    bed.a.pool(bed.redis)
+    example_worker()
+    for name, size in SIZES.items():
+        bed.a.job(name, inputs={"result_bytes": size, "seconds": 0})
+    jobs = {name: (bed.a.in_phase(name, "Succeeded", seconds=60), bed.a.get("crewjobs", name)) for name in SIZES}
+    results = {name: status["result"] for name, (status, _) in jobs.items()}
+    assert len(json.dumps(results["small"]["value"])) >= SIZES["small"]
+    for name in ("medium", "large"):
+        config_map = bed.a.kubectl("get", "crewjob", name, "-o", "jsonpath={.status.result.configMapName}")
+        text = bed.a.kubectl("get", "configmap", config_map, "-o", r"jsonpath={.data.result\.json}")
+        assert len(text) == results[name]["sizeBytes"] >= SIZES[name]
+        assert hashlib.sha256(text.encode()).hexdigest() == results[name]["sha256"]
+        # By this the garbage collector deletes it with the job.
+        (owner,) = bed.a.get("configmaps", config_map)["metadata"]["ownerReferences"]
+        assert (owner["kind"], owner["name"], owner["uid"]) == ("CrewJob", name, jobs[name][1]["metadata"]["uid"])
+    huge, redis = results["huge"], bed.redis.client
+    assert huge["sizeBytes"] >= SIZES["huge"]
+    document = json.loads(redis.get(huge["redisKey"]))
+    assert document["status"] == "SUCCESS" and len(json.dumps(document["result"])) >= SIZES["huge"]
+    assert redis.ttl(huge["redisKey"]) > 6 * 24 * 3600
+
+
+def test_a_result_that_comes_after_the_end_is_noted(bed):
+    bed.a.pool(bed.redis)
+    bed.a.job("ended")
+    task = bed.a.in_phase("ended", "Queued")["taskID"]
+    bed.a.change("ended", cancel=True)
+    bed.a.in_phase("ended", "Cancelled")
+    bed.redis.store(task, "SUCCESS", 1)
+    late = until("it is noted", lambda: bed.a.condition("ended", "LateResult"), 10)
+    assert late["status"] == "True" and bed.a.status("ended")["phase"] == "Cancelled"

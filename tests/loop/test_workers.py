@@ -3,11 +3,17 @@
 Each worker is a process here; the Pod that it is named after is an object.
 """
 
+import os
+import signal
+import time
+
 import pytest
 from celery import Celery
 from servers import CeleryWorker, holds, until
 from test_pods import CONSIDERED, HASH, POD, fleet, restarts, since_long, started
 
+# Longer than the operator waits before a worker named like a Pod that is not there is suspicious, and some audits.
+SUSPICIOUS = 22
 APPLICATION = """
 import os, time
 from celery import Celery
@@ -157,3 +163,41 @@ def test_what_a_silent_worker_outside_the_cluster_has_taken_stays_with_it_althou
     losses = lambda: bed.a.status("crew").get("messageLosses", 0)
     # Two audits, of 2 seconds each, find what is lost.
     holds("it stays in flight", lambda: losses() == 0 and not bed.redis.queued(task), 15)
+
+
+def test_a_worker_of_another_cluster_that_is_named_like_a_pod_is_not_taken_for_a_dead_one(bed, example_worker, events):
+    bed.a.deployment()
+    bed.a.pool(bed.redis, deploymentRef={"name": "worker"})
+    node = "crew@worker-7d4b9-x2x7q"
+    example_worker(node)
+    bed.a.job("guest", inputs={"seconds": SUSPICIOUS})
+    assert bed.a.in_phase("guest", "Running")["worker"]["name"] == node
+    began = time.monotonic()
+    status = bed.a.in_phase("guest", "Succeeded", seconds=SUSPICIOUS + 20)
+    assert time.monotonic() - began > SUSPICIOUS - 3, "it was over before anything could be suspected"
+    assert (status["attempts"], status.get("workerLosses", 0)) == (1, 0)
+    assert events.runs(status["taskID"]) == 1
+
+
+def test_a_worker_that_hangs_is_told_of_and_left_alone(bed, example_worker):
+    """It has room, and takes nothing."""
+    bed.a.deployment(replicas=1)
+    bed.a.pod(POD)
+    bed.a.runs(POD)
+    bed.a.pool(bed.redis, deploymentRef={"name": "worker"}, minReplicas=1)
+    stalled = lambda: bed.a.pool_condition("WorkersStalled")
+    worker = example_worker(f"crew@{POD}")
+    bed.a.job("first", inputs={"seconds": 0})
+    bed.a.in_phase("first", "Succeeded")
+    until("nothing stalls", lambda: stalled().get("status") == "False")
+    os.kill(worker.process.pid, signal.SIGSTOP)
+    try:
+        bed.a.job("unheeded", inputs={"seconds": 0})
+        until("it is said", lambda: stalled().get("status") == "True", 75)
+        assert (stalled()["reason"], "crew_jobs,default" in stalled()["message"]) == ("NothingTaken", True)
+        assert not bed.a.is_leaving(POD)
+    finally:
+        os.kill(worker.process.pid, signal.SIGCONT)
+    bed.a.in_phase("unheeded", "Succeeded")
+    until("it is over", lambda: stalled().get("status") == "False")
+    assert not bed.a.is_leaving(POD)

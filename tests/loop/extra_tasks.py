@@ -1,0 +1,24 @@
+"""Tasks that the example does not have, but other applications do. Workers load it with `--include`."""
+
+import time
+
+from backend.celery_app import app
+from celery.exceptions import Ignore
+
+
+@app.task(bind=True, max_retries=None)
+def retries_by_itself(self, job_id, inputs, bypass_cache=False):
+    """Retries until as many runs as `inputs.own_retries` are behind it; then fails if `inputs.fails`."""
+    run = self.request.retries
+    if run < inputs["own_retries"]:
+        raise self.retry(exc=ConnectionError("not yet"), countdown=0.5)
+    if inputs.get("fails"):
+        raise ValueError("not ever")
+    return run
+
+
+@app.task
+def ends_without_a_word(job_id, inputs, bypass_cache=False):
+    """Ends as a task does that wants to leave no result."""
+    time.sleep(inputs["seconds"])
+    raise Ignore()

@@ -1,0 +1,28 @@
+"""Whose a Deployment's replicas are: the API server remembers who wrote them."""
+
+import json
+
+from servers import until
+
+
+def deployment(name: str, **spec) -> dict:
+    labels = {"test": name}
+    pod = {"terminationGracePeriodSeconds": 3660, "containers": [{"name": "worker", "image": "worker"}]}
+    spec = {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}, **spec}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec}
+
+
+def test_replicas_that_no_client_asked_for_are_the_operators_and_others_are_left_alone(bed):
+    for object_ in (deployment("defaulted"), deployment("chosen", replicas=1)):
+        bed.a.kubectl("apply", "-f", "-", given=json.dumps(object_))
+    for name in ("defaulted", "chosen"):
+        queue = {"name": name, "routingKey": name}
+        bed.a.pool(bed.redis, name, queues=[queue], deploymentRef={"name": name}, scaleDownDelay="1s")
+    replicas = lambda name: bed.a.get("deployments", name)["spec"]["replicas"]  # noqa: E731
+    contested = lambda name: bed.a.pool_condition("ReplicasContested", name)  # noqa: E731
+    assert replicas("chosen") == 1
+    until("the workers are not needed", lambda: replicas("defaulted") == 0)
+    until("the other owner is named", lambda: contested("chosen").get("status") == "True")
+    assert "kubectl-client-side-apply" in contested("chosen")["message"]
+    assert contested("defaulted")["status"] == "False"
+    assert replicas("chosen") == 1
