@@ -1,4 +1,7 @@
-"""The operator is killed in the middle of its work, or Redis forgets everything: each job runs once."""
+"""The operator is killed in the middle of its work, or Redis forgets everything: each job runs once.
+
+The guard of the example is off: it would keep a task that was published twice from running twice.
+"""
 
 import copy
 import random
@@ -48,10 +51,10 @@ class Burst:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_an_operator_killed_at_random_loses_and_repeats_nothing(bed, crew_worker, events, seed):
+def test_an_operator_killed_at_random_loses_and_repeats_nothing(bed, example_worker, events, seed):
     dice = random.Random(seed)
     bed.a.pool(bed.redis)
-    crew_worker("crew@first", "-c", "4")
+    example_worker("crew@first", "-c", "4", crewjob_guard="0")
     burst = Burst(bed, events)
     for number in range(KILLS):
         # When it is killed is drawn, also by how much was done.
@@ -64,14 +67,14 @@ def test_an_operator_killed_at_random_loses_and_repeats_nothing(bed, crew_worker
     burst.succeed_once_each()
 
 
-def test_a_second_operator_takes_over_from_a_killed_leader(bed, crew_worker, events):
+def test_a_second_operator_takes_over_from_a_killed_leader(bed, example_worker, events):
     bed.a.pool(bed.redis)
     second = Operator(bed.folder / "second", bed.operator.kubeconfig, bed.a.namespace, bed.operator.pool_namespaces)
     second.folder.mkdir(exist_ok=True)
     second.start(leading=False, pod_name="second")
     until("it waits", lambda: second.get("/livez")[0] == 200)
     try:
-        crew_worker("crew@first", "-c", "4")
+        example_worker("crew@first", "-c", "4", crewjob_guard="0")
         burst = Burst(bed, events)
         until("some jobs have ended", lambda: burst.succeeded() >= JOBS // 5, 60, 0.02)
         assert second.metric("crewjob_leading") == 0
@@ -86,14 +89,14 @@ def test_a_second_operator_takes_over_from_a_killed_leader(bed, crew_worker, eve
         bed.operator.start()
 
 
-def test_jobs_queued_without_a_worker_survive_flushall_and_run_once_each(bed, crew_worker, events):
+def test_jobs_queued_without_a_worker_survive_flushall_and_run_once_each(bed, example_worker, events):
     bed.a.pool(bed.redis)
     names = [f"crew-{number}" for number in range(FLUSHED)]
     for name in names:
-        bed.a.job(name)
+        bed.a.job(name, inputs={"seconds": 0.05})
     tasks = {bed.a.in_phase(name, "Queued")["taskID"] for name in names}
     bed.redis.client.flushall()
-    crew_worker("crew@first", "-c", "4")
+    example_worker("crew@first", "-c", "4", crewjob_guard="0")
     for name in names:
         bed.a.in_phase(name, "Succeeded", seconds=60)
     assert len(tasks) == FLUSHED
