@@ -374,6 +374,11 @@ class ExampleWorker(NativeWorker):
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
+    def stop(self) -> None:
+        # Asked to stop, it would finish its tasks.
+        if self.process.poll() is None:
+            self.kill()
+
 
 class CeleryWorker(NativeWorker):
     """A stock Celery worker with an application given as Python source that defines `app`."""

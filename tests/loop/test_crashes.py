@@ -4,6 +4,7 @@ The guard of the example is off: it would keep a task that was published twice f
 """
 
 import copy
+import os
 import random
 import threading
 import time
@@ -12,26 +13,35 @@ import pytest
 from servers import Operator, until
 from tenant import Tenant
 
-JOBS = 60
+SEEDS = int(os.environ.get("LOOP_SEEDS") or 4)
 KILLS = 3
+# Jobs of a wave, and the seconds that each takes on one of four processes: together longer than the operator lives on.
+WAVE, LASTING = 20, 0.2
 FAILOVER_LIMIT = 10
 FLUSHED = 50
 
 
-class Burst:
-    """Many short jobs, created while the test goes on."""
+class Jobs:
+    """Many short jobs, created in waves while the test goes on."""
 
     def __init__(self, bed, events):
         self.bed, self.events = bed, events
-        self.creation = threading.Thread(target=self.create, daemon=True)
-        self.creation.start()
+        self.count = 0
+        self.waves: list[threading.Thread] = []
 
-    def create(self) -> None:
+    def create_wave(self) -> None:
+        """Begins to create some more."""
+        numbers = range(self.count, self.count + WAVE)
+        self.count += WAVE
+        self.waves.append(threading.Thread(target=self.create, args=(numbers,), daemon=True))
+        self.waves[-1].start()
+
+    def create(self, numbers: range) -> None:
         control_plane = copy.copy(self.bed.control_plane)
         control_plane.connection = None
         tenant = Tenant(control_plane, self.bed.a.namespace)
-        for number in range(JOBS):
-            tenant.job(f"crew-{number}", inputs={"seconds": 0.05})
+        for number in numbers:
+            tenant.job(f"crew-{number}", inputs={"seconds": LASTING})
 
     def statuses(self) -> list[dict]:
         return [item.get("status", {}) for item in self.bed.a.items("crewjobs")]
@@ -41,30 +51,30 @@ class Burst:
 
     def succeed_once_each(self) -> None:
         """Every job ends well, and the workers began each once."""
-        self.creation.join(60)
-        until("all have succeeded", lambda: self.succeeded() == JOBS, 90, 0.2)
+        for wave in self.waves:
+            wave.join(60)
+        until("all have succeeded", lambda: self.succeeded() == self.count, 90, 0.2)
         tasks = [status["taskID"] for status in self.statuses()]
-        assert len(set(tasks)) == JOBS
+        assert len(set(tasks)) == self.count
         begun = self.events.read().begun
         assert {task: begun[task] for task in tasks if begun[task] != 1} == {}
-        assert [status["attempts"] for status in self.statuses()] == [1] * JOBS
+        assert [status["attempts"] for status in self.statuses()] == [1] * self.count
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(SEEDS))
 def test_an_operator_killed_at_random_loses_and_repeats_nothing(bed, example_worker, events, seed):
     dice = random.Random(seed)
     bed.a.pool(bed.redis)
-    example_worker("crew@first", "-c", "4", crewjob_guard="0")
-    burst = Burst(bed, events)
-    for number in range(KILLS):
-        # When it is killed is drawn, also by how much was done.
-        until("some jobs have ended", lambda number=number: burst.succeeded() >= number * JOBS // 5, 60, 0.02)
-        time.sleep(dice.uniform(0, 0.3))
+    worker = example_worker("crew@first", "-c", "4", crewjob_guard="0")
+    until("the worker is ready", lambda: "crew@first ready" in worker.log.read_text(), every=0.2)
+    jobs = Jobs(bed, events)
+    for _ in range(KILLS):
+        jobs.create_wave()
+        time.sleep(dice.uniform(0, WAVE * LASTING / 5))
         bed.operator.kill()
-        before = burst.succeeded()
+        assert jobs.succeeded() < jobs.count, "the kill came too late to mean anything"
         bed.operator.start()
-    assert before < JOBS, "the last kill came too late to mean anything"
-    burst.succeed_once_each()
+    jobs.succeed_once_each()
 
 
 def test_a_second_operator_takes_over_from_a_killed_leader(bed, example_worker, events):
@@ -75,15 +85,17 @@ def test_a_second_operator_takes_over_from_a_killed_leader(bed, example_worker, 
     until("it waits", lambda: second.get("/livez")[0] == 200)
     try:
         example_worker("crew@first", "-c", "4", crewjob_guard="0")
-        burst = Burst(bed, events)
-        until("some jobs have ended", lambda: burst.succeeded() >= JOBS // 5, 60, 0.02)
+        jobs = Jobs(bed, events)
+        for _ in range(KILLS):
+            jobs.create_wave()
+        until("some jobs have ended", lambda: jobs.succeeded() >= 5, 60, 0.02)
         assert second.metric("crewjob_leading") == 0
         bed.operator.kill()
         killed_at = time.monotonic()
-        assert burst.succeeded() < JOBS
+        assert jobs.succeeded() < jobs.count
         until("the other leads", lambda: second.metric("crewjob_leading") == 1, 30)
         assert time.monotonic() - killed_at < FAILOVER_LIMIT
-        burst.succeed_once_each()
+        jobs.succeed_once_each()
     finally:
         second.stop()
         bed.operator.start()
