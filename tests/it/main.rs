@@ -7,6 +7,7 @@ mod architecture;
 mod channel;
 mod circles;
 mod control_plane;
+mod documents;
 mod generated;
 mod golden_wire;
 mod redis;
