@@ -3,37 +3,41 @@
 Turn it on with one line, `app = Celery(..., include=["crewjob_guard"])`, or import it in the module of the app. It
 needs Redis as the broker; with any other it says so in the log and does nothing.
 
-Why: Redis knows no acknowledgements, kombu emulates them. When a worker's connection breaks, kombu puts the messages of
+Why: Redis has no acknowledgements; kombu emulates them. When a worker's connection breaks, kombu puts the messages of
 late-acknowledged tasks that still run back in the queue, and after `visibility_timeout` those of tasks that take
 longer. Celery then runs the copy beside the first run or after it.
 
-How: a run holds a lease on its task id, in the broker's Redis. Whoever else guards the same queues keeps to this:
+How: a run holds a lease on its task id, in the broker's Redis. Every guard on the same queues must follow this
+protocol:
 
     key      <global_keyprefix>crewjob-lease:<task id>
-    value    <node name>/<process id>/<uuid>: who runs the task; another one for every run
+    value    <node name>/<process id>/<uuid>: the holder, a new one for every run
     take     SET key value NX PX 6000, before anything is stored about the run
-    renew    every 2 s: set it again with PX 6000 if the value is ours, or if the key is gone (Redis lost its data)
-    give up  after the result has been stored: delete it if the value is ours
+    renew    every 2 s: set it again with PX 6000 if it has our value or does not exist (Redis lost its data)
+    give up  after the result has been stored: delete it if it has our value
 
-A copy that gets the lease looks at the result first. If the task has ended (SUCCESS, FAILURE, REVOKED), or if this is a
-redelivered copy of an attempt after which the task retried (told by `result_extended`), it is acknowledged and does not
-run. Otherwise it runs: a task that was never started, Celery's own retry, or one whose worker was killed.
+A copy that gets the lease looks at the result first. If the task has ended (SUCCESS, FAILURE, REVOKED), or if this is
+a redelivered copy of an attempt after which the task retried (which `result_extended` shows), it is acknowledged and
+does not run. Otherwise it runs: a task that was never started, Celery's own retry, or one whose worker was killed.
 
-A copy that was put back, and finds neither a lease nor a result, first waits as long as a lease lasts: a worker that was
-cut off for longer than that puts its running tasks back the moment it can reach Redis again, a moment before it renews
-their leases. It waits anew whenever it has found a lease after all, or Redis did not answer.
+A copy that was put back, and finds neither a lease nor a result, first waits as long as a lease lasts: a worker that
+was disconnected for longer than that puts its running tasks back as soon as it can reach Redis again, shortly before
+it renews their leases. The copy waits again whenever it finds a lease after all, or Redis does not answer.
 
-A copy that does not get the lease is put aside, not dropped: it stays unacknowledged, as a task with a countdown does,
-takes no place in the pool, and is tried again when the lease would run out. To acknowledge it would be wrong: kombu
-gives a copy the delivery tag of the original, so the message of the run that still goes on would be gone from Redis,
-and the task with it, should that worker be killed. So a killed worker delays the next run by 6 s at most.
+A copy that does not get the lease is put aside, not dropped: it stays unacknowledged, as a task with a countdown
+does, takes no place in the pool, and is tried again when the lease would expire. It must not be acknowledged: kombu
+gives a copy the delivery tag of the original, so the acknowledgement would remove the message of the other run from
+Redis, and the task would be lost if the worker of that run were killed. A killed worker delays the next run by 6 s at
+most.
 
-When Redis does not answer, the task is put aside too, until it does: neither lost nor run twice. When Redis answers
-with an error (no permission, out of memory), the task runs without a lease: a guard out of order stops no work.
+When Redis does not answer, the task is put aside, too, until Redis answers: it is neither lost nor run twice. When
+Redis answers with an error (no permission, out of memory), the task runs without a lease: a guard that cannot work
+stops no task.
 
-Where nothing tells that a task has ended it helps less: tasks with `ignore_result` do not run twice at once, but may
-run once more. A process that stands still for longer than a lease, stopped or inside C code that keeps the
-interpreter's lock, loses it. A task with a `Request` class of its own must derive it from `GuardedRequest`.
+The guard does less where no result shows that a task has ended: tasks with `ignore_result` do not run twice at once,
+but may run again after their end. A process that is stopped, or that holds the interpreter's lock in C code, for
+longer than a lease lasts loses its lease. A task with a `Request` class of its own must derive it from
+`GuardedRequest`.
 """
 
 import os
@@ -109,7 +113,7 @@ class Lease:
         """Takes the lease, or raises when to ask again."""
         remaining = self.run(TAKE, LEASE_MILLISECONDS)
         if remaining is not None:
-            # Without an expiry (-1) the key is nobody's that keeps to the rules above: ask now and then.
+            # A key without an expiry (-1) was not set by a guard of this protocol: try again every LEASE_SECONDS.
             raise PutAside("another run holds the lease", remaining / 1000 if remaining >= 0 else LEASE_SECONDS)
         self.renewing.start()
 
@@ -227,7 +231,7 @@ def send_started(task, task_id, request):
 def ended(task, task_id, request):
     """Returns how the run that this message asks for has ended, or None."""
     if isinstance(task.backend, (DisabledBackend, RPCBackend)):
-        # No results, or results that are sent to who asked for them.
+        # There are no results, or they are sent to the caller only.
         return None
     meta = task.backend.get_task_meta(task_id, cache=False)
     if meta["status"] in states.READY_STATES:
@@ -265,8 +269,8 @@ class GuardedRequest(Request):
 
     def put_aside(self, reason):
         task_ready(self)
-        # Celery knows one request per id: the one that runs, for `revoke(terminate=True)`, or else this one. A worker that
-        # denies to have a task has lost it, for whoever asks with `query_task`.
+        # Celery keeps one request per id: the one that runs, for `revoke(terminate=True)`, or else this one. Without
+        # an entry, `query_task` would answer that this worker does not have the task, and it would count as lost.
         requests[self.id] = next((other for other in active_requests if other.id == self.id), self)
         self.time_start = self.worker_pid = None
         seconds = reason.seconds
@@ -281,7 +285,7 @@ class GuardedRequest(Request):
 
     def try_again(self):
         if self.message.channel.closed:
-            # The connection was lost: kombu has put the message back in the queue, from where it comes again, to whomever.
+            # The connection was lost: kombu has put the message back in the queue, from where a worker gets it again.
             if requests.get(self.id) is self:
                 del requests[self.id]
             return

@@ -1,8 +1,8 @@
 #!/bin/sh
-# A crew of three that needs nothing but a shell. Replace the body with whatever writes your text.
+# A crew of three agents that needs only a shell. Replace the body with the program that writes your text.
 set -eu
 
-# One line of JSON; the topic is looked for in it. Use jq where there is jq.
+# The call is one line of JSON, in which sed finds the topic. Use jq if you have it.
 call=$(cat)
 topic=$(printf '%s' "$call" | sed -n 's/.*"topic": *"\(\([^"\\]\|\\.\)*\)".*/\1/p')
 [ -n "$topic" ] || { echo "inputs.topic is missing" >&2; exit 2; }

@@ -25,7 +25,7 @@
 
 {{/*
 What the passwords of users are made from. It follows from the administrator's password, so that there is one to keep and
-to change; slowly (scrypt), so that nobody finds that one by trying. Call with the password, once.
+to change; slowly (scrypt), so that it cannot be found by trying. Call with the password, once.
 */}}
 {{- define "crewjob.redis.key" -}}
 {{- derivePassword 1 "maximum" . "users" "crewjob" -}}

@@ -64,7 +64,7 @@ def finished_at(document: bytes | None) -> datetime | None:
 
 
 def clean_replies(redis: Redis) -> dict:
-    """Deletes replies to remote control calls whose caller has gone without taking them."""
+    """Deletes replies to remote control calls that ended before they read them."""
     scanned = deleted = 0
     bindings = {PREFIX + member.rsplit(SEPARATOR, 1)[-1]: member for member in redis.smembers(REPLY_BINDINGS)}
     for key in redis.scan_iter(REPLIES, count=SCAN_COUNT, _type="list"):

@@ -25,8 +25,8 @@ REDIS_CA_FILE = os.environ.get("REDIS_CA_FILE") or "/etc/crewjob/redis/ca.crt"
 
 # `0` shows what Celery does without the guard.
 GUARD = os.environ.get("CREWJOB_GUARD") != "0"
-# Kombu reads without a limit: a worker was seen that waited for ever for a reply that nobody owed it. And when Redis goes
-# without a word, with its machine, a worker has many connections to find out about.
+# Kombu reads without a time limit: a worker was seen that waited for ever for a reply that Redis was not going to send.
+# And when the machine of Redis fails without closing connections, a worker has to notice that on each connection.
 SOCKET_TIMEOUT = 10
 KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 10_000}
 SOCKETS = {

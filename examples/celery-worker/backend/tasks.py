@@ -76,7 +76,7 @@ def health_check(self):
 
 @app.task
 def cleanup_old_results(retention_seconds=None):
-    """Deletes results that nothing else will ever delete, and reply lists that nobody reads."""
+    """Deletes results without an expiry, and replies to remote control calls that were never read."""
     if retention_seconds is None:
         retention_seconds = settings.RESULT_RETENTION
     if isinstance(retention_seconds, bool) or not isinstance(retention_seconds, (int, float)) or retention_seconds < 0:

@@ -301,7 +301,7 @@ def test_a_copy_that_has_waited_waits_anew_once_it_has_seen_a_lease(jobs, prefor
     task = guard_app.app.tasks["guard_app.work"].apply_async([0], queue="nobodys").id
     jobs.deliver(redelivered(json.loads(jobs.broker.lpop(f"{PREFIX}nobodys"))))
     eventually(lambda: prefork.says(f"[{task}] is put aside"), what="a copy")
-    # Who runs it is back in time, and cut off again.
+    # The worker that runs it renews its lease in time, and is disconnected again.
     jobs.broker.set(f"{PREFIX}crewjob-lease:{task}", "other@node/1/0", px=8000)
     eventually(lambda: jobs.lease(task) is None, 10, "the end of the lease")
     free = time.monotonic()
@@ -394,7 +394,7 @@ def test_a_task_waits_for_a_lease_that_somebody_else_holds(jobs, prefork):
     jobs.broker.set(f"{PREFIX}crewjob-lease:held", "other@node/1/0", px=6000)
     task = jobs.send("work", 0, task_id="held")
     eventually(lambda: prefork.says("[held] is put aside"), what="the task put aside")
-    assert has(prefork, task)["held"][1]["time_start"] is None, "whoever asks is told that it is there, and not running"
+    assert has(prefork, task)["held"][1]["time_start"] is None, "query_task answers that the worker has it, and that it does not run"
     for _ in range(4):
         time.sleep(1)
         assert jobs.broker.pexpire(f"{PREFIX}crewjob-lease:held", 6000)
@@ -417,7 +417,7 @@ def test_a_worker_does_not_say_that_it_has_what_went_back_with_its_connection(jo
 
 
 def has(worker, task):
-    """What a worker answers who is asked whether it has a task; None if it does not answer."""
+    """The worker's answer to the question whether it has a task; None if it does not answer."""
     node = f"{worker.log.stem}@tests"
     with guard_app.app.connection_for_write() as connection:
         answers = guard_app.app.control.inspect([node], connection=connection).query_task([task])

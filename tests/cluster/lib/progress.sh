@@ -101,7 +101,7 @@ await() {
   done
 }
 
-# lock NAME: until this process ends, nobody else on this machine holds it.
+# lock NAME: until this process ends, no other process on this machine holds it.
 lock() {
   local path=$cache_dir/lock/$1 descriptor
   [[ -z ${locks[$1]:-} ]] || return 0
