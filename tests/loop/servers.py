@@ -211,7 +211,7 @@ class Events:
     def read(self) -> "Events":
         """Takes in all that was published before."""
         last = f"until {time.monotonic_ns()}"
-        until("somebody listens", lambda: self.redis.publish("/0.celeryev/read", last))
+        until("the subscription stands", lambda: self.redis.publish("/0.celeryev/read", last))
         while True:
             message = self.listener.get_message(timeout=1)
             if message and message["data"].decode() == last:

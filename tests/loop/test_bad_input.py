@@ -46,8 +46,15 @@ def test_a_pool_that_cannot_serve_the_job_is_named_until_it_can(bed):
         bed.a.in_phase(name, "Queued", seconds=15)
 
 
-def test_a_redis_that_cannot_be_used_is_explained_until_it_can(bed, tmp_path):
-    locked = Redis(tmp_path / "locked")
+@pytest.fixture
+def locked(bed, tmp_path):
+    redis = Redis(tmp_path / "locked")
+    yield redis
+    bed.a.delete("crewworkerpools")
+    redis.stop()
+
+
+def test_a_redis_that_cannot_be_used_is_explained_until_it_can(bed, locked):
     locked.client.execute_command("ACL", "SETUSER", "operator", "on", ">the-password", "~*", "&*", "+@all")
     at = f"127.0.0.1:{locked.port}"
     good, wrong = (f"redis://operator:{password}@{at}/0" for password in ("the-password", "not-the-one"))
@@ -73,8 +80,6 @@ def test_a_redis_that_cannot_be_used_is_explained_until_it_can(bed, tmp_path):
         bed.a.secret(name, REDIS_URL=good)
     for name in names:
         bed.a.in_phase(f"job-{name}", "Queued", seconds=40)
-    bed.a.delete("crewworkerpools")
-    locked.stop()
 
 
 def test_inputs_that_celery_could_not_take_fail_for_good(bed):
