@@ -55,6 +55,26 @@ fn imports_point_down_only() {
 }
 
 #[test]
+fn the_drawing_in_the_document_shows_these_imports() {
+    let document = fs::read_to_string(source().parent().unwrap().join("ARCHITECTURE.md")).unwrap();
+    let drawn: Vec<&str> = document.lines().filter(|line| line.starts_with("src/") && line.contains("─►")).collect();
+    let mut expected: Vec<String> = Vec::new();
+    for layer in LAYERS.iter().rev() {
+        let below = layer.may_import.iter().filter(|module| **module != layer.module);
+        let below: Vec<String> = below.map(|module| format!("src/{module}")).collect();
+        if !below.is_empty() {
+            expected.push(format!("src/{:<8} ─► {}", layer.module, below.join(" ")));
+        }
+    }
+    assert_eq!(sorted(drawn), sorted(expected.iter().map(String::as_str).collect()));
+}
+
+fn sorted(mut lines: Vec<&str>) -> Vec<&str> {
+    lines.sort_unstable();
+    lines
+}
+
+#[test]
 fn the_types_of_kubernetes_and_redis_stop_where_they_should() {
     let mut broken = Vec::new();
     for layer in LAYERS {
