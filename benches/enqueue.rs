@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{self, Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
-use crewjob::core::job::{AttemptId, Priority, SpecHash, TaskId};
+use crewjob::core::id::{AttemptId, Priority, SpecHash, TaskId};
 use crewjob::store::{Enqueued, Epoch, Message, Secret, Settings, Store};
 use crewjob::wire::{Call, Object, TimeLimit, Value};
 use futures::{StreamExt, TryStreamExt, stream};

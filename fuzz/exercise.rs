@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "whatever does not hold must be seen")]
 
-use crewjob::core::claims;
 use crewjob::core::claims::fence::{Fence, Term};
+use crewjob::core::{claims, id};
 use crewjob::store::Marker;
 use crewjob::wire::envelope::peek;
 use crewjob::wire::pidbox::{self, Reply, Request, TaskInfo, WorkerConf, WorkerStats};
@@ -72,7 +72,7 @@ fn fence(bytes: &[u8]) {
 
 fn marker(bytes: &[u8]) {
     let Some(marker) = Marker::of(&lines(bytes).collect::<Vec<_>>()) else { return };
-    assert!(marker.generation <= claims::GENERATIONS && (1..=claims::RUNS + 1).contains(&marker.attempt));
+    assert!(marker.generation <= id::GENERATIONS && (1..=claims::RUNS + 1).contains(&marker.attempt));
     assert!(marker.priority.get() <= 10);
 }
 

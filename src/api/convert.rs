@@ -10,7 +10,8 @@ use super::{
     Outcome, Phase as ApiPhase, RetryPolicy, Timeouts, Worker,
 };
 use crate::core::claims;
-use crate::core::job::{Job, ObjectKey, Priority, Spec, SpecHash, TaskId};
+use crate::core::id::{GENERATIONS, ObjectKey, Priority, SpecHash, TaskId};
+use crate::core::job::{Job, Spec};
 use crate::core::policy::{OnUnknown, Overrides};
 use crate::core::status::{
     Attempt, AttemptOutcome, Container, Holder, PastAttempt, Phase, Progress, Refusal, RefusalKind, Status, TaskError,
@@ -118,7 +119,7 @@ impl CrewJobStatus {
         });
         let attempt = number.zip(self.queued_at.as_ref()).map(|(number, queued_at)| Attempt {
             number,
-            generation: count(self.delivery_generation).min(claims::GENERATIONS),
+            generation: count(self.delivery_generation).min(GENERATIONS),
             enqueued_at: queued_at.0,
             started_at: self.started_at.as_ref().map(|time| time.0),
         });

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::free_form::{MAX_BYTES, MAX_DEPTH, is_too_large, is_too_large_array};
 use super::{CrewJob, CrewJobSpec};
-use crate::core::job::SpecHash;
+use crate::core::id::SpecHash;
 use crate::core::status::head;
 
 impl CrewJob {

@@ -9,7 +9,8 @@ use super::{
     Attempt as ApiAttempt, ConditionType, CrewJobStatus, JobError, JobResult, Outcome, Phase as ApiPhase,
     Progress as ApiProgress, Worker,
 };
-use crate::core::job::{Job, TaskId};
+use crate::core::id::TaskId;
+use crate::core::job::Job;
 use crate::core::status::{
     AttemptOutcome, GaveUp, Holder, Kept, PastAttempt, Phase, Progress, Status, StoredResult, Why,
 };

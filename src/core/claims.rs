@@ -13,14 +13,12 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::job::{ObjectKey, Priority};
+use super::id::{GENERATIONS, ObjectKey, Priority};
 
 /// Most retries of Celery's own that are believed of one attempt. A worker that claims more has made so many.
 pub const RETRIES: u32 = 1_000;
 /// Most runs that a status counts: each attempt that `retryPolicy` allows with all of its believable retries is far below.
 pub const RUNS: u32 = 10_000;
-/// Most publications of one attempt. A marker or a delivery tag with more is none of ours.
-pub const GENERATIONS: u32 = 1_000_000;
 /// Longest believable name of a Celery node, in bytes; a host name has at most 64.
 pub const NODE_NAME: usize = 255;
 /// What is kept of the name of an exception, in bytes.

@@ -15,7 +15,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::expiry::expires_at;
-use super::job::{AttemptId, Job, SpecHash};
+use super::id::{AttemptId, SpecHash};
+use super::job::Job;
 use super::observed::{Ended, Ending, Held, Holding, Liveness, Observed, Pool, PoolFacts, Search, Task};
 use super::plan::{Effect, InPlaceOf, Next, Notice, Plan, Publication};
 use super::policy::{Overrides, Policy};

@@ -10,7 +10,7 @@ mod tests;
 
 use jiff::Timestamp;
 
-use super::job::{AttemptId, Priority, SpecHash, TaskId};
+use super::id::{AttemptId, Priority, SpecHash, TaskId};
 use super::observed::{Ended, Ending, Held, Holding, Liveness, Published, Search, Task};
 use super::status::{Holder, Phase, Status};
 

@@ -10,6 +10,7 @@ pub mod decide;
 pub mod eviction;
 pub mod evidence;
 pub mod expiry;
+pub mod id;
 pub mod index;
 pub mod job;
 pub mod observed;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::job::{Priority, SpecHash, TaskId};
+use super::id::{Priority, SpecHash, TaskId};
 use super::policy::Overrides;
 use super::start::Blocked;
 use super::status::{Holder, Output, PoolProblem, Progress, TaskError};

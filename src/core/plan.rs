@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::job::{AttemptId, Priority, SpecHash, TaskId};
+use super::id::{AttemptId, Priority, SpecHash, TaskId};
 use super::status::{Container, Output, Status};
 
 /// One act on the outside world. It leaves nothing to choose and is safe to repeat.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::job::TaskId;
+use super::id::TaskId;
 
 /// What to do with an attempt whose outcome cannot be known any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::job::{SpecHash, TaskId};
+use super::id::{SpecHash, TaskId};
 pub use super::reason::{GaveUp, Hold, PoolProblem, PoolProblemKind, Refusal, RefusalKind, Unstopped, Why};
 
 /// Where a job stands. The last three are final.

@@ -16,7 +16,7 @@ use super::state::pools::{Handle, Pools};
 use super::state::servers::Servers;
 use super::state::watches::Watches;
 use super::state::workers::Workers;
-use crate::core::job::ObjectKey;
+use crate::core::id::ObjectKey;
 use crate::runtime::metrics::Metrics;
 use crate::store::Epoch;
 

@@ -14,8 +14,9 @@ use uuid::Uuid;
 
 use super::state::pools::Handle;
 use crate::api::{CrewJob, CrewWorkerPool};
+use crate::core::id::ObjectKey;
 use crate::core::index::{Notices, Verdict};
-use crate::core::job::{Job, ObjectKey};
+use crate::core::job::Job;
 use crate::core::plan::Notice;
 use crate::runtime::clock;
 use crate::runtime::metrics::{Dropped, Metrics, WriteOutcome, Written};

@@ -17,7 +17,7 @@ use super::context::Context;
 use super::state::hours::Hours;
 use super::watch::finished;
 use crate::api::{CrewJob, EXPIRES};
-use crate::core::job::ObjectKey;
+use crate::core::id::ObjectKey;
 use crate::runtime::clock;
 
 /// How often hours that have ended are looked for.

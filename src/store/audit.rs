@@ -9,7 +9,7 @@ use redis::{FromRedisValue, Value};
 use super::bounded::passed_over;
 use super::notice::moment;
 use super::{Error, Queue, Store};
-use crate::core::job::TaskId;
+use crate::core::id::TaskId;
 use crate::wire::envelope::{Peek, peek};
 
 const ACT: &str = "auditing the queues";

@@ -7,7 +7,7 @@ use redis::Script;
 use super::link::fenced;
 use super::marker::FIELDS;
 use super::{Epoch, Error, MarkerId, Store};
-use crate::core::job::TaskId;
+use crate::core::id::TaskId;
 
 static CARRY: LazyLock<Script> = fenced!("lua/carry.lua");
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::notice::moment;
 use super::{Error, Store};
-use crate::core::job::TaskId;
+use crate::core::id::TaskId;
 use crate::wire::Value;
 use crate::wire::pidbox::{Request, TaskInfo, WorkerConf, WorkerStats};
 

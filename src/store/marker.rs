@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{Error, Store};
 use crate::core::claims;
-use crate::core::job::{Priority, SpecHash, TaskId};
+use crate::core::id::{Priority, SpecHash, TaskId};
 
 const ACT: &str = "reading markers";
 

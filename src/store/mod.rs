@@ -45,7 +45,7 @@ pub use snapshot::{Incarnation, QueueLoad, Snapshot};
 pub use sweep::{Swept, Wanted};
 pub use transition::{Enqueued, Epoch, Message, Moved, Requeued, Withdrawn};
 
-use crate::core::job::Priority;
+use crate::core::id::Priority;
 use link::Link;
 use names::Names;
 use pidbox::Pidbox;

@@ -3,7 +3,7 @@
 use super::error::ConnectError;
 use super::marker::MarkerId;
 use super::settings::Settings;
-use crate::core::job::{Priority, TaskId};
+use crate::core::id::{Priority, TaskId};
 use crate::wire::{BrokerKeys, ResultKeys};
 
 /// All names that one pool uses.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::core::claims;
-use crate::core::job::TaskId;
+use crate::core::id::TaskId;
 use crate::wire::Event;
 use crate::wire::event::Detail;
 

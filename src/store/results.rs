@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::link::{fenced, script};
 use super::{Error, Store};
-use crate::core::job::TaskId;
+use crate::core::id::TaskId;
 use crate::core::status::Output;
 use crate::wire::Limits;
 use crate::wire::result::{Abridger, Piece, ResultDocument, State};

@@ -11,7 +11,7 @@ use super::Store;
 use super::link::Link;
 use super::listen::{Heard, listen};
 use super::notice::{Notice, events};
-use crate::core::job::TaskId;
+use crate::core::id::TaskId;
 use crate::wire::ResultKeys;
 
 const ACT: &str = "listening to results and events";

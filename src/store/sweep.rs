@@ -9,7 +9,7 @@ use redis::Script;
 use super::link::{fenced, script};
 use super::transition::{Answer, KEPT_MESSAGE};
 use super::{Epoch, Error, MarkerId, Queue, Store};
-use crate::core::job::{Priority, TaskId};
+use crate::core::id::{Priority, TaskId};
 
 static IDS: LazyLock<Script> = script!("lua/ids.lua");
 static SWEEP: LazyLock<Script> = fenced!("lua/sweep.lua");

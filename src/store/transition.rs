@@ -9,7 +9,7 @@ use super::link::fenced;
 use super::marker::{Marker, MarkerId};
 use super::{Error, Store};
 pub use crate::core::claims::fence::Term as Epoch;
-use crate::core::job::{AttemptId, Priority, SpecHash};
+use crate::core::id::{AttemptId, Priority, SpecHash};
 use crate::core::plan::InPlaceOf;
 
 static CLAIM: LazyLock<Script> = fenced!("lua/claim.lua");

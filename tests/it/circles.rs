@@ -129,7 +129,7 @@ fn collect(folder: &Path, at: &mut Module, into: &mut BTreeMap<Module, (String, 
             let is_folders = name == "mod" || (name == "lib" && at.len() == 1);
             let module = if is_folders { at[..at.len() - 1].to_vec() } else { at.clone() };
             let text = fs::read_to_string(&path).unwrap();
-            let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
             let code: Vec<&str> = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
             into.insert(module, (path.display().to_string(), code.join("\n")));
         }

@@ -15,7 +15,7 @@ mod withdrawing;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crewjob::core::job::{AttemptId, Priority, SpecHash, TaskId};
+use crewjob::core::id::{AttemptId, Priority, SpecHash, TaskId};
 use crewjob::store::{Access, Epoch, MarkerId, Message, Queue, Secret, Settings, Store, Wanted};
 use crewjob::wire::{Call, Object, Value};
 use uuid::Uuid;

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::api::{CrewJob, Reason};
-use crate::core::job::SpecHash;
+use crate::core::id::SpecHash;
 use crate::core::status::{Attempt, Container, Hold, PoolProblem, PoolProblemKind, TaskError, Unstopped};
 
 const UID: Uuid = Uuid::from_u128(0x0f8f_ad5b_d9cb_469f_a165_7086_7728_950e);

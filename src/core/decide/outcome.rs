@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::job::TaskId;
+use super::super::id::TaskId;
 use super::super::observed::{Ended, Ending, Held, Holding, LargeResults, Liveness};
 use super::super::plan::{Effect, InPlaceOf, Next, Plan};
 use super::super::status::{AttemptOutcome, GaveUp, Kept, Output, Phase, Status, StoredResult, TaskError, Why};

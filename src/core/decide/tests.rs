@@ -16,7 +16,8 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::super::check::check as lint;
-use super::super::job::{Job, ObjectKey, Priority, Spec, SpecHash};
+use super::super::id::{ObjectKey, Priority, SpecHash};
+use super::super::job::{Job, Spec};
 use super::super::observed::{
     Ended, Ending, Held, Holding, LargeResults, Liveness, Observed, PodDeletion, Pool, PoolFacts, Published, Search,
     Task,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::super::claims;
-use super::super::job::{Priority, SpecHash};
+use super::super::id::{Priority, SpecHash};
 use super::super::observed::Ending;
 use super::super::status::{Holder, Progress};
 

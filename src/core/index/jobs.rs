@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::super::job::ObjectKey;
+use super::super::id::ObjectKey;
 
 /// What one unfinished job adds to the figures of its pool.
 #[derive(Debug, Clone, PartialEq, Eq)]

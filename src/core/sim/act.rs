@@ -1,7 +1,7 @@
 //! What an operator does to the world: one effect after the other, each of which may be refused.
 
 use super::super::evidence::Evidence;
-use super::super::job::TaskId;
+use super::super::id::TaskId;
 use super::super::plan::{Effect, InPlaceOf, Publication};
 use super::super::status::{Attempt, Phase, Status, Why};
 use super::broker::{Marker, Message};

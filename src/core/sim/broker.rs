@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::super::job::{AttemptId, Priority, SpecHash, TaskId};
+use super::super::id::{AttemptId, Priority, SpecHash, TaskId};
 use super::super::observed::Ending;
 
 /// A message: whose, and which attempt and generation.

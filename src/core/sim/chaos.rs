@@ -1,6 +1,8 @@
 //! What goes wrong, and when.
 
-use super::super::job::{Priority, Spec, SpecHash};
+use super::super::id::{Priority, SpecHash};
+
+use super::super::job::Spec;
 use super::broker::{Data, RESULT_EXPIRES};
 use super::operator::Order;
 use super::rng::Rng;

@@ -1,6 +1,6 @@
 //! What happens to workers: kills, drains, lost connections, and what the operator does to them.
 
-use super::super::job::TaskId;
+use super::super::id::TaskId;
 use super::super::observed::Ending;
 use super::broker::Document;
 use super::say;

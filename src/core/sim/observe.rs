@@ -5,7 +5,8 @@ use std::sync::{Arc, LazyLock};
 use jiff::Timestamp;
 
 use super::super::evidence::{Document, Evidence, LastRun, Levels, Mark, Place, Sighting, Word};
-use super::super::job::{Job, TaskId};
+use super::super::id::TaskId;
+use super::super::job::Job;
 use super::super::observed::{Liveness, Observed, PodDeletion, Pool, Published, Task};
 use super::super::status::{Holder, PoolProblem, PoolProblemKind};
 use super::at;

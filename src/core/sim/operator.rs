@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::claims::clocks::Clocks;
 use super::super::evidence::{Document, Evidence, Word};
-use super::super::job::{Job, TaskId};
+use super::super::id::TaskId;
+use super::super::job::Job;
 use super::broker::Message;
 use super::pass::Pass;
 use super::scripts::Reply;

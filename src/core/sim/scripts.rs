@@ -1,6 +1,6 @@
 //! The operator's scripts on Redis: one per transition, each compare-and-set on the marker and fenced by the Lease's epoch.
 
-use super::super::job::{AttemptId, Priority, TaskId};
+use super::super::id::{AttemptId, Priority, TaskId};
 use super::super::observed::Ending;
 use super::super::plan::InPlaceOf;
 use super::broker::{Broker, Document, Marker, Message, Tag};

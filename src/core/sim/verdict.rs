@@ -1,6 +1,6 @@
 //! What is promised, and whether this world kept it.
 
-use super::super::job::TaskId;
+use super::super::id::TaskId;
 use super::super::observed::Ending;
 use super::super::plan::{Effect, InPlaceOf};
 use super::super::status::{AttemptOutcome, GaveUp, Phase, Why};
@@ -339,7 +339,7 @@ impl World {
                 // A copy that was put back and acknowledged took the entry of the run with it, and then that worker died.
                 GaveUp::NoResult => results_may_be_lost || self.chaos.kills && self.chaos.blips,
                 GaveUp::ResultExpired => results_may_be_lost,
-                GaveUp::SpecChanged => is.spec.hash != super::super::job::SpecHash([0; 16]),
+                GaveUp::SpecChanged => is.spec.hash != super::super::id::SpecHash([0; 16]),
                 GaveUp::DeadlineExceeded => policy.is_some_and(|policy| policy.total.is_some()),
                 GaveUp::QueueTimeout => policy.is_some_and(|policy| policy.queue.is_some()),
                 // Stopped at a deadline by a leader that did not live to record even when the job was published, or for its

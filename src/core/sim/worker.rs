@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::super::job::{SpecHash, TaskId};
+use super::super::id::{SpecHash, TaskId};
 use super::super::observed::Ending;
 use super::super::status::{Container, Holder};
 use super::broker::{Document, Message, Tag};

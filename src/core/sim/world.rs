@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::super::job::{Job, ObjectKey, Priority, Spec, SpecHash, TaskId};
+use super::super::id::{ObjectKey, Priority, SpecHash, TaskId};
+
+use super::super::job::{Job, Spec};
 use super::super::observed::{LargeResults, PoolFacts};
 use super::super::policy::{OnUnknown, Overrides};
 use super::super::status::Status;

@@ -5,7 +5,8 @@
 //! whose job does not exist are looked for ([`crate::operator::pool::strays`]), and taken up here.
 
 use crate::core::evidence::Evidence;
-use crate::core::job::{Job, ObjectKey, Spec, SpecHash};
+use crate::core::id::{ObjectKey, SpecHash};
+use crate::core::job::{Job, Spec};
 use crate::core::plan::Effect;
 use crate::core::status::{Attempt, Phase, Status, Why};
 use crate::operator::context::Context;

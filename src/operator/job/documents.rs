@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::core::claims;
 use crate::core::evidence::{self, Word};
-use crate::core::job::AttemptId;
+use crate::core::id::AttemptId;
 use crate::core::observed::Ending;
 use crate::core::status::{Holder, Progress, TaskError, head};
 use crate::store::Document;

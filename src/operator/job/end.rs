@@ -3,7 +3,8 @@
 use uuid::Uuid;
 
 use super::abandon::abandon;
-use crate::core::job::{Job, ObjectKey};
+use crate::core::id::ObjectKey;
+use crate::core::job::Job;
 use crate::core::status::{Phase, Status};
 use crate::operator::context::Context;
 use crate::operator::state::jobs::Entry;

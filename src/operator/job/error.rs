@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::core::job::ObjectKey;
+use crate::core::id::ObjectKey;
 use crate::store;
 
 /// Why a job could not be brought forward now; it is tried again.

@@ -9,7 +9,7 @@ use super::write::patch_status;
 use crate::api::{CrewJob, status_patch};
 use crate::core::decide::decide;
 use crate::core::evidence::{Document, Evidence};
-use crate::core::job::{ObjectKey, TaskId};
+use crate::core::id::{ObjectKey, TaskId};
 use crate::core::observed::{Ending, Observed, PodDeletion};
 use crate::operator::context::Context;
 use crate::operator::state::ended::Late;

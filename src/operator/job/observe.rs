@@ -1,7 +1,7 @@
 //! What is known of a job, put together from memory: no round trip per job.
 
 use super::pod_deletion::pod_deletion;
-use crate::core::job::ObjectKey;
+use crate::core::id::ObjectKey;
 use crate::core::observed::{Observed, PodDeletion, Published};
 use crate::operator::context::Context;
 use crate::operator::state::jobs::Entry;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::core::job::{ObjectKey, TaskId};
+use crate::core::id::{ObjectKey, TaskId};
 use crate::core::observed::PodDeletion;
 use crate::core::status::Container;
 use crate::operator::context::Context;

@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use crate::api::CrewJob;
-use crate::core::job::{Job, TaskId};
+use crate::core::id::TaskId;
+use crate::core::job::Job;
 use crate::core::plan::Publication;
 use crate::store::Message;
 use crate::wire::{self, Call, Object, TimeLimit};

@@ -13,8 +13,8 @@ use futures::stream;
 use tokio::time::Instant;
 
 use crate::core::decide::HARD_LIMIT_MARGIN;
+use crate::core::id::ObjectKey;
 use crate::core::index::PoolJobs;
-use crate::core::job::ObjectKey;
 use crate::core::policy::Policy;
 use crate::operator::context::Context;
 use crate::operator::state::former::Former;

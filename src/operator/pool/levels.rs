@@ -15,7 +15,8 @@ use uuid::Uuid;
 
 use crate::core::claims;
 use crate::core::evidence::{Document, Evidence, Levels, Mark, Place, Sighting, Word};
-use crate::core::job::{AttemptId, Job, ObjectKey, TaskId};
+use crate::core::id::{AttemptId, ObjectKey, TaskId};
+use crate::core::job::Job;
 use crate::core::observed::Liveness;
 use crate::core::status::Holder;
 use crate::operator::context::Context;

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::core::claims::clocks::Moment;
 use crate::core::claims::{self, Concern};
 use crate::core::evidence::{Sighting, Word};
-use crate::core::job::{AttemptId, TaskId};
+use crate::core::id::{AttemptId, TaskId};
 use crate::core::observed::Liveness;
 use crate::core::status::Holder;
 use crate::operator::context::Context;

@@ -12,8 +12,8 @@ use kube::core::Status;
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::core::id::ObjectKey;
 use crate::core::index::PoolJobs;
-use crate::core::job::ObjectKey;
 use crate::core::scale::{Bounds, Held, Load, Scaling, Window, Workers, scale};
 use crate::operator::context::Context;
 use crate::operator::state::pools::Handle;

@@ -12,7 +12,7 @@ use super::secret::{self, Found};
 use super::{former, levels, listen, load, settings, strays};
 use crate::api::{CrewWorkerPoolStatus, RedisStatus};
 use crate::core::evidence::Evidence;
-use crate::core::job::TaskId;
+use crate::core::id::TaskId;
 use crate::core::status::{PoolProblem, PoolProblemKind};
 use crate::operator::context::Context;
 use crate::operator::job::refused;

@@ -8,7 +8,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::{Api, ResourceExt};
 
 use crate::api::{self, CrewJob};
-use crate::core::job::TaskId;
+use crate::core::id::TaskId;
 use crate::operator::context::Context;
 use crate::operator::job::abandon::take_up;
 use crate::operator::state::pools::Handle;

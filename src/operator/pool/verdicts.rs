@@ -4,7 +4,7 @@ use super::view::View;
 use crate::api::{ConditionType, CrewWorkerPoolSpec, Reason, TAKE_REPLICAS, Verdict};
 use crate::core::claims::clocks::Skew;
 use crate::core::eviction::{Eviction, Keys};
-use crate::core::job::ObjectKey;
+use crate::core::id::ObjectKey;
 use crate::core::scale::GRACE_MARGIN;
 use crate::core::status::PoolProblem;
 use crate::operator::state::pools::LEAST_RESULT_EXPIRES;

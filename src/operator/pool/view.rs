@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::core::eviction::Eviction;
-use crate::core::job::ObjectKey;
+use crate::core::id::ObjectKey;
 use crate::core::policy::Policy;
 use crate::core::scale::Scaling;
 use crate::core::start::Blocked;

@@ -99,7 +99,7 @@ mod tests {
             notices: Vec::new(),
             next: crate::core::plan::Next::OnHint,
         };
-        let task = crate::core::job::TaskId::derive(Uuid::from_u128(1), 1);
+        let task = crate::core::id::TaskId::derive(Uuid::from_u128(1), 1);
         let (revoke, nothing) = (plan(vec![Effect::Revoke(task)]), plan(Vec::new()));
         let stumble = Stumble::again(None, Uuid::from_u128(1), first_act(&revoke), true, at(100));
         assert_eq!(stumble.holds_up(&revoke, at(100)), Some(stumble.until()));

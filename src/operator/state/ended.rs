@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use uuid::Uuid;
 
 use crate::core::claims::{self, Concern};
-use crate::core::job::{Job, ObjectKey, TaskId};
+use crate::core::id::{ObjectKey, TaskId};
+use crate::core::job::Job;
 
 /// Jobs that are remembered after their end; the oldest are forgotten first.
 const REMEMBERED: usize = 1000;

@@ -17,8 +17,9 @@ use super::queue::WorkQueue;
 use super::workers::host_of;
 use crate::api::CrewJob;
 use crate::core::evidence::Evidence;
+use crate::core::id::{AttemptId, ObjectKey, TaskId};
 use crate::core::index::{Index, Limits, Names, PoolJobs, Share};
-use crate::core::job::{AttemptId, Job, ObjectKey, TaskId};
+use crate::core::job::Job;
 
 /// Whole objects that are kept until their first enqueue, so that a new job is not read a second time.
 const FRESH: usize = 680;

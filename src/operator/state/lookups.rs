@@ -8,8 +8,8 @@ use jiff::Timestamp;
 
 use super::jobs::Lane;
 use super::queue::WorkQueue;
+use crate::core::id::ObjectKey;
 use crate::core::index::Limits;
-use crate::core::job::ObjectKey;
 
 /// Jobs that are read side by side, of one pool and of all: after a list many may be missing at once.
 const LIMITS: Limits = Limits { all: 16, lane: 8 };

@@ -19,7 +19,8 @@ use crate::api::{
     TAKE_REPLICAS, find_condition,
 };
 use crate::core::claims::clocks::Clocks;
-use crate::core::job::{Job, ObjectKey, TaskId};
+use crate::core::id::{ObjectKey, TaskId};
+use crate::core::job::Job;
 use crate::core::observed::{Pool, PoolFacts};
 use crate::core::policy::Policy;
 use crate::core::start::{Blocked, BlockedKind};

@@ -9,7 +9,7 @@ use kube::Api;
 use kube::runtime::watcher::{self, Event};
 
 use super::follow::follow;
-use crate::core::job::ObjectKey;
+use crate::core::id::ObjectKey;
 use crate::operator::context::Context;
 use crate::operator::state::watches::Scope;
 use crate::operator::state::workers::{DeploymentView, key_of};

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::follow;
 use crate::api::{CrewJob, FINISHED};
-use crate::core::job::ObjectKey;
+use crate::core::id::ObjectKey;
 use crate::operator::context::Context;
 use crate::operator::job::write::patch_status;
 use crate::operator::state::watches::Scope;

@@ -13,7 +13,7 @@ use kube::{Api, ResourceExt};
 
 use super::follow::follow;
 use crate::api::{CrewJob, UNFINISHED};
-use crate::core::job::ObjectKey;
+use crate::core::id::ObjectKey;
 use crate::operator::context::Context;
 use crate::operator::job::arrive::arrive;
 use crate::operator::state::jobs::Entry;

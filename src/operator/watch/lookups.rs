@@ -6,7 +6,7 @@ use kube::Api;
 use tokio::task::JoinSet;
 
 use crate::api::CrewJob;
-use crate::core::job::ObjectKey;
+use crate::core::id::ObjectKey;
 use crate::operator::context::Context;
 use crate::operator::job::arrive::arrive;
 use crate::operator::job::end::gone;

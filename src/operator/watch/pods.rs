@@ -10,7 +10,7 @@ use kube::runtime::watcher::{self, Event};
 use tokio::time::{Instant, sleep_until};
 
 use super::follow::follow;
-use crate::core::job::ObjectKey;
+use crate::core::id::ObjectKey;
 use crate::operator::context::Context;
 use crate::operator::state::watches::Scope;
 use crate::operator::state::workers::{PodView, key_of};

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::follow::follow;
 use crate::api::{CrewWorkerPool, Guard};
-use crate::core::job::ObjectKey;
+use crate::core::id::ObjectKey;
 use crate::operator::context::Context;
 use crate::operator::pool;
 use crate::operator::state::pools::{Handle, take_replicas};

@@ -68,8 +68,8 @@ async fn do_everything_as_a_user_with(rules: &str) {
     store.claim(FIRST).await.unwrap();
     store.declare(&queues()).await.unwrap();
     store.enqueue(FIRST, &message).await.unwrap();
-    let lowest = crewjob::core::job::Priority::clamped(0);
-    store.move_band(FIRST, &id, 0, "crew_jobs", crewjob::core::job::Priority::clamped(6)).await.unwrap();
+    let lowest = crewjob::core::id::Priority::clamped(0);
+    store.move_band(FIRST, &id, 0, "crew_jobs", crewjob::core::id::Priority::clamped(6)).await.unwrap();
     store.move_band(FIRST, &id, 0, "crew_jobs", lowest).await.unwrap();
     assert!(matches!(store.locate(std::slice::from_ref(&id)).await.as_deref(), Ok([Some(_)])));
     take(&server, LOWEST, &message.id.tag());

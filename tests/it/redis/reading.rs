@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crewjob::core::claims::fence::Fence;
-use crewjob::core::job::TaskId;
+use crewjob::core::id::TaskId;
 use crewjob::core::status::Output;
 use crewjob::store::{Document, Keys, Place, Snapshot, Store};
 use sha2::{Digest, Sha256};

@@ -1,6 +1,6 @@
 //! Publishing, publishing again, taking back, moving.
 
-use crewjob::core::job::Priority;
+use crewjob::core::id::Priority;
 use crewjob::core::plan::InPlaceOf;
 use crewjob::store::{Enqueued, Error, MarkerState, Message, Requeued, Secret, Settings, Store, Withdrawn};
 use futures::future::join_all;

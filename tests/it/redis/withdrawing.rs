@@ -1,6 +1,6 @@
 //! Taking messages back, and moving them.
 
-use crewjob::core::job::Priority;
+use crewjob::core::id::Priority;
 use crewjob::core::plan::InPlaceOf;
 use crewjob::store::{Enqueued, MarkerState, Moved, Requeued, Swept, Wanted, Withdrawn};
 use crewjob::wire::envelope::peek;

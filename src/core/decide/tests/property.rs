@@ -5,7 +5,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
-use crate::core::job::TaskId;
+use crate::core::id::TaskId;
 use crate::core::policy::OnUnknown;
 use crate::core::status::{Output, PoolProblem, PoolProblemKind, Progress, StoredResult};
 

@@ -134,7 +134,7 @@ fn retries_that_celery_made_itself_count_as_runs() {
 #[test]
 fn evidence_about_another_attempt_decides_nothing() {
     let mut scene = scene().retrying(1).at(70_000).sees(failed("ValueError"));
-    scene.seen.of = crate::core::job::TaskId::derive(scene.job.uid, 1);
+    scene.seen.of = crate::core::id::TaskId::derive(scene.job.uid, 1);
     check(scene, expect!["Retrying (RetryScheduled), attempts 1; wait for a hint"]);
 }
 

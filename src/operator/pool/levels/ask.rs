@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::api::OnWorkerUnreachable;
 use crate::core::evidence::Place;
-use crate::core::job::TaskId;
+use crate::core::id::TaskId;
 use crate::operator::context::Context;
 use crate::operator::state::pools::Handle;
 use crate::operator::state::workers::{self, WorkerPod};

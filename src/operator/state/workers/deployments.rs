@@ -170,7 +170,7 @@ fn has_default_replicas(deployment: &Deployment) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::Workers;
-    use crate::core::job::ObjectKey;
+    use crate::core::id::ObjectKey;
     use serde_json::{Value, json};
 
     use super::*;

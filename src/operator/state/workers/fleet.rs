@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 
-use crate::core::job::ObjectKey;
+use crate::core::id::ObjectKey;
 
 /// The `ReplicaSet` controller removes Pods of the lowest cost first; a Pod without one costs 0.
 pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";

@@ -13,7 +13,7 @@ use super::fleet::{Fleet, Stay, WorkerPod, host_of};
 use super::pods::PodView;
 use super::table::Pods;
 use crate::core::evidence::Sighting;
-use crate::core::job::ObjectKey;
+use crate::core::id::ObjectKey;
 use crate::core::observed::Liveness;
 use crate::core::start::Trouble;
 use crate::core::status::{Container, Holder};

@@ -14,7 +14,7 @@ use super::fleet::{BUSY_COST, DELETION_COST, Fleet, WorkerPod};
 use super::selector::Selector;
 use super::trouble;
 use crate::core::evidence::LastRun;
-use crate::core::job::ObjectKey;
+use crate::core::id::ObjectKey;
 use crate::core::start::Trouble;
 use crate::core::status::Container;
 

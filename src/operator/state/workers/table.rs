@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::pods::PodView;
-use crate::core::job::ObjectKey;
+use crate::core::id::ObjectKey;
 
 /// Pods by namespace and name.
 #[derive(Default)]
