@@ -58,7 +58,7 @@ pub enum ConditionType {
     /// CrewWorkerPool: workers do not start; the message says why, for which Pod, and how to mend it. Jobs that wait for
     /// them say the same.
     WorkersNotStarting,
-    /// CrewWorkerPool: messages wait, workers have room for them, and nobody takes any. Nobody is killed for that.
+    /// CrewWorkerPool: messages wait, workers have room for them, and no worker takes any. No worker is killed for that.
     WorkersStalled,
 }
 
@@ -86,9 +86,9 @@ pub enum Reason {
     /// Redis refuses the user or the password.
     BrokerAuthenticationFailed,
     /// Redis refuses to work as needed: it is read-only, out of memory, or forbids a command. The message names what was to
-    /// be done and what mends it; it is tried again all the time.
+    /// be done and what mends it; the operator keeps trying.
     BrokerRefused,
-    /// The key on Redis that keeps former leaders out was written by something else than this operator, so nothing can be
+    /// The key on Redis that keeps former leaders from writing was not written by this operator, so nothing can be
     /// enqueued there. The message names the key and the command that clears it.
     FenceNotOurs,
     /// The operator has no rights in the pool's namespace. The message says how to grant them.
@@ -130,7 +130,7 @@ pub enum Reason {
     QueueTimeout,
     /// The job was cancelled.
     Cancelled,
-    /// Somebody revoked the task without asking for the job to be cancelled, for instance with `celery control revoke`.
+    /// The task was revoked by other means than `spec.cancel` of the job, for instance with `celery control revoke`.
     Revoked,
     /// Inputs or arguments are not those that the first attempt was enqueued with.
     SpecChanged,

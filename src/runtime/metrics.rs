@@ -178,7 +178,7 @@ impl Metrics {
         registry.register("broker_up", "1 while the pool's Redis is reachable", m.broker_up);
         registry.register(
             "workers_stalled",
-            "1 while messages wait, workers have room and nobody takes any",
+            "1 while messages wait, workers have room and no worker takes any",
             m.workers_stalled,
         );
         registry.register("reconcile_errors", "Reconciliations that could not do their work", m.reconcile_errors);
