@@ -21,7 +21,8 @@ pub use housekeeping::Cleaned;
 pub use settle::{Publication, Settled, Settlement};
 pub use wait::Arrivals;
 
-use super::link::{Link, Place};
+use super::address::Place;
+use super::link::Link;
 use super::pidbox::Pidbox;
 use super::{Access, ConnectError, Error, Queue};
 use crate::wire::{BrokerKeys, ResultKeys};

@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, FromRedisValue, RedisError, ScriptInvocation};
+use redis::{AsyncConnectionConfig, FromRedisValue, RedisError, ScriptInvocation};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
-use tokio_rustls::rustls::ClientConfig;
 
-use super::dial::{Connection, checked_against, dial};
+use super::address::{Address, Place};
+use super::dial::{Connection, dial};
 use super::error::{ConnectError, Error};
-use super::settings::{Access, Secret};
+use super::settings::Access;
 
 /// A script of this folder.
 macro_rules! script {
@@ -34,92 +34,6 @@ pub(super) use {fenced, script};
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Bytes of an event or result that is heard: those of the largest batch of events that Celery sends, and some more.
 const HEARD: usize = 128 << 10;
-
-/// A Redis database: where, and how to get in.
-#[derive(Clone)]
-pub(super) struct Address {
-    client: Client,
-    tls: Option<Arc<ClientConfig>>,
-    field: &'static str,
-}
-
-impl Address {
-    pub fn parse(field: &'static str, url: &Secret, ca: Option<&str>) -> Result<Self, ConnectError> {
-        let invalid = |detail: String| ConnectError::Invalid { field, detail };
-        let url = url.reveal().trim();
-        if !url.starts_with("redis://") && !url.starts_with("rediss://") {
-            return Err(invalid("it must begin with redis:// or rediss://".into()));
-        }
-        // The error's own text may quote the URL, so only its kind is passed on.
-        let plain = Client::open(url).map_err(|error| {
-            let reason = error.detail().filter(|detail| !url.contains(detail));
-            invalid(reason.unwrap_or("expected redis[s]://[user:password@]host[:port][/database]").into())
-        })?;
-        let tls = if url.starts_with("rediss://") {
-            let detail = "it holds no PEM certificate that can be used";
-            let unusable = || ConnectError::Invalid { field: "REDIS_CA", detail: detail.into() };
-            Some(checked_against(ca).ok_or_else(unusable)?)
-        } else {
-            None
-        };
-        let info = plain.get_connection_info().clone();
-        let named = info.redis_settings().clone().set_lib_name("crewjob", env!("CARGO_PKG_VERSION"));
-        let client = Client::open(info.set_redis_settings(named)).map_err(|_| invalid("not a Redis URL".into()))?;
-        Ok(Self { client, tls, field })
-    }
-
-    pub fn database(&self) -> i64 {
-        self.client.get_connection_info().redis_settings().db()
-    }
-
-    /// Where it is, for people.
-    pub fn place(&self) -> Place {
-        let info = self.client.get_connection_info();
-        let user = info.redis_settings().username().map(ToString::to_string);
-        let (host, port) = match info.addr() {
-            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => (host.clone(), *port),
-            ConnectionAddr::Unix(_) | _ => (String::new(), 0),
-        };
-        Place { host, port, user, tls: self.tls() }
-    }
-
-    fn has_password(&self) -> bool {
-        self.client.get_connection_info().redis_settings().password().is_some()
-    }
-
-    pub fn same_database(&self, other: &Self) -> bool {
-        self.name() == other.name() && self.database() == other.database()
-    }
-
-    fn name(&self) -> String {
-        // "host:port"
-        let addr = self.client.get_connection_info().addr();
-        if self.tls() { format!("rediss://{addr}") } else { format!("redis://{addr}") }
-    }
-
-    fn tls(&self) -> bool {
-        matches!(self.client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. })
-    }
-}
-
-impl std::fmt::Display for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.name(), self.database())
-    }
-}
-
-/// Where a Redis is, and as whom it is used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// Its host.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-    /// The user, if one is named.
-    pub user: Option<String>,
-    /// Whether the connection is encrypted.
-    pub tls: bool,
-}
 
 /// A connection that is made when first used, and again after it was lost.
 #[derive(Clone)]
@@ -183,7 +97,7 @@ impl Link {
             Err(error) if matches!(Error::of("", &error), Error::AuthenticationFailed { .. }) => {
                 Err(ConnectError::AuthenticationFailed { address })
             }
-            Err(error) => Err(ConnectError::Unreachable { address, detail: explain(&self.0.address, &error) }),
+            Err(error) => Err(ConnectError::Unreachable { address, detail: self.0.address.explain(&error) }),
         }
     }
 
@@ -227,12 +141,12 @@ impl Link {
         push: impl redis::aio::AsyncPushSender,
         patterns: &[String],
     ) -> Result<Connection, Error> {
-        let address = self.0.address.client.get_connection_info();
+        let address = self.0.address.connection_info();
         let greeting = address.redis_settings().clone().set_protocol(redis::ProtocolVersion::RESP3);
         let config = self.0.config.clone().set_push_sender(push);
         let subscribe = async {
             let limit = self.0.limit.map(|_| HEARD);
-            let mut connection = dial(address, self.0.address.tls.as_ref(), &greeting, config, limit).await?;
+            let mut connection = dial(address, self.0.address.tls_config(), &greeting, config, limit).await?;
             connection.commands.psubscribe(patterns).await?;
             Ok(connection)
         };
@@ -274,9 +188,9 @@ impl Link {
             State::Down { pause: Some((until, error)), .. } if *until > Instant::now() => return Err(error.clone()),
             State::Down { failures, serial, .. } => (*failures, *serial),
         };
-        let info = self.0.address.client.get_connection_info();
+        let info = self.0.address.connection_info();
         let config = self.0.config.clone();
-        match self.in_time(dial(info, self.0.address.tls.as_ref(), info.redis_settings(), config, self.0.limit)).await {
+        match self.in_time(dial(info, self.0.address.tls_config(), info.redis_settings(), config, self.0.limit)).await {
             Ok(connection) => {
                 *state = State::Up { connection: connection.clone(), serial };
                 Ok((connection, serial))
@@ -310,27 +224,6 @@ fn too_old(info: &str) -> Option<String> {
     let mut parts = version.split('.').map_while(|part| part.parse::<u32>().ok());
     let (major, minor) = (parts.next()?, parts.next().unwrap_or(0));
     ((major, minor) < (6, 2)).then(|| format!("the server is Redis {version}; 6.2 or newer is needed"))
-}
-
-/// What a failed attempt to connect means to the person who wrote the URL.
-fn explain(address: &Address, error: &RedisError) -> String {
-    let field = address.field;
-    let seen = error.to_string();
-    let tls = address.tls();
-    if tls && seen.contains("InvalidContentType") {
-        return format!("the server does not speak TLS; use redis:// in {field}");
-    }
-    // A Redis without TLS waits for the rest of what it takes for a command.
-    if tls && error.is_timeout() {
-        return format!("{seen}; if the server does not speak TLS, use redis:// in {field}");
-    }
-    if tls && seen.contains("certificate") {
-        return format!("{seen}; give the certificate authority as REDIS_CA");
-    }
-    if !tls && !error.is_timeout() && (error.is_connection_dropped() || error.kind() == redis::ErrorKind::Parse) {
-        return format!("{seen}; if the server speaks TLS, use rediss:// in {field}");
-    }
-    seen
 }
 
 #[cfg(test)]

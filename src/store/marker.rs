@@ -6,9 +6,9 @@ use std::sync::{Arc, LazyLock};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Error, Store};
+use super::{Error, MarkerId, Store};
 use crate::core::claims;
-use crate::core::id::{Priority, SpecHash, TaskId};
+use crate::core::id::{Priority, SpecHash};
 
 const ACT: &str = "reading markers";
 
@@ -21,22 +21,6 @@ const LARGEST_FIELD: usize = 512;
 
 static MARKERS: LazyLock<redis::Script> = LazyLock::new(|| redis::Script::new(include_str!("lua/markers.lua")));
 static FORGET: LazyLock<redis::Script> = LazyLock::new(|| redis::Script::new(include_str!("lua/forget.lua")));
-
-/// Which marker.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct MarkerId {
-    /// Namespace of the job.
-    pub namespace: Arc<str>,
-    /// The attempt's task id.
-    pub task: TaskId,
-}
-
-impl MarkerId {
-    /// The marker of this task of a job in `namespace`.
-    pub fn new(namespace: impl Into<Arc<str>>, task: TaskId) -> Self {
-        Self { namespace: namespace.into(), task }
-    }
-}
 
 /// What Redis remembers of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 //!
 //! Redis types stop here.
 
+mod address;
 mod audit;
 mod bounded;
 mod carry;
@@ -22,6 +23,7 @@ mod notice;
 mod pidbox;
 mod quarantine;
 mod results;
+mod secret;
 mod settings;
 mod snapshot;
 mod subscribe;
@@ -37,10 +39,12 @@ pub use channel::Channel;
 pub use control::{Node, NodeSettings, RunningTask, TERMINATE};
 pub use error::{ConnectError, Error};
 pub use locate::Glance;
-pub use marker::{Marker, MarkerId, MarkerState};
+pub use marker::{Marker, MarkerState};
+pub use names::MarkerId;
 pub use notice::{Notice, Stage, TaskEvent, WorkerEvent, WorkerState};
 pub use results::Document;
-pub use settings::{Access, Keys, Queue, Secret, Settings};
+pub use secret::Secret;
+pub use settings::{Access, Keys, Queue, Settings};
 pub use snapshot::{Incarnation, QueueLoad, Snapshot};
 pub use sweep::{Swept, Wanted};
 pub use transition::{Enqueued, Epoch, Message, Moved, Requeued, Withdrawn};

@@ -1,10 +1,27 @@
 //! Names of keys and channels: Celery's, and ours beside them.
 
+use std::sync::Arc;
+
 use super::error::ConnectError;
-use super::marker::MarkerId;
 use super::settings::Settings;
 use crate::core::id::{Priority, TaskId};
 use crate::wire::{BrokerKeys, ResultKeys};
+
+/// Which marker.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MarkerId {
+    /// Namespace of the job.
+    pub namespace: Arc<str>,
+    /// The attempt's task id.
+    pub task: TaskId,
+}
+
+impl MarkerId {
+    /// The marker of this task of a job in `namespace`.
+    pub fn new(namespace: impl Into<Arc<str>>, task: TaskId) -> Self {
+        Self { namespace: namespace.into(), task }
+    }
+}
 
 /// All names that one pool uses.
 pub(super) struct Names {

@@ -1,33 +1,12 @@
 //! What it takes to reach a pool's Redis.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::address::Address;
 use super::error::ConnectError;
-use super::link::Address;
+use super::secret::Secret;
 use crate::wire::{Bands, BrokerKeys, ResultKeys};
-
-/// A text that is never printed, such as a URL with a password in it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Keeps `text` from being printed.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    pub(super) fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
 
 /// What Celery's configuration calls things. All parties on one Redis must agree on it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,8 @@ use redis::{Script, ScriptInvocation};
 use uuid::Uuid;
 
 use super::link::fenced;
-use super::marker::{Marker, MarkerId};
+use super::marker::Marker;
+use super::names::MarkerId;
 use super::{Error, Store};
 pub use crate::core::claims::fence::Term as Epoch;
 use crate::core::id::{AttemptId, Priority, SpecHash};

@@ -2,9 +2,6 @@
 
 use super::priority::Bands;
 
-/// kombu's separator, between a queue and its band and between the parts of a binding.
-pub const SEPARATOR: &str = "\u{6}\u{16}";
-
 /// The exchange of remote control requests.
 pub const PIDBOX: &str = "celery.pidbox";
 

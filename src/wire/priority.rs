@@ -2,6 +2,9 @@
 
 use super::json::{Number, Value};
 
+/// kombu's separator, between a queue and its band and between the parts of a binding.
+pub const SEPARATOR: &str = "\u{6}\u{16}";
+
 /// The bands of a queue: kombu's transport options `priority_steps` and `sep`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bands {
@@ -81,13 +84,8 @@ impl Bands {
 impl Default for Bands {
     /// kombu's own: 0, 3, 6 and 9, separated by the bytes 06 16.
     fn default() -> Self {
-        Self { steps: vec![0, 3, 6, 9], separator: super::keys::SEPARATOR.to_owned() }
+        Self { steps: vec![0, 3, 6, 9], separator: SEPARATOR.to_owned() }
     }
-}
-
-/// The Celery priority of a `CrewJob`'s, where 10 is the most urgent.
-pub fn from_crew(priority: i64) -> i64 {
-    10_i64.saturating_sub(priority).clamp(0, 9)
 }
 
 /// What kombu makes of `properties.priority`: Python's `int()` of it.
@@ -143,13 +141,5 @@ mod tests {
         assert_eq!(Bands::new(vec![], ":"), Err(InvalidBands::NoSteps));
         assert_eq!(Bands::new(vec![3, 3], ":"), Err(InvalidBands::NotIncreasing(3, 3)));
         assert_eq!(Bands::new(vec![0, 10], ":"), Err(InvalidBands::TooLarge(10)));
-    }
-
-    #[test]
-    fn the_most_urgent_crew_job_gets_the_most_urgent_celery_priority() {
-        let celery: Vec<i64> = (0..=10).map(from_crew).collect();
-        assert_eq!(celery, [9, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]);
-        assert_eq!(from_crew(i64::MIN), 9);
-        assert_eq!(from_crew(99), 0);
     }
 }

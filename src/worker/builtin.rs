@@ -3,13 +3,11 @@
 use std::time::Duration;
 
 use super::conclude;
-use super::context::Worker;
-use super::entry::Entry;
 use super::outcome::{Failure, Outcome};
 use crate::runtime::clock;
 use crate::store::Channel;
 use crate::wire::python;
-use crate::wire::{Object, RawJson, Signature, Value};
+use crate::wire::{Message, Object, RawJson, Signature, Value};
 
 /// How long results without an expiry are kept, and the longest that may be asked for, a century.
 const RETENTION: Duration = Duration::from_hours(24);
@@ -40,11 +38,10 @@ impl Builtin {
     }
 
     /// Runs it.
-    pub async fn run(self, worker: &Worker, entry: &Entry) -> Outcome {
-        let message = &entry.message;
+    pub async fn run(self, node: &str, channel: &Channel, message: &Message) -> Outcome {
         let result = match self {
-            Self::HealthCheck => health(worker.node(), &message.headers.id, &message.args),
-            Self::Cleanup => cleanup(&worker.channel, &message.args, &message.kwargs).await,
+            Self::HealthCheck => health(node, &message.headers.id, &message.args),
+            Self::Cleanup => cleanup(channel, &message.args, &message.kwargs).await,
             Self::ErrorHandler => Ok(error_handler(&message.args, &message.kwargs)),
         };
         match result {

@@ -58,6 +58,7 @@
 //!
 //! | file | what it does |
 //! |---|---|
+//! | `spec` | how a command is run, and what one run is given |
 //! | `start` | the command line, its input, and why it cannot be started |
 //! | `group` | the process group and its signals |
 //! | `kin`, `processes` | who descends from a command, and what `/proc` says of it |
@@ -82,78 +83,28 @@ mod orphans;
 mod pipes;
 mod processes;
 pub mod server;
+mod spec;
 mod start;
 mod stderr;
 mod stdout;
 mod supervise;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
 
-use crate::wire::{Object, RawJson, Value};
+use crate::wire::RawJson;
 use crate::worker::outcome::{LARGEST_RESULT, Memory, Outcome};
 pub use check::check;
 use classify::{Exit, Rules, Seen, classify};
 use group::Group;
 use memory::{OomKills, Peak};
 use pipes::{Heard, Pipes};
+pub use spec::{Call, MODULE, Output, Spec};
 use stderr::{Names, Stderr};
 use stdout::Stdout;
 use supervise::{Deadlines, Done, supervise};
-
-/// The module of the exceptions that stand for a command's failures.
-pub const MODULE: &str = "crewjob.worker";
-
-/// How a task's command is run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Spec {
-    /// The program and its arguments.
-    pub command: Vec<String>,
-    /// What is added to the worker's own environment.
-    pub env: Vec<(String, String)>,
-    /// Where it runs, if not where the worker does.
-    pub directory: Option<PathBuf>,
-    /// What is read from its standard output.
-    pub output: Output,
-    /// The exit statuses of a failure that may be tried again.
-    pub retry_exit_codes: Vec<i32>,
-    /// How long it has to go when it is stopped.
-    pub grace: Duration,
-}
-
-/// What is read from standard output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Output {
-    /// The last line is the result, as JSON.
-    #[default]
-    Json,
-    /// All of it is the result, as a string.
-    Text,
-}
-
-/// What one run is given.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Call {
-    /// The name of the task.
-    pub task: String,
-    /// Its id.
-    pub id: String,
-    /// Positional arguments.
-    pub args: Vec<Value>,
-    /// Keyword arguments.
-    pub kwargs: Object,
-    /// Runs that came before this one.
-    pub retries: i64,
-    /// The node name of the worker.
-    pub worker: String,
-    /// The soft limit.
-    pub soft: Option<Duration>,
-    /// The hard limit.
-    pub hard: Option<Duration>,
-}
 
 /// What came of a run, and what it took.
 #[derive(Debug, Clone, PartialEq)]
@@ -176,20 +127,6 @@ struct Bounds {
     /// How long pipes are read that somebody else holds open.
     pipes: Duration,
     oom_kills: OomKills,
-}
-
-impl Spec {
-    /// A command with the defaults.
-    pub fn new<T: Into<String>>(command: impl IntoIterator<Item = T>) -> Self {
-        Self {
-            command: command.into_iter().map(Into::into).collect(),
-            env: Vec::new(),
-            directory: None,
-            output: Output::Json,
-            retry_exit_codes: vec![75],
-            grace: Duration::from_secs(10),
-        }
-    }
 }
 
 impl Report {

@@ -20,7 +20,7 @@ const PROGRESS: Duration = Duration::from_millis(500);
 /// Runs it.
 pub async fn execute(worker: &Worker, entry: &Entry, task: &Task) -> Outcome {
     match task {
-        Task::Builtin(builtin) => builtin.run(worker, entry).await,
+        Task::Builtin(builtin) => builtin.run(worker.node(), &worker.channel, &entry.message).await,
         Task::Command(runner) => {
             let message = &entry.message;
             command(worker, entry, runner, message.args.clone(), message.kwargs.clone()).await

@@ -13,43 +13,24 @@ mod call;
 mod canvas;
 mod failed;
 mod publisher;
+mod refused;
 mod retry;
+mod sender;
+mod signature;
 
 use jiff::Timestamp;
 
 use self::canvas::Canvas;
 use self::publisher::Publisher;
+use self::refused::Refused;
+use self::signature::{descent, elements, option};
 use super::outcome::{Failure, limits};
-use super::routes::Routes;
-use crate::wire::{Envelope, Headers, Message, Object, RawJson, TimeLimit, Value};
+use crate::wire::{Message, RawJson, Value};
 
 pub use backoff::{MAX_RETRIES, countdown, may_retry, sent_by_operator};
 pub use failed::{Failed, after_failure};
 pub use retry::{Retried, retry};
-
-/// Who sends what follows, and what holds for tasks whose signature does not say.
-#[derive(Debug, Clone, Copy)]
-pub struct Sender<'a> {
-    /// `headers.origin`, in Celery `gen<pid>@<host>`.
-    pub origin: &'a str,
-    /// `properties.reply_to`; only an rpc result backend looks at it.
-    pub reply_to: &'a str,
-    /// Where tasks go that name no queue.
-    pub routes: &'a Routes,
-    /// Celery's `task_default_priority`. The priority of the task that has ended is not inherited.
-    pub priority: i64,
-    /// Celery's `task_time_limit` and `task_soft_time_limit`.
-    pub time_limit: &'a TimeLimit,
-}
-
-/// What follows a success.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Following {
-    /// To be sent in this order, before the result is stored.
-    pub messages: Vec<Envelope>,
-    /// The field `children` of the result: result tuples `[[id, parent], children]`.
-    pub children: Value,
-}
+pub use sender::{Following, Sender};
 
 /// Why a task is not to be run: it is a part of a chord, or is followed by something that this worker cannot send. To
 /// be stored instead of running it, so that nothing is done by halves.
@@ -108,56 +89,6 @@ pub fn after_success(
         publisher.apply(Canvas::decode(next)?, given, &passed.with("chain", rest.to_vec()))?;
     }
     Ok(publisher.following())
-}
-
-/// Where the tasks stand in the tree that follow this one.
-fn descent(headers: &Headers) -> Object {
-    Object::new().with("parent_id", headers.id.as_str()).with("root_id", root(headers))
-}
-
-fn root(headers: &Headers) -> &str {
-    headers.root_id.as_deref().filter(|root| !root.is_empty()).unwrap_or(&headers.id)
-}
-
-/// The signatures in a field of a body: a list, one alone, or none.
-fn elements(field: &Value) -> &[Value] {
-    match field {
-        Value::Array(signatures) => signatures,
-        Value::Object(_) => std::slice::from_ref(field),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => &[],
-    }
-}
-
-/// An option of a signature that has a value.
-fn option<'a>(signature: &'a Value, name: &str) -> Option<&'a Value> {
-    signature.get("options")?.get(name).filter(|value| !value.is_null())
-}
-
-/// Why something cannot be sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Refused {
-    kind: &'static str,
-    why: String,
-}
-
-impl Refused {
-    fn chord() -> Self {
-        Self::unsupported("chords")
-    }
-
-    fn unsupported(what: &str) -> Self {
-        Self { kind: "NotImplementedError", why: format!("this worker does not take part in {what}") }
-    }
-
-    fn malformed(why: impl Into<String>) -> Self {
-        Self { kind: "ValueError", why: why.into() }
-    }
-}
-
-impl From<Refused> for Failure {
-    fn from(Refused { kind, why }: Refused) -> Self {
-        Self::new("builtins", kind, why)
-    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crewjob::wire::pidbox::{Reply, Request, ReturnAddress, TaskInfo, WorkerConf,
 use crewjob::wire::result::raw_field;
 use crewjob::wire::{
     Bands, BrokerKeys, Call, Embed, Envelope, Event, Limits, Message, Object, ResultDocument, Signature, State,
-    TimeLimit, Unacked, Value, keys, python,
+    TimeLimit, Unacked, Value, priority, python,
 };
 
 const LIMITS: Limits = Limits { bytes: 16 << 20, depth: 128, values: 250_000 };
@@ -342,7 +342,7 @@ fn bindings_are_what_kombu_declares() {
     assert_eq!(text("crew-jobs"), BrokerKeys::default().binding_member("crew.jobs", "", "crew_jobs"));
     assert_eq!(text("default"), BrokerKeys::default().binding_member("default", "", "default"));
     let reply = text("reply-pidbox");
-    let oid = reply.split(keys::SEPARATOR).next().unwrap().to_owned();
+    let oid = reply.split(priority::SEPARATOR).next().unwrap().to_owned();
     assert_eq!(reply, ReturnAddress { ticket: String::new(), oid }.binding_member(&BrokerKeys::default()));
 }
 

@@ -7,8 +7,15 @@ pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Value, Error> {
     Ok(value)
 }
 
+impl Scanner<'_> {
+    /// Takes one value, and everything in it.
+    pub(crate) fn value(&mut self) -> Result<Value, Error> {
+        value(self, self.depth())
+    }
+}
+
 /// Takes one value, nested at most `depth` deep.
-pub(super) fn value(scanner: &mut Scanner<'_>, depth: usize) -> Result<Value, Error> {
+fn value(scanner: &mut Scanner<'_>, depth: usize) -> Result<Value, Error> {
     scanner.count()?;
     match scanner.next()? {
         b'{' => {

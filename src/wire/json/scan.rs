@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Error, Limits, Reason, Value};
+use super::{Error, Limits, Reason};
 
 /// A position in a JSON text.
 pub(crate) struct Scanner<'a> {
@@ -28,11 +28,6 @@ impl<'a> Scanner<'a> {
         Self { text, at: 0, limits: Limits::default().bytes(usize::MAX), values: 0 }
     }
 
-    /// Takes one value, and everything in it.
-    pub(crate) fn value(&mut self) -> Result<Value, Error> {
-        super::parse::value(self, self.limits.depth.min(Limits::MAX_DEPTH))
-    }
-
     /// Counts a value that is built.
     pub(super) fn count(&mut self) -> Result<(), Error> {
         self.values += 1;
@@ -43,8 +38,13 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// How deep arrays and objects may be nested.
+    pub(super) fn depth(&self) -> usize {
+        self.limits.depth.min(Limits::MAX_DEPTH)
+    }
+
     pub(super) fn too_deep(&self) -> Error {
-        self.error(Reason::TooDeep(self.limits.depth.min(Limits::MAX_DEPTH)))
+        self.error(Reason::TooDeep(self.depth()))
     }
 
     pub(crate) fn error(&self, reason: Reason) -> Error {

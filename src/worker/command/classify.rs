@@ -5,11 +5,10 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use super::answer::{self, Described};
-use super::start::seconds;
+use super::spec::{MODULE, Output, seconds};
 use super::stderr::Tail;
 use super::stdout::Printed;
 use super::supervise::Done;
-use super::{MODULE, Output};
 use crate::wire::{Exception, RawJson, Value};
 use crate::worker::outcome::{Failure, Outcome};
 

@@ -13,25 +13,23 @@
 //! limit has finished in time, and is replaced nevertheless. One that ends between two calls is replaced, and nobody
 //! is told; if a call comes at that very moment and the server exits with 0, the call fails and may be tried again.
 
+mod child;
 mod talk;
 mod turn;
 
-use std::time::Duration;
-
-use rustix::process::Signal;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-use super::group::Group;
 use super::lines::Lines;
 use super::memory::Peak;
-use super::pipes::{Heard, Pipes};
+use super::pipes::Pipes;
 use super::stderr::{Names, Stderr};
 use super::supervise::Done;
 use super::{Bounds, Call, Report, Spec, spawn};
 use crate::wire::RawJson;
 use crate::worker::outcome::{Memory, Outcome};
+use child::Child;
 use talk::Talk;
 use turn::{End, Turn};
 
@@ -42,14 +40,6 @@ pub struct Server {
     bounds: Bounds,
     child: Option<Child>,
     leaving: JoinSet<()>,
-}
-
-/// A running server.
-struct Child {
-    group: Group,
-    pipes: Pipes,
-    lines: Lines,
-    calls: u32,
 }
 
 impl Server {
@@ -130,50 +120,6 @@ impl Server {
         let mut group = spawn(&self.spec, None)?;
         let pipes = Pipes::new(group.ends());
         Ok(Child { group, pipes, lines: Lines::new(self.bounds.output), calls: 0 })
-    }
-}
-
-impl Child {
-    /// Whether it is there and silent.
-    fn is_waiting(&mut self, spec: &Spec) -> bool {
-        use futures::FutureExt;
-
-        let program = spec.command.first().map_or("", String::as_str);
-        let mut stderr = Stderr::new(Names { id: "", task: program });
-        while let Some(heard) = self.pipes.hear().now_or_never() {
-            match heard {
-                Heard::Output([]) | Heard::Input { .. } => return false,
-                Heard::Output(_) => {
-                    tracing::warn!(command = program, "the server says something without a call");
-                    return false;
-                }
-                Heard::Errors([]) => {}
-                Heard::Errors(chunk) => stderr.take(chunk),
-            }
-        }
-        stderr.finish();
-        !self.group.has_ended()
-    }
-
-    /// Lets it end, and then makes it.
-    async fn leave(mut self, grace: Duration) {
-        self.pipes.close_input();
-        for signal in [Signal::TERM, Signal::KILL] {
-            let ended = async {
-                loop {
-                    tokio::select! {
-                        () = self.group.ended() => return,
-                        _ = self.pipes.hear() => {}
-                    }
-                }
-            };
-            if timeout(grace, ended).await.is_ok() {
-                break;
-            }
-            self.group.signal(signal);
-        }
-        // Its exit status is nobody's any more.
-        let _ = self.group.reap().await;
     }
 }
 

@@ -3,14 +3,13 @@
 use std::io;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use rustix::io::Errno;
 use tokio::process::Command;
 
 use super::classify::failed;
+use super::spec::{Call, Spec, seconds};
 use super::stderr::Tail;
-use super::{Call, Spec};
 use crate::wire::{Object, Value};
 use crate::worker::config::SECRETS;
 use crate::worker::outcome::Outcome;
@@ -29,14 +28,6 @@ pub(super) fn input(call: &Call) -> Vec<u8> {
     let mut line = Value::from(line).to_json().into_bytes();
     line.push(b'\n');
     line
-}
-
-/// A duration as Python would have it: an integer if it is one.
-pub(super) fn seconds(duration: Duration) -> Value {
-    match i64::try_from(duration.as_secs()) {
-        Ok(seconds) if duration.subsec_nanos() == 0 => seconds.into(),
-        _ => duration.as_secs_f64().into(),
-    }
 }
 
 /// The command to spawn, with pipes.
@@ -107,6 +98,8 @@ fn there(spec: &Spec, program: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

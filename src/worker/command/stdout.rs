@@ -2,9 +2,10 @@
 
 use tokio::sync::watch;
 
+use super::answer;
 use super::lines::{Line, Lines};
+use super::spec::Output;
 use super::stderr::{Names, shown};
-use super::{Output, answer};
 use crate::wire::RawJson;
 
 /// What is left of the output once it has been read.

@@ -8,7 +8,7 @@ mod output;
 use std::future::Future;
 
 use super::*;
-use crate::wire::Exception;
+use crate::wire::{Exception, Object, Value};
 use crate::worker::outcome::Failure;
 
 /// Longer than anything here takes, also on a machine that is busy with something else.

@@ -3,7 +3,8 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::publisher::{OWN, Publisher};
-use super::{Refused, elements, root};
+use super::refused::Refused;
+use super::signature::{elements, root, take_integer, take_text};
 use crate::wire::{
     DeliveryInfo, Embed, Headers, Message, Number, Object, Properties, Signature, TimeLimit, Value, python, time,
 };
@@ -206,16 +207,4 @@ fn further(headers: Option<Value>) -> Object {
 /// Further options become properties.
 fn sent(options: Object) -> Object {
     options.into_iter().filter(|(name, value)| !value.is_null() && !NOT_SENT.contains(&name.as_str())).collect()
-}
-
-pub(super) fn take_text(options: &mut Object, name: &str) -> Result<Option<String>, Refused> {
-    match options.remove(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text).filter(|text| !text.is_empty())),
-        Some(_) => Err(Refused::malformed(format!("the option {name} is no string"))),
-    }
-}
-
-fn take_integer(options: &mut Object, name: &str) -> Option<i64> {
-    options.remove(name)?.as_i64()
 }

@@ -1,4 +1,5 @@
-use super::{Refused, option};
+use super::refused::Refused;
+use super::signature::option;
 use crate::wire::{Object, Signature, Value};
 
 /// A signature: of one task, or of several that belong together.

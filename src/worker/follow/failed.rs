@@ -2,7 +2,9 @@ use jiff::Timestamp;
 
 use super::canvas::Canvas;
 use super::publisher::Publisher;
-use super::{Refused, Sender, descent, elements};
+use super::refused::Refused;
+use super::sender::Sender;
+use super::signature::{descent, elements};
 use crate::wire::{Envelope, Message, Object, RawJson, ResultDocument, Signature, State, Value, time};
 use crate::worker::outcome::Failure;
 

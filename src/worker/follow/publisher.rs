@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::call::take_text;
 use super::canvas::Canvas;
-use super::{Following, Refused, Sender, elements};
+use super::refused::Refused;
+use super::sender::{Following, Sender};
+use super::signature::{elements, take_text};
 use crate::wire::{Envelope, Headers, Object, Signature, Value};
 
 /// An option of these is the signature's own, whoever applies it.

@@ -2,7 +2,8 @@ use jiff::Timestamp;
 
 use super::call::expiration;
 use super::publisher::leaf;
-use super::{Sender, root};
+use super::sender::Sender;
+use super::signature::root;
 use crate::wire::{DeliveryInfo, Embed, Envelope, Headers, Message, Object, Properties, Value, python, time};
 
 /// Another attempt of the same task.

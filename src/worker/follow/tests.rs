@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::wire::{BrokerKeys, Exception, Limits, Properties, ResultDocument, time};
+use crate::wire::{BrokerKeys, Envelope, Exception, Limits, Object, Properties, ResultDocument, TimeLimit, time};
+use crate::worker::routes::Routes;
 
 /// What is not compared: the worker that recorded these knows no such task and sends it without defaults, and chords.
 const OTHERWISE: [&str; 3] = ["link-unknown", "link-chord", "chain-chord"];

@@ -4,6 +4,10 @@ mod endings;
 
 use std::future::Future;
 use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::time::timeout;
 
 use super::*;
 use crate::wire::{Object, Value};

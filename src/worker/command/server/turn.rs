@@ -13,7 +13,7 @@ use super::super::stderr::{Stderr, Tail};
 use super::super::stdout::Printed;
 use super::super::supervise::{Deadlines, Done, supervise};
 use super::super::{Bounds, Call, Output, Spec, start};
-use super::Child;
+use super::child::Child;
 use super::talk::Talk;
 use crate::worker::outcome::Outcome;
 

@@ -1,0 +1,64 @@
+//! The process of a server, between its calls.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::time::timeout;
+
+use super::super::Spec;
+use super::super::group::Group;
+use super::super::lines::Lines;
+use super::super::pipes::{Heard, Pipes};
+use super::super::stderr::{Names, Stderr};
+
+/// A running server.
+pub(super) struct Child {
+    pub group: Group,
+    pub pipes: Pipes,
+    pub lines: Lines,
+    pub calls: u32,
+}
+
+impl Child {
+    /// Whether it is there and silent.
+    pub(super) fn is_waiting(&mut self, spec: &Spec) -> bool {
+        use futures::FutureExt;
+
+        let program = spec.command.first().map_or("", String::as_str);
+        let mut stderr = Stderr::new(Names { id: "", task: program });
+        while let Some(heard) = self.pipes.hear().now_or_never() {
+            match heard {
+                Heard::Output([]) | Heard::Input { .. } => return false,
+                Heard::Output(_) => {
+                    tracing::warn!(command = program, "the server says something without a call");
+                    return false;
+                }
+                Heard::Errors([]) => {}
+                Heard::Errors(chunk) => stderr.take(chunk),
+            }
+        }
+        stderr.finish();
+        !self.group.has_ended()
+    }
+
+    /// Lets it end, and then makes it.
+    pub(super) async fn leave(mut self, grace: Duration) {
+        self.pipes.close_input();
+        for signal in [Signal::TERM, Signal::KILL] {
+            let ended = async {
+                loop {
+                    tokio::select! {
+                        () = self.group.ended() => return,
+                        _ = self.pipes.hear() => {}
+                    }
+                }
+            };
+            if timeout(grace, ended).await.is_ok() {
+                break;
+            }
+            self.group.signal(signal);
+        }
+        // Its exit status is nobody's any more.
+        let _ = self.group.reap().await;
+    }
+}
