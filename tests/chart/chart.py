@@ -27,7 +27,7 @@ NATIVE = (
 
 
 def helm(*arguments: str) -> subprocess.CompletedProcess:
-    # No cluster: what a test sees must not depend on the kubeconfig of whoever runs it.
+    # No cluster: what a test sees must not depend on the user's kubeconfig.
     env = os.environ | {"KUBECONFIG": os.devnull}
     command = [os.environ.get("HELM", "helm"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)

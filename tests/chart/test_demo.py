@@ -189,8 +189,7 @@ def test_the_cluster_without_docker_runs_the_images_of_the_operator_and_of_the_c
     assert "--set-string worker.podAnnotations.crewjob\\.dev/image=ID of celery-worker" in install
 
 
-@pytest.mark.parametrize("tool", TOOLS)
-@pytest.mark.parametrize("chosen", [True, False])
+@pytest.mark.parametrize(("tool", "chosen"), [*((tool, True) for tool in TOOLS), ("kind", False)])
 def test_demo_down_removes_the_cluster_and_the_images_of_the_demo_and_no_other(machine, tool, chosen):
     with_docker(machine, tool)
     before = [f"{tool}/mine", "images/crewjob_crewjob:0.1.0"]

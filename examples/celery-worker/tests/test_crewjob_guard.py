@@ -394,7 +394,7 @@ def test_a_task_waits_for_a_lease_that_somebody_else_holds(jobs, prefork):
     jobs.broker.set(f"{PREFIX}crewjob-lease:held", "other@node/1/0", px=6000)
     task = jobs.send("work", 0, task_id="held")
     eventually(lambda: prefork.says("[held] is put aside"), what="the task put aside")
-    assert has(prefork, task)["held"][1]["time_start"] is None, "query_task answers that the worker has it, and that it does not run"
+    assert has(prefork, task)["held"][1]["time_start"] is None, "the worker has it, and does not run it"
     for _ in range(4):
         time.sleep(1)
         assert jobs.broker.pexpire(f"{PREFIX}crewjob-lease:held", 6000)
