@@ -36,7 +36,7 @@ impl Announcer {
                 if let Err(error) = &published
                     && reachable
                 {
-                    tracing::warn!(%error, "events are lost");
+                    tracing::warn!(%error, "sending events failed; these events are lost");
                 }
                 reachable = published.is_ok();
                 events.clear();

@@ -211,7 +211,7 @@ async fn run_within(
         }
     };
     if timeout(bounds.pipes, rest).await.is_err() {
-        tracing::warn!(task.id = %call.id, task.name = %call.task, "a process that is not the command's any more holds a pipe open");
+        tracing::warn!(task.id = %call.id, task.name = %call.task, "a process that left the command's group holds a pipe open; what it still prints is dropped");
     }
 
     let seen = Seen {

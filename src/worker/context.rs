@@ -160,7 +160,7 @@ impl Worker {
                 Err(error) => error,
             };
             if !told {
-                tracing::warn!(%error, "Redis is asked again until it works");
+                tracing::warn!(%error, "a step on Redis failed; retrying until Redis answers");
                 told = true;
             }
             tokio::select! {

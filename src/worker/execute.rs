@@ -91,7 +91,7 @@ async fn show(worker: &Worker, entry: &Entry, mut reports: watch::Receiver<Optio
         let Some(report) = reports.borrow_and_update().clone() else { continue };
         let document = document::progress(about, report).encode();
         if let Err(error) = worker.channel.store_state(id, &document, worker.config.result_expires()).await {
-            tracing::warn!(task.id = %id, %error, "progress is not shown");
+            tracing::warn!(task.id = %id, %error, "storing a progress report failed; the next one is tried");
         }
         sleep(PROGRESS).await;
     }
@@ -121,7 +121,7 @@ async fn crew(worker: &Worker, entry: &Entry, runner: &Runner, kept: &Kept, argu
     if let Some(ttl) = kept.ttl.filter(|_| !is_cached) {
         let text = Value::from(output.clone()).to_json();
         if let Err(error) = worker.channel.cache(&kept.crew, &inputs, text.as_bytes(), ttl).await {
-            tracing::warn!(%error, "the result cache is not written");
+            tracing::warn!(%error, "writing the result cache failed; the output is not cached");
         }
     }
     let about = crew::About {
@@ -136,14 +136,16 @@ async fn crew(worker: &Worker, entry: &Entry, runner: &Runner, kept: &Kept, argu
 
 async fn cached(worker: &Worker, kept: &Kept, inputs: &str) -> Option<Object> {
     let read = worker.channel.cached(&kept.crew, inputs).await;
-    let text = read.inspect_err(|error| tracing::warn!(%error, "the result cache is not read")).ok()??;
+    let text = read
+        .inspect_err(|error| tracing::warn!(%error, "reading the result cache failed; running the crew"))
+        .ok()??;
     let printed = String::from_utf8_lossy(&text);
     let output = match Value::parse_within(printed.as_bytes(), &limits(&printed)) {
         Ok(Value::Object(output)) if output.get("text").is_some_and(|text| text.as_str().is_some()) => Some(output),
         Ok(_) | Err(_) => None,
     };
     if output.is_none() {
-        tracing::warn!(crew = kept.crew, "the result cache holds something else");
+        tracing::warn!(crew = kept.crew, "the result cache holds no output of a crew; running the crew");
     }
     output
 }

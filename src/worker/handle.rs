@@ -36,11 +36,11 @@ pub async fn handle(worker: Arc<Worker>, delivery: Delivery, slot: OwnedSemaphor
     let tag = delivery.tag;
     match admit::read(&delivery.envelope) {
         Read::Poison(why) => {
-            tracing::error!(%tag, %why, "a message without a task goes into quarantine");
+            tracing::error!(%tag, %why, "a message without a task id is moved to the quarantine");
             worker.insist(|| worker.channel.discard(&tag)).await;
         }
         Read::Unreadable { id, task, failure } => {
-            tracing::error!(task.id = %id, task.name = task, error = failure.exception.message(), "a message cannot be read");
+            tracing::error!(task.id = %id, task.name = task, error = failure.exception.message(), "decoding a message failed; storing FAILURE as its result");
             let end = Conclusion::refused(&id, &failure, clock::now());
             settle(&worker, &id, &tag, None, &end).await;
         }
@@ -59,7 +59,11 @@ async fn attend(worker: &Arc<Worker>, entry: &Arc<Entry>, mut slot: Slot) -> Res
     let (id, name) = (message.headers.id.as_str(), message.headers.task.as_str());
     let about = About { message, envelope: &entry.envelope, worker: worker.node() };
     let Some(task) = worker.registry.get(name) else {
-        tracing::error!(task.id = id, task.name = name, "no command for this task");
+        tracing::error!(
+            task.id = id,
+            task.name = name,
+            "no command is configured for this task; storing FAILURE as its result"
+        );
         let failure = registry::not_registered(name);
         settle(worker, id, &entry.tag, None, &Conclusion::refused(id, &failure, clock::now())).await;
         return Ok(());
@@ -114,7 +118,7 @@ async fn attend(worker: &Arc<Worker>, entry: &Arc<Entry>, mut slot: Slot) -> Res
             Ok(Begun::Taken(head)) => {
                 entry.lease(is_given_time);
                 if let Some(how) = admit::ended(message, redelivered, &head) {
-                    tracing::info!(task.id = id, task.name = name, how, "not run again: it has ended before");
+                    tracing::info!(task.id = id, task.name = name, how, "not run again: the task has ended before");
                     forget(worker, entry).await;
                     return Ok(());
                 }
@@ -122,7 +126,11 @@ async fn attend(worker: &Arc<Worker>, entry: &Arc<Entry>, mut slot: Slot) -> Res
                     break;
                 }
                 has_waited = true;
-                tracing::info!(task.id = id, task.name = name, "put aside: it was put back, and may be running still");
+                tracing::info!(
+                    task.id = id,
+                    task.name = name,
+                    "put aside: the message was put back, and its former run may go on"
+                );
                 LEASE
             }
             Ok(Begun::Held(left)) if put_aside => left,
@@ -131,7 +139,7 @@ async fn attend(worker: &Arc<Worker>, entry: &Arc<Entry>, mut slot: Slot) -> Res
                 left.min(FIRST_WAIT)
             }
             Err(error) => {
-                tracing::warn!(task.id = id, task.name = name, %error, "put aside: no lease");
+                tracing::warn!(task.id = id, task.name = name, %error, "taking the lease failed; putting the message aside and retrying");
                 RENEW
             }
         };
@@ -225,17 +233,20 @@ async fn settle(worker: &Worker, id: &str, tag: &str, leased: Option<&Entry>, en
         Ok(settled)
     };
     let Some(settled) = worker.insist(settle).await else {
-        tracing::error!(task.id = id, "the worker has to go and Redis does not answer: the task will run again");
+        tracing::error!(
+            task.id = id,
+            "storing the end of a task failed, and the worker stops: the task will run again"
+        );
         return;
     };
     if !settled.taken && end.document.is_some() {
         tracing::warn!(
             task.id = id,
-            "the outcome does not count: the task has succeeded before, or another run goes on"
+            "the outcome was discarded: the task has succeeded before, or another run holds the lease"
         );
     }
     for why in &end.refused {
-        tracing::error!(task.id = id, %why, "something that follows is not sent");
+        tracing::error!(task.id = id, %why, "a callback or errback cannot be sent; it is left out");
     }
     for (errback, failure) in end.in_place.iter().filter(|_| settled.taken) {
         builtin::call_errback(errback, id, failure);
@@ -257,7 +268,7 @@ async fn forget(worker: &Worker, entry: &Entry) {
         Ok(forgotten)
     };
     if worker.insist(forget).await.is_none() {
-        tracing::warn!(task.id = %id, "the worker has to go and Redis does not answer: the message will come again");
+        tracing::warn!(task.id = %id, "acknowledging a message failed, and the worker stops: the message will be delivered again");
     }
 }
 
@@ -309,9 +320,9 @@ async fn put_back(worker: &Worker, entry: &Entry) {
     let _no_renewal = worker.renewal.read().await;
     entry.lease(false);
     match worker.channel.restore(&entry.tag, id, holder, &queues).await {
-        Ok(_) => tracing::info!(task.id = %id, "put back for somebody else"),
+        Ok(_) => tracing::info!(task.id = %id, "put back on its queue for another worker"),
         Err(error) => {
-            tracing::error!(task.id = %id, %error, "not put back; it comes again after the visibility timeout");
+            tracing::error!(task.id = %id, %error, "putting a message back failed; it is delivered again after the visibility timeout");
         }
     }
 }

@@ -30,7 +30,7 @@ pub async fn keep(worker: Arc<Worker>) {
             let entries = worker.entries.list();
             let tags: Vec<&str> = entries.iter().map(|entry| entry.tag.as_str()).collect();
             if let Err(error) = worker.channel.renew(&tags).await {
-                tracing::warn!(%error, "messages in flight are not renewed");
+                tracing::warn!(%error, "renewing messages in flight failed; retrying at the next renewal");
             }
         }
         // Once at the start, as kombu does when it connects.
@@ -55,7 +55,7 @@ async fn renew(worker: &Worker, lost: &mut HashSet<String>) {
                 }
             }
         }
-        Err(error) => tracing::warn!(%error, "leases are not renewed"),
+        Err(error) => tracing::warn!(%error, "renewing leases failed; retrying at the next renewal"),
     }
     lost.retain(|holder| held.iter().any(|(_, held)| held == holder));
 }
@@ -65,7 +65,9 @@ async fn sweep(worker: &Worker, visibility: Duration) {
     let who = clock::random_id().to_string();
     match worker.channel.restore_visible(visibility, &who, &queues).await {
         Ok(0) => {}
-        Ok(restored) => tracing::info!(restored, "put back what nobody acknowledged in time"),
-        Err(error) => tracing::warn!(%error, "messages that nobody acknowledged are not looked for"),
+        Ok(restored) => {
+            tracing::info!(restored, "put back messages that were not acknowledged within the visibility timeout");
+        }
+        Err(error) => tracing::warn!(%error, "looking for unacknowledged messages failed; retrying at the next round"),
     }
 }

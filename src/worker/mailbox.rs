@@ -30,7 +30,7 @@ pub async fn serve(worker: Arc<Worker>, mut calls: mpsc::Receiver<channel::Call>
                 worker.hears.notify_one();
             }
             channel::Call::Disconnected(reason) => {
-                tracing::warn!(%reason, "not listening to remote control");
+                tracing::warn!(%reason, "listening to remote control failed; retrying");
                 worker.readiness.missing("remote control", reason);
             }
             channel::Call::Request(request) if control::is_for(&request, worker.node()) => {
@@ -49,10 +49,12 @@ pub async fn mingle(worker: &Worker) {
     };
     let answers = match worker.channel.ask(Request::hello(worker.node(), revoked)).await {
         Ok(answers) => answers,
-        Err(error) => return tracing::warn!(%error, "the other workers were not asked which tasks are revoked"),
+        Err(error) => {
+            return tracing::warn!(%error, "asking the other workers for revoked tasks failed; starting without their answers");
+        }
     };
     for (node, answer) in answers.iter().filter(|(node, _)| **node != *worker.node()) {
-        tracing::info!(%node, "another worker answers");
+        tracing::info!(%node, "another worker answered");
         worker.events.adjust(answer.get("clock").and_then(Value::as_i64).unwrap_or(0));
         if let Some(revoked) = answer.get("revoked") {
             locked(&worker.revoked).merge(revoked, clock::now());
@@ -73,7 +75,7 @@ async fn obey(worker: &Arc<Worker>, request: &Request) {
     if let (Some(address), Some(reply)) = (&request.reply, answered.reply) {
         let tag = clock::random_id().to_string();
         if let Err(error) = worker.channel.reply(address, worker.node(), reply, worker.events.tick(), tag).await {
-            tracing::warn!(%error, method = request.method, "a request is not answered");
+            tracing::warn!(%error, method = request.method, "replying to a remote control request failed; the request stays without reply");
         }
     }
     for action in answered.actions {
@@ -141,7 +143,7 @@ async fn act(worker: &Arc<Worker>, action: Action) {
         Action::DisableEvents => drop(worker.events.enable_tasks(false)),
         Action::Heartbeat => worker.events.say(Detail::WorkerHeartbeat(status::of(worker))),
         Action::Shutdown => {
-            tracing::info!("told to go by remote control");
+            tracing::info!("shutdown requested by remote control");
             worker.leaving.cancel();
         }
         Action::AddConsumer(queue) => {
@@ -151,7 +153,7 @@ async fn act(worker: &Arc<Worker>, action: Action) {
                 routing_key: queue.routing_key.into(),
             };
             if let Err(error) = worker.channel.declare(std::slice::from_ref(&queue)).await {
-                tracing::warn!(%error, queue = %queue.name, "a queue is consumed that is not bound to its exchange");
+                tracing::warn!(%error, queue = %queue.name, "binding a queue to its exchange failed; consuming it unbound");
             }
             worker.queues.send_if_modified(|queues| {
                 let is_new = queues.iter().all(|known| known.name != queue.name);
@@ -199,7 +201,7 @@ async fn show_revoked(worker: &Worker, ids: &[String]) {
     for id in ids.iter().filter(|id| !here.contains(*id)) {
         let document = document::revoked_unseen(id, clock::now()).encode();
         if let Err(error) = worker.channel.revoke_unseen(id, &document, worker.config.result_expires()).await {
-            tracing::warn!(task.id = id, %error, "a revoked task is not shown as such yet");
+            tracing::warn!(task.id = id, %error, "storing the state REVOKED failed; it is stored when the message is dropped");
         }
     }
 }

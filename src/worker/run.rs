@@ -130,7 +130,7 @@ pub async fn work(config: Config, leaving: CancellationToken, cold: Cancellation
     let serving = tokio::spawn(mailbox::serve(worker.clone(), calls));
     // Whoever sees it come may ask it something at once.
     if timeout(GREETING, worker.hears.notified()).await.is_err() {
-        tracing::warn!("takes tasks, and does not hear remote control yet");
+        tracing::warn!("taking tasks although remote control is not connected yet");
     }
     if !worker.config.without_mingle {
         mailbox::mingle(&worker).await;
@@ -162,9 +162,9 @@ pub async fn work(config: Config, leaving: CancellationToken, cold: Cancellation
         worker.channel.close_mailbox(worker.node()).await
     };
     match timeout(GREETING, farewell).await {
-        Ok(Ok(())) => tracing::info!("gone"),
-        Ok(Err(error)) => tracing::warn!(%error, "gone, with the mailbox left behind"),
-        Err(_) => tracing::warn!("gone, without a word: Redis does not answer"),
+        Ok(Ok(())) => tracing::info!("worker stopped"),
+        Ok(Err(error)) => tracing::warn!(%error, "worker stopped; its mailbox was not removed from Redis"),
+        Err(_) => tracing::warn!("worker stopped; Redis did not answer, so worker-offline was not sent"),
     }
     Ok(())
 }
@@ -215,7 +215,7 @@ async fn consume(worker: &Arc<Worker>) {
                     tracing::error!(
                         refused,
                         stream = worker.channel.quarantine_stream(),
-                        "what is no message goes into quarantine"
+                        "an element that is not a message was moved to the quarantine"
                     );
                 }
                 if let Some(delivery) = delivery {
@@ -226,7 +226,7 @@ async fn consume(worker: &Arc<Worker>) {
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "no messages");
+                tracing::warn!(%error, "taking a message from Redis failed; retrying");
                 tokio::select! { () = sleep(pause) => {} () = worker.leaving.cancelled() => break }
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 continue;
@@ -244,7 +244,7 @@ async fn consume(worker: &Arc<Worker>) {
         }
     }
     let running = worker.entries.list().len();
-    tracing::info!(running, "takes no more tasks");
+    tracing::info!(running, "taking no more tasks");
     handled.close();
     handled.wait().await;
 }

@@ -59,11 +59,13 @@ impl Channel {
                 Heard::Disconnected(reason) => Call::Disconnected(reason),
                 Heard::Message { payload, .. } => match Request::decode(&payload.unwrap_or_default()) {
                     Ok(request) => Call::Request(request),
-                    Err(error) => return tracing::warn!(%error, "a request that cannot be read"),
+                    Err(error) => {
+                        return tracing::warn!(%error, "decoding a remote control request failed; the request is ignored");
+                    }
                 },
             };
             if sender.try_send(call).is_err() {
-                tracing::warn!("too many requests at once: one is not answered");
+                tracing::warn!("too many remote control requests at once; one is dropped");
             }
         };
         let patterns = vec![self.0.keys.pidbox_channel()];

@@ -64,7 +64,7 @@ async fn watch_list(link: Link, list: String, mut armed: watch::Receiver<u64>, a
             Ok(None) => continue,
             Ok(Some(_)) => {}
             Err(error) => {
-                tracing::debug!(%list, %error, "cannot wait for messages");
+                tracing::debug!(%list, %error, "waiting for messages failed; polling instead");
                 sleep(POLL).await;
             }
         }

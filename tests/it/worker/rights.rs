@@ -67,7 +67,7 @@ fn do_everything_as_a_user_with(rules: &str) {
     // A worker asks the others once, when it starts, and waits for a second: on a busy machine no answer may come in time.
     let mut other = Worker::start_with(&env, TASKS, &["-n", "other@h"]);
     until("it asks the first one", || {
-        if other.log().contains("another worker answers") {
+        if other.log().contains("another worker answered") {
             return Some(());
         }
         if other.log().contains("ready") {

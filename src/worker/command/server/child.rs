@@ -30,7 +30,7 @@ impl Child {
             match heard {
                 Heard::Output([]) | Heard::Input { .. } => return false,
                 Heard::Output(_) => {
-                    tracing::warn!(command = program, "the server says something without a call");
+                    tracing::warn!(command = program, "the server printed a line without a call; replacing it");
                     return false;
                 }
                 Heard::Errors([]) => {}
