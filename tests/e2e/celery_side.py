@@ -40,24 +40,6 @@ def application():
     return tasks.app
 
 
-def answers(app, node: str, within: float = 1) -> bool:
-    """Whether a worker answers."""
-    return bool(app.control.ping([node], timeout=within))
-
-
-def deliveries_in_flight(app, task: str) -> list[bytes]:
-    """The delivery tags under which a task's message is with a worker, as far as Redis knows."""
-    return [tag for tag, message in app.backend.client.hgetall("unacked").items() if task.encode() in message]
-
-
-def drop(app, task: str) -> None:
-    """Ends a task that somebody else than the operator has sent, wherever it is."""
-    app.control.revoke(task, terminate=True)
-    for tag in deliveries_in_flight(app, task):
-        app.backend.client.zrem("unacked_index", tag)
-        app.backend.client.hdel("unacked", tag)
-
-
 @dataclass(frozen=True)
 class Begin:
     """Where and when a run of a task began."""

@@ -20,7 +20,7 @@ SETTINGS = {
     "redis.bundled.enabled": "true",
     "defaultPool.concurrency": "4",
     "defaultPool.maxReplicas": "3",
-    "defaultPool.scaleDownDelay": "4s",
+    "defaultPool.scaleDownDelay": "1s",
 }
 
 
@@ -71,17 +71,17 @@ def installation(request):
 
 @contextmanager
 def installed_with(values: dict, folder: Path) -> Iterator[None]:
-    """Further values for a while. When this begins and when it has ended, workers of the other template have gone."""
+    """Further values for a while. They change while there are no workers: a rollout takes ten seconds for each."""
     file = folder / "values.json"
     file.write_text(json.dumps(values))
     upgrade = ["upgrade", kube.RELEASE, str(CHART), "--wait", "--timeout", "3m", *settings()]
     # Other tests have patched the workers.
     upgrade.append("--force-conflicts")
-    kube.helm(*upgrade, "--values", str(file))
-    workers.settle()
+    with workers.none():
+        kube.helm(*upgrade, "--values", str(file))
     yield
-    kube.helm(*upgrade)
-    workers.settle()
+    with workers.none():
+        kube.helm(*upgrade)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from pathlib import Path
 
 from kube import NAMESPACE, WORKER, create, get, items, kubectl, patch, until
@@ -79,10 +80,8 @@ def in_phase(name: str, *phases: str, seconds: float = 60) -> dict:
 
 def phases(label: str) -> dict[str, int]:
     """How many jobs of a batch are in which phase."""
-    counts: dict[str, int] = {}
-    for text in kubectl("get", "crewjobs", "-l", f"test={label}", "-o", "jsonpath={.items[*].status.phase}").split():
-        counts[text] = counts.get(text, 0) + 1
-    return counts
+    found = (job.get("status", {}).get("phase") for job in items("crewjobs", f"test={label}"))
+    return dict(Counter(phase for phase in found if phase))
 
 
 def all_in_phase(label: str, phase: str, count: int, seconds: float = 90) -> float:

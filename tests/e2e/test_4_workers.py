@@ -12,7 +12,7 @@ import workers
 pytestmark = pytest.mark.usefixtures("clean")
 
 TAKEOVER_LIMIT = 10
-BUSY = 8
+WORKERS, BUSY = 4, 8
 
 
 def test_the_job_of_a_killed_worker_runs_elsewhere_within_ten_seconds(two_workers, executions, figure):
@@ -30,23 +30,20 @@ def test_the_job_of_a_killed_worker_runs_elsewhere_within_ten_seconds(two_worker
 
 
 def test_workers_that_have_to_go_finish_their_jobs_although_nobody_hears_of_them(executions, figure):
-    one_each = {"concurrency": 1, "targetPerWorker": 1, "maxReplicas": BUSY}
-    kube.patch("crewworkerpool", "default", {"spec": one_each})
-    try:
+    crew.workers_at_most(WORKERS)
+    with workers.at_least(WORKERS):
         crew.start(*crew.batch("busy", BUSY, inputs={"seconds": 30}))
-        kube.until(f"{BUSY} workers are busy", lambda: crew.phases("busy").get("Running") == BUSY, seconds=120)
+        kube.until(f"{BUSY} jobs run", lambda: crew.phases("busy").get("Running") == BUSY)
         tasks = crew.task_ids("busy")
         kube.kubectl("rollout", "restart", f"deployment/{kube.WORKER}")
-        kube.patch("crewworkerpool", "default", {"spec": {"maxReplicas": 2}})
+        kube.patch("crewworkerpool", "default", {"spec": {"minReplicas": 0, "maxReplicas": WORKERS // 2}})
         leaving = lambda: sum("deletionTimestamp" in pod["metadata"] for pod in crew.worker_pods())
-        kube.until("busy workers are told to go", lambda: leaving() >= BUSY // 2, seconds=60)
+        kube.until("busy workers are told to go", lambda: leaving() >= WORKERS // 2)
         crew.all_in_phase("busy", "Succeeded", BUSY, 120)
         assert executions.of(tasks) == dict.fromkeys(tasks, 1)
         for found in kube.items("crewjobs", "test=busy"):
             assert (found["status"]["attempts"], found["status"].get("workerLosses", 0)) == (1, 0)
-        figure(f"{BUSY} busy workers through a rollout and a scale-down: {BUSY} Succeeded, {BUSY} executions")
-    finally:
-        kube.patch("crewworkerpool", "default", {"spec": {"concurrency": 4, "targetPerWorker": None}})
+        figure(f"{BUSY} jobs through a rollout and a scale-down of their workers: {BUSY} Succeeded, {BUSY} executions")
 
 
 def test_the_job_of_a_pod_that_is_deleted_by_force_runs_elsewhere(two_workers, executions, figure):

@@ -1,4 +1,4 @@
-"""The workers: how many there are, how they are started, their processes and connections."""
+"""The workers: how many there are, how they are started, and their processes."""
 
 import contextlib
 import json
@@ -33,36 +33,33 @@ def container() -> dict:
 
 
 @contextmanager
-def started_with(args: list[str] = (), **container_and_pod) -> Iterator[None]:
-    """Workers whose template differs for a while: further arguments, `env` and `volumeMounts`, and the Pod's `volumes`.
+def none() -> Iterator[None]:
+    """No worker for a while: what changes meanwhile needs no rollout, in which each worker takes ten seconds."""
+    most = kube.get("crewworkerpool", "default")["spec"]["maxReplicas"]
+    crew.workers_at_most(0)
+    crew.no_workers()
+    try:
+        yield
+    finally:
+        crew.workers_at_most(most)
 
-    When this begins, workers of the usual template have gone. When it ends, those of this one may still be going.
-    """
+
+@contextmanager
+def started_with(args: list[str] = (), **container_and_pod) -> Iterator[None]:
+    """Workers whose template differs for a while: further arguments, `env` and `volumeMounts`, and the Pod's `volumes`."""
     before = kube.get("deployment", kube.WORKER)["spec"]["template"]
     volumes = container_and_pod.pop("volumes", [])
     # Of several options of one name, Celery takes the last.
     change = {"name": "worker", "args": [*container()["args"], *args], **container_and_pod}
     template = {"spec": {"containers": [change], "volumes": volumes}}
-    kube.kubectl("patch", "deployment", kube.WORKER, "--patch", json.dumps({"spec": {"template": template}}))
+    with none():
+        kube.kubectl("patch", "deployment", kube.WORKER, "--patch", json.dumps({"spec": {"template": template}}))
     try:
-        settle()
         yield
     finally:
         back = [{"op": "replace", "path": "/spec/template", "value": before}]
-        kube.kubectl("patch", "deployment", kube.WORKER, "--type=json", "--patch", json.dumps(back))
-
-
-def set_env(**values: str | None) -> None:
-    """Sets environment variables, or removes them. Returns when only workers that have them so are left."""
-    changes = [f"{name}-" if value is None else f"{name}={value}" for name, value in values.items()]
-    kube.kubectl("set", "env", f"deployment/{kube.WORKER}", *changes)
-    settle()
-
-
-def settle() -> None:
-    """Waits until a rollout is over and the old workers are gone."""
-    kube.kubectl("rollout", "status", f"deployment/{kube.WORKER}", "--timeout=120s")
-    kube.until("the old workers are gone", lambda: len(crew.worker_pods()) == crew.replicas())
+        with none():
+            kube.kubectl("patch", "deployment", kube.WORKER, "--type=json", "--patch", json.dumps(back))
 
 
 # === One of them ===
@@ -94,15 +91,6 @@ def kill(pod: dict, program: bytes = b"celery_app") -> float:
     """Ends a worker's main process with signal 9, and so its container; returns when."""
     os.kill(main_process(pod, program), signal.SIGKILL)
     return time.monotonic()
-
-
-def disconnect(pod: dict, redis) -> None:
-    """Ends a worker's connections to Redis; it connects anew."""
-    address = pod["status"]["podIP"]
-    for type_ in ("normal", "pubsub"):
-        for client in redis.client_list(_type=type_):
-            if client["addr"].rsplit(":", 1)[0] == address:
-                redis.client_kill_filter(_id=client["id"])
 
 
 def lost_container(name: str) -> dict:
