@@ -11,6 +11,7 @@ use crewjob::worker::document::About;
 use crewjob::worker::follow::{self, Sender};
 use crewjob::worker::outcome::{Failure, Outcome};
 use crewjob::worker::routes::Routes;
+use crewjob::worker::step::{Seen, next};
 use jiff::Timestamp;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -63,7 +64,16 @@ fn take(bytes: &[u8]) {
         }
         Read::Task(task) => *task,
     };
-    let _ = admit::admit(&message, false, true, NOW);
+    let seen = Seen {
+        message: &message,
+        redelivered: true,
+        is_revoked: false,
+        is_announced: true,
+        has_room: true,
+        answer: None,
+        aside: None,
+    };
+    let _ = next(&seen, NOW);
     let _ = Arguments::bind(&message.args, &message.kwargs).map(|arguments| arguments.canonical());
     let about = About { message: &message, envelope: &envelope, worker: "w@h" };
     ends(about, &Conclusion::dropped(about, true, NOW), State::Revoked);

@@ -1,8 +1,6 @@
-//! What is to be done with a message: decided before anything is done.
+//! What a message is, and whether the run that it asks for has ended before. Pure.
 
 use std::borrow::Cow;
-
-use jiff::Timestamp;
 
 use super::outcome::Failure;
 use crate::wire::{DecodeError, Envelope, Limits, Message, ResultDocument, State, envelope, result};
@@ -15,7 +13,7 @@ pub const LARGEST: usize = 64 << 20;
 pub enum Read {
     /// A task.
     Task(Box<(Envelope, Message)>),
-    /// Nobody can run it, but it has a task id under which to say so.
+    /// It cannot be run; it has a task id, under which that is stored.
     Unreadable {
         /// The id.
         id: String,
@@ -24,23 +22,8 @@ pub enum Read {
         /// What is wrong with it.
         failure: Failure,
     },
-    /// Nobody can even say so.
+    /// It has no task id under which anything could be stored.
     Poison(String),
-}
-
-/// What a task's message is due.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Admission {
-    /// To be run now.
-    Run,
-    /// To be run then.
-    Wait(Timestamp),
-    /// Not to be run: nobody wants it any more.
-    Revoked,
-    /// Not to be run: it is too late.
-    Expired,
-    /// Not to be run: this worker does not know how.
-    Unknown,
 }
 
 /// Reads a message.
@@ -76,20 +59,6 @@ pub fn read(bytes: &[u8]) -> Read {
             let failure = Failure::new("kombu.exceptions", "DecodeError", chain(&error));
             Read::Unreadable { id, task, failure }
         }
-    }
-}
-
-/// Decides. `is_revoked` is what is known of this task, `is_known` whether there is a way to run it.
-pub fn admit(message: &Message, is_revoked: bool, is_known: bool, now: Timestamp) -> Admission {
-    let headers = &message.headers;
-    if !is_known {
-        Admission::Unknown
-    } else if is_revoked {
-        Admission::Revoked
-    } else if headers.expires_at().is_some_and(|expires| expires <= now) {
-        Admission::Expired
-    } else {
-        headers.eta_at().filter(|eta| *eta > now).map_or(Admission::Run, Admission::Wait)
     }
 }
 
@@ -130,30 +99,6 @@ mod tests {
         let mut message = Message::decode(&Call::new("a.task", "id-1", "default").envelope()).unwrap();
         change(&mut message);
         message
-    }
-
-    fn now() -> Timestamp {
-        "2026-11-22T12:00:00Z".parse().unwrap()
-    }
-
-    #[test]
-    fn a_message_is_run_waits_or_is_dropped_by_what_it_says() {
-        let early = || Some("2026-11-22T11:59:59+00:00".to_owned());
-        let late = || Some("2026-11-22T12:00:01+00:00".to_owned());
-        let admit = |message: &Message| admit(message, false, true, now());
-        assert_eq!(admit(&task(|_| ())), Admission::Run);
-        assert_eq!(admit(&task(|task| task.headers.eta = early())), Admission::Run);
-        let at = "2026-11-22T12:00:01Z".parse().unwrap();
-        assert_eq!(admit(&task(|task| task.headers.eta = late())), Admission::Wait(at));
-        assert_eq!(admit(&task(|task| task.headers.expires = late())), Admission::Run);
-        assert_eq!(admit(&task(|task| task.headers.expires = early())), Admission::Expired);
-    }
-
-    #[test]
-    fn a_revoked_task_is_dropped_before_its_time_and_an_unknown_one_fails() {
-        let waiting = task(|task| task.headers.eta = Some("2026-11-22T13:00:00+00:00".into()));
-        assert_eq!(admit(&waiting, true, true, now()), Admission::Revoked);
-        assert_eq!(admit(&waiting, true, false, now()), Admission::Unknown);
     }
 
     #[test]

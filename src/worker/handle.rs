@@ -3,33 +3,30 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 
-use super::admit::{self, Admission, Read};
+use super::admit::{self, Read};
 use super::builtin;
 use super::conclude::{self, Conclusion, Terms};
-use super::context::{LEASE, RENEW, Worker, locked};
+use super::context::{LEASE, Worker, locked};
 use super::document::About;
 use super::entry::{Entry, Stage};
 use super::execute::execute;
 use super::follow;
 use super::outcome::Outcome;
 use super::registry;
+use super::step::{Answer, Aside, Seen, Step, next};
 use crate::runtime::clock;
 use crate::store::channel::{Begun, Delivery, Publication, Settlement};
 use crate::wire::event::{Detail, TaskSummary};
 use crate::wire::{DeliveryInfo, Envelope};
 
-/// The lease of the attempt before is often given up a moment after its retry has been sent.
-const FIRST_WAIT: Duration = Duration::from_millis(500);
-
 /// Room for one task to run.
 type Slot = Option<OwnedSemaphorePermit>;
 
-/// Why a task is not run any further here.
-struct Left;
+/// The worker leaves, and the message is back on its queue; or Redis keeps it in flight until its visibility timeout.
+struct Abandoned;
 
 /// Brings a message to its end.
 pub async fn handle(worker: Arc<Worker>, delivery: Delivery, slot: OwnedSemaphorePermit) {
@@ -48,13 +45,12 @@ pub async fn handle(worker: Arc<Worker>, delivery: Delivery, slot: OwnedSemaphor
             drop(delivery.envelope);
             let (envelope, message) = *task;
             let listed = worker.entries.add(tag, worker.holder(), envelope, message);
-            // Left: it is back on its queue, or Redis keeps it in flight for whoever sweeps.
-            let _: Result<(), Left> = attend(&worker, &listed.entry, Some(slot)).await;
+            let _: Result<(), Abandoned> = attend(&worker, &listed.entry, Some(slot)).await;
         }
     }
 }
 
-async fn attend(worker: &Arc<Worker>, entry: &Arc<Entry>, mut slot: Slot) -> Result<(), Left> {
+async fn attend(worker: &Arc<Worker>, entry: &Arc<Entry>, mut slot: Slot) -> Result<(), Abandoned> {
     let message = &entry.message;
     let (id, name) = (message.headers.id.as_str(), message.headers.task.as_str());
     let about = About { message, envelope: &entry.envelope, worker: worker.node() };
@@ -68,91 +64,108 @@ async fn attend(worker: &Arc<Worker>, entry: &Arc<Entry>, mut slot: Slot) -> Res
         settle(worker, id, &entry.tag, None, &Conclusion::refused(id, &failure, clock::now())).await;
         return Ok(());
     };
-    let mut said = false;
-    let mut put_aside = false;
     let redelivered = entry.envelope.properties.delivery_info.redelivered.unwrap_or(false);
-    let mut has_waited = !redelivered;
+    let mut seen = Seen {
+        message,
+        redelivered,
+        is_revoked: false,
+        is_announced: false,
+        has_room: true,
+        answer: None,
+        aside: None,
+    };
     loop {
-        // There is an end to what is remembered; what was told to stop is told so for good.
-        let is_revoked = worker.revoked(id) || entry.is_stopped();
-        match admit::admit(message, is_revoked, true, clock::now()) {
-            Admission::Run => {}
-            Admission::Wait(at) => {
-                received(worker, entry, &mut said);
-                entry.enter(Stage::Scheduled(at));
-                pause(worker, entry, &mut slot, until(at)).await?;
-                continue;
+        // The worker forgets old revocations; an entry that was told to stop stays told.
+        seen.is_revoked = worker.revoked(id) || entry.is_stopped();
+        seen.has_room = slot.is_some();
+        let now = clock::now();
+        match next(&seen, now) {
+            Step::Announce => {
+                announce(worker, entry);
+                seen.is_announced = true;
             }
-            refused @ (Admission::Revoked | Admission::Expired) => {
-                let expired = refused == Admission::Expired;
+            Step::Wait(at) => {
+                entry.enter(Stage::Scheduled(at));
+                slot.take();
+                rest(worker, entry, clock::until(at, now)).await?;
+            }
+            Step::TakeRoom => {
+                slot = Some(room(worker, entry).await?);
+                entry.enter(Stage::Reserved);
+            }
+            Step::Ask { take } => seen.answer = Some(ask(worker, entry, take).await),
+            Step::Rest(time) => {
+                seen.answer = None;
+                rest(worker, entry, time).await?;
+            }
+            Step::PutAside(why, time) => {
+                log_put_aside(entry, why, seen.aside.is_none());
+                (seen.answer, seen.aside) = (None, Some(why));
+                locked(&worker.rates).give_back(name);
+                entry.enter(Stage::PutAside);
+                slot.take();
+                rest(worker, entry, time).await?;
+            }
+            Step::Run => return run(worker, entry, task).await,
+            Step::Forget(how) => {
+                tracing::info!(task.id = id, task.name = name, how, "not run again: the task has ended before");
+                forget(worker, entry).await;
+                return Ok(());
+            }
+            Step::Drop { expired } => {
                 let end = Conclusion::dropped(about, expired, clock::now());
                 settle(worker, id, &entry.tag, None, &end).await;
                 return Ok(());
             }
-            // Looked up before.
-            Admission::Unknown => return Ok(()),
         }
-        received(worker, entry, &mut said);
-        if slot.is_none() {
-            slot = Some(room(worker, entry).await?);
-            entry.enter(Stage::Reserved);
-            // What was known of it is old by now.
-            continue;
-        }
-        let limited = locked(&worker.rates).begin(name, clock::now());
-        if let Some(wait) = limited {
-            // With its room, or the worker would take the whole queue.
-            rest(worker, entry, wait).await?;
-            continue;
-        }
-        // A worker that was cut off for longer than its leases last puts its running tasks back the moment it reaches
-        // Redis again, before it renews: what was put back waits for it as long as a lease lasts. It waits anew whenever
-        // it sees a lease, or nothing: whoever renews may be cut off once more.
-        let is_given_time = std::mem::replace(&mut has_waited, !redelivered);
-        let begun = if is_given_time {
-            worker.channel.begin(id, &entry.tag, &entry.holder, LEASE).await
-        } else {
-            worker.channel.look(id, &entry.tag).await
-        };
-        let wait = match begun {
-            Ok(Begun::Taken(head)) => {
-                entry.lease(is_given_time);
-                if let Some(how) = admit::ended(message, redelivered, &head) {
-                    tracing::info!(task.id = id, task.name = name, how, "not run again: the task has ended before");
-                    forget(worker, entry).await;
-                    return Ok(());
-                }
-                if is_given_time {
-                    break;
-                }
-                has_waited = true;
-                tracing::info!(
-                    task.id = id,
-                    task.name = name,
-                    "put aside: the message was put back, and its former run may go on"
-                );
-                LEASE
-            }
-            Ok(Begun::Held(left)) if put_aside => left,
-            Ok(Begun::Held(left)) => {
-                tracing::info!(task.id = id, task.name = name, "put aside: another run holds the lease");
-                left.min(FIRST_WAIT)
-            }
-            Err(error) => {
-                tracing::warn!(task.id = id, task.name = name, %error, "taking the lease failed; putting the message aside and retrying");
-                RENEW
-            }
-        };
-        put_aside = true;
-        locked(&worker.rates).give_back(name);
-        entry.enter(Stage::PutAside);
-        pause(worker, entry, &mut slot, wait).await?;
     }
-    run(worker, entry, task).await
+}
+
+/// Asks the rate limit, then Redis for the task's lease. With `take` a free lease is taken, else it is only looked at.
+async fn ask(worker: &Worker, entry: &Entry, take: bool) -> Answer {
+    let (id, name) = (entry.message.headers.id.as_str(), entry.message.headers.task.as_str());
+    let limited = locked(&worker.rates).begin(name, clock::now());
+    if let Some(time) = limited {
+        return Answer::Limited(time);
+    }
+    let begun = if take {
+        worker.channel.begin(id, &entry.tag, &entry.holder, LEASE).await
+    } else {
+        worker.channel.look(id, &entry.tag).await
+    };
+    match begun {
+        Ok(Begun::Taken(head)) => {
+            entry.lease(take);
+            Answer::Free(head)
+        }
+        Ok(Begun::Held(left)) => Answer::Held(left),
+        Err(error) => {
+            tracing::warn!(task.id = id, task.name = name, %error, "taking the lease failed; putting the message aside and retrying");
+            Answer::Failed
+        }
+    }
+}
+
+fn log_put_aside(entry: &Entry, why: Aside, is_first: bool) {
+    let (id, name) = (entry.message.headers.id.as_str(), entry.message.headers.task.as_str());
+    match why {
+        Aside::PutBack => {
+            tracing::info!(
+                task.id = id,
+                task.name = name,
+                "put aside: the message was put back, and its former run may go on"
+            );
+        }
+        Aside::Held if is_first => {
+            tracing::info!(task.id = id, task.name = name, "put aside: another run holds the lease");
+        }
+        // A long wait is logged once, a failure where it was seen.
+        Aside::Held | Aside::NoAnswer => {}
+    }
 }
 
 /// Runs a task whose lease is ours, and settles it.
-async fn run(worker: &Arc<Worker>, entry: &Arc<Entry>, task: &registry::Task) -> Result<(), Left> {
+async fn run(worker: &Arc<Worker>, entry: &Arc<Entry>, task: &registry::Task) -> Result<(), Abandoned> {
     let message = &entry.message;
     let (id, name) = (message.headers.id.as_str(), message.headers.task.as_str());
     let about = About { message, envelope: &entry.envelope, worker: worker.node() };
@@ -170,7 +183,7 @@ async fn run(worker: &Arc<Worker>, entry: &Arc<Entry>, task: &registry::Task) ->
             outcome = execute(worker, entry, task) => outcome,
             () = worker.cold.cancelled() => {
                 put_back(worker, entry).await;
-                return Err(Left);
+                return Err(Abandoned);
             }
         }
     };
@@ -281,26 +294,20 @@ fn publication(worker: &Worker, message: &Envelope) -> Publication {
     Publication { queue, priority: message.properties.priority, envelope: message.encode() }
 }
 
-/// Waits without taking up room.
-async fn pause(worker: &Worker, entry: &Entry, slot: &mut Slot, time: Duration) -> Result<(), Left> {
-    slot.take();
-    rest(worker, entry, time).await
-}
-
 /// Waits until then, or until it is revoked. When the worker leaves, the message goes back.
-async fn rest(worker: &Worker, entry: &Entry, time: Duration) -> Result<(), Left> {
+async fn rest(worker: &Worker, entry: &Entry, time: Duration) -> Result<(), Abandoned> {
     tokio::select! {
         () = sleep(time) => Ok(()),
         _ = entry.stopped() => Ok(()),
         () = worker.leaving.cancelled() => {
             put_back(worker, entry).await;
-            Err(Left)
+            Err(Abandoned)
         }
     }
 }
 
 /// Waits for room to run.
-async fn room(worker: &Worker, entry: &Entry) -> Result<OwnedSemaphorePermit, Left> {
+async fn room(worker: &Worker, entry: &Entry) -> Result<OwnedSemaphorePermit, Abandoned> {
     let free = tokio::select! {
         free = worker.slots.clone().acquire_owned() => free.ok(),
         () = worker.leaving.cancelled() => None,
@@ -308,10 +315,10 @@ async fn room(worker: &Worker, entry: &Entry) -> Result<OwnedSemaphorePermit, Le
     if free.is_none() {
         put_back(worker, entry).await;
     }
-    free.ok_or(Left)
+    free.ok_or(Abandoned)
 }
 
-/// Puts the message back on its queue for somebody else, as far as Redis answers. Otherwise it stays in flight, and is
+/// Puts the message back on its queue for another worker, as far as Redis answers. Otherwise it stays in flight, and is
 /// put back when its time there has run out.
 async fn put_back(worker: &Worker, entry: &Entry) {
     let id = &entry.message.headers.id;
@@ -327,11 +334,7 @@ async fn put_back(worker: &Worker, entry: &Entry) {
     }
 }
 
-/// Announces that the task is here, once.
-fn received(worker: &Worker, entry: &Entry, said: &mut bool) {
-    if std::mem::replace(said, true) {
-        return;
-    }
+fn announce(worker: &Worker, entry: &Entry) {
     let headers = &entry.message.headers;
     worker.events.task(Detail::TaskReceived {
         uuid: headers.id.clone(),
@@ -346,8 +349,4 @@ fn received(worker: &Worker, entry: &Entry, said: &mut bool) {
             expires: headers.expires.clone(),
         },
     });
-}
-
-fn until(at: Timestamp) -> Duration {
-    at.duration_since(clock::now()).try_into().unwrap_or_default()
 }

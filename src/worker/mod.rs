@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`run`] | connects, takes messages while there is room, leaves |
 //! | [`handle`], [`execute`] | one message's way from its queue to its end, and one run of its task |
-//! | [`admit`] | pure: what is to be done with a message |
+//! | [`admit`], [`step`] | pure: what a message is, and what is done next with it until it runs |
 //! | [`conclude`], [`document`] | pure: what follows from what came of a run ([`outcome`]) |
 //! | [`follow`] | pure: what is sent after a run: callbacks, the rest of a chain, errbacks, another attempt |
 //! | [`registry`], [`tasks`], [`builtin`] | which task is run in which way |
@@ -43,6 +43,7 @@ pub mod registry;
 pub mod routes;
 pub mod run;
 pub mod status;
+pub mod step;
 pub mod tasks;
 
 pub use config::Config;
