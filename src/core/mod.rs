@@ -4,7 +4,8 @@
 //! [`Plan`](plan::Plan); [`scale`](scale::scale) turns a pool's load into replicas. Everything else here is a value
 //! that one of them takes or returns.
 
-pub mod check;
+#[cfg(test)]
+mod check;
 pub mod claims;
 pub mod decide;
 pub mod eviction;

@@ -119,14 +119,6 @@ impl AttemptOutcome {
             Self::Unknown => "Unknown",
         }
     }
-
-    /// Reads what [`AttemptOutcome::name`] wrote.
-    pub fn from_name(name: &str) -> Self {
-        [Self::Succeeded, Self::Failed, Self::WorkerLost, Self::MessageLost, Self::Revoked]
-            .into_iter()
-            .find(|outcome| outcome.name() == name)
-            .unwrap_or(Self::Unknown)
-    }
 }
 
 /// An exception as the worker reported it, cut to what a status may hold.

@@ -50,8 +50,6 @@ pub struct NodeSettings {
     pub prefetch_multiplier: Option<i64>,
     /// Whether messages are acknowledged after the run.
     pub acks_late: Option<bool>,
-    /// Whether events are sent.
-    pub sends_events: Option<bool>,
     /// Seconds after which messages are given to somebody else, where it is not kombu's default of 3600.
     pub visibility_timeout: Option<i64>,
     /// Main process.
@@ -142,7 +140,6 @@ impl Store {
                 prefetch_count: stats.prefetch_count,
                 prefetch_multiplier: conf.prefetch_multiplier,
                 acks_late: conf.acks_late,
-                sends_events: conf.send_task_events,
                 visibility_timeout: conf.visibility_timeout,
                 pid: stats.pid,
             }

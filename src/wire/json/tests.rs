@@ -148,7 +148,7 @@ fn the_deepest_value_fits_a_small_stack() {
     let check = move || {
         let value = Value::parse_within(nested.as_bytes(), &Limits::default().depth(256)).unwrap();
         assert_eq!(value, Value::parse_within(value.to_json().as_bytes(), &Limits::default().depth(256)).unwrap());
-        assert_eq!((value.depth(), value.contains_reserved_type_object()), (256, None));
+        assert_eq!(value.depth(), 256);
     };
     std::thread::Builder::new().stack_size(1 << 20).spawn(check).unwrap().join().unwrap();
 }
@@ -157,19 +157,6 @@ fn the_deepest_value_fits_a_small_stack() {
 fn depth_counts_containers() {
     for (text, depth) in [("1", 0), ("[]", 1), ("{\"a\":[]}", 2), ("[[],[[]],1]", 3)] {
         assert_eq!(parse(text).depth(), depth, "{text}");
-    }
-}
-
-#[test]
-fn the_first_reserved_object_is_found_by_path() {
-    for (text, path) in [
-        (r#"{"__type__": "uuid", "__value__": 1}"#, Some("")),
-        (r#"{"a": [1, {"b": {"__value__": null, "__type__": 0}}]}"#, Some("a[1].b")),
-        (r#"{"due date": {"__type__": "datetime", "__value__": "2026-01-02"}}"#, Some(r#"["due date"]"#)),
-        (r#"{"__type__": "uuid", "__value__": 1, "more": 2}"#, None),
-        (r#"{"__type__": "uuid"}"#, None),
-    ] {
-        assert_eq!(parse(text).contains_reserved_type_object().as_deref(), path, "{text}");
     }
 }
 

@@ -7,7 +7,6 @@ fn good(name: &str) -> NodeSettings {
         prefetch_count: Some(4),
         prefetch_multiplier: Some(1),
         acks_late: Some(true),
-        sends_events: Some(true),
         visibility_timeout: Some(3600),
         pid: Some(1),
     }
