@@ -53,7 +53,7 @@ pub enum Place {
     InFlight {
         /// Its delivery tag.
         tag: Arc<str>,
-        /// When it was taken or last renewed, by the clock of who did it.
+        /// When it was taken or last renewed, by the clock of the worker that did it.
         received_at: Option<Timestamp>,
         /// When it may run, if it has to wait for a time.
         eta: Option<Timestamp>,
@@ -162,7 +162,7 @@ impl Store {
             count = (count * ANSWER / bytes).clamp(1, 1000);
             let mut ours = Vec::new();
             for (tag, value) in page {
-                // What is no message here was never taken from a queue: it hurts nobody.
+                // What is no message here was never taken from a queue: it is harmless.
                 let Some(seen) = peek(&value) else { continue };
                 match seen.task_id.as_deref().and_then(TaskId::parse) {
                     Some(task) => ours.push((task, tag, seen.eta.as_deref().and_then(crate::wire::time::parse))),

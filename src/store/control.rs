@@ -50,7 +50,7 @@ pub struct NodeSettings {
     pub prefetch_multiplier: Option<i64>,
     /// Whether messages are acknowledged after the run.
     pub acks_late: Option<bool>,
-    /// Seconds after which messages are given to somebody else, where it is not kombu's default of 3600.
+    /// Seconds after which messages are delivered again, where it is not kombu's default of 3600.
     pub visibility_timeout: Option<i64>,
     /// Main process.
     pub pid: Option<i64>,

@@ -5,7 +5,7 @@ use redis::{ErrorKind, ServerErrorKind};
 /// Why a pool's Redis cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
-    /// Nobody answers, or not as Redis does.
+    /// The server does not answer, or not as Redis does.
     #[error("connecting to Redis at {address}: {detail}")]
     Unreachable {
         /// Scheme, host and port.
@@ -19,7 +19,7 @@ pub enum ConnectError {
         /// Scheme, host and port.
         address: String,
     },
-    /// A URL or certificate that nobody can use.
+    /// A URL or certificate that cannot be used.
     #[error("{field} is not usable: {detail}")]
     Invalid {
         /// Key of the Secret.

@@ -204,7 +204,7 @@ impl Link {
         }
     }
 
-    /// Gives up the connection with this number, unless somebody has made a new one since.
+    /// Gives up the connection with this number, unless a new one was made since.
     async fn discard(&self, lost: u64) {
         let mut state = self.0.state.lock().await;
         if matches!(&*state, State::Up { serial, .. } if *serial == lost) {

@@ -21,7 +21,7 @@ pub(super) enum Heard {
     Connected,
     /// It does not, for this reason. Only said once until the next `Connected`.
     Disconnected(String),
-    /// Somebody has published something.
+    /// A message was published.
     Message {
         /// Where.
         channel: String,

@@ -94,7 +94,7 @@ impl Pidbox {
         Ok(answers)
     }
 
-    /// Tells workers that nobody waits any more.
+    /// Tells workers that no reply is waited for any more.
     async fn hang_up(&self, act: &'static str, address: &ReturnAddress) -> Result<(), Error> {
         let keys = &self.0.keys;
         let mut pipe = redis::pipe();

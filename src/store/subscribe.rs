@@ -1,4 +1,4 @@
-//! Listening to results and events, for as long as somebody reads.
+//! Listening to results and events, for as long as the receiver is read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -59,7 +59,7 @@ pub enum Enqueued {
     Published,
     /// It was published before; by us when the marker's generation is the message's.
     Already(Marker),
-    /// There is no marker, but a result document: somebody ran this attempt before the marker was lost.
+    /// There is no marker, but a result document: a worker ran this attempt before the marker was lost.
     HasResult,
 }
 
@@ -126,7 +126,7 @@ impl Store {
 
     /// Publishes an attempt again, under the message's generation, if what it replaces is still just so.
     ///
-    /// The in-flight entry that is given up goes, so that nobody restores the lost delivery, and so does an unfinished
+    /// The in-flight entry that is given up goes, so that no worker restores the lost delivery, and so does an unfinished
     /// result document. With `clear_result` a `FAILURE` of the lost run goes too; no other end is ever removed.
     pub async fn requeue(
         &self,

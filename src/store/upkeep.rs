@@ -16,7 +16,7 @@ impl Store {
         declare(&self.0.broker, &self.0.names.broker, queues).await
     }
 
-    /// Restarts the visibility timeout of messages whose workers live, so that nobody runs them again. Says how many of
+    /// Restarts the visibility timeout of messages whose workers live, so that no other worker runs them again. Says how many of
     /// these delivery tags are in flight.
     pub async fn renew(&self, tags: &[String]) -> Result<u64, Error> {
         let mut renewed = 0;

@@ -46,7 +46,7 @@ impl Announcer {
         (Self { node: node.into(), clock: AtomicI64::new(0), tasks: AtomicBool::new(task_events), queue }, publishing)
     }
 
-    /// Announces something about a task, if anybody wants to know.
+    /// Announces something about a task, if events are wanted.
     pub fn task(&self, detail: Detail) {
         if self.tasks.load(Ordering::Relaxed) {
             self.say(detail);
@@ -82,7 +82,7 @@ impl Announcer {
         self.clock.load(Ordering::Relaxed)
     }
 
-    /// Takes over the clock of somebody who is ahead.
+    /// Takes over the logical clock of a worker that is ahead.
     pub fn adjust(&self, other: i64) {
         self.clock.fetch_max(other, Ordering::Relaxed);
     }

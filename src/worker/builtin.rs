@@ -18,7 +18,7 @@ const RETENTION_MAX: f64 = 100.0 * 366.0 * 86_400.0;
 pub enum Builtin {
     /// Says that a worker takes tasks, and which one it is.
     HealthCheck,
-    /// Deletes results that nothing else will ever delete, and replies that nobody takes.
+    /// Deletes results that nothing else will ever delete, and replies that are never read.
     Cleanup,
     /// Notes in the log how a task has failed.
     ErrorHandler,

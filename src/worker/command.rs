@@ -47,8 +47,8 @@
 //!
 //! * The soft limit sends SIGTERM. A command that then prints a result and exits with 0 has succeeded.
 //! * The hard limit, counted from the start, sends SIGKILL.
-//! * Whoever stops the task chooses the signal; SIGKILL follows after `grace`, 10 seconds by default.
-//! * When the main process has ended, what is left of its group is killed, and whoever was seen to leave the group. A
+//! * The request that stops the task names the signal; SIGKILL follows after `grace`, 10 seconds by default.
+//! * When the main process has ended, what is left of its group is killed, and each process that was seen to leave the group. A
 //!   daemon that has left the session too is let alone, unless the command was sent a signal. One that holds standard
 //!   output open is waited for one second and then ignored.
 //! * A worker that is told to go at once kills them all. Nothing can do that for a worker that is itself killed; in a
@@ -61,7 +61,7 @@
 //! | `spec` | how a command is run, and what one run is given |
 //! | `start` | the command line, its input, and why it cannot be started |
 //! | `group` | the process group and its signals |
-//! | `kin`, `processes` | who descends from a command, and what `/proc` says of it |
+//! | `kin`, `processes` | the descendants of a command, and what `/proc` says of it |
 //! | `pipes` | all three pipes at once |
 //! | `lines`, `stdout`, `stderr` | lines in bounded memory, and what is kept of them |
 //! | `supervise` | limits and stops |
@@ -124,7 +124,7 @@ pub struct Report {
 struct Bounds {
     /// Longest line, and longest text, in bytes.
     output: usize,
-    /// How long pipes are read that somebody else holds open.
+    /// How long pipes are read that another process holds open.
     pipes: Duration,
     oom_kills: OomKills,
 }
@@ -170,7 +170,7 @@ async fn run_within(
         Err(outcome) => return Report::not_started(outcome, start),
     };
     let pid = group.number();
-    // Nobody has to want to know.
+    // The receiver may be dropped already.
     let _ = started.send(pid);
 
     let names = Names { id: &call.id, task: &call.task };

@@ -30,7 +30,7 @@ pub struct Conclusion {
 /// What holds for the end of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms<'a> {
-    /// Who sends what follows.
+    /// The sender of what follows.
     pub sender: &'a Sender<'a>,
     /// Runs after the first of a failed task that may be tried again.
     pub max_retries: u32,
@@ -50,7 +50,7 @@ pub struct Terms<'a> {
 const BACKOFF: (u32, u32) = (1, 600);
 
 impl Conclusion {
-    /// A task that nobody here can run, or whose message cannot be read.
+    /// A task that this worker cannot run, or whose message cannot be read.
     pub fn refused(id: &str, failure: &Failure, now: Timestamp) -> Self {
         let document = document::refused(id, failure, now).encode();
         Self { document: Some(document), event: Some(failed(id, failure)), ..Self::default() }
@@ -69,7 +69,7 @@ impl Conclusion {
     }
 }
 
-/// Concludes a run. `fresh` makes ids that nobody has had.
+/// Concludes a run. `fresh` makes new ids.
 pub fn conclude(
     about: About<'_>,
     outcome: Outcome,

@@ -18,7 +18,7 @@ const REDIS_CA_FILE: &str = "/etc/crewjob/redis/ca.crt";
 const REDIS_URL: &str = "REDIS_URL";
 /// Where the result backend is, with its password.
 const RESULT_BACKEND_URL: &str = "RESULT_BACKEND_URL";
-/// The variables of our environment that are nobody else's business.
+/// The variables of the worker's environment that commands do not get.
 pub const SECRETS: [&str; 2] = [REDIS_URL, RESULT_BACKEND_URL];
 
 /// Options of `crewjob worker`.

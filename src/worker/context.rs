@@ -52,7 +52,7 @@ pub struct Worker {
     pub slots: Arc<Semaphore>,
     /// Tasks begun since the start, by name.
     pub totals: Mutex<BTreeMap<String, i64>>,
-    /// Tasks that nobody wants any more.
+    /// Revoked tasks.
     pub revoked: Mutex<Revoked>,
     /// How often tasks may begin.
     pub rates: Mutex<Rates>,
@@ -74,7 +74,7 @@ pub struct Worker {
     pub settings: Settings,
     /// Tasks that run at once, and room for them that is to go as soon as it is free.
     pub room: Mutex<u32>,
-    /// Read by whoever gives a lease up, written by the renewal of all: the two must not cross.
+    /// Read-locked while a lease is given up, write-locked while all are renewed: the two must not cross.
     pub renewal: RwLock<()>,
     /// When it started.
     pub since: Timestamp,
@@ -95,7 +95,7 @@ impl Worker {
         format!("{}/{}/{}", self.node(), std::process::id(), clock::random_id())
     }
 
-    /// Whether nobody wants this task any more.
+    /// Whether this task is revoked.
     pub fn revoked(&self, id: &str) -> bool {
         locked(&self.revoked).contains(id, clock::now())
     }
@@ -126,7 +126,7 @@ impl Worker {
         });
     }
 
-    /// Who sends what follows a run.
+    /// The sender of what follows a run.
     pub fn sender(&self) -> Sender<'_> {
         Sender {
             origin: &self.origin,

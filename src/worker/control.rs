@@ -25,7 +25,7 @@ pub use view::{Autoscale, Broker, Queue, Settings, Task, Usage, View};
 /// What comes of a request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answered {
-    /// What to send to whoever asked; nothing if nobody waits, or if Celery says nothing either.
+    /// The reply; `None` if no reply is waited for, or if Celery says nothing either.
     pub reply: Option<Value>,
     /// What to do, in this order.
     pub actions: Vec<Action>,
@@ -85,13 +85,13 @@ pub enum Action {
     },
 }
 
-/// Longer patterns are nobody's.
+/// Longer patterns address no worker.
 const LONGEST_PATTERN: usize = 1024;
 
 /// Whether a request is for this node.
 ///
 /// As in kombu, an empty destination counts as none, and a pattern without matcher as no pattern. A pattern that cannot
-/// be read here, some regular expressions for example, addresses nobody.
+/// be read here, some regular expressions for example, addresses no worker.
 pub fn is_for(request: &Request, node: &str) -> bool {
     let Request { destination, pattern, matcher, other, .. } = request;
     match (destination.as_deref(), other.get("destination")) {

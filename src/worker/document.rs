@@ -37,7 +37,7 @@ pub fn revoked(about: About<'_>, why: &str, now: Timestamp) -> ResultDocument {
     document(about, State::Revoked, exception(&failure), None, &none(), Some(now))
 }
 
-/// The document of a task that was revoked before anybody had it.
+/// The document of a task that was revoked before any worker had it.
 pub fn revoked_unseen(id: &str, now: Timestamp) -> ResultDocument {
     let failure = Failure::new("celery.exceptions", "TaskRevokedError", "revoked");
     let bare = refused(id, &failure, now);

@@ -33,7 +33,7 @@ pub enum Stage {
 pub struct Entry {
     /// Delivery tag of its message.
     pub tag: String,
-    /// Who we are on its lease.
+    /// The holder's name on its lease.
     pub holder: String,
     /// The envelope.
     pub envelope: Envelope,
@@ -60,7 +60,7 @@ impl Entry {
         self.locked().1
     }
 
-    /// Who we are on its lease; empty where it is not ours.
+    /// The holder's name on its lease; empty where this worker does not hold it.
     pub fn lease_holder(&self) -> &str {
         if self.is_leased() { &self.holder } else { "" }
     }

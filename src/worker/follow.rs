@@ -50,7 +50,7 @@ pub fn refusal(message: &Message) -> Option<Failure> {
 /// What follows when a task has returned `result`. A failure is to be stored instead of the result; then nothing is
 /// sent.
 ///
-/// `fresh` makes ids that nobody has had, for tasks, groups and delivery tags.
+/// `fresh` makes new ids, for tasks, groups and delivery tags.
 pub fn after_success(
     message: &Message,
     result: &RawJson,

@@ -11,7 +11,7 @@ use crate::runtime::clock;
 
 /// How often messages in flight are renewed; less often where the visibility timeout allows it.
 const REFRESH: Duration = Duration::from_mins(1);
-/// How often kombu looks for messages that nobody acknowledged.
+/// How often kombu looks for messages that were not acknowledged.
 const SWEEP: Duration = Duration::from_secs(100);
 
 /// Renews and sweeps until it is aborted.

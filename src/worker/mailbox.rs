@@ -20,7 +20,7 @@ use crate::wire::{Number, Value};
 /// The signal that stops what only waits.
 const SIGTERM: i32 = 15;
 
-/// Hears requests until nobody sends any.
+/// Hears requests until the connection is closed for good.
 pub async fn serve(worker: Arc<Worker>, mut calls: mpsc::Receiver<channel::Call>) {
     while let Some(call) = calls.recv().await {
         match call {
@@ -41,7 +41,7 @@ pub async fn serve(worker: Arc<Worker>, mut calls: mpsc::Receiver<channel::Call>
     }
 }
 
-/// Asks the other workers which tasks are revoked: nobody else remembers.
+/// Asks the other workers which tasks are revoked: only they remember.
 pub async fn mingle(worker: &Worker) {
     let revoked = {
         let revoked = locked(&worker.revoked);
@@ -98,7 +98,7 @@ fn look<T>(worker: &Worker, entries: &[Arc<Entry>], see: impl FnOnce(&View<'_>) 
         };
         match entry.stage() {
             Stage::Running { since, pid } => running.push(task(Some(since), Some(pid))),
-            // What is put aside is here as well: a worker that denies to have it has lost it, for whoever asks.
+            // What is put aside is here as well: a worker that denies to have a task has lost it, in the eyes of the operator.
             Stage::Reserved | Stage::PutAside => reserved.push(task(None, None)),
             Stage::Scheduled(_) => scheduled.push(task(None, None)),
         }

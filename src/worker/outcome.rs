@@ -25,7 +25,7 @@ pub enum Outcome {
         /// Whether another run may succeed.
         retryable: bool,
     },
-    /// It was stopped because somebody asked for that, with this signal.
+    /// It was stopped on request, with this signal.
     Stopped {
         /// The signal's number.
         signal: i32,

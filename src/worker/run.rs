@@ -59,7 +59,7 @@ pub enum RunError {
     /// A command does not keep its contract.
     #[error("the command does not keep the contract of docs/worker-commands.md: {0}")]
     Check(String),
-    /// Nobody can be told how it is.
+    /// The admin server cannot be started.
     #[error("listening on --admin-address {address}")]
     Admin {
         /// The address.
@@ -128,7 +128,7 @@ pub async fn work(config: Config, leaving: CancellationToken, cold: Cancellation
     });
     let (calls, _listening) = worker.channel.requests();
     let serving = tokio::spawn(mailbox::serve(worker.clone(), calls));
-    // Whoever sees it come may ask it something at once.
+    // A client that sees worker-online may send a request at once.
     if timeout(GREETING, worker.hears.notified()).await.is_err() {
         tracing::warn!("taking tasks although remote control is not connected yet");
     }

@@ -15,7 +15,7 @@ use crate::wire::{Event, Object, Value};
 
 static REPLY: LazyLock<Script> = script!("lua/reply.lua");
 
-/// Requests that may wait; whoever sends more is not answered.
+/// Requests that may wait; further ones are dropped.
 const WAITING: usize = 1024;
 
 /// What comes in by remote control.
@@ -25,7 +25,7 @@ pub enum Call {
     Connected,
     /// They are not, for this reason.
     Disconnected(String),
-    /// Somebody asks for something.
+    /// A request.
     Request(Request),
 }
 

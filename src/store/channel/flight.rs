@@ -19,10 +19,10 @@ static UNLOCK: LazyLock<Script> = script!("lua/unlock.lua");
 
 /// How much of a result tells how the run before ended.
 const HEAD: usize = 64 << 10;
-/// How long the lock of whoever looks for lost messages is kept if he dies. Kombu's is 5 minutes; nothing happens twice
+/// How long the lock on looking for lost messages is kept if its worker dies. Kombu's is 5 minutes; nothing happens twice
 /// if two look at once.
 const SWEEP: Duration = Duration::from_secs(30);
-/// How long it is noted who was given which message; longer than a connection is tried again.
+/// How long it is noted which worker was given which message; longer than a connection is tried again.
 const NOTED: Duration = Duration::from_mins(10);
 /// In place of a list: a message whose first answer was lost.
 const AGAIN: i64 = -2;
@@ -43,7 +43,7 @@ pub struct Delivery {
 /// Whether a task may be run now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Begun {
-    /// Somebody else has the lease, for so long at most.
+    /// Another run holds the lease, for so long at most.
     Held(Duration),
     /// The lease is ours. What the run before has left as its result, cut after 64 KiB; empty when there is none.
     Taken(Vec<u8>),
@@ -74,7 +74,7 @@ impl Channel {
         Ok((delivery, refused))
     }
 
-    /// The same without taking the lease, if nobody has it.
+    /// The same without taking the lease if it is free.
     pub async fn look(&self, task: &str, tag: &str) -> Result<Begun, Error> {
         self.begin(task, tag, "", Duration::ZERO).await
     }
@@ -90,7 +90,7 @@ impl Channel {
         call.arg(holder).arg(millis(lease)).arg(HEAD);
         let (remaining, mut head): (i64, Vec<u8>) = self.0.broker.script(ACT, &call).await?;
         if remaining != 0 {
-            // Without an expiry it is nobody's that keeps to the rules: ask now and then.
+            // A lease without an expiry was not written by a worker: ask now and then.
             return Ok(Begun::Held(u64::try_from(remaining).map_or(lease, Duration::from_millis)));
         }
         if !self.0.same_database {
@@ -136,10 +136,10 @@ impl Channel {
         self.put_back(tag, task, holder, "", queues).await
     }
 
-    /// Puts back what somebody took longer than `visibility` ago and did not acknowledge, unless somebody else is at it.
+    /// Puts back what was taken longer than `visibility` ago and not acknowledged, unless another worker is at it.
     /// Says how many messages that were.
     pub async fn restore_visible(&self, visibility: Duration, who: &str, queues: &[Queue]) -> Result<u64, Error> {
-        const ACT: &str = "looking for messages that nobody acknowledged";
+        const ACT: &str = "looking for messages that were not acknowledged";
         let keys = &self.0.keys;
         let mut lock = redis::cmd("SET");
         lock.arg(keys.unacked_mutex()).arg(who).arg("NX").arg("PX").arg(millis(SWEEP));
@@ -183,7 +183,7 @@ impl Channel {
         let mut read = redis::cmd("HGET");
         read.arg(keys.unacked()).arg(tag);
         let value: Option<Vec<u8>> = self.0.broker.query(ACT, &read).await?;
-        // However large: whoever took it could read it. Without a value only the time of receipt is left, which the
+        // However large: the worker that took it could read it. Without a value only the time of receipt is left, which the
         // script takes away.
         let read = |value: &[u8]| Unacked::decode_within(value, &Limits::default().bytes(value.len()));
         let (list, message) = match value.as_deref().map(read) {
@@ -200,12 +200,12 @@ impl Channel {
         self.0.broker.script(ACT, &call).await
     }
 
-    /// Takes a message in flight that nobody can read into quarantine.
+    /// Moves a message in flight that cannot be read to the quarantine.
     pub async fn discard(&self, tag: &str) -> Result<bool, Error> {
         let keys = &self.0.keys;
         let mut call = DISCARD.key(keys.unacked());
         call.key(keys.unacked_index()).key(self.quarantine_stream()).arg(tag).arg(QUARANTINED);
-        self.0.broker.script("quarantining what nobody can read", &call).await
+        self.0.broker.script("quarantining an unreadable message", &call).await
     }
 
     /// The list through which a message came. An exchange that is not ours is looked up as kombu does.

@@ -88,7 +88,7 @@ impl Channel {
         Ok(())
     }
 
-    /// For how long nobody has touched a key; not at all where the server counts uses instead.
+    /// For how long a key was not touched; not at all where the server counts uses instead.
     async fn idle(&self, act: &'static str, key: &str) -> Result<Duration, Error> {
         let mut ask = redis::cmd("OBJECT");
         ask.arg("IDLETIME").arg(key);

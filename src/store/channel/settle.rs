@@ -22,7 +22,7 @@ static STORE: LazyLock<Script> = shared!("lua/store.lua");
 static ACKNOWLEDGE: LazyLock<Script> = shared!("lua/acknowledge.lua");
 static DROP: LazyLock<Script> = script!("lua/drop.lua");
 
-/// How long it is noted what has to be stored elsewhere, for whoever takes the message up again.
+/// How long it is noted what has to be stored elsewhere, for the worker that takes the message next.
 const NOTED: Duration = Duration::from_hours(24);
 
 const SETTLING: &str = "settling a task";
@@ -45,7 +45,7 @@ pub struct Settlement<'a> {
     pub task: &'a str,
     /// The delivery tag of its message.
     pub tag: &'a str,
-    /// Who has the lease on it; empty where none was taken.
+    /// Holder of its lease; empty where none was taken.
     pub holder: &'a str,
     /// The result document; `None` stores nothing.
     pub document: Option<&'a [u8]>,
@@ -53,7 +53,7 @@ pub struct Settlement<'a> {
     pub others: &'a [(String, Vec<u8>)],
     /// How long Redis keeps it; `None` for good.
     pub expires: Option<Duration>,
-    /// Whether it is a success, which counts even if somebody else has the lease by now.
+    /// Whether it is a success, which counts even if another run holds the lease by now.
     pub is_success: bool,
     /// What is published with it.
     pub publish: &'a [Publication],
@@ -62,9 +62,9 @@ pub struct Settlement<'a> {
 /// What became of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settled {
-    /// Whether the outcome was taken: no success was there before, and nobody else has the lease.
+    /// Whether the outcome was taken: no success was there before, and no other run holds the lease.
     pub taken: bool,
-    /// Whether the message was acknowledged: somebody else who has the lease will do that.
+    /// Whether the message was acknowledged: another run that holds the lease will do that.
     pub acknowledged: bool,
 }
 
@@ -98,7 +98,7 @@ impl Channel {
     }
 
     /// Where the result backend is another database: publishes what follows, notes the results in the same step, and
-    /// stores them. Whoever dies in between leaves the note, and [`Channel::begin`] answers it to the next one: nothing
+    /// stores them. A worker that dies in between leaves the note, and [`Channel::begin`] answers it to the next one: nothing
     /// runs or follows twice. Says whether the outcome was taken. May be repeated until it is answered.
     ///
     /// Does nothing where the broker keeps the results: `None`.

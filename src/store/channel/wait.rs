@@ -26,7 +26,7 @@ impl Channel {
     /// Watches the lists of these queues, each over a connection of its own.
     ///
     /// Redis waits with `BLMOVE` from a list to the same end of the same list, which changes nothing: the message stays
-    /// there for whoever takes it, and no crash can lose it.
+    /// there for the worker that takes it, and no crash can lose it.
     pub fn arrivals(&self, queues: &[&str]) -> Result<Arrivals, Error> {
         let (armed, _) = watch::channel(0);
         let arrived = Arc::new(Notify::new());

@@ -84,7 +84,7 @@ impl Object {
 }
 
 impl<K: Into<String>, V: Into<Value>> FromIterator<(K, V)> for Object {
-    /// Takes time `n log n`, also for keys chosen by somebody hostile.
+    /// Takes time `n log n`, also for keys chosen by an attacker.
     fn from_iter<I: IntoIterator<Item = (K, V)>>(members: I) -> Self {
         let mut object = Self(members.into_iter().map(|(key, value)| (key.into(), value.into())).collect());
         let order = object.sorted();

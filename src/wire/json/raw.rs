@@ -2,7 +2,7 @@ use std::fmt;
 
 use super::{Error, Limits, Scanner, Value};
 
-/// A JSON value that is carried as its text, verbatim, and only parsed when somebody asks.
+/// A JSON value that is carried as its text, verbatim, and only parsed on request.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RawJson(Box<str>);
 

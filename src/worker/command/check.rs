@@ -42,7 +42,7 @@ async fn check_within(limit: Duration, spec: &Spec, stays: bool, task: &str, kwa
 type Latest = watch::Sender<Option<RawJson>>;
 
 async fn once(spec: &Spec, call: &Call, progress: &Latest) -> Result<String, String> {
-    // Held until it has ended: nobody stops it.
+    // Held until it has ended: a dropped sender would stop nothing.
     let (_stop, stopped) = oneshot::channel();
     let report = run(spec, call, stopped, oneshot::channel().0, progress).await;
     match &report.outcome {

@@ -31,7 +31,7 @@ const SHELL_SAW_SIGKILL: i32 = 137;
 pub(super) enum Exit {
     Code(i32),
     Signal(i32),
-    /// Somebody else has reaped it.
+    /// Another part of this process has reaped it.
     Unknown,
 }
 
@@ -51,7 +51,7 @@ pub(super) struct Seen {
     pub done: Done,
     pub printed: Printed,
     pub errors: Tail,
-    /// The kernel killed somebody in our cgroup while it ran, because there was no memory left.
+    /// The kernel killed a process in our cgroup while it ran, because there was no memory left.
     pub oom: bool,
 }
 
@@ -78,7 +78,7 @@ pub(super) fn classify(rules: &Rules<'_>, seen: &Seen) -> Outcome {
     if let Some(outcome) = cut_short(rules, *done, errors) {
         let in_time = done.stopped.is_none() && !done.hard && *exit == Exit::Code(0);
         return match result {
-            // Many programs exit with 0 when they are told to go. Only who says a result has one.
+            // Many programs exit with 0 when they are told to stop. Only a program that prints a result has one.
             Ok(Some(value)) if in_time => Outcome::Succeeded(value),
             _ => outcome,
         };

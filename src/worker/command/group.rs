@@ -1,4 +1,4 @@
-//! A command's process group and whoever descends from it, and signals that never reach anybody else.
+//! A command's process group and its descendants, and signals that never reach any other process.
 
 use std::io;
 use std::process::ExitStatus;
@@ -18,7 +18,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_s
 
 /// A process that leads its own group. Dropping it kills the group.
 ///
-/// A signal reaches everybody in the group, and everybody outside it who descends from the leader.
+/// A signal reaches every process in the group, and every descendant of the leader outside of it.
 ///
 /// INVARIANT: signals are sent only while the leader has not been reaped. Until then the kernel gives its number to no
 /// other process and no other group. Held by the types ([`Group::reap`] consumes it) and by
@@ -70,7 +70,8 @@ impl Group {
         if !self.is_ours() {
             return;
         }
-        // Before anybody ends, and his children are no longer known for ours. One that has ended has none.
+        // Survey the descendants before killing: once a process exits, its children are re-parented and cannot be
+        // attributed to this command. A zombie has no children.
         let may_have_kin = !self.kin.is_empty() || !self.has_ended();
         if may_have_kin && signal == Signal::KILL {
             let Self { kin, leader, .. } = self;
@@ -90,7 +91,7 @@ impl Group {
         }
     }
 
-    /// Whether its number is still taken by the leader, dead or alive: neither we nor anybody else has reaped it.
+    /// Whether its number is still taken by the leader, dead or alive: it has not been reaped.
     fn is_ours(&self) -> bool {
         self.child.id().is_some() && self.peek().is_ok()
     }

@@ -13,7 +13,7 @@ const ROUNDS: usize = 100;
 /// How long they are given to stop between two looks.
 const SETTLE: Duration = Duration::from_millis(1);
 
-/// Who descends from the leader of a group, as far as was seen.
+/// The descendants of the leader of a group, as far as they were seen.
 ///
 /// INVARIANT: whoever is known is a descendant. A parent is still there after its children have been looked at, so its
 /// number meant the same process all the time; a descendant is known by its number and the time it was started, so
@@ -29,12 +29,12 @@ impl Kin {
         Self { leader, known: BTreeMap::new() }
     }
 
-    /// Whether nobody is known.
+    /// Whether no descendant is known.
     pub(super) fn is_empty(&self) -> bool {
         self.known.is_empty()
     }
 
-    /// Looks who is there, at little cost, so that they are known when their parents end.
+    /// Records the descendants, at little cost, so that they are known when their parents end.
     pub(super) fn look(&mut self) {
         self.note(children);
     }
@@ -125,7 +125,7 @@ impl Kin {
     }
 }
 
-/// Whether it starts nobody: it is stopped, or has gone.
+/// Whether it can start no process: it is stopped, or has ended.
 fn is_still(number: i32) -> bool {
     Stat::of(number).is_none_or(|stat| stat.still)
 }

@@ -16,7 +16,7 @@ use tokio::process::{Child, Command};
 
 use super::processes::Stat;
 
-/// The processes that we have started, with the time of their start. Whoever has started one reaps it.
+/// The processes that we have started, with the time of their start. The code that started one reaps it.
 static OWN: Mutex<BTreeSet<(i32, u64)>> = Mutex::new(BTreeSet::new());
 
 /// Starts a process that is no orphan when it has ended.

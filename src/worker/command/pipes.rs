@@ -62,7 +62,7 @@ impl Pipes {
         self.written == self.text.len()
     }
 
-    /// Whether nobody can write to us any more.
+    /// Whether no process can write to us any more.
     pub(super) fn closed(&self) -> bool {
         self.output.pipe.is_none() && self.errors.pipe.is_none()
     }

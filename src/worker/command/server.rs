@@ -43,7 +43,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// After how many calls a server is replaced, unless somebody says otherwise.
+    /// After how many calls a server is replaced, unless the configuration says otherwise.
     pub const MAX_CALLS: u32 = 100;
 
     /// A server that is started with the first call. [`Spec::output`] means nothing to it, [`Spec::retry_exit_codes`]

@@ -1,4 +1,4 @@
-//! Limits and stops: who sends which signal when.
+//! Limits and stops: which signal is sent when.
 
 use std::future::pending;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub(super) struct Deadlines {
 /// What was done to a command.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Done {
-    /// It was sent this signal because somebody asked for that.
+    /// It was sent this signal on request.
     pub stopped: Option<i32>,
     /// It was sent SIGTERM because of the soft limit.
     pub soft: bool,
@@ -58,7 +58,7 @@ pub(super) async fn supervise(
             }
             asked = &mut *stop, if listening => {
                 listening = false;
-                // Whoever could ask may be gone; then nobody asks.
+                // The sender may be dropped; then no stop is requested any more.
                 if let Ok(number) = asked {
                     done.stopped = Some(number);
                     group.signal(signal_of(number));

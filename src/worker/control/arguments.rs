@@ -87,7 +87,7 @@ impl<'a> Arguments<'a> {
     }
 }
 
-/// Nobody means more processes than this.
+/// Larger numbers of processes are refused.
 const MOST: u32 = 1024;
 
 fn is_true(value: &Value) -> bool {

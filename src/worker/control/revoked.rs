@@ -20,7 +20,7 @@ impl Revoked {
     pub const MOST: usize = 50_000;
     /// How long an id is remembered, Celery's `CELERY_WORKER_REVOKE_EXPIRES`.
     pub const LIFETIME: Duration = Duration::from_hours(3);
-    /// A longer id, in bytes, is nobody's, and not remembered.
+    /// A longer id, in bytes, belongs to no task, and is not remembered.
     pub const LONGEST: usize = 1024;
 
     /// Remembers these from now on, also those it knows.

@@ -198,7 +198,7 @@ pub(super) fn expiration(expires: Timestamp, now: Timestamp) -> String {
     expires.duration_since(now).as_millis().max(0).to_string()
 }
 
-/// Headers that the signature adds. Under another id or name the task would be nobody's.
+/// Headers that the signature adds. Under another id or name the result would never be found.
 fn further(headers: Option<Value>) -> Object {
     let Some(Value::Object(headers)) = headers else { return Object::new() };
     headers.into_iter().filter(|(name, _)| name != "id" && name != "task").collect()

@@ -51,7 +51,7 @@ pub fn after_failure(
     failed
 }
 
-/// Nobody will ever run these, but somebody may wait for the last of them.
+/// These will never run, but a client may wait for the last of them.
 fn rest_of_chain(message: &Message, failure: &Failure, now: Timestamp) -> Vec<ResultDocument> {
     let mut documents = Vec::new();
     let mut steps: Vec<&Value> = elements(&message.embed.chain).iter().collect();

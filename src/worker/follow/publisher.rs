@@ -8,7 +8,7 @@ use super::sender::{Following, Sender};
 use super::signature::{elements, take_text};
 use crate::wire::{Envelope, Headers, Object, Signature, Value};
 
-/// An option of these is the signature's own, whoever applies it.
+/// These options of a signature win over those that are passed on.
 pub(super) const OWN: [&str; 2] = ["group_id", "stamped_headers"];
 
 /// Applies signatures one after the other.

@@ -3,7 +3,7 @@
 use crate::wire::{Envelope, TimeLimit, Value};
 use crate::worker::routes::Routes;
 
-/// Who sends what follows, and what holds for tasks whose signature does not say.
+/// The sender of what follows, with the defaults for tasks whose signature does not say.
 #[derive(Debug, Clone, Copy)]
 pub struct Sender<'a> {
     /// `headers.origin`, in Celery `gen<pid>@<host>`.

@@ -37,7 +37,7 @@ fn a_run_whose_worker_was_cut_off_for_long_gets_its_lease_back_before_its_copy_r
     until("the lease runs out", || (!server.run::<bool>(&["EXISTS", "crewjob-lease:id-1"])).then_some(()));
     server.run::<()>(&["RPUSH", "default", std::str::from_utf8(&copy).unwrap()]);
     let other = Worker::start(&server, &noted(folder.path()), &["-n", "other@h"]);
-    until("the copy waits", || other.log().contains("may be running still").then_some(()));
+    until("the copy waits", || other.log().contains("its former run may go on").then_some(()));
     cut.signal("CONT");
     until("the lease is back", || server.run::<bool>(&["EXISTS", "crewjob-lease:id-1"]).then_some(()));
     std::fs::write(folder.path().join("go"), "").unwrap();
@@ -54,7 +54,7 @@ fn a_copy_that_has_waited_waits_anew_once_it_has_seen_a_lease() {
     let copy = crewjob::wire::Envelope::decode(&message).unwrap().redelivered().encode();
     server.run::<()>(&["LSET", "default", "0", std::str::from_utf8(&copy).unwrap()]);
     let worker = Worker::start(&server, &noted(folder.path()), &[]);
-    let waits = |times| (worker.log().matches("may be running still").count() == times).then_some(());
+    let waits = |times| (worker.log().matches("its former run may go on").count() == times).then_some(());
     until("the copy waits", || waits(1));
     // Who runs it is back in time, and cut off again.
     server.run::<()>(&["SET", "crewjob-lease:id-1", "another run", "PX", "8000"]);
@@ -89,7 +89,7 @@ fn a_result_is_delivered_when_redis_is_back() {
     written(&folder.path().join("runs"));
     server.stop();
     std::fs::write(folder.path().join("go"), "").unwrap();
-    until("the result cannot be stored", || worker.log().contains("asked again until it works").then_some(()));
+    until("the result cannot be stored", || worker.log().contains("retrying until Redis answers").then_some(()));
     server.start_again();
     state(&server, "id-1", "SUCCESS");
     send(&server, "noted", "id-2", "[]");

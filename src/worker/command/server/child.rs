@@ -58,7 +58,7 @@ impl Child {
             }
             self.group.signal(signal);
         }
-        // Its exit status is nobody's any more.
+        // Its exit status is not needed any more.
         let _ = self.group.reap().await;
     }
 }

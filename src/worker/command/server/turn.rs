@@ -66,7 +66,7 @@ impl Turn<'_> {
                     Heard::Errors(chunk) => stderr.take(chunk),
                     Heard::Input { taken: false } => return End::Refused,
                     Heard::Input { taken: true } => {
-                        // Nobody has to want to know.
+                        // The receiver may be dropped already.
                         let _ = started.take().map(|started| started.send(number));
                     }
                 },
