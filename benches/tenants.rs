@@ -41,6 +41,8 @@ struct Size {
     waiting: usize,
     noise: usize,
     samples: usize,
+    /// Within this time each pool reads its queues once after the last message, which is work and not idleness.
+    settle: Duration,
     idle: Duration,
 }
 
@@ -51,6 +53,7 @@ pub async fn measure(bed: &Bed, extent: Extent, report: &Report) -> Result<()> {
         waiting: extent.pick(1000, 100_000),
         noise: extent.pick(500, 10_000),
         samples: extent.pick(50, 200),
+        settle: extent.pick(Duration::from_secs(10), Duration::from_secs(150)),
         idle: extent.pick(Duration::from_secs(10), Duration::from_mins(2)),
     };
     let pools = size.namespaces * POOLS;
@@ -70,7 +73,8 @@ pub async fn measure(bed: &Bed, extent: Extent, report: &Report) -> Result<()> {
     fill(bed, &tenants, size.waiting, report).await?;
     let say = |done: f64| report.say(format!("  {done} recorded as Queued"));
     operator.reaches(JOB_WRITES, before + number(size.waiting), say).await?;
-    sleep(Duration::from_secs(10)).await;
+    report.say(format!("  letting it settle for {} s", size.settle.as_secs()));
+    sleep(size.settle).await;
     let (cpu, began) = (operator.cpu_seconds()?, Instant::now());
     sleep(size.idle).await;
     let share = (operator.cpu_seconds()? - cpu) / began.elapsed().as_secs_f64() * 100.0;

@@ -14,8 +14,8 @@ use crate::wire::envelope::{Peek, peek};
 
 const ACT: &str = "auditing the queues";
 
-/// Bytes that one answer should have.
-const ANSWER: usize = 1 << 20;
+/// Bytes that one answer should have: a connection keeps a buffer as large as its largest answer, and each pool has one.
+const ANSWER: usize = 64 << 10;
 /// Elements of a list in its first answer, when nothing is known of their sizes.
 const FIRST: usize = 16;
 

@@ -150,7 +150,7 @@ impl Link {
             connection.commands.psubscribe(patterns).await?;
             Ok(connection)
         };
-        self.in_time(subscribe).await.map_err(|error| Error::of(act, &error))
+        Box::pin(self.in_time(subscribe)).await.map_err(|error| Error::of(act, &error))
     }
 
     async fn in_time<T>(&self, connect: impl Future<Output = Result<T, RedisError>>) -> Result<T, RedisError> {
@@ -190,7 +190,9 @@ impl Link {
         };
         let info = self.0.address.connection_info();
         let config = self.0.config.clone();
-        match self.in_time(dial(info, self.0.address.tls_config(), info.redis_settings(), config, self.0.limit)).await {
+        let dialled = dial(info, self.0.address.tls_config(), info.redis_settings(), config, self.0.limit);
+        // In a box, since it is rarely needed and larger than all the rest that waits for an answer.
+        match Box::pin(self.in_time(dialled)).await {
             Ok(connection) => {
                 *state = State::Up { connection: connection.clone(), serial };
                 Ok((connection, serial))

@@ -42,7 +42,7 @@ static ENDING_INVALID: Semaphore = Semaphore::const_new(2);
 const INVALID_AGAIN: Duration = Duration::from_secs(1);
 
 /// Carries out a plan for the job as it was observed.
-pub async fn act(ctx: &Context, entry: Entry, plan: Plan) -> Result<Next, Error> {
+pub async fn act(ctx: &Context, entry: &Entry, plan: &mut Plan) -> Result<Next, Error> {
     let key = entry.job.key.clone();
     let is_heavy = entry.job.spec.invalid.is_some() && plan.status != entry.job.status;
     let room = is_heavy.then(|| ENDING_INVALID.try_acquire()).transpose();
@@ -50,12 +50,11 @@ pub async fn act(ctx: &Context, entry: Entry, plan: Plan) -> Result<Next, Error>
         return Ok(Next::At(clock::now().checked_add(INVALID_AGAIN).unwrap_or(Timestamp::MAX)));
     };
     for effect in plan.effects.iter().filter(|effect| !key.is_deleted() || is_wanted(effect)) {
-        if matches!(perform(ctx, &entry, effect).await?, Step::Refused) {
+        if matches!(perform(ctx, entry, effect).await?, Step::Refused) {
             ctx.jobs.look_at(&key);
             return Ok(Next::OnHint);
         }
     }
-    let mut plan = plan;
     if matches!(complete(ctx, &entry.job, &mut plan.status).await?, Step::Refused) {
         return Ok(Next::OnHint);
     }
@@ -63,14 +62,14 @@ pub async fn act(ctx: &Context, entry: Entry, plan: Plan) -> Result<Next, Error>
     ctx.jobs.lock().update(&key, |entry| entry.closing = terminal);
     match status_patch(&entry.job, &plan.status, &entry.version).filter(|_| !key.is_deleted()) {
         Some(patch) => {
-            let written = match write_status(ctx, &entry, &plan.status, &patch).await {
-                Err(error) => write_less(ctx, &entry, &mut plan.status, error).await,
+            let written = match write_status(ctx, entry, &plan.status, &patch).await {
+                Err(error) => Box::pin(write_less(ctx, entry, &mut plan.status, error)).await,
                 written => written,
             };
             if matches!(written?, Step::Refused) {
                 return Ok(Next::OnHint);
             }
-            ctx.events.announce(&entry.job, plan.notices);
+            ctx.events.announce(&entry.job, std::mem::take(&mut plan.notices));
         }
         None if plan.status != entry.job.status => {
             ctx.jobs.lock().update(&key, |entry| entry.job.status = plan.status.clone());
@@ -81,7 +80,7 @@ pub async fn act(ctx: &Context, entry: Entry, plan: Plan) -> Result<Next, Error>
         finished(ctx, &entry.job, &plan.status);
     }
     for effect in &plan.afterwards {
-        perform(ctx, &entry, effect).await?;
+        perform(ctx, entry, effect).await?;
     }
     Ok(plan.next)
 }

@@ -10,7 +10,7 @@ use crate::operator::state::workers::Fleet;
 /// What is known of one job.
 pub struct Observation {
     /// The job's entry.
-    pub entry: Entry,
+    pub entry: Box<Entry>,
     /// What `decide` may know.
     pub seen: Observed,
     /// Whether the holder was found dead and Redis was not read since: what it stored before must be seen first.
@@ -19,7 +19,7 @@ pub struct Observation {
 
 /// What is known of a job; `None` when it is over or gone.
 pub fn observe(ctx: &Context, key: &ObjectKey) -> Option<Observation> {
-    let mut entry = ctx.jobs.lock().get(key)?.clone();
+    let mut entry = Box::new(ctx.jobs.lock().get(key)?.clone());
     let fleet = ctx.pools.fleet(&key.namespace, &entry.job.spec.pool);
     attribute(ctx, fleet.as_ref(), &mut entry);
     let pool = ctx.pools.view(&entry.job.key.namespace, &entry.job.spec.pool);

@@ -13,12 +13,12 @@ use super::error::Error;
 use super::observe::{Observation, observe};
 use super::refused::{self, refusal};
 use crate::core::decide::decide;
-use crate::core::id::ObjectKey;
-use crate::core::plan::{Effect, Next};
+use crate::core::job::ObjectKey;
+use crate::core::plan::{Effect, Next, Plan};
 use crate::operator::context::Context;
 use crate::operator::lease::Leadership;
 use crate::operator::state::backoff::{Stumble, first_act};
-use crate::operator::state::jobs::Jobs;
+use crate::operator::state::jobs::{Entry, Jobs};
 use crate::runtime::admin::Heartbeat;
 use crate::runtime::clock;
 use crate::runtime::telemetry::chain;
@@ -68,42 +68,59 @@ fn may_act(leadership: &Leadership, jobs: &Jobs, key: &ObjectKey) -> bool {
     holds
 }
 
-async fn reconcile(ctx: &Context, key: &ObjectKey) {
-    let Some(Observation { entry, seen, must_check }) = observe(ctx, key) else {
-        ctx.jobs.queue.forget(key);
-        return;
-    };
+/// What a look at a job comes to. The larger parts are in boxes: many jobs are looked at side by side.
+enum Look {
+    /// There is no such job any more.
+    Over,
+    /// Nothing may be tried before then.
+    NotBefore(Timestamp),
+    /// The worker was found dead: what it stored last must be read before anything is decided.
+    CheckDeath(Box<Entry>),
+    /// This is to be done.
+    Act(Box<Entry>, Box<Plan>),
+}
+
+fn look(ctx: &Context, key: &ObjectKey) -> Look {
+    let Some(Observation { entry, seen, must_check }) = observe(ctx, key) else { return Look::Over };
     let now = clock::now();
     if must_check {
-        let job = &entry.job;
-        if let Some(until) = entry.stumble.as_ref().and_then(|stumble| stumble.holds_up_check(now)) {
-            return ctx.jobs.look_at_later(key, until);
-        }
-        match check_death(ctx, &entry).await {
-            Ok(()) => ctx.jobs.lock().update(key, |entry| entry.stumble = None),
-            Err(source) => stumbled(ctx, key, None, &Error::Store { job: job.key.clone(), source }).await,
-        }
-        return;
+        let held_up = entry.stumble.as_ref().and_then(|stumble| stumble.holds_up_check(now));
+        return held_up.map_or(Look::CheckDeath(entry), Look::NotBefore);
     }
     let plan = decide(&entry.job, &seen, now);
     tracing::debug!(job = %key, %plan, "decided");
-    if let Some(until) = entry.stumble.as_ref().and_then(|stumble| stumble.holds_up(&plan, now)) {
-        return ctx.jobs.look_at_later(key, until);
-    }
-    let tried = first_act(&plan);
-    let has_stumbled = entry.stumble.as_ref().is_some_and(|stumble| stumble.is_of(tried));
-    match act(ctx, entry, plan).await {
-        Ok(next) => {
-            if has_stumbled {
-                ctx.jobs.lock().update(key, |entry| entry.stumble = None);
+    let held_up = entry.stumble.as_ref().and_then(|stumble| stumble.holds_up(&plan, now));
+    held_up.map_or_else(|| Look::Act(entry, Box::new(plan)), Look::NotBefore)
+}
+
+async fn reconcile(ctx: &Context, key: &ObjectKey) {
+    match look(ctx, key) {
+        Look::Over => ctx.jobs.queue.forget(key),
+        Look::NotBefore(at) => ctx.jobs.look_at_later(key, at),
+        Look::CheckDeath(entry) => match Box::pin(check_death(ctx, &entry)).await {
+            Ok(()) => ctx.jobs.lock().update(key, |entry| entry.stumble = None),
+            Err(source) => {
+                let error = Error::Store { job: entry.job.key.clone(), source };
+                Box::pin(stumbled(ctx, key, None, &error)).await;
             }
-            match next {
-                Next::OnHint => {}
-                Next::At(at) => ctx.jobs.look_at_later(key, at),
-                Next::Never => ctx.jobs.queue.forget(key),
+        },
+        Look::Act(entry, mut plan) => {
+            let tried = first_act(&plan);
+            let has_stumbled = entry.stumble.as_ref().is_some_and(|stumble| stumble.is_of(tried));
+            match act(ctx, &entry, &mut plan).await {
+                Ok(next) => {
+                    if has_stumbled {
+                        ctx.jobs.lock().update(key, |entry| entry.stumble = None);
+                    }
+                    match next {
+                        Next::OnHint => {}
+                        Next::At(at) => ctx.jobs.look_at_later(key, at),
+                        Next::Never => ctx.jobs.queue.forget(key),
+                    }
+                }
+                Err(error) => Box::pin(stumbled(ctx, key, tried, &error)).await,
             }
         }
-        Err(error) => stumbled(ctx, key, tried, &error).await,
     }
 }
 
