@@ -173,7 +173,7 @@ impl CrewJobStatus {
                 .map(|condition| {
                     let all = [Unstopped::PoolDeleted, Unstopped::WorkerDeaf];
                     let why = all.into_iter().find(|why| why.reason() == condition.reason);
-                    (condition.last_transition_time.0, why.unwrap_or(Unstopped::WorkerDeaf))
+                    Box::new((condition.last_transition_time.0, why.unwrap_or(Unstopped::WorkerDeaf)))
                 }),
             late_result: since(ConditionType::LateResult),
             expires_at: None,

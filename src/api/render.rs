@@ -200,7 +200,7 @@ fn conditions(job: &Job, status: &Status) -> Vec<Condition> {
         let message = Status { why: Why::GaveUp(GaveUp::SpecChanged), ..Status::default() }.message();
         all.push(condition(ConditionType::SpecChanged, true, at, "SpecChanged", &message));
     }
-    if let Some((at, why)) = status.cancel_unsupported {
+    if let Some((at, why)) = status.cancel_unsupported.as_deref().copied() {
         all.push(condition(ConditionType::CancelUnsupported, true, at, why.reason(), why.message()));
     }
     if let Some(at) = status.late_result {

@@ -45,7 +45,7 @@ pub fn decide(job: &Job, seen: &Observed, now: Timestamp) -> Plan {
         // Nothing can be taken off or stopped, and the job is not to wait for a pool that may never come back. What is left
         // on its Redis is found there by its marker.
         Pool::Missing { .. } if job.spec.cancel => {
-            let unstopped = Some((now, Unstopped::PoolDeleted)).filter(|_| job.status.attempt.is_some());
+            let unstopped = Some(Box::new((now, Unstopped::PoolDeleted))).filter(|_| job.status.attempt.is_some());
             let status = case.status();
             case.cancelled(Status { cancel_unsupported: status.cancel_unsupported.or(unstopped), ..status })
         }

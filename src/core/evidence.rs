@@ -45,13 +45,22 @@ pub struct Evidence {
     denied: bool,
     /// Audits in a row after which the worker that was seen with it has denied it.
     disowned: u32,
-    /// What the last audit saw, until everybody has been asked about it.
-    audited: Option<Place>,
-    /// The receipt that everybody denied, and how many audits in a row.
-    denied_receipt: Option<(Option<Timestamp>, u32)>,
+    /// What the last audit saw, until all workers have been asked about it. In a box, as most messages wait in a queue.
+    audited: Option<Box<Place>>,
+    /// The receipt that all workers have denied.
+    denied_receipt: Option<Box<Denied>>,
     blind: bool,
     /// Whether Redis was read after the holder was found dead.
     is_death_checked: bool,
+}
+
+/// A receipt that all workers have denied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Denied {
+    /// When the message was taken.
+    received_at: Option<Timestamp>,
+    /// In how many audits in a row.
+    times: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -353,7 +362,8 @@ impl Evidence {
         let place = levels.place;
         self.read(levels);
         self.denied = false;
-        self.audited = Some(place).filter(|place| self.over.is_none() && !matches!(place, Place::Queued { .. }));
+        let is_asked_about = self.over.is_none() && !matches!(place, Place::Queued { .. });
+        self.audited = is_asked_about.then(|| Box::new(place));
     }
 
     /// A worker was asked, and says that it has it.
@@ -364,7 +374,7 @@ impl Evidence {
 
     /// When the message was taken that everybody is to be asked about now.
     pub fn received_at(&self) -> Option<Timestamp> {
-        match self.audited {
+        match self.audited.as_deref().copied() {
             Some(Place::InFlight { received_at, .. }) => received_at,
             Some(Place::Queued { .. } | Place::Nowhere) | None => None,
         }
@@ -373,15 +383,15 @@ impl Evidence {
     /// Everybody was asked, and nobody has said that he has it: `denied` when everybody who could have it has answered,
     /// `disowned` when the worker that was seen with it has.
     pub fn answered(&mut self, denied: bool, disowned: bool) {
-        match self.audited.take() {
+        match self.audited.take().map(|place| *place) {
             Some(Place::Nowhere) => {
                 self.audits += 1;
                 self.denied = denied;
                 self.disowned = if disowned { self.disowned + 1 } else { 0 };
             }
             Some(Place::InFlight { received_at, .. }) if denied => {
-                let before = self.denied_receipt.filter(|(receipt, _)| *receipt == received_at);
-                self.denied_receipt = Some((received_at, before.map_or(1, |(_, times)| times + 1)));
+                let times = self.denials_of(received_at).map_or(1, |times| times + 1);
+                self.denied_receipt = Some(Box::new(Denied { received_at, times }));
             }
             Some(Place::InFlight { .. } | Place::Queued { .. }) | None => {}
         }
@@ -391,7 +401,7 @@ impl Evidence {
     /// that everybody has denied: keeping it renews its receipt, and the next denial would be about another one.
     pub fn kept(&self) -> Option<u32> {
         let Some(Found::At(Place::InFlight { generation, received_at })) = self.place else { return None };
-        let is_denied = self.denied_receipt.is_some_and(|(receipt, _)| receipt == received_at);
+        let is_denied = self.denials_of(received_at).is_some();
         let is_held = self.seen.is_some() && self.over.is_none() && !is_denied;
         is_held.then_some(generation)
     }
@@ -401,12 +411,17 @@ impl Evidence {
         // Where Redis was emptied nothing tells of a publication, but whoever has been asked about is missed.
         let is_awaited = self.is_published() || self.audits > 0;
         let is_absent = self.place == Some(Found::At(Place::Nowhere)) && is_awaited;
-        match self.denied_receipt {
+        match &self.denied_receipt {
             _ if self.over.is_some() => None,
             _ if is_absent => Some(self.audits),
-            Some((_, times)) => Some(times),
+            Some(denied) => Some(denied.times),
             None => None,
         }
+    }
+
+    /// In how many audits in a row all workers have denied this receipt.
+    fn denials_of(&self, received_at: Option<Timestamp>) -> Option<u32> {
+        self.denied_receipt.as_ref().filter(|denied| denied.received_at == received_at).map(|denied| denied.times)
     }
 
     /// The holder is dead, and its task's result document has been read since.
@@ -484,8 +499,7 @@ impl Evidence {
             Some(Found::Withdrawn(generation)) => Task::Withdrawn { generation },
             Some(Found::At(Place::Queued { generation })) => Task::Queued { generation },
             Some(Found::At(Place::InFlight { generation, received_at })) => {
-                let denials = self.denied_receipt.filter(|(receipt, _)| *receipt == received_at);
-                let is_nobodys = denials.is_some_and(|(_, times)| times >= DENIALS);
+                let is_nobodys = self.denials_of(received_at).is_some_and(|times| times >= DENIALS);
                 let seen = self.seen.as_ref().filter(|seen| seen.generation == generation);
                 Task::Held(match seen {
                     Some(seen) if is_nobodys => Held { by: Holding::Nobody, ..held(seen, &liveness) },

@@ -273,7 +273,7 @@ pub struct Status {
     /// When a payload that was changed after the first attempt was noticed.
     pub spec_changed: Option<Timestamp>,
     /// Since when it is known that a cancel cannot be carried out, and why.
-    pub cancel_unsupported: Option<(Timestamp, Unstopped)>,
+    pub cancel_unsupported: Option<Box<(Timestamp, Unstopped)>>,
     /// What is refused that the job needs.
     pub refused: Option<Box<Refusal>>,
     /// When a result arrived after the end.

@@ -212,7 +212,7 @@ prop_compose! {
         Status {
             phase, why, attempt, attempts, worker_losses, message_losses, observed_generation, history, retry_at,
             spec_changed, worker, error, queue,
-            cancel_unsupported: cancel_unsupported.map(|at| (at, Unstopped::PoolDeleted)),
+            cancel_unsupported: cancel_unsupported.map(|at| Box::new((at, Unstopped::PoolDeleted))),
             progress: progress.map(|(percent, message)| Box::new(Progress { percent, message, at: at(0) })),
             spec_hash: hash.map(SpecHash),
             ..Status::default()

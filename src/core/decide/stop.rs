@@ -117,7 +117,7 @@ impl InPool<'_> {
             }
             Some(Holding::By(..)) if self.seen.pod_deletion == PodDeletion::UnderWay => plan,
             Some(_) if self.job.spec.cancel => {
-                let since = plan.status.cancel_unsupported.or(Some((self.now, Unstopped::WorkerDeaf)));
+                let since = plan.status.cancel_unsupported.or(Some(Box::new((self.now, Unstopped::WorkerDeaf))));
                 Plan { status: Status { cancel_unsupported: since, ..plan.status }, ..plan }
             }
             Some(_) | None => plan,

@@ -15,6 +15,9 @@ use jiff::Timestamp;
 
 use super::super::id::ObjectKey;
 
+/// Places that a set may keep when it is empty.
+const EMPTY: usize = 64;
+
 /// What one unfinished job adds to the figures of its pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is counted on its own")]
@@ -151,6 +154,9 @@ impl PoolJobs {
     fn take(&mut self, job: &Arc<str>, share: &Share) {
         self.names.remove(job);
         self.unread.remove(job);
+        if self.unread.is_empty() && self.unread.capacity() > EMPTY {
+            self.unread = HashSet::new(); // all jobs of a pool are unread for a moment
+        }
         share.hard_limit.into_iter().for_each(|limit| one_less_of(&mut self.hard_limits, &limit));
         share.waits_since().into_iter().for_each(|second| one_less_of(&mut self.waiting, &second));
         share.node.iter().for_each(|node| one_less(&mut self.nodes, node));

@@ -13,7 +13,7 @@ use super::error::Error;
 use super::observe::{Observation, observe};
 use super::refused::{self, refusal};
 use crate::core::decide::decide;
-use crate::core::job::ObjectKey;
+use crate::core::id::ObjectKey;
 use crate::core::plan::{Effect, Next, Plan};
 use crate::operator::context::Context;
 use crate::operator::lease::Leadership;
