@@ -44,7 +44,8 @@ def native_workers(installation, tmp_path_factory):
 
 def test_a_job_runs_as_a_command_from_zero_workers_to_its_result():
     crew.no_workers()
-    crew.start(crew.job("shell"))
+    # For longer than the kubelet takes to tell that the container runs: only then is the worker's Pod known.
+    crew.start(crew.job("shell", inputs={"seconds": 8}))
     status = crew.in_phase("shell", "Succeeded", seconds=90)
     assert status["result"]["value"]["result"] == "written by a shell"
     assert status["worker"]["name"].startswith("crew@crewjob-worker-")
