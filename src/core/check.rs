@@ -243,7 +243,7 @@ fn is_publication_of_hand(c: &Case) -> bool {
     })
 }
 
-/// Redis that nobody could read says nothing. What may be recorded then is why a job waits that was never published.
+/// Redis that could not be read says nothing. What may be recorded then is why a job waits that was never published.
 fn is_blind_plan_empty(c: &Case) -> bool {
     let stale = c.seen.of != c.job.attempt_in_hand().task || c.seen.task == Task::Unread;
     let begun = c.was.attempt.is_some() || c.was.attempts > 0;

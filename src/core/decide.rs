@@ -42,8 +42,8 @@ pub fn decide(job: &Job, seen: &Observed, now: Timestamp) -> Plan {
     }
     let plan = match &seen.pool {
         Pool::Missing { .. } if job.spec.cancel && !case.is_begun() => case.cancelled(case.status()),
-        // Nothing can be taken off or stopped, and the job is not to wait for a pool that may never come back. What is left
-        // on its Redis is found there by its marker.
+        // Nothing can be taken off or stopped, and the job is not to wait for a pool that may never come back. What is
+        // left on its Redis is found there by its marker.
         Pool::Missing { .. } if job.spec.cancel => {
             let unstopped = Some(Box::new((now, Unstopped::PoolDeleted))).filter(|_| job.status.attempt.is_some());
             let status = case.status();
@@ -148,9 +148,9 @@ impl Case<'_> {
         }
     }
 
-    /// What was refused is no more when the effects have got through, since the status is written after them, when nothing
-    /// is left to be done, or when something else holds the job up. Refused details of the status are missing until the
-    /// job moves on.
+    /// What was refused is no more when the effects have got through, since the status is written after them, when
+    /// nothing is left to be done, or when something else holds the job up. Refused details of the status are missing
+    /// until the job moves on.
     fn mended(&self, mut plan: Plan) -> Plan {
         let Some(refused) = &plan.status.refused else { return plan };
         let has_moved_on = plan.status.why != self.job.status.why || plan.status.phase != self.job.status.phase;
@@ -199,8 +199,8 @@ impl Case<'_> {
         })
     }
 
-    /// Whether copies of the message may lie on the queues although the job is over because it was stopped: Kombu restores
-    /// what a worker had, and workers that start later have not heard a revoke.
+    /// Whether copies of the message may lie on the queues although the job is over because it was stopped: Kombu
+    /// restores what a worker had, and workers that start later have not heard a revoke.
     fn may_leave_copies(&self) -> bool {
         let is_published = self.job.status.attempt.is_some() || self.seen.published.at.is_some();
         let is_first_taken_back = self.seen.task == Task::Withdrawn { generation: 0 };
@@ -331,7 +331,7 @@ impl InPool<'_> {
     /// In flight.
     fn held(&self, held: &Held) -> Plan {
         match &held.by {
-            // Who had only reserved it may have given it back before he died: somebody else may have it.
+            // A worker that had only reserved it may have given it back before it died: another worker may have it.
             Holding::By(_, Liveness::Dead) if held.started_at.is_some() => {
                 self.worker_lost(held, InPlaceOf::InFlight(held.generation), None)
             }

@@ -1,8 +1,9 @@
 //! What is remembered of the attempt in hand besides the status: what Redis said last, what workers said of themselves,
 //! and how thoroughly a message was looked for. It does not survive a restart, and need not.
 //!
-//! Everything here belongs to one delivery: one attempt, and one generation in its marker. Who had an earlier delivery,
-//! how often that one was missed and who denied it says nothing about this one, so all of it goes when the marker changes.
+//! Everything here belongs to one delivery: one attempt, and one generation in its marker. Which worker had an earlier
+//! delivery, how often that one was missed and which workers denied it says nothing about this one, so all of it goes
+//! when the marker changes.
 
 mod said;
 #[cfg(test)]
@@ -17,7 +18,7 @@ use super::status::{Holder, Phase, Status};
 use said::merged;
 pub use said::{Document, LastRun, Levels, Mark, Place, Sighting, Word};
 
-/// Audits in a row in which everybody must deny a receipt before it is nobody's.
+/// Audits in a row in which all workers must deny a receipt before it counts as without a worker.
 const DENIALS: u32 = 2;
 
 /// What is known of a job's attempt in hand.
@@ -41,7 +42,7 @@ pub struct Evidence {
     over: Option<Box<Over>>,
     /// Audits in a row that found no message.
     audits: u32,
-    /// Whether everybody was asked after the last audit and denied it.
+    /// Whether all workers were asked after the last audit and denied it.
     denied: bool,
     /// Audits in a row after which the worker that was seen with it has denied it.
     disowned: u32,
@@ -157,18 +158,18 @@ impl Evidence {
         self.marker.is_some() || self.published_at.is_some()
     }
 
-    /// Who has the message, as far as is known.
+    /// The worker that has the message, as far as is known.
     pub fn holder_now(&self) -> Option<&Holder> {
         let is_held = matches!(self.place, Some(Found::At(Place::InFlight { .. })));
         self.holder().filter(|_| is_held && self.over.is_none())
     }
 
-    /// Who was last seen with this delivery.
+    /// The worker that was last seen with this delivery.
     pub fn holder(&self) -> Option<&Holder> {
         self.sighting().and_then(|seen| seen.word.holder.as_ref())
     }
 
-    /// Who was last seen with this delivery, and when.
+    /// The worker that was last seen with this delivery, and when.
     pub fn sighting(&self) -> Option<&Sighting> {
         self.seen.as_deref()
     }
@@ -237,7 +238,7 @@ impl Evidence {
         }
     }
 
-    /// Nobody has watched for longer than results are kept.
+    /// No operator has watched for longer than results are kept.
     pub fn was_unwatched(&mut self) {
         self.blind = true;
     }
@@ -279,9 +280,9 @@ impl Evidence {
         self.see(Word { started_at, ..word });
     }
 
-    /// Its result document was stored, somebody says. What is heard of a job that was published again may be about the
-    /// delivery before, and where the answer to a publication was lost, what ran is not known: then only Redis itself
-    /// knows.
+    /// A message says that its result document was stored. What is heard of a job that was published again may be about
+    /// the delivery before, and where the answer to a publication was lost, what ran is not known: then only Redis
+    /// itself knows.
     pub fn told(&mut self, document: Document) {
         let is_unknown = self.marker.is_some() && self.spec.is_none();
         if self.marker.unwrap_or(0) > 0 || is_unknown {
@@ -325,8 +326,8 @@ impl Evidence {
         self.see(Word { said_at, ..word });
     }
 
-    /// A document names a node, not a container. Where the message is gone no later container has taken it: who was known
-    /// to run it has written the document.
+    /// A document names a node, not a container. Where the message is gone no later container has taken it: the one
+    /// that was known to run it has written the document.
     fn is_by_an_earlier_container(&self, word: &Word) -> bool {
         let is_gone = self.place == Some(Found::At(Place::Nowhere));
         let known = self.seen.as_deref().filter(|seen| is_gone && seen.generation == self.marker.unwrap_or(0));
@@ -357,7 +358,8 @@ impl Evidence {
         self.seen = Some(Box::new(Sighting { generation, word: merged(before, word) }));
     }
 
-    /// Redis was read, as the first half of an audit: everybody is asked next, and then comes [`Evidence::answered`].
+    /// Redis was read, as the first half of an audit: all workers are asked next, and then comes
+    /// [`Evidence::answered`].
     pub fn audit(&mut self, levels: Levels) {
         let place = levels.place;
         self.read(levels);
@@ -372,7 +374,7 @@ impl Evidence {
         self.hear(word);
     }
 
-    /// When the message was taken that everybody is to be asked about now.
+    /// When the message was taken that all workers are to be asked about now.
     pub fn received_at(&self) -> Option<Timestamp> {
         match self.audited.as_deref().copied() {
             Some(Place::InFlight { received_at, .. }) => received_at,
@@ -380,7 +382,7 @@ impl Evidence {
         }
     }
 
-    /// Everybody was asked, and nobody has said that he has it: `denied` when everybody who could have it has answered,
+    /// All workers were asked, and none has said that it has it: `denied` when all that could have it have answered,
     /// `disowned` when the worker that was seen with it has.
     pub fn answered(&mut self, denied: bool, disowned: bool) {
         match self.audited.take().map(|place| *place) {
@@ -397,8 +399,8 @@ impl Evidence {
         }
     }
 
-    /// The generation of a message in flight that somebody has, so that it must be kept from being put back. Not of one
-    /// that everybody has denied: keeping it renews its receipt, and the next denial would be about another one.
+    /// The generation of a message in flight that a worker has, so that it must be kept from being put back. Not of one
+    /// that all workers have denied: keeping it renews its receipt, and the next denial would be about another one.
     pub fn kept(&self) -> Option<u32> {
         let Some(Found::At(Place::InFlight { generation, received_at })) = self.place else { return None };
         let is_denied = self.denials_of(received_at).is_some();
@@ -408,7 +410,7 @@ impl Evidence {
 
     /// How often in a row it has been looked for in vain; `None` when it was found.
     pub fn misses(&self) -> Option<u32> {
-        // Where Redis was emptied nothing tells of a publication, but whoever has been asked about is missed.
+        // Where Redis was emptied nothing tells of a publication, but a message that was asked about is missed.
         let is_awaited = self.is_published() || self.audits > 0;
         let is_absent = self.place == Some(Found::At(Place::Nowhere)) && is_awaited;
         match &self.denied_receipt {
@@ -431,7 +433,7 @@ impl Evidence {
             Some(Document::Over { how, worker, celery_retries, finished_at }) => {
                 self.over = Some(Box::new(Over { how, worker, celery_retries, finished_at }));
             }
-            // Somebody else has it: the message was put back before the holder died.
+            // Another worker has it: the message was put back before the holder died.
             Some(Document::Running(word)) if self.holder().map(|dead| &dead.node) != word.node() => self.note(word),
             Some(Document::Running(_)) | None => {}
         }
@@ -448,7 +450,8 @@ impl Evidence {
         dead && !self.is_death_checked
     }
 
-    /// Who had an earlier delivery, how often it was missed and who denied it says nothing about this one.
+    /// Which worker had an earlier delivery, how often it was missed and which workers denied it says nothing about
+    /// this one.
     fn is_at(&mut self, mark: Option<Mark>) {
         let marker = mark.map(|mark| mark.generation);
         if self.marker != marker {
@@ -482,7 +485,7 @@ impl Evidence {
 
     // === what it comes to ===
 
-    /// What is known, with what Kubernetes says of whoever was seen.
+    /// What is known, with what Kubernetes says of the worker that was seen.
     pub fn task(&self, liveness: impl Fn(&Sighting) -> (Holder, Liveness)) -> Task {
         if let Some(Over { how, worker, celery_retries, finished_at }) = self.over.as_deref() {
             return Task::Ended(Ended {

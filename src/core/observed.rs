@@ -132,7 +132,7 @@ pub struct Search {
     pub seen: Option<Held>,
     /// Audits in a row after which that very worker has answered that it does not have it.
     pub disowned: u32,
-    /// Whether nobody watched for longer than results are kept, so that it may have ended unseen.
+    /// Whether no operator watched for longer than results are kept, so that it may have ended unseen.
     pub blind: bool,
 }
 
@@ -143,7 +143,7 @@ pub struct Held {
     pub generation: u32,
     /// When the run began; `None` while it is reserved only, or unknown.
     pub started_at: Option<Timestamp>,
-    /// Who holds it.
+    /// The worker that holds it.
     pub by: Holding,
     /// Retries that Celery itself has made under this task id.
     pub celery_retries: u32,
@@ -152,16 +152,16 @@ pub struct Held {
 }
 
 impl Held {
-    /// Whether nobody who lives has it.
+    /// Whether no living worker has it.
     pub fn is_lost(&self) -> bool {
         matches!(self.by, Holding::By(_, Liveness::Dead) | Holding::Nobody)
     }
 }
 
-/// Who holds a message.
+/// Which worker holds a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Holding {
-    /// Nobody has said so yet.
+    /// No worker has said so yet.
     Unattributed,
     /// Every worker that could have it has denied it or is dead.
     Nobody,
@@ -172,7 +172,7 @@ pub enum Holding {
 /// Whether a worker lives. Silence is not death: only Kubernetes declares a worker dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Liveness {
-    /// Its container runs, or it is outside the cluster and nobody can tell.
+    /// Its container runs, or it is outside the cluster and that cannot be known.
     Alive,
     /// Its container has terminated, its Pod object is gone, or its Node is gone or out of service.
     Dead,
@@ -216,7 +216,7 @@ pub enum Ending {
     ChildLost(TaskError),
     /// `REVOKED` by the worker that had it; the short form that other workers write is not evidence.
     Revoked,
-    /// A document that nobody can read.
+    /// A document that cannot be read.
     Unreadable(Arc<str>),
 }
 

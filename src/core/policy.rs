@@ -70,9 +70,9 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Soft time limit when nobody sets one.
+    /// Soft time limit where none is set.
     pub const SOFT: Duration = Duration::from_mins(50);
-    /// Hard time limit when nobody sets one.
+    /// Hard time limit where none is set.
     pub const HARD: Duration = Duration::from_hours(1);
 
     /// The job's choice where it made one, else the pool's, else the built-in one.

@@ -39,7 +39,7 @@ pub struct Workers {
     pub grace_period: Duration,
     /// Whether a rollout is under way.
     pub rolling_out: bool,
-    /// Whether somebody else owns `spec.replicas`.
+    /// Whether another field manager owns `spec.replicas`.
     pub contested: bool,
 }
 
@@ -65,7 +65,7 @@ pub enum Held {
     GracePeriodTooShort,
     /// A rollout is replacing Pods already.
     RollingOut,
-    /// Somebody else sets the replicas.
+    /// Another field manager sets the replicas.
     Contested,
 }
 
@@ -106,7 +106,7 @@ impl Window {
     }
 }
 
-/// What to do with a pool's replicas. Up at once; down only when nobody's job can be cut short.
+/// What to do with a pool's replicas. Up at once; down only when no job can be cut short.
 pub fn scale(
     load: Load,
     bounds: Bounds,

@@ -9,7 +9,7 @@ use super::scale::Load;
 /// How long nothing must be taken before that means anything. A worker that has lost its connection is back by then.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Since when nobody has taken a message although somebody could.
+/// Since when no worker has taken a message although one could.
 #[derive(Debug, Clone, Default)]
 pub struct Stall(Option<(Timestamp, Load)>);
 
@@ -59,7 +59,7 @@ mod tests {
         assert_eq!(after(28, |_| (ONE_WAITS, 2, None)), None);
         assert_eq!(after(30, |_| (ONE_WAITS, 2, None)), Some(at(0)));
         let more_and_more = |second: i64| (Load { queued: second.unsigned_abs() + 1, in_flight: 1 }, 2, None);
-        assert_eq!(after(60, more_and_more), Some(at(0)), "who sends more does not take any");
+        assert_eq!(after(60, more_and_more), Some(at(0)), "a producer that sends more does not take any");
     }
 
     #[test]

@@ -103,7 +103,7 @@ pub enum AttemptOutcome {
     MessageLost,
     /// It was revoked or withdrawn.
     Revoked,
-    /// Nobody can tell.
+    /// That cannot be known.
     Unknown,
 }
 
@@ -252,7 +252,7 @@ pub struct Status {
     pub history: Vec<PastAttempt>,
     /// When the next attempt begins, in phase `Retrying`.
     pub retry_at: Option<Timestamp>,
-    /// Who holds or last held the attempt.
+    /// The worker that holds or last held the attempt.
     pub worker: Option<Box<Holder>>,
     /// When the first message was published.
     pub queued_at: Option<Timestamp>,
@@ -338,7 +338,8 @@ impl Status {
         }
     }
 
-    /// The same without what an API server could refuse because of its content: what workers and tasks say of themselves.
+    /// The same without what an API server could refuse because of its content: what workers and tasks say of
+    /// themselves.
     #[must_use]
     pub fn without_details(self) -> Self {
         let error = self.error.map(|error| Box::new(TaskError::new(&error.kind, "", None)));

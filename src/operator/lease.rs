@@ -1,8 +1,8 @@
 //! Leader election by a Lease: one replica works, the others hold only their claim.
 //!
-//! Creation and `leaseTransitions` of the Lease are the leader's term, which every script on Redis carries: it survives an
-//! emptied Redis, and a leader that was paused while another took over carries a lower one and is refused. A Lease that was
-//! deleted and created anew outranks the old one, so nothing that Redis says ever changes the term.
+//! Creation and `leaseTransitions` of the Lease are the leader's term, which every script on Redis carries: it survives
+//! an emptied Redis, and a leader that was paused while another took over carries a lower one and is refused. A Lease
+//! that was deleted and created anew outranks the old one, so nothing that Redis says ever changes the term.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ const DISCARD_AFTER: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(500);
 const LOOK_SELDOM: Duration = Duration::from_secs(4);
 
-/// Who claims: the Pod and this very process.
+/// The claimant: the Pod and this very process.
 #[derive(Debug, Clone)]
 pub struct Identity {
     pod: Option<Arc<str>>,
@@ -104,7 +104,7 @@ enum Verdict {
     Renew,
     /// Free, expired, or of a process that is gone: take it.
     Take,
-    /// Somebody else's.
+    /// Another operator's.
     Wait,
 }
 
@@ -272,8 +272,8 @@ impl Claim {
         Ok(self.api.get_opt(&self.name).await?.is_some_and(is_ours))
     }
 
-    /// Deletes a Lease whose count cannot go on, so that the next look creates it anew. Its creation is counted in whole
-    /// seconds, and the new one's must be later.
+    /// Deletes a Lease whose count cannot go on, so that the next look creates it anew. Its creation is counted in
+    /// whole seconds, and the new one's must be later.
     async fn discard(&self, lease: &Lease) -> kube::Result<()> {
         if clock::since(created(lease), clock::now()) < DISCARD_AFTER {
             return Ok(());

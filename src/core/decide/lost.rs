@@ -102,12 +102,13 @@ impl InPool<'_> {
         if plan.status.phase == Phase::Queued { plan.warned() } else { plan }
     }
 
-    /// Its message is gone and its worker lives: it acknowledged before it ran, and runs still, unless it says otherwise.
+    /// Its message is gone and its worker lives: it acknowledged before it ran, and runs still, unless it says
+    /// otherwise.
     fn acknowledged_early(&self, held: &Held, search: &Search) -> Plan {
         let recorded = self.job.status.attempt.map(|attempt| attempt.started_at.unwrap_or(attempt.enqueued_at));
         let since = held.started_at.or(recorded).or(self.seen.published.at).unwrap_or(self.now);
         let overdue = later(later(since, self.policy.hard), HARD_LIMIT_MARGIN);
-        // Who had only reserved it may have given it back, to somebody who does not answer yet.
+        // A worker that had only reserved it may have given it back, to one that does not answer yet.
         let is_left = held.started_at.is_some() && search.disowned >= AUDITS;
         if self.now < overdue && !is_left {
             let plan = self.running(held);
@@ -127,11 +128,11 @@ impl InPool<'_> {
         status.attempts = status.attempts.max(self.id.number.saturating_add(held.celery_retries));
         status.remember(self.past(AttemptOutcome::Unknown, Some(held), Some(error.clone())));
         let plan = self.unknown(GaveUp::NoResult, held.celery_retries, error, status);
-        // Whoever has not said otherwise may still run it: whatever follows, this run is not wanted any more.
+        // A worker that has not denied it may still run it: whatever follows, this run is not wanted any more.
         if is_left { plan } else { plan.first(Effect::Revoke(self.id.task)) }
     }
 
-    /// It may have ended while nobody watched, and its result may have expired.
+    /// It may have ended while no operator watched, and its result may have expired.
     fn ended_unseen(&self, held: Option<&Held>) -> Plan {
         let error = TaskError::new("ResultExpired", "it may have ended while no operator was there to see it", None);
         let mut status = self.status();

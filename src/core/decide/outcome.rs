@@ -120,7 +120,7 @@ impl InPool<'_> {
         ended.marker.unwrap_or(0).max(self.id.generation)
     }
 
-    /// Who had it, as far as its result document tells.
+    /// The worker that had it, as far as its result document tells.
     fn as_held(&self, ended: &Ended) -> Held {
         Held {
             generation: self.generation(ended),

@@ -205,7 +205,7 @@ fn vanished(audits: u32) -> Search {
     Search { marker: Some(0), audits, denied: true, seen: None, disowned: 0, blind: false }
 }
 
-/// Redis was emptied, and nobody has the message.
+/// Redis was emptied, and no worker has the message.
 fn emptied() -> Search {
     Search { marker: None, ..vanished(0) }
 }

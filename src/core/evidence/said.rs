@@ -47,7 +47,7 @@ pub enum Place {
     InFlight {
         /// Generation of the message.
         generation: u32,
-        /// When it was taken, by the clock of who took it.
+        /// When it was taken, by the clock of the worker that took it.
         received_at: Option<Timestamp>,
     },
     /// Neither.
@@ -63,7 +63,7 @@ pub enum Document {
     Over {
         /// Which way.
         how: Ending,
-        /// Who wrote it.
+        /// The worker that wrote it.
         worker: Option<Holder>,
         /// Retries that Celery itself had made under this task id.
         celery_retries: u32,
@@ -93,7 +93,7 @@ impl Document {
 /// What a worker says of a task that it has: in a result document, in an event, or when asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Word {
-    /// Who says so; `None` where the document does not tell.
+    /// The worker that says so; `None` where the document does not tell.
     pub holder: Option<Holder>,
     /// When it was said, or heard where that is not told; by the operator's clock.
     pub said_at: Timestamp,
@@ -130,8 +130,8 @@ impl LastRun {
     /// terminated since. A Pod that is between two containers proves nothing about what was seen after the first one's
     /// end. Kubernetes counts whole seconds, and no container is started again within one.
     ///
-    /// `is_it` says that this is the very container that was seen. That one has not started since, whatever a clock says that
-    /// is not known yet.
+    /// `is_it` says that this is the very container that was seen. That one has not started since, whatever a clock
+    /// says that is not known yet.
     pub fn is_over_since(&self, seen_at: Timestamp, is_it: bool) -> bool {
         let seen_at = seen_at.as_second();
         !is_it && self.started_at.as_second() > seen_at || self.finished_at.is_some_and(|at| at.as_second() >= seen_at)

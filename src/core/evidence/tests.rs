@@ -135,7 +135,7 @@ fn what_is_nowhere_is_missed_when_it_was_published_or_asked_about() {
     for rounds in 1..=2 {
         after_a_restart.audit(emptied.clone());
         after_a_restart.answered(false, false);
-        assert_eq!(after_a_restart.misses(), Some(rounds), "somebody may have it and does not answer");
+        assert_eq!(after_a_restart.misses(), Some(rounds), "a worker that does not answer may have it");
     }
     after_a_restart.audit(levels(0, Place::Queued { generation: 0 }));
     assert_eq!(after_a_restart.misses(), None);
@@ -236,7 +236,7 @@ fn a_document_that_outlives_the_message_is_not_by_the_container_that_came_after(
     let mut evidence = published(0);
     evidence.hear(word("a", 101, Some(101)));
     evidence.read(Levels { document: document(500), ..levels(0, Place::Nowhere) });
-    assert_eq!(evidence.holder(), Some(&holder("a")), "who had it died with it");
+    assert_eq!(evidence.holder(), Some(&holder("a")), "its worker died with it");
     evidence.read(Levels { document: document(501), ..levels(0, in_flight(0)) });
     assert_eq!(evidence.holder(), restarted(501).holder.as_ref(), "it may have been taken once more");
 }

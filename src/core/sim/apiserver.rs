@@ -14,7 +14,7 @@ pub struct Stored {
     pub deleted: bool,
 }
 
-/// Who may act, and how often that has changed hands.
+/// Which operator may act, and how often that has changed hands.
 #[derive(Debug, Clone, Default)]
 pub struct Lease {
     pub holder: Option<usize>,
@@ -26,7 +26,7 @@ pub struct Lease {
 
 #[derive(Debug)]
 pub enum Refused {
-    /// Somebody wrote in between.
+    /// Another writer wrote in between.
     Conflict,
     /// A CEL rule says no.
     Invalid(&'static str),

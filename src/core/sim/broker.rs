@@ -29,7 +29,8 @@ impl Message {
 #[derive(Debug, Clone, Copy)]
 pub struct InFlight {
     pub message: Message,
-    /// Its score in `unacked_index`: when it was taken, by its worker's clock, or renewed by the operator, who cannot tell the two.
+    /// Its score in `unacked_index`: when it was taken, by its worker's clock, or renewed by the operator, which cannot
+    /// tell the two.
     pub score: i64,
 }
 
@@ -66,7 +67,7 @@ pub struct Data {
     pub unacked: BTreeMap<Tag, InFlight>,
     pub markers: BTreeMap<TaskId, Marker>,
     pub documents: BTreeMap<TaskId, (Document, i64)>,
-    /// Who runs a task, as a number that no other run has, and until when the lease holds.
+    /// Which run has a task, as a number that no other run has, and until when the lease holds.
     leases: BTreeMap<TaskId, (usize, i64)>,
     pub epoch: u64,
 }
@@ -154,7 +155,7 @@ impl Broker {
         self.data.unacked.insert(message.tag(), InFlight { message, score });
     }
 
-    /// Removes whatever has that tag, whoever holds it: tags are shared by the copies of a message.
+    /// Removes whatever has that tag, whichever worker holds it: tags are shared by the copies of a message.
     pub fn ack(&mut self, tag: Tag) {
         self.data.unacked.remove(&tag);
     }
@@ -193,12 +194,12 @@ impl Broker {
         !old.is_empty()
     }
 
-    /// Whether anybody has the lease on a task.
+    /// Whether any run has the lease on a task.
     pub fn is_leased(&self, task: TaskId) -> bool {
         self.data.leases.get(&task).is_some_and(|(_, until)| *until > self.now)
     }
 
-    /// Takes the lease on a task for a run, or tells how long somebody else's holds.
+    /// Takes the lease on a task for a run, or tells how long another run's holds.
     pub fn take_lease(&mut self, task: TaskId, run: usize) -> Result<(), i64> {
         match self.data.leases.get(&task) {
             Some((_, until)) if *until > self.now => Err(until - self.now),
@@ -209,7 +210,7 @@ impl Broker {
         }
     }
 
-    /// Renews a run's lease, also where Redis has lost it; false when it is somebody else's.
+    /// Renews a run's lease, also where Redis has lost it; false when it is another run's.
     pub fn renew_lease(&mut self, task: TaskId, run: usize) -> bool {
         let is_ours = self.data.leases.get(&task).is_none_or(|(holder, until)| *holder == run || *until <= self.now);
         if is_ours {

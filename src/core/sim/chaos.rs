@@ -35,7 +35,7 @@ pub struct Chaos {
     pub pauses: bool,
     /// The API server is slow: seconds pass between a decision and what is done.
     pub sluggish: bool,
-    /// Nobody operates for longer than results are kept.
+    /// No operator runs for longer than results are kept.
     pub blackouts: bool,
     /// Hints and events get lost, and the watch is slow.
     pub deafness: bool,
@@ -78,7 +78,7 @@ impl Chaos {
             deafness: maybe(400),
             kills,
             drains: maybe(300),
-            // Who has a copy when its first worker dies is a case of its own.
+            // A copy that is with another worker when its first worker dies is a case of its own.
             blips: maybe(if kills { 400 } else { 200 }),
             early_ack: maybe(200),
             silence: maybe(300),
@@ -200,7 +200,7 @@ impl World {
     }
 
     pub fn blackout(&mut self) {
-        say!(self, "nobody operates for a while");
+        say!(self, "no operator runs for a while");
         for operator in 0..self.operators.len() {
             self.crash(operator, RESULT_EXPIRES + 30_000);
         }
@@ -240,7 +240,7 @@ impl World {
         say!(self, "job-{job} is {how} by a person");
         let was = self.api.jobs[job].job.clone();
         self.api.edit(job, change);
-        // Nobody watches a job that has ended.
+        // No operator watches a job that has ended.
         if !was.status.phase.is_terminal() {
             self.tell_watchers(job, &was);
         }

@@ -59,8 +59,8 @@ impl World {
         self.after(500, 5_000, Event::AddPod);
     }
 
-    /// SIGTERM: what is reserved or put aside goes back, what runs is finished, and only a native worker is heard of until
-    /// it has left.
+    /// SIGTERM: what is reserved or put aside goes back, what runs is finished, and only a native worker is heard of
+    /// until it has left.
     pub fn drain(&mut self, pod: usize) {
         if self.pods[pod].draining || !self.pods[pod].up {
             return;
@@ -90,8 +90,8 @@ impl World {
         }
     }
 
-    /// It loses its connection, often while it is to leave, and dies soon after: what it gave back is somebody else's by
-    /// then, or not yet.
+    /// It loses its connection, often while it is to leave, and dies soon after: what it gave back is with another
+    /// worker by then, or not yet.
     pub fn falter(&mut self, pod: usize) {
         if self.rng.per_mille(600) {
             self.drain(pod);

@@ -1,7 +1,7 @@
 //! What a worker with leases makes of a copy before it runs it: it takes the lease, puts the copy aside or drops it.
 //!
-//! As `examples/celery-worker/crewjob_guard.py` and `worker::handle` do it. A copy that is put aside stays in flight, takes
-//! no process, and is its worker's for whoever asks.
+//! As `examples/celery-worker/crewjob_guard.py` and `worker::handle` do it. A copy that is put aside stays in flight,
+//! takes no process, and is its worker's for every question.
 
 use super::super::observed::Ending;
 use super::broker::{Document, LEASE_EXPIRES};
@@ -25,10 +25,10 @@ pub enum Admission {
 /// Why a copy is put aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
-    /// Somebody else runs it, for so many milliseconds at least.
+    /// Another worker runs it, for so many milliseconds at least.
     Leased(i64),
-    /// It was put back, and nobody has a lease on it: who ran it may have been cut off for longer than a lease lasts, and
-    /// renews it a moment after he has put the message back.
+    /// It was put back, and no run has a lease on it: its worker may have been cut off for longer than a lease lasts,
+    /// and renews it a moment after the message was put back.
     PutBack,
     /// Redis does not say.
     Unknown,

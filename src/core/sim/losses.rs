@@ -33,11 +33,11 @@ impl World {
     /// * the death of a container that had a message of the job and had not ended its run, however many copies it had; or
     ///   that left while Redis was away, and could not put the message back,
     /// * the death of a child process that ran it,
-    /// * a Redis that forgets: what was acknowledged, or put back, may then be in flight with nobody once more, or ended
+    /// * a Redis that forgets: what was acknowledged, or put back, may then be in flight without a worker once more, or ended
     ///   without a result. That hits every job, once each time,
-    /// * a result that expired while nobody operated, of a run that its worker did not get to acknowledge.
+    /// * a result that expired while no operator ran, of a run that its worker did not get to acknowledge.
     ///
-    /// Where Redis does not forget and somebody operates, the first two alone.
+    /// Where Redis does not forget and an operator runs, the first two alone.
     pub fn judge_losses(&mut self, job: usize) {
         let status = &self.api.jobs[job].job.status;
         let is_loss = |outcome: AttemptOutcome| outcome == AttemptOutcome::WorkerLost;

@@ -1,5 +1,5 @@
-//! A small world around `decide`: API server, Redis, workers with and without leases, and two operators, all of which fail
-//! in every way that the design allows for, in an order that a seed determines.
+//! A small world around `decide`: API server, Redis, workers with and without leases, and two operators, all of which
+//! fail in every way that the design allows for, in an order that a seed determines.
 //!
 //! `SIM_SEED=17 cargo test --lib sim` tells the story of one seed, `SIM_SEEDS=100000` tries so many.
 
@@ -29,7 +29,7 @@ use jiff::Timestamp;
 
 use world::World;
 
-/// Tells the story; formats only when somebody reads it.
+/// Tells the story; formats only when it is read.
 macro_rules! say {
     ($world:expr, $($line:tt)*) => {
         if $world.story.is_told() {

@@ -68,8 +68,8 @@ impl World {
             };
         }
         self.note_blindness(operator);
-        // As a rule the operator goes by what it read before: levels are read per pool and once in a while. Before a death
-        // is believed, what the worker stored last is read, but not where the message is.
+        // As a rule the operator goes by what it read before: levels are read per pool and once in a while. Before a
+        // death is believed, what the worker stored last is read, but not where the message is.
         let is_fresh = self.rng.per_mille(self.chaos.fresh);
         let notes = self.operators[operator].evidence(job, of);
         notes.recall(&is.status);
@@ -93,7 +93,8 @@ impl World {
         Observed { pool, of, published, stop_asked_at, pod_deletion, task: seen }
     }
 
-    /// The holder is dead: what it stored last is read. Where it had not begun, only an audit can tell where the message is.
+    /// The holder is dead: what it stored last is read. Where it had not begun, only an audit can tell where the
+    /// message is.
     fn check_death(&mut self, operator: usize, job: usize, of: TaskId) {
         let said = self.broker.document(of).map(|document| self.heard_of(operator, self.told(document)));
         let notes = self.operators[operator].evidence(job, of);
@@ -253,7 +254,7 @@ impl World {
         self.look_at_all(operator, 0, 10);
     }
 
-    /// Asks every worker for a task: whether all who could have it have denied it.
+    /// Asks every worker for a task: whether all that could have it have denied it.
     fn ask(
         &mut self,
         operator: usize,

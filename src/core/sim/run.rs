@@ -100,8 +100,8 @@ impl World {
         self.hint(job, tag.0);
     }
 
-    /// The end of a native worker's run, in one step. Where somebody else has the lease by now, only a success counts, and
-    /// the message is left to that run.
+    /// The end of a native worker's run, in one step. Where another run has the lease by now, only a success counts,
+    /// and the message is left to that run.
     fn settle(&mut self, pod: usize, run: usize, how: Ending) {
         let Run { tag, outcome, .. } = self.runs[run];
         let is_ours = self.broker.renew_lease(tag.0, run);

@@ -1,4 +1,5 @@
-//! The operator's scripts on Redis: one per transition, each compare-and-set on the marker and fenced by the Lease's epoch.
+//! The operator's scripts on Redis: one per transition, each compare-and-set on the marker and fenced by the Lease's
+//! epoch.
 
 use super::super::id::{AttemptId, Priority, TaskId};
 use super::super::observed::Ending;
@@ -163,7 +164,7 @@ impl Broker {
         }
     }
 
-    /// No fence: whoever says so, the attempt is over.
+    /// No fence: whichever operator says so, the attempt is over.
     pub fn forget(&mut self, task: TaskId) -> Reply {
         if self.down {
             return Reply::Down;

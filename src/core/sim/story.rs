@@ -14,7 +14,7 @@ impl Story {
         Self { told, lines: Vec::new() }
     }
 
-    /// Whether anybody is going to read it.
+    /// Whether it is going to be read.
     pub fn is_told(&self) -> bool {
         self.told
     }

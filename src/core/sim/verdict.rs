@@ -29,8 +29,9 @@ impl Scene {
 }
 
 impl World {
-    /// Whether it cannot be known how often this job runs: Redis forgot what it knew, who had a lease included, the job itself asks for another run when the end of one cannot be known, or a worker died
-    /// between storing a result and acknowledging while nobody was there to read it before it expired.
+    /// Whether it cannot be known how often this job runs: Redis forgot what it knew, who had a lease included, the job
+    /// itself asks for another run when the end of one cannot be known, or a worker died between storing a result and
+    /// acknowledging while no operator was there to read it before it expired.
     fn is_doubtful(&self, job: usize) -> bool {
         self.broker.ledger.forgot_at.is_some()
             || self.doubled.contains(&job)
@@ -43,15 +44,16 @@ impl World {
         self.is_doubtful(job) || self.runs.iter().any(|run| run.job == job && self.is_put_back(run.tag.0))
     }
 
-    /// Whether it may run when it should not. Where every worker asks for a lease, a message that was put back is no excuse.
+    /// Whether it may run when it should not. Where every worker asks for a lease, a message that was put back is no
+    /// excuse.
     fn may_run_twice(&self, message: Message) -> bool {
         let is_guarded = self.chaos.fleet == Fleet::Leased;
         self.is_doubtful(message.job)
             || !is_guarded && (self.is_excused(message.job) || self.is_put_back(message.id.task))
     }
 
-    /// Whether it may still be there when its job has ended. Who had it has died and the job was given up for that; that
-    /// somebody else had it by then, because it was put back, the operator may not have heard.
+    /// Whether it may still be there when its job has ended. Its worker has died and the job was given up for that;
+    /// that another worker had it by then, because it was put back, the operator may not have heard.
     fn is_left_over(&self, message: Message) -> bool {
         self.is_excused(message.job) || self.is_put_back(message.id.task)
     }
@@ -80,8 +82,8 @@ impl World {
         }
     }
 
-    /// Something may have been published: no message of the same attempt may wait, none may be with a living worker, and
-    /// the attempt may not be over.
+    /// Something may have been published: no message of the same attempt may wait, none may be with a living worker,
+    /// and the attempt may not be over.
     pub fn judge_publication(&mut self, job: usize, effect: &Effect, before: &Scene) {
         if self.broker.ledger.publications == before.publications {
             return;
@@ -94,9 +96,9 @@ impl World {
         let (put_back, went_back) = (self.is_put_back(task), self.broker.ledger.went_back);
         let is_doubled = self.doubled.contains(&job);
         let complaint = match &before.ended {
-            // A failure of a copy, made by Celery itself or by a Redis that went back, is taken for the queued message's:
-            // nothing tells them apart. Nor does a script look through queues: one that is sent when Redis went back after
-            // the decision does not see what is there again.
+            // A failure of a copy, made by Celery itself or by a Redis that went back, is taken for the queued
+            // message's: nothing tells them apart. Nor does a script look through queues: one that is sent when Redis
+            // went back after the decision does not see what is there again.
             _ if before.is_queued
                 && !(is_of_failure && (put_back || went_back || is_doubled))
                 && !(is_missed && went_back) =>
@@ -106,7 +108,8 @@ impl World {
             Some(Ending::Failed(_) | Ending::ChildLost(_)) if clears => None,
             Some(_) => Some("although its result is there"),
             None if !put_back && !went_back && !is_doubled && self.is_with_living_worker(task) => {
-                // A leader published just this and did not live to record it, and then Redis was emptied: nobody can tell.
+                // A leader published just this and did not live to record it, and then Redis was emptied: that cannot
+                // be known.
                 let is_unknown = self.broker.ledger.was_published_before_it_forgot((task, id.generation));
                 if is_unknown {
                     self.doubled.insert(job);
@@ -155,8 +158,8 @@ impl World {
         self.broken.push(format!("job-{job}: {name} {complaint}"));
     }
 
-    /// Whether the design lets a message begin while this run goes on. No lease holds apart what is no attempt of the same
-    /// task, and nobody whose worker asks for none.
+    /// Whether the design lets a message begin while this run goes on. No lease holds apart what is no attempt of the
+    /// same task, and no run of a worker that asks for none.
     fn may_run_beside(&self, run: &Run, message: Message, leased: bool) -> bool {
         let is_same = run.tag.0 == message.id.task;
         if run.leased && leased && is_same {
@@ -165,16 +168,17 @@ impl World {
         self.may_run_twice(message)
     }
 
-    /// Whether the lease of a run that goes on can be somebody else's now: only where Redis has forgotten it, or who was to
-    /// be given time. It is renewed again soon after Redis can be asked; where Redis went back to a lease of somebody else,
-    /// as soon as that has run out.
+    /// Whether the lease of a run that goes on can be another run's now: only where Redis has forgotten it, or what was
+    /// to be given time. It is renewed again soon after Redis can be asked; where Redis went back to the lease of
+    /// another run, as soon as that has run out.
     fn may_lack_its_lease(&self) -> bool {
         let ledger = &self.broker.ledger;
         let others = if ledger.went_back { LEASE_EXPIRES } else { 0 };
         ledger.forgot_at.is_some_and(|at| self.now <= ledger.down_at.unwrap_or(at).max(at) + RENEW_EVERY + others)
     }
 
-    /// Whether the design lets a message begin after this run has succeeded. Who has a lease looks for a result first.
+    /// Whether the design lets a message begin after this run has succeeded. A worker that has a lease looks for a
+    /// result first.
     fn may_run_after(&self, run: &Run, message: Message, leased: bool) -> bool {
         let stored_at = run.stored_at.unwrap_or(run.began_at);
         let is_result_gone =
@@ -331,19 +335,21 @@ impl World {
                     let losses = policy.and_then(|policy| policy.max_worker_losses).unwrap_or(3);
                     is.status.worker_losses > losses
                 }
-                // Who acknowledges early, says nothing and dies leaves no more behind than a lost message does.
+                // A worker that acknowledges early, says nothing and dies leaves no more behind than a lost message
+                // does.
                 GaveUp::MessageLost => {
                     let Chaos { kills, blips, outages, early_ack, .. } = self.chaos;
                     kills || blips || outages || early_ack
                 }
-                // A copy that was put back and acknowledged took the entry of the run with it, and then that worker died.
+                // A copy that was put back and acknowledged took the entry of the run with it, and then that worker
+                // died.
                 GaveUp::NoResult => results_may_be_lost || self.chaos.kills && self.chaos.blips,
                 GaveUp::ResultExpired => results_may_be_lost,
                 GaveUp::SpecChanged => is.spec.hash != super::super::id::SpecHash([0; 16]),
                 GaveUp::DeadlineExceeded => policy.is_some_and(|policy| policy.total.is_some()),
                 GaveUp::QueueTimeout => policy.is_some_and(|policy| policy.queue.is_some()),
-                // Stopped at a deadline by a leader that did not live to record even when the job was published, or for its
-                // hard limit before Redis went back: workers refuse what is published under that id once more.
+                // Stopped at a deadline by a leader that did not live to record even when the job was published, or for
+                // its hard limit before Redis went back: workers refuse what is published under that id once more.
                 GaveUp::Revoked => {
                     let has_deadline = policy.is_some_and(|policy| policy.total.is_some());
                     self.broker.ledger.forgot_at.is_some() && (has_deadline || self.chaos.blackouts)

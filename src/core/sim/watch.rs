@@ -91,7 +91,7 @@ impl World {
         } else if it.cache.get(&job).is_none_or(|(known, _)| *known < stored.version) {
             it.cache.insert(job, (stored.version, stored.job.clone()));
             it.fresh.remove(&job);
-            // What was read before somebody else wrote is stale.
+            // What was read before another writer wrote is stale.
             it.evidence(job, stored.job.attempt_in_hand().task).unread();
             self.order(operator, 1, Order::Look { job });
         }

@@ -1,9 +1,9 @@
 //! Pods with Celery workers, and how they take messages.
 //!
-//! Stock ones misbehave as the real ones do: deaf while draining or solo and busy, putting their own running job back after
-//! a connection blip, acking a shared tag, acking early, losing what they popped and did not yet enter. Leased ones run
-//! nothing without a lease on its task id, and put aside what they may not run now: Celery's with the guard do otherwise as
-//! stock ones do, native ones do not.
+//! Stock ones misbehave as the real ones do: deaf while draining or solo and busy, putting their own running job back
+//! after a connection blip, acking a shared tag, acking early, losing what they popped and did not yet enter. Leased
+//! ones run nothing without a lease on its task id, and put aside what they may not run now: Celery's with the guard do
+//! otherwise as stock ones do, native ones do not.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -36,8 +36,8 @@ pub enum Kind {
     Stock,
     /// Celery that runs a task only under a lease.
     Guarded,
-    /// `crewjob worker`: runs a task only under a lease, takes a message in one step and ends its task in one, keeps what
-    /// it has when its connection breaks, and hears until it has left.
+    /// `crewjob worker`: runs a task only under a lease, takes a message in one step and ends its task in one, keeps
+    /// what it has when its connection breaks, and hears until it has left.
     Native,
 }
 
@@ -88,7 +88,7 @@ pub struct Copy {
     /// Whether it is its worker's to give back; not after the channel was closed.
     pub delivered: bool,
     pub waits: Waits,
-    /// Whether whoever ran it before had the time to renew its lease.
+    /// Whether the run before had the time to renew its lease.
     pub gave_time: bool,
 }
 
@@ -97,7 +97,7 @@ pub struct Copy {
 pub enum Waits {
     /// A free process.
     InLine,
-    /// The end of somebody else's lease: put aside, it takes no process and counts against no limit.
+    /// The end of another run's lease: put aside, it takes no process and counts against no limit.
     Aside,
     /// A free process, after it was put aside.
     AgainInLine,
@@ -184,7 +184,7 @@ impl Pod {
         self.copies.iter().filter(|copy| copy.run.is_some()).count()
     }
 
-    /// Who that is to Kubernetes and Celery.
+    /// Its identity in Kubernetes and Celery.
     pub fn holder(&self) -> Holder {
         Holder {
             node: format!("crew@{}", self.name).into(),

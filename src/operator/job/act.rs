@@ -1,7 +1,7 @@
 //! Carrying out a plan: the effects in order, then at most one status patch, then what must wait for it.
 //!
 //! Dying at any await is safe: ids are derived, effects are compare-and-set, and the status says only what is so. An
-//! effect that is refused drops the rest of the plan: somebody knows more, so the job is observed again.
+//! effect that is refused drops the rest of the plan: Redis or the API server knows more, so the job is observed again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,8 +35,8 @@ const MESSAGES: u32 = 16 << 10;
 const COPIES: u32 = 8;
 static MAKING: Semaphore = Semaphore::const_new(MESSAGES as usize);
 
-/// Invalid jobs whose end is written at a time. Most are too large, and each write of one costs the API server seconds and a
-/// hundred times its size in memory: all at once they would take longer than a call may.
+/// Invalid jobs whose end is written at a time. Most are too large, and each write of one costs the API server seconds
+/// and a hundred times its size in memory: all at once they would take longer than a call may.
 static ENDING_INVALID: Semaphore = Semaphore::const_new(2);
 /// When an invalid job is looked at again that found no room.
 const INVALID_AGAIN: Duration = Duration::from_secs(1);
@@ -97,8 +97,8 @@ async fn perform(ctx: &Context, entry: &Entry, effect: &Effect) -> Result<Step, 
             let (store, epoch) = (connection(ctx, job)?, ctx.epoch());
             match fenced(ctx, job, store.withdraw(epoch, &marker, id.generation).await)? {
                 Withdrawn::Removed => learn(ctx, job, |evidence| evidence.withdrawn(id.generation)),
-                // Kombu restores messages with other bytes, and of a large one no bytes are kept: only a pass through the
-                // queues finds those.
+                // Kombu restores messages with other bytes, and of a large one no bytes are kept: only a pass through
+                // the queues finds those.
                 Withdrawn::NotQueued => {
                     learn(ctx, job, Evidence::unread);
                     ctx.pools.sweep(job, id.task, Wanted::Gone);
@@ -119,7 +119,8 @@ async fn perform(ctx: &Context, entry: &Entry, effect: &Effect) -> Result<Step, 
             match fenced(ctx, job, store.move_band(epoch, &marker, id.generation, queue, *priority).await)? {
                 // One that has left the queue needs no other place in it.
                 Moved::Moved | Moved::NotQueued => {}
-                // It is moved in the next pass through the queues. Should that fail, the next audit finds the old priority.
+                // It is moved in the next pass through the queues. Should that fail, the next audit finds the old
+                // priority.
                 Moved::Large => ctx.pools.sweep(job, id.task, Wanted::Band(*priority)),
             }
             learn(ctx, job, |evidence| evidence.moved(*priority));
@@ -258,8 +259,8 @@ fn same(live: &CrewJob, entry: &Entry) -> bool {
     live.metadata.resource_version.as_deref() == Some(&*entry.version)
 }
 
-/// Writes a status without the details that the API server may have refused for their content. They count as recorded, so
-/// that they are not written again and again.
+/// Writes a status without the details that the API server may have refused for their content. They count as recorded,
+/// so that they are not written again and again.
 async fn write_less(ctx: &Context, entry: &Entry, wanted: &mut Status, error: Error) -> Result<Step, Error> {
     let Some((kind @ RefusalKind::Status, detail)) = refused::refusal(&error) else { return Err(error) };
     if !wanted.phase.is_terminal() {
@@ -274,7 +275,8 @@ async fn write_less(ctx: &Context, entry: &Entry, wanted: &mut Status, error: Er
     Ok(step)
 }
 
-/// What Redis refuses changes nothing there, so what was known before still holds. After any other failure that is unknown.
+/// What Redis refuses changes nothing there, so what was known before still holds. After any other failure that is
+/// unknown.
 fn was_not_published(ctx: &Context, entry: &Entry, error: &Error) {
     if matches!(error, Error::Store { source: store::Error::Refused { .. }, .. }) {
         learn(ctx, &entry.job, |evidence| *evidence = entry.evidence.clone());

@@ -1,4 +1,4 @@
-//! Results of jobs that have ended otherwise: a worker that nobody could reach has finished after all.
+//! Results of jobs that have ended otherwise: a worker that could not be reached has finished after all.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Reading the levels: results, markers, and where every message is. Hints are only a short cut to what this finds.
 //!
-//! Order matters. Results are read before places: a task that ends in between is seen by its result at the latest in the
-//! second reading, which follows. A job that changed while Redis was read keeps what it has, and is read again.
+//! Order matters. Results are read before places: a task that ends in between is seen by its result at the latest in
+//! the second reading, which follows. A job that changed while Redis was read keeps what it has, and is read again.
 
 mod ask;
 
@@ -150,8 +150,8 @@ struct LastAudit {
     spared: u32,
 }
 
-/// What must not have changed for an audit to be spared. The queues alone do not tell: a message that was published since,
-/// and that a worker has popped and lost, leaves them as they were.
+/// What must not have changed for an audit to be spared. The queues alone do not tell: a message that was published
+/// since, and that a worker has popped and lost, leaves them as they were.
 #[derive(PartialEq)]
 struct Seen {
     glance: Glance,
@@ -203,8 +203,8 @@ async fn read(
     Ok(missed)
 }
 
-/// Reads the levels of a few jobs without a look at the other messages. `None` where that does not tell of each where its
-/// message is.
+/// Reads the levels of a few jobs without a look at the other messages. `None` where that does not tell of each where
+/// its message is.
 async fn read_few(
     ctx: &Context,
     pool: &Handle,
@@ -282,7 +282,7 @@ async fn quarantine(ctx: &Context, pool: &Handle, store: &Store, audit: &Audit) 
 /// Results may have come and gone since Redis was last read: that is noted of every job before anything is decided.
 fn mark_unwatched(ctx: &Context, pool: &Handle, now: Timestamp) {
     let Some(expired) = pool.unwatched(now) else { return };
-    tracing::warn!(pool = %pool.key, "nobody has watched for longer than results are kept");
+    tracing::warn!(pool = %pool.key, "no operator has watched this pool for longer than results are kept; jobs may have ended unseen");
     let is_old = |entry: &Entry| {
         let published_at = entry.job.status.attempt.map(|attempt| attempt.enqueued_at);
         published_at.unwrap_or(entry.job.created_at) < expired
@@ -358,7 +358,7 @@ fn place(subject: &Subject, found: &Found) -> Place {
     in_flight.or_else(queued).unwrap_or(Place::Nowhere)
 }
 
-/// Whether only the workers can tell where it is. Whoever waits in a queue need not be asked about.
+/// Whether only the workers can tell where it is. A message that waits in a queue need not be asked about.
 fn is_to_be_asked_about(ctx: &Context, subject: &Subject, found: &Found) -> bool {
     let marker = found.markers.get(&subject.id.task);
     match place(subject, found) {
@@ -377,8 +377,8 @@ async fn renew(ctx: &Context, pool: &Handle, store: &Store, subjects: &[Subject]
     let longest_silence = pool.longest_silence();
     let is_to_be_kept = |seen: &Sighting| {
         let (holder, liveness) = ctx.workers.judge(pool.fleet.as_ref(), &pool.key.namespace, seen);
-        // One that is no Pod is never declared dead. If it has only taken the message and is silent for longer than it can
-        // be busy, the message is left to kombu, so that it is not lost for ever.
+        // One that is no Pod is never declared dead. If it has only taken the message and is silent for longer than it
+        // can be busy, the message is left to kombu, so that it is not lost for ever.
         let is_silent = holder.container.is_none()
             && seen.word.started_at.is_none()
             && clock::since(seen.word.said_at, clock::now()) > longest_silence;
@@ -464,7 +464,8 @@ fn note(
         let recorded = job.status.attempt.map(|attempt| attempt.enqueued_at);
         let published_at = evidence.published_at().or(recorded);
         let spread = pool.clocks().spread(clock::now());
-        // Pods can answer for themselves only: a worker that is no Pod, and was seen with the message, has to deny it itself.
+        // Pods can answer for themselves only: a worker that is no Pod, and was seen with the message, has to deny it
+        // itself.
         let is_elsewhere = |holder: &Holder| ctx.workers.holder(pool.fleet.as_ref(), &holder.node).container.is_none();
         let may_have_it =
             !disowned && evidence.holder().is_some_and(|holder| holder.container.is_none() && is_elsewhere(holder));

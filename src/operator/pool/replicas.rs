@@ -69,7 +69,8 @@ impl Scaler {
                     pool.replicas_were_taken_for(take);
                 }
             }
-            // The watch will show who owns them; until it does, this version of the Deployment is left alone.
+            // The watch will show which field manager owns them; until it does, this version of the Deployment is left
+            // alone.
             Err(kube::Error::Api(error)) if error.code == 409 => {
                 tracing::debug!(pool = %pool.key, %error, "scaling workers was refused; another field manager owns replicas");
                 scaling.held = Some(Held::Contested);
@@ -150,8 +151,8 @@ async fn apply_scale(ctx: &Context, deployment: &ObjectKey, replicas: u32, manag
     api.patch_scale(&deployment.name, manager, &Patch::Apply(&scale)).await.map(|_| ())
 }
 
-/// Whether a conflict is about replicas that nobody set: the API server's default of a Deployment without them. Where
-/// a scale has no owner at all, the API server calls the owner so.
+/// Whether a conflict is about replicas that no manager has set: the API server's default of a Deployment without them.
+/// Where a scale has no owner at all, the API server calls the owner so.
 fn is_with_nobody(conflict: &Status) -> bool {
     let causes = conflict.details.iter().flat_map(|details| &details.causes);
     let mut owners = causes.map(|cause| cause.message.contains("\"before-first-apply\"")).peekable();

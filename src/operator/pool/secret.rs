@@ -15,7 +15,7 @@ use crate::store::{Keys, Secret, Settings};
 
 /// How often the Secret is read although nothing fails. The operator may `get` it and not watch it.
 const EVERY: Duration = Duration::from_secs(20);
-/// Readings in a row that must find it unusable: whoever replaces it may delete it first.
+/// Readings in a row that must find it unusable: a tool that replaces it may delete it first.
 const UNUSABLE: u32 = 2;
 
 /// What a Secret says.

@@ -1,5 +1,5 @@
-//! Attempts on Redis that no unfinished job stands behind: what a crash between the status and `Forget` leaves, and what
-//! was deleted while nobody operated.
+//! Attempts on Redis that no unfinished job stands behind: what a crash between the status and `Forget` leaves, and
+//! what was deleted while no operator ran.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -23,8 +23,8 @@ const AGAIN: Duration = Duration::from_secs(30);
 const GOING_ON: Duration = Duration::from_secs(10);
 /// Pools on one Redis that ask within this time share one look through its keys.
 const TOGETHER: Duration = Duration::from_secs(2);
-/// Attempts that are taken off at once, and the time between two of these batches: deleting a namespace, or going back to
-/// an older copy of the cluster, may leave thousands.
+/// Attempts that are taken off at once, and the time between two of these batches: deleting a namespace, or going back
+/// to an older copy of the cluster, may leave thousands.
 const BATCH: usize = 200;
 const BREATHER: Duration = Duration::from_secs(1);
 
@@ -128,14 +128,15 @@ async fn sweep(
     Ok(put_off)
 }
 
-/// Whether the API server is asked for a marker's job: not for what no operator has written, nor for what another pool of
-/// the namespace looks after.
+/// Whether the API server is asked for a marker's job: not for what no operator has written, nor for what another pool
+/// of the namespace looks after.
 fn is_worth_a_look(ctx: &Context, pool: &Handle, id: &MarkerId, marker: &Marker) -> bool {
     let is_its_task = TaskId::derive(marker.uid, marker.attempt) == id.task;
     is_its_task && (id.namespace != pool.key.namespace || !ctx.pools.is_left_to_another(&pool.key, &marker.queue))
 }
 
-/// Takes attempts off Redis that no job stands behind: no worker shall begin them, and one that runs them is told to stop.
+/// Takes attempts off Redis that no job stands behind: no worker shall begin them, and one that runs them is told to
+/// stop.
 async fn take_off(
     ctx: &Context,
     pool: &Handle,

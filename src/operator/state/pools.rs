@@ -284,7 +284,7 @@ impl Handle {
     }
 
     /// The latest time at which an attempt must have been published to have ended, and its result to have expired,
-    /// while nobody watched; `None` when somebody did.
+    /// while no operator watched; `None` when one did.
     pub fn unwatched(&self, now: Timestamp) -> Option<Timestamp> {
         let kept = self.facts.result_expires.saturating_sub(AUDIT_MARGIN);
         let expired = now.checked_sub(kept).ok()?;

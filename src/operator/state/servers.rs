@@ -12,8 +12,8 @@ use crate::store::{Error, MarkerId};
 /// Audits that go on at once on one Redis: each holds the places of all messages of a pool.
 const AUDITS: usize = 2;
 
-/// Markers without a job in hand of which one look takes up as many of each namespace: each costs a read of the API server,
-/// and all who may write to this Redis can plant them.
+/// Markers without a job in hand of which one look takes up as many of each namespace: each costs a read of the API
+/// server, and every user that may write to this Redis can plant them.
 const SUSPECTS: usize = 2000;
 
 /// Whose markers they are: those of a namespace with pools, or of all the others.
@@ -40,8 +40,8 @@ struct Looks {
 }
 
 impl Server {
-    /// The markers without a job in hand that a look chose which began after `asked_at`; takes that look where there was
-    /// none.
+    /// The markers without a job in hand that a look chose which began after `asked_at`; takes that look where there
+    /// was none.
     pub async fn suspects(
         &self,
         asked_at: Instant,
@@ -98,7 +98,7 @@ mod tests {
         assert!(Arc::ptr_eq(&first.unwrap(), &second.unwrap()));
         assert_eq!(looks.load(Ordering::Relaxed), 1);
         one.suspects(Instant::now(), look).await.unwrap();
-        assert_eq!(looks.load(Ordering::Relaxed), 2, "what was found before is not enough for who asks later");
+        assert_eq!(looks.load(Ordering::Relaxed), 2, "what was found before is not enough for a pool that asks later");
         servers.of("redis://b:6379/0").suspects(asked_at, look).await.unwrap();
         assert_eq!(looks.load(Ordering::Relaxed), 3, "another Redis has other keys");
     }

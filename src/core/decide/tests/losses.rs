@@ -314,7 +314,7 @@ fn a_worker_that_had_only_reserved_what_it_denies_has_given_it_back() {
     let reserved = held(None, Holding::By(worker("a"), Liveness::Alive));
     let search = Search { seen: Some(reserved), disowned: 2, denied: false, ..vanished(2) };
     let scene = scene().queued().sees(Task::Absent(search)).at(9_000);
-    assert_eq!(scene.plan().status.phase, Phase::Queued, "somebody may have it who does not answer yet");
+    assert_eq!(scene.plan().status.phase, Phase::Queued, "a worker that does not answer yet may have it");
 }
 
 #[test]

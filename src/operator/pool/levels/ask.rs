@@ -20,10 +20,10 @@ const FAREWELL: Duration = Duration::from_secs(10);
 
 /// What the workers answered when they were asked for tasks, after the places were read.
 pub struct Answers {
-    /// Who has answered.
+    /// The workers that have answered.
     pub(super) nodes: HashSet<Arc<str>>,
     pub(super) claims: HashMap<TaskId, (Arc<str>, Option<Timestamp>)>,
-    /// The Pods that could have a message and have not answered; `None` when nobody can say which Pods there are.
+    /// The Pods that could have a message and have not answered; `None` when it is not known which Pods there are.
     silent: Option<Vec<WorkerPod>>,
     /// Whether there is no worker but the Deployment's, as far as is known: workers elsewhere are never taken for dead.
     all_known: bool,
@@ -46,13 +46,13 @@ pub async fn ask_workers(ctx: &Context, pool: &Handle, store: &Store, tasks: &[T
             Some(pods.into_iter().filter(|pod| !answered.contains(&*pod.name) && !is_given_up(pod)).collect()),
         ),
         Some(None) => (false, None),
-        // Without a Deployment the workers that answer are all that anybody knows.
+        // Without a Deployment the workers that answer are all that are known.
         None => (false, Some(Vec::new())),
     };
     let mut claims = HashMap::new();
     for node in &nodes {
         for task in &node.tasks {
-            // Who runs it counts for more than who has a copy that waits.
+            // A worker that runs it counts for more than one that has a copy waiting.
             let claim = claims.entry(task.task).or_insert_with(|| (node.name.clone(), task.started_at));
             if claim.1.is_none() && task.started_at.is_some() {
                 *claim = (node.name.clone(), task.started_at);
@@ -70,12 +70,12 @@ fn are_all<'a>(pods: &[WorkerPod], hosts: impl IntoIterator<Item = &'a str>) -> 
 }
 
 impl Answers {
-    /// Whether every worker that could have this message, published then, has denied it. When it was taken is known by the
-    /// clock of an unnamed worker, so up to `spread`.
+    /// Whether every worker that could have this message, published then, has denied it. When it was taken is known by
+    /// the clock of an unnamed worker, so up to `spread`.
     pub(super) fn is_denied(&self, place: Place, published_at: Option<Timestamp>, spread: Duration) -> bool {
         let Some(silent) = &self.silent else { return false };
         match place {
-            // Who started after it was taken did not take it, nor did who was told to go before.
+            // A worker that started after it was taken did not take it, nor did one that was told to go before.
             Place::InFlight { received_at, .. } => {
                 let earliest = received_at.and_then(|at| at.checked_sub(spread).ok());
                 let latest = received_at.and_then(|at| at.checked_add(spread).ok());

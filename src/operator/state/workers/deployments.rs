@@ -1,4 +1,4 @@
-//! Deployments of workers: what may be scaled, and who else does it.
+//! Deployments of workers: what may be scaled, and which other field manager does it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,8 @@ pub struct DeploymentView {
     pub grace_period: Duration,
     /// Whether a rollout is under way.
     pub rolling_out: bool,
-    /// Whether its replicas are the API server's default, which belongs to whoever created it by a client-side apply.
+    /// Whether its replicas are the API server's default, which belongs to the client that created it by a client-side
+    /// apply.
     pub is_default: bool,
     /// Another field manager that owns its replicas, in words for people.
     pub owner: Option<Arc<str>>,
@@ -123,7 +124,7 @@ fn owners(deployment: &Deployment) -> impl Iterator<Item = &ManagedFieldsEntry> 
     })
 }
 
-/// A field manager other than the operator that owns the replicas, unless they are a default that nobody asked for.
+/// A field manager other than the operator that owns the replicas, unless they are a default that was not asked for.
 fn owner(deployment: &Deployment) -> Option<Arc<str>> {
     let is_ours = |entry: &&ManagedFieldsEntry| {
         entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply")
@@ -133,8 +134,8 @@ fn owner(deployment: &Deployment) -> Option<Arc<str>> {
     }
     let is_zero = deployment.spec.as_ref().is_some_and(|spec| spec.replicas == Some(0));
     if is_zero && deployment.metadata.managed_fields.is_some() && owners(deployment).next().is_none() {
-        // The API server notes no owner of a zero that was written through the scale subresource, unless it was applied,
-        // as the operator does.
+        // The API server notes no owner of a zero that was written through the scale subresource, unless it was
+        // applied, as the operator does.
         return Some("kubectl scale --replicas=0".into());
     }
     let other = owners(deployment).find(|entry| !is_ours(entry))?;
@@ -150,10 +151,10 @@ fn owner(deployment: &Deployment) -> Option<Arc<str>> {
 /// Annotation in which a client-side `kubectl apply` notes what was applied.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// Whether one replica is all there is, and nobody is known to have asked for it.
+/// Whether one replica is all there is, and no client is known to have asked for it.
 ///
-/// A client that creates an object by POST (a client-side `kubectl apply`, `kubectl create`, Helm 3) owns the defaults of
-/// the API server too, so ownership alone does not tell whether a person chose the number.
+/// A client that creates an object by POST (a client-side `kubectl apply`, `kubectl create`, Helm 3) owns the defaults
+/// of the API server too, so ownership alone does not tell whether a person chose the number.
 fn has_default_replicas(deployment: &Deployment) -> bool {
     let mut owners = owners(deployment);
     let is_of_creation = |entry: &ManagedFieldsEntry| {
@@ -193,7 +194,7 @@ mod tests {
         let without = Some(json!({ "spec": {} }));
         assert!(has_default_replicas(&deployment(1, &kubectl, without.clone())));
         assert!(has_default_replicas(&deployment(1, &[("helm", "Update", "")], None)));
-        assert!(!has_default_replicas(&deployment(3, &kubectl, without)), "somebody has scaled it");
+        assert!(!has_default_replicas(&deployment(3, &kubectl, without)), "a client has scaled it");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Who holds a task, who is dead, what may be scaled.
+//! Which Pod holds a task, which worker is dead, what may be scaled.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -95,8 +95,8 @@ impl Workers {
         });
     }
 
-    /// The worker behind a Celery node name: `crew@pod-name` is the Pod of that name, if it is one of the pool's. A name
-    /// comes from Redis, so it never leads to any other Pod.
+    /// The worker behind a Celery node name: `crew@pod-name` is the Pod of that name, if it is one of the pool's. A
+    /// name comes from Redis, so it never leads to any other Pod.
     pub fn holder(&self, fleet: Option<&Fleet>, node: &Arc<str>) -> Holder {
         let container = fleet.and_then(|fleet| {
             let known = self.read();
@@ -106,8 +106,9 @@ impl Workers {
         Holder { node: node.clone(), container }
     }
 
-    /// The holder that was seen, and what Kubernetes says of it now. A worker is dead only where its Pod is known: one that was never
-    /// seen as a Pod of the pool, and is not recorded as one, may run on another host, whatever it is called.
+    /// The holder that was seen, and what Kubernetes says of it now. A worker is dead only where its Pod is known: one
+    /// that was never seen as a Pod of the pool, and is not recorded as one, may run on another host, whatever it is
+    /// called.
     pub fn judge(&self, fleet: Option<&Fleet>, namespace: &Arc<str>, seen: &Sighting) -> (Holder, Liveness) {
         let Some(known) = seen.word.holder.clone() else {
             return (Holder { node: "".into(), container: None }, Liveness::Alive);

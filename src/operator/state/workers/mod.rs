@@ -1,4 +1,4 @@
-//! Pods and Deployments of workers: who holds a task, who is dead, what may be scaled.
+//! Pods and Deployments of workers: which Pod holds a task, which worker is dead, what may be scaled.
 
 mod containers;
 mod deployments;
