@@ -82,7 +82,7 @@ def jobs(label: str) -> list[dict]:
 
 
 def remove_all() -> None:
-    kube.kubectl("delete", "--raw", f"/apis/{crew.API_VERSION}/namespaces/{NAMESPACE}/crewjobs")
+    insist("delete", "--raw", f"/apis/{crew.API_VERSION}/namespaces/{NAMESPACE}/crewjobs")
 
 
 class Redis:
@@ -142,4 +142,4 @@ def flood(small: int, large: int) -> None:
 
 def drain() -> None:
     path = f"/apis/{crew.API_VERSION}/namespaces/{NAMESPACE}/crewjobs?labelSelector=test%3D{FLOOD}"
-    kube.kubectl("delete", "--raw", path)
+    insist("delete", "--raw", path)  # the API server may be restarting
