@@ -17,6 +17,7 @@ use super::state::servers::Servers;
 use super::state::watches::Watches;
 use super::state::workers::Workers;
 use crate::core::id::ObjectKey;
+use crate::core::status::Holder;
 use crate::runtime::metrics::Metrics;
 use crate::store::Epoch;
 
@@ -80,6 +81,11 @@ impl Context {
             let touched = asked_for.filter(|it| it == pool || !existing.contains(it));
             touched.flat_map(|it| table.of_pool(&it).map(Entry::turn_of).collect::<Vec<_>>()).collect()
         });
+    }
+
+    /// The worker of this node name, and by how many milliseconds its clock is behind.
+    pub fn speaker(&self, pool: &Handle, node: &Arc<str>) -> (Holder, i64) {
+        (self.workers.holder(pool.fleet.as_ref(), node), pool.clocks().behind(node))
     }
 
     /// Counts what was heard of another pool's job, and is dropped.

@@ -54,6 +54,16 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def end(process: subprocess.Popen) -> None:
+    """Asks a process to end, and kills it if it does not within 15 s."""
+    process.terminate()
+    try:
+        process.wait(15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 class Refused(Exception):
     """The API server said no."""
 
@@ -268,12 +278,7 @@ class Operator:
 
     def stop(self) -> None:
         if self.process and self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(15)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+            end(self.process)
 
     def kill(self) -> None:
         self.process.kill()
@@ -331,12 +336,7 @@ class NativeWorker:
 
     def stop(self) -> None:
         if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(15)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+            end(self.process)
 
 
 # Runs for `inputs.seconds`, and fails `inputs.fails` times in a way that is worth a retry.

@@ -16,7 +16,7 @@ pub fn arrive(ctx: &Context, object: CrewJob, listing: bool) {
         Err(error) => return tracing::error!(%error, "an incomplete CrewJob is left alone"),
     };
     if job.status.phase.is_terminal() {
-        return ended_elsewhere(ctx, &job.key);
+        return ended_elsewhere(ctx, &job, &version);
     }
     let key = job.key.clone();
     let (namespace, pool) = (key.namespace.clone(), job.spec.pool.clone());

@@ -23,7 +23,7 @@ pub async fn check_death(ctx: &Context, entry: &Entry) -> Result<(), Error> {
         store.carry_result(&former.store, id.task).await?;
     }
     let document = store.outcome(id.task).await?;
-    let holder = |node: &Arc<str>| (ctx.workers.holder(pool.fleet.as_ref(), node), pool.clocks().behind(node));
+    let holder = |node: &Arc<str>| ctx.speaker(&pool, node);
     let said = document.and_then(|document| documents::read(id, document, holder, clock::now()));
     let mut table = ctx.jobs.lock();
     if table.get(&job.key).is_some_and(|now| now.turn == entry.turn) {

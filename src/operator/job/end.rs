@@ -7,23 +7,22 @@ use crate::core::id::ObjectKey;
 use crate::core::job::Job;
 use crate::core::status::{Phase, Status};
 use crate::operator::context::Context;
-use crate::operator::state::jobs::Entry;
+use crate::operator::state::jobs::{Entry, Table};
 use crate::runtime::metrics::EndLabels;
 
 /// Takes a job out of the table.
-fn remove(ctx: &Context, key: &ObjectKey) -> Option<Box<Entry>> {
+fn leave(ctx: &Context, remove: impl FnOnce(&mut Table) -> Option<Box<Entry>>) -> Option<Box<Entry>> {
     let (entry, live) = {
         let mut table = ctx.jobs.lock();
-        (table.remove(key), table.len())
+        (remove(&mut table), table.len())
     };
     ctx.metrics.jobs_live.set(i64::try_from(live).unwrap_or(i64::MAX));
-    ctx.jobs.queue.forget(key);
     entry
 }
 
 /// The end is recorded: nothing of the job is kept.
 pub fn finished(ctx: &Context, job: &Job, status: &Status) {
-    remove(ctx, &job.key);
+    leave(ctx, |table| table.remove_job(&job.key, job.uid));
     if job.key.is_deleted() {
         return tracing::info!(job = %job.key, reason = status.why.reason(), "deleted job taken off Redis");
     }
@@ -37,17 +36,20 @@ pub fn finished(ctx: &Context, job: &Job, status: &Status) {
     );
 }
 
-/// Another writer has recorded the end.
-pub fn ended_elsewhere(ctx: &Context, key: &ObjectKey) {
-    if let Some(entry) = remove(ctx, key) {
-        ctx.pools.forget(&entry.job, entry.job.attempt_in_hand().task);
+/// Another writer has recorded the end of this job.
+pub fn ended_elsewhere(ctx: &Context, job: &Job, version: &str) {
+    match leave(ctx, |table| table.remove_ended(&job.key, job.uid, version)) {
+        Some(entry) if entry.job.uid == job.uid => ctx.pools.forget(&entry.job, entry.job.attempt_in_hand().task),
+        // An earlier job of that name, which was deleted.
+        Some(entry) => abandon(ctx, *entry),
+        None => {}
     }
 }
 
 /// The job does not exist any more.
 pub fn gone(ctx: &Context, key: &ObjectKey, uid: Uuid) {
-    let is_it = ctx.jobs.lock().get(key).is_some_and(|entry| entry.job.uid == uid);
-    if let Some(entry) = is_it.then(|| remove(ctx, key)).flatten() {
+    if let Some(entry) = leave(ctx, |table| table.remove_job(key, uid)) {
+        ctx.jobs.queue.forget(key);
         abandon(ctx, *entry);
     }
 }

@@ -317,7 +317,7 @@ async fn read_documents(
     let ids: Vec<AttemptId> = ids.collect();
     let tasks: Vec<TaskId> = ids.iter().map(|id| id.task).collect();
     let now = clock::now();
-    let holder = |node: &Arc<str>| (ctx.workers.holder(pool.fleet.as_ref(), node), pool.clocks().behind(node));
+    let holder = |node: &Arc<str>| ctx.speaker(pool, node);
     store
         .outcomes(&tasks, |at, document| {
             let Some(mut said) = documents::read(ids[at], document, holder, now) else { return };

@@ -131,7 +131,7 @@ fn read_result(ctx: &Arc<Context>, pool: &Handle, task: TaskId, document: Docume
     match about(ctx, pool, task) {
         About::Own(id) => {
             // A result may be large: it is read before the table is locked.
-            let holder = |node: &Arc<str>| (ctx.workers.holder(pool.fleet.as_ref(), node), pool.clocks().behind(node));
+            let holder = |node: &Arc<str>| ctx.speaker(pool, node);
             if let Some(said) = documents::read(id, document, holder, clock::now())
                 && ctx.jobs.hear(task, |_, evidence| evidence.told(said))
             {

@@ -442,6 +442,18 @@ impl Table {
         Some(entry)
     }
 
+    /// The same, if it still is this job: another one may have taken its name.
+    pub fn remove_job(&mut self, key: &ObjectKey, uid: Uuid) -> Option<Box<Entry>> {
+        self.get(key).filter(|entry| entry.job.uid == uid)?;
+        self.remove(key)
+    }
+
+    /// The same for an object that has ended: takes out the job, or an older one of its name that was deleted.
+    pub fn remove_ended(&mut self, key: &ObjectKey, uid: Uuid, version: &str) -> Option<Box<Entry>> {
+        self.get(key).filter(|entry| entry.job.uid == uid || is_newer(version, &entry.version))?;
+        self.remove(key)
+    }
+
     /// The jobs that a list did not contain.
     pub fn missing_from(&self, listed: &HashSet<ObjectKey>) -> Vec<(Lane, ObjectKey)> {
         let missing = self.by_key.iter().filter(|(key, _)| !key.is_deleted() && !listed.contains(*key));

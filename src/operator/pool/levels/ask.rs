@@ -154,7 +154,7 @@ mod tests {
         let taken = Place::InFlight { generation: 0, received_at: Some(at(1000)) };
         assert!(!denied(vec![pod(999, None)], taken));
         assert!(denied(vec![pod(1001, None), pod(5, Some(900))], taken));
-        let nobody_knows_when = Place::InFlight { generation: 0, received_at: None };
-        assert!(!denied(vec![pod(1001, None)], nobody_knows_when));
+        let at_an_unknown_time = Place::InFlight { generation: 0, received_at: None };
+        assert!(!denied(vec![pod(1001, None)], at_an_unknown_time));
     }
 }

@@ -83,6 +83,20 @@ fn the_figures_of_pools_follow_every_change_of_their_jobs() {
 }
 
 #[test]
+fn a_job_that_took_the_name_of_a_deleted_one_does_not_leave_the_table_with_it() {
+    let (mut table, key) = (Table::default(), ObjectKey::new("team", "job"));
+    let (old, new) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    apply(&mut table, 2, 7);
+    assert!(table.remove_job(&key, old).is_none());
+    assert!(table.remove_ended(&key, old, "6").is_none(), "what is read late of the old one is no news");
+    assert!(table.get(&key).is_some());
+    assert_eq!(table.remove_job(&key, new).map(|entry| entry.job.uid), Some(new));
+    apply(&mut table, 3, 8);
+    let left = table.remove_ended(&key, Uuid::from_u128(4), "9");
+    assert_eq!(left.map(|entry| entry.job.uid), Some(Uuid::from_u128(3)), "a newer job of its name has ended already");
+}
+
+#[test]
 fn one_pool_does_not_take_all_the_room_for_whole_objects_of_new_jobs() {
     let mut table = Table::default();
     for n in 0..1000 {
