@@ -43,6 +43,11 @@ pub struct Holder {
     pub container: Option<Container>,
 }
 
+/// The host of a node `crew@host`; that of a worker in the cluster is its Pod.
+pub fn host_of(node: &str) -> &str {
+    node.rsplit_once('@').map_or(node, |(_, host)| host)
+}
+
 /// One run of one container. A restart in place is another container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {

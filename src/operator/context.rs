@@ -85,7 +85,7 @@ impl Context {
 
     /// The worker of this node name, and by how many milliseconds its clock is behind.
     pub fn speaker(&self, pool: &Handle, node: &Arc<str>) -> (Holder, i64) {
-        (self.workers.holder(pool.fleet.as_ref(), node), pool.clocks().behind(node))
+        (self.workers.read(|pods| pods.holder(pool.fleet.as_ref(), node)), pool.clocks().behind(node))
     }
 
     /// Counts what was heard of another pool's job, and is dropped.

@@ -3,6 +3,7 @@
 mod jobs;
 mod names;
 mod notices;
+pub mod pods;
 mod rounds;
 mod turns;
 

@@ -2,10 +2,10 @@
 
 use super::pod_deletion::pod_deletion;
 use crate::core::id::ObjectKey;
+use crate::core::index::pods::Fleet;
 use crate::core::observed::{Observed, PodDeletion, Published};
 use crate::operator::context::Context;
 use crate::operator::state::jobs::Entry;
-use crate::operator::state::workers::Fleet;
 
 /// What is known of one job.
 pub struct Observation {
@@ -26,7 +26,7 @@ pub fn observe(ctx: &Context, key: &ObjectKey) -> Option<Observation> {
     let evidence = &entry.evidence;
     let restarts = ctx.pools.restarts_unreachable(&key.namespace, &entry.job.spec.pool);
     let task = evidence.task(|seen| {
-        let (holder, liveness) = ctx.workers.judge(fleet.as_ref(), &key.namespace, seen);
+        let (holder, liveness) = ctx.workers.read(|pods| pods.judge(fleet.as_ref(), &key.namespace, seen));
         (holder, liveness.in_pool(restarts))
     });
     let must_check = evidence.must_check(&task);
@@ -48,7 +48,7 @@ pub fn observe(ctx: &Context, key: &ObjectKey) -> Option<Observation> {
 fn attribute(ctx: &Context, fleet: Option<&Fleet>, entry: &mut Entry) {
     let Some(seen) = entry.evidence.sighting() else { return };
     let Some(known) = seen.word.holder.as_ref().filter(|holder| holder.container.is_none()) else { return };
-    let holder = ctx.workers.holder(fleet, &known.node);
+    let holder = ctx.workers.read(|pods| pods.holder(fleet, &known.node));
     let seen_at = seen.word.said_at_its_node().as_second();
     if holder.container.as_ref().is_some_and(|container| container.started_at.as_second() <= seen_at) {
         ctx.jobs.lock().update(&entry.job.key, |entry| entry.evidence.attributed(&holder));

@@ -8,12 +8,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::core::id::{ObjectKey, TaskId};
+use crate::core::index::pods::Stay;
 use crate::core::observed::PodDeletion;
 use crate::core::status::Container;
 use crate::operator::context::Context;
 use crate::operator::state::jobs::{Entry, Table};
 use crate::operator::state::pools::Handle;
-use crate::operator::state::workers::Stay;
 use crate::runtime::clock;
 use crate::store::{Error, Store};
 
@@ -26,7 +26,7 @@ pub fn pod_deletion(ctx: &Context, entry: &Entry) -> PodDeletion {
         return PodDeletion::Useless;
     };
     let Some(pool) = ctx.pools.get(&job.key.namespace, &job.spec.pool) else { return PodDeletion::Useless };
-    match pool.fleet.as_ref().map_or(Stay::Foreign, |fleet| ctx.workers.stay(fleet, container)) {
+    match pool.fleet.as_ref().map_or(Stay::Foreign, |fleet| ctx.workers.read(|pods| pods.stay(fleet, container))) {
         Stay::Until(due_at) if clock::until(due_at, clock::now()) <= SOON => return PodDeletion::UnderWay,
         Stay::Foreign | Stay::Until(_) => return PodDeletion::Useless,
         Stay::Stays => {}

@@ -10,9 +10,10 @@ use tokio::time::Instant;
 use super::replicas::busy_pods;
 use super::settings;
 use crate::api::{ConditionType, Reason, Verdict, find_condition};
+use crate::core::index::pods::Unclear;
+use crate::core::status::host_of;
 use crate::operator::context::Context;
 use crate::operator::state::pools::Handle;
-use crate::operator::state::workers::{Unclear, host_of};
 use crate::runtime::clock;
 
 /// How long a worker is given to be heard of. Each one that sends events does every two seconds.
@@ -36,10 +37,10 @@ fn attributed(ctx: &Context, pool: &Handle, conditions: &[Condition]) -> Option<
     let Some(fleet) = &pool.fleet else {
         return find_condition(conditions, ConditionType::WorkersUnattributed).map(|_| fine);
     };
-    if !ctx.workers.is_listed(&pool.key.namespace) || ctx.workers.deployment(&fleet.deployment).is_none() {
+    if !ctx.workers.read(|pods| pods.knows(fleet)) {
         return None;
     }
-    if let Some((pod, unclear)) = ctx.workers.unclear(fleet) {
+    if let Some((pod, unclear)) = ctx.workers.read(|pods| pods.unclear(fleet)) {
         return Some(said(
             Reason::ContainerUnclear,
             container_unclear(&fleet.deployment.name, pod.as_deref(), &unclear),
@@ -48,13 +49,15 @@ fn attributed(ctx: &Context, pool: &Handle, conditions: &[Condition]) -> Option<
     let now = clock::now();
     let pods: Vec<Arc<str>> = ctx
         .workers
-        .pods_of(fleet)
+        .read(|pods| pods.workers_of(fleet))
         .into_iter()
         .filter(|pod| pod.is_ready && pod.leaving_since.is_none() && clock::since(pod.started_at, now) > HEARD_WITHIN)
         .map(|pod| pod.name)
         .collect();
     let names = pool.nodes.names();
-    let Some((pod, node)) = mismatch(&pods, &names, |pod| ctx.workers.is_pod_of(fleet, pod), Instant::now()) else {
+    let Some((pod, node)) =
+        mismatch(&pods, &names, |pod| ctx.workers.read(|pods| pods.is_pod_of(fleet, pod)), Instant::now())
+    else {
         return Some(fine);
     };
     // One that is busy may be silent; that it has a task tells its name.

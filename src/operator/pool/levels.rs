@@ -376,7 +376,7 @@ fn is_to_be_asked_about(ctx: &Context, subject: &Subject, found: &Found) -> bool
 async fn renew(ctx: &Context, pool: &Handle, store: &Store, subjects: &[Subject]) -> Result<(), Error> {
     let longest_silence = pool.longest_silence();
     let is_to_be_kept = |seen: &Sighting| {
-        let (holder, liveness) = ctx.workers.judge(pool.fleet.as_ref(), &pool.key.namespace, seen);
+        let (holder, liveness) = ctx.workers.read(|pods| pods.judge(pool.fleet.as_ref(), &pool.key.namespace, seen));
         // One that is no Pod is never declared dead. If it has only taken the message and is silent for longer than it
         // can be busy, the message is left to kombu, so that it is not lost for ever.
         let is_silent = holder.container.is_none()
@@ -466,7 +466,9 @@ fn note(
         let spread = pool.clocks().spread(clock::now());
         // Pods can answer for themselves only: a worker that is no Pod, and was seen with the message, has to deny it
         // itself.
-        let is_elsewhere = |holder: &Holder| ctx.workers.holder(pool.fleet.as_ref(), &holder.node).container.is_none();
+        let is_elsewhere = |holder: &Holder| {
+            ctx.workers.read(|pods| pods.holder(pool.fleet.as_ref(), &holder.node)).container.is_none()
+        };
         let may_have_it =
             !disowned && evidence.holder().is_some_and(|holder| holder.container.is_none() && is_elsewhere(holder));
         evidence.answered(!may_have_it && answers.is_denied(place, published_at, spread), disowned);
@@ -475,7 +477,7 @@ fn note(
 
 /// What a worker says that was asked for a task and has it.
 fn answer(ctx: &Context, pool: &Handle, node: &Arc<str>, started_at: Option<Timestamp>) -> Word {
-    let (holder, now) = (Some(ctx.workers.holder(pool.fleet.as_ref(), node)), clock::now());
+    let (holder, now) = (Some(ctx.workers.read(|pods| pods.holder(pool.fleet.as_ref(), node))), clock::now());
     let clocks = pool.clocks();
     let started_at = started_at.map(|began| clocks.ours(node, began, now));
     Word { holder, said_at: now, behind: clocks.behind(node), started_at, celery_retries: 0, progress: None }

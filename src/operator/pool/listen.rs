@@ -63,14 +63,22 @@ async fn hear(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, long: &mpsc
                 match event.state {
                     WorkerState::Online => {
                         pool.hears_of_worker(clock::now());
-                        pool.nodes.started(&event.node, ctx.workers.is_pod(pool.fleet.as_ref(), &event.node), now);
+                        pool.nodes.started(
+                            &event.node,
+                            ctx.workers.read(|pods| pods.is_pod(pool.fleet.as_ref(), &event.node)),
+                            now,
+                        );
                         pool.load.notify_one();
                         pool.started.notify_one();
                     }
                     WorkerState::Offline => pool.load.notify_one(),
                     WorkerState::Heartbeat { .. } => {
                         pool.hears_of_worker(clock::now());
-                        pool.nodes.heard(&event.node, ctx.workers.is_pod(pool.fleet.as_ref(), &event.node), now);
+                        pool.nodes.heard(
+                            &event.node,
+                            ctx.workers.read(|pods| pods.is_pod(pool.fleet.as_ref(), &event.node)),
+                            now,
+                        );
                     }
                 }
             }
@@ -160,16 +168,16 @@ fn task_event(ctx: &Context, pool: &Handle, event: &TaskEvent) {
         Stage::Succeeded | Stage::Failed | Stage::Retried | Stage::Revoked { .. } | Stage::Rejected { .. } => return,
     };
     ctx.jobs.hear(event.task, |job, evidence| {
-        let judge = |seen: &Sighting| ctx.workers.judge(pool.fleet.as_ref(), &job.key.namespace, seen).1;
+        let judge = |seen: &Sighting| ctx.workers.read(|pods| pods.judge(pool.fleet.as_ref(), &job.key.namespace, seen)).1;
         let before = evidence.sighting().map(judge);
         if is_second_run(evidence.sighting().map(|seen| &seen.word).zip(before), &event.node, started_at) {
             ctx.metrics.duplicate_runs.inc();
             tracing::warn!(job = %job.key, task.id = %event.task, worker = %event.node, "a task that runs was begun again");
         }
-        let holder = ctx.workers.holder(pool.fleet.as_ref(), &event.node);
+        let holder = ctx.workers.read(|pods| pods.holder(pool.fleet.as_ref(), &event.node));
         if holder.container.is_none() {
             // One outside the cluster may send no heartbeats.
-            pool.nodes.heard(&event.node, ctx.workers.is_pod(pool.fleet.as_ref(), &event.node), Instant::now());
+            pool.nodes.heard(&event.node, ctx.workers.read(|pods| pods.is_pod(pool.fleet.as_ref(), &event.node)), Instant::now());
         }
         evidence.hear(Word { holder: Some(holder), said_at, behind, started_at, celery_retries: 0, progress: None });
     });

@@ -134,13 +134,15 @@ async fn look(ctx: &Context, pool: &Handle, load: Load, hard_limit: Duration, sc
     ctx.metrics.queue_depth.get_or_create(&pool.labels()).set(gauge(load.queued));
     ctx.metrics.in_flight.get_or_create(&pool.labels()).set(gauge(load.in_flight));
     let deployment = pool.deployment();
-    let known = deployment.as_ref().and_then(|key| ctx.workers.deployment(key));
-    let unlisted = deployment.as_ref().is_some_and(|key| !ctx.workers.has_listed_deployments(&key.namespace));
+    let known = deployment.as_ref().and_then(|key| ctx.workers.read(|pods| pods.deployment(key).cloned()));
+    let unlisted =
+        deployment.as_ref().is_some_and(|key| !ctx.workers.read(|pods| pods.has_listed_deployments(&key.namespace)));
     let mut view = View { deployment, known, unlisted, hard_limit, ..View::default() };
     let (Some(fleet), Some(known)) = (&pool.fleet, &view.known) else { return view };
     let scaling = scaler.rescale(ctx, pool, known, load, hard_limit).await;
     ctx.metrics.replicas_desired.get_or_create(&pool.labels()).set(i64::from(scaling.desired));
-    let ready: Vec<_> = ctx.workers.pods_of(fleet).into_iter().filter(|pod| pod.is_ready).collect();
+    let ready: Vec<_> =
+        ctx.workers.read(|pods| pods.workers_of(fleet)).into_iter().filter(|pod| pod.is_ready).collect();
     let staying = ready.iter().filter(|pod| pod.leaving_since.is_none()).count();
     view.ready = u32::try_from(ready.len()).unwrap_or(u32::MAX);
     view.slots = staying as u64 * u64::try_from(pool.spec.concurrency).unwrap_or(1);
@@ -211,7 +213,7 @@ impl Starting {
     }
 
     fn found(&self, ctx: &Context, pool: &Handle, load: Load, view: &View, now: Timestamp) -> Option<Blocked> {
-        let pods = pool.fleet.as_ref().map(|fleet| ctx.workers.in_trouble(fleet)).unwrap_or_default();
+        let pods = pool.fleet.as_ref().map(|fleet| ctx.workers.read(|pods| pods.in_trouble(fleet))).unwrap_or_default();
         let known = view.known.as_ref().map(|known| start::Deployment {
             replicas: known.replicas,
             ready: view.ready,

@@ -14,10 +14,11 @@ use tokio::time::Instant;
 
 use crate::core::id::ObjectKey;
 use crate::core::index::PoolJobs;
+use crate::core::index::pods::{DeploymentView, Fleet};
 use crate::core::scale::{Bounds, Held, Load, Scaling, Window, Workers, scale};
 use crate::operator::context::Context;
 use crate::operator::state::pools::Handle;
-use crate::operator::state::workers::{BUSY_COST, DELETION_COST, DeploymentView, FIELD_MANAGER, Fleet};
+use crate::operator::state::workers::{BUSY_COST, DELETION_COST, FIELD_MANAGER};
 use crate::runtime::clock;
 use crate::runtime::metrics::{WriteOutcome, Written};
 
@@ -105,7 +106,8 @@ pub fn busy_pods(ctx: &Context, pool: &Handle) -> HashSet<Arc<str>> {
 /// that goes finishes its job within the grace period.
 async fn mark_busy(ctx: &Context, fleet: &Fleet, busy: &HashSet<Arc<str>>) {
     let api: Api<Pod> = Api::namespaced(ctx.client.clone(), &fleet.deployment.namespace);
-    for (pod, is_busy) in ctx.workers.mismarked(fleet, busy) {
+    let mismarked = ctx.workers.read(|pods| pods.mismarked(fleet, busy));
+    for (pod, is_busy) in mismarked {
         let cost = is_busy.then_some(BUSY_COST);
         let patch = serde_json::json!({ "metadata": { "annotations": { DELETION_COST: cost } } });
         let marked = api.patch_metadata(&pod, &PatchParams::default(), &Patch::Merge(&patch)).await;

@@ -48,7 +48,7 @@ async fn ask(ctx: &Context, pool: &Handle, store: &Store, is_call: bool) -> Resu
     let fleet = pool.fleet.as_ref();
     if is_call {
         let present = store.present().await?;
-        pool.nodes.answered_call(&present, |node| ctx.workers.is_pod(fleet, node), Instant::now());
+        pool.nodes.answered_call(&present, |node| ctx.workers.read(|pods| pods.is_pod(fleet, node)), Instant::now());
     }
     let wanted = pool.nodes.to_ask(AT_ONCE, is_call, Instant::now());
     let answers = if wanted.is_empty() { Vec::new() } else { store.node_settings(&wanted).await? };
@@ -57,7 +57,8 @@ async fn ask(ctx: &Context, pool: &Handle, store: &Store, is_call: bool) -> Resu
             visibility_timeout: pool.spec.celery.visibility_timeout.to_std(),
             concurrency: i64::from(pool.spec.concurrency),
         };
-        complaint(nodes, &declared, |node| ctx.workers.shell_of(fleet, node)).map_or(Setup::Fine, Setup::Wrong)
+        complaint(nodes, &declared, |node| ctx.workers.read(|pods| pods.shell_of(fleet, node)))
+            .map_or(Setup::Fine, Setup::Wrong)
     };
     Ok(pool.nodes.told(answers, judge, Instant::now()))
 }

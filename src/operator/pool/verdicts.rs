@@ -113,8 +113,7 @@ fn shared(seen: &Seen<'_>) -> Verdict {
 fn credentials(seen: &Seen<'_>) -> Verdict {
     let own = seen.spec.redis.worker_secret_name.as_ref();
     let operators = &seen.spec.redis.secret_name;
-    let uses =
-        |it: &crate::operator::state::workers::DeploymentView| it.secrets.iter().any(|used| **used == **operators);
+    let uses = |it: &crate::core::index::pods::DeploymentView| it.secrets.iter().any(|used| **used == **operators);
     let Some(own) = own.filter(|own| *own != operators && seen.view.known.as_ref().is_some_and(uses)) else {
         return fine(ConditionType::CredentialsShared, false);
     };
@@ -201,9 +200,9 @@ mod tests {
 
     use super::*;
     use crate::api::DeploymentRef;
+    use crate::core::index::pods::DeploymentView;
     use crate::core::start::{Blocked, BlockedKind};
     use crate::core::status::PoolProblemKind;
-    use crate::operator::state::workers::DeploymentView;
 
     fn view() -> View {
         let known = DeploymentView { replicas: 5, grace_period: Duration::from_mins(61), ..DeploymentView::default() };

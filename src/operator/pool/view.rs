@@ -6,12 +6,12 @@ use jiff::Timestamp;
 
 use crate::core::eviction::Eviction;
 use crate::core::id::ObjectKey;
+use crate::core::index::pods::DeploymentView;
 use crate::core::policy::Policy;
 use crate::core::scale::Scaling;
 use crate::core::start::Blocked;
 use crate::operator::context::Context;
 use crate::operator::state::pools::Handle;
-use crate::operator::state::workers::DeploymentView;
 
 /// The workers of a pool, as its status shows them.
 #[derive(Default)]

@@ -14,12 +14,12 @@ use uuid::Uuid;
 use super::backoff::Stumble;
 use super::ended::Ended;
 use super::queue::WorkQueue;
-use super::workers::host_of;
 use crate::api::CrewJob;
 use crate::core::evidence::Evidence;
 use crate::core::id::{AttemptId, ObjectKey, TaskId};
 use crate::core::index::{Index, Limits, Names, PoolJobs, Share};
 use crate::core::job::Job;
+use crate::core::status::host_of;
 
 /// Whole objects that are kept until their first enqueue, so that a new job is not read a second time.
 const FRESH: usize = 680;

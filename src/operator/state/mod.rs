@@ -8,7 +8,7 @@
 //! | `hours` | when finished jobs expire |
 //! | `pools`, `former` | the pools, how their jobs see them, and the Redis that a pool has left |
 //! | `nodes`, `setup`, `shared_pods` | workers by their own names, how they are set up, and which run more than one task |
-//! | `workers` | Pods and Deployments: which Pod holds a task, and which is dead |
+//! | `workers` | Pods and Deployments, and Kubernetes' objects turned into what matters of them |
 //! | `servers` | what pools on one Redis share: the look for markers, and how many audits go on at once |
 //! | `namespaces` | which namespaces are looked into: by name, and by label |
 //! | `watches` | whether the watches work |

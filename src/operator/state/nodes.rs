@@ -1,5 +1,5 @@
 //! The workers that a pool has heard of, by the names that they call themselves. A name is a claim: whether it leads to a
-//! Pod is for [`Workers`](super::workers::Workers) to say.
+//! Pod is for [`Pods`](crate::core::index::pods::Pods) to say.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::setup::Setup;
-use super::workers::host_of;
+use crate::core::status::host_of;
 use crate::store::NodeSettings;
 
 /// The most that are remembered: a pool has at most as many replicas.

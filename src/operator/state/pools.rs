@@ -13,13 +13,13 @@ use tokio_util::sync::CancellationToken;
 use super::former::Former;
 use super::nodes::Nodes;
 use super::shared_pods::SharedPods;
-use super::workers::Fleet;
 use crate::api::{
     ConditionType, CrewWorkerPool, CrewWorkerPoolSpec, CrewWorkerPoolStatus, OnWorkerUnreachable, RedisStatus,
     TAKE_REPLICAS, find_condition,
 };
 use crate::core::claims::clocks::Clocks;
 use crate::core::id::{ObjectKey, TaskId};
+use crate::core::index::pods::Fleet;
 use crate::core::job::Job;
 use crate::core::observed::{Pool, PoolFacts};
 use crate::core::policy::Policy;

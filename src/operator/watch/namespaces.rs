@@ -48,7 +48,7 @@ async fn look_into(ctx: Arc<Context>, namespace: Arc<str>) {
             () = ctx.namespaces.changed(&namespace, false) => {}
         }
         tracing::info!(%namespace, "the namespace is not looked into any more");
-        ctx.workers.forget_namespace(&namespace);
+        ctx.workers.write(|pods| pods.forget_namespace(&namespace));
     }
 }
 

@@ -11,9 +11,11 @@ use tokio::time::{Instant, sleep_until};
 
 use super::follow::follow;
 use crate::core::id::ObjectKey;
+use crate::core::index::pods::PodView;
 use crate::operator::context::Context;
 use crate::operator::state::watches::Scope;
-use crate::operator::state::workers::{PodView, key_of};
+use crate::operator::state::workers::key_of;
+use crate::runtime::clock;
 
 /// Follows the Pods of a namespace, for ever.
 pub async fn watch_pods(ctx: Arc<Context>, namespace: Arc<str>) {
@@ -21,13 +23,13 @@ pub async fn watch_pods(ctx: Arc<Context>, namespace: Arc<str>) {
     let what = format!("pods in {namespace}");
     let mut events = follow(&ctx.watches, &what, Scope::Part, api, watcher::Config::default());
     let mut listing: HashMap<ObjectKey, PodView> = HashMap::new();
-    let mut next_burial = None;
+    let mut next_expiry = None;
     loop {
         let event = tokio::select! {
             event = events.next() => event,
-            () = sleep_until(next_burial.unwrap_or_else(Instant::now)), if next_burial.is_some() => {
-                let buried = ctx.workers.bury(&namespace, &mut next_burial);
-                look_at_seen_with(&ctx, &namespace, &buried);
+            () = sleep_until(next_expiry.unwrap_or_else(Instant::now)), if next_expiry.is_some() => {
+                let expired = drop_expired(&ctx, &namespace, &mut next_expiry);
+                look_at_seen_with(&ctx, &namespace, &expired);
                 continue;
             }
         };
@@ -41,25 +43,25 @@ pub async fn watch_pods(ctx: Arc<Context>, namespace: Arc<str>) {
                 changed = false;
             }
             Ok(Event::InitApply(pod)) => {
-                listing.extend(key_of(&pod).map(|key| (key, PodView::of(&pod))));
+                listing.extend(key_of(&pod).map(|key| (key, PodView::from(&pod))));
                 changed = false;
             }
             Ok(Event::InitDone) => {
                 let listed = std::mem::take(&mut listing);
-                ctx.workers.list_pods(&namespace, listed);
+                ctx.workers.write(|pods| pods.list(&namespace, listed, clock::now()));
             }
             Ok(Event::Apply(pod)) => {
                 let Some(key) = key_of(&pod) else { continue };
-                let view = PodView::of(&pod);
+                let view = PodView::from(&pod);
                 changed_pod = Some(key.clone());
-                changed = ctx.workers.apply_pod(key, &view);
+                changed = ctx.workers.write(|pods| pods.apply(key, view));
             }
             Ok(Event::Delete(pod)) => {
                 let Some(key) = key_of(&pod) else { continue };
                 // How it stopped is often told only now.
-                let view = PodView::of(&pod);
+                let view = PodView::from(&pod);
                 changed_pod = Some(key.clone());
-                ctx.workers.delete_pod(&key, view);
+                ctx.workers.write(|pods| pods.delete(&key, view, clock::now()));
             }
             Err(error) => {
                 tracing::warn!(%error, %namespace, "watching pods failed; trying again");
@@ -67,7 +69,7 @@ pub async fn watch_pods(ctx: Arc<Context>, namespace: Arc<str>) {
             }
         }
         if changed {
-            let mut touched = ctx.workers.bury(&namespace, &mut next_burial);
+            let mut touched = drop_expired(&ctx, &namespace, &mut next_expiry);
             if let Some(pod) = changed_pod {
                 touched.push(pod);
                 look_at_seen_with(&ctx, &namespace, &touched);
@@ -77,6 +79,14 @@ pub async fn watch_pods(ctx: Arc<Context>, namespace: Arc<str>) {
             }
         }
     }
+}
+
+/// Forgets the deleted Pods whose containers must have stopped; returns them, and notes when the next one will be due.
+fn drop_expired(ctx: &Context, namespace: &Arc<str>, next_expiry: &mut Option<Instant>) -> Vec<ObjectKey> {
+    let now = clock::now();
+    let (expired, due) = ctx.workers.write(|pods| pods.drop_expired(namespace, now));
+    *next_expiry = due.map(|due| Instant::now() + clock::until(due, now));
+    expired
 }
 
 /// Pods changed: their tasks may have lost their holder.

@@ -10,9 +10,10 @@ use tokio::time::Instant;
 use crate::api::OnWorkerUnreachable;
 use crate::core::evidence::Place;
 use crate::core::id::TaskId;
+use crate::core::index::pods::WorkerPod;
+use crate::core::status::host_of;
 use crate::operator::context::Context;
 use crate::operator::state::pools::Handle;
-use crate::operator::state::workers::{self, WorkerPod};
 use crate::store::{Error, Store};
 
 /// A worker that is told to go takes no more messages after so long, and clocks do not differ by more.
@@ -31,18 +32,16 @@ pub struct Answers {
 
 /// Asks the workers which of these tasks they have. Silence is not denial: a draining worker is deaf and still works.
 pub async fn ask_workers(ctx: &Context, pool: &Handle, store: &Store, tasks: &[TaskId]) -> Result<Answers, Error> {
-    let pods = pool.fleet.as_ref().map(|fleet| {
-        let known = ctx.workers.is_listed(&pool.key.namespace) && ctx.workers.deployment(&fleet.deployment).is_some();
-        known.then(|| ctx.workers.pods_of(fleet))
-    });
+    let pods =
+        pool.fleet.as_ref().map(|fleet| ctx.workers.read(|pods| pods.knows(fleet).then(|| pods.workers_of(fleet))));
     let restarts = pool.spec.on_worker_unreachable == OnWorkerUnreachable::Restart;
     let is_given_up = |pod: &WorkerPod| restarts && pod.is_unreachable;
     let nodes = store.holders(tasks).await?;
-    let answered: HashSet<&str> = nodes.iter().map(|node| workers::host_of(&node.name)).collect();
+    let answered: HashSet<&str> = nodes.iter().map(|node| host_of(&node.name)).collect();
     let elsewhere = pool.nodes.elsewhere(pool.longest_silence(), Instant::now());
     let (all_known, silent) = match pods {
         Some(Some(pods)) => (
-            are_all(&pods, answered.iter().copied().chain(elsewhere.iter().map(|name| workers::host_of(name)))),
+            are_all(&pods, answered.iter().copied().chain(elsewhere.iter().map(|name| host_of(name)))),
             Some(pods.into_iter().filter(|pod| !answered.contains(&*pod.name) && !is_given_up(pod)).collect()),
         ),
         Some(None) => (false, None),

@@ -1,4 +1,5 @@
-//! Deployments of workers: what may be scaled, and which other field manager does it.
+//! Deployments as Kubernetes has them, turned into what matters of them: what may be scaled, and which other field
+//! manager does it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,65 +9,24 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::ResourceExt;
 
-use super::containers::{DEFAULT_CONTAINER, Unclear, worker_among};
-use super::fleet::FIELD_MANAGER;
-use super::selector::Selector;
 use super::trouble;
+use crate::core::index::pods::{DEFAULT_CONTAINER, DeploymentView, Selector, Template};
 
-/// A Deployment, as far as it matters.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct DeploymentView {
-    /// `spec.replicas`.
-    pub replicas: u32,
-    /// `terminationGracePeriodSeconds` of its Pods.
-    pub grace_period: Duration,
-    /// Whether a rollout is under way.
-    pub rolling_out: bool,
-    /// Whether its replicas are the API server's default, which belongs to the client that created it by a client-side
-    /// apply.
-    pub is_default: bool,
-    /// Another field manager that owns its replicas, in words for people.
-    pub owner: Option<Arc<str>>,
-    /// Why Pods cannot be created.
-    pub failure: Option<Arc<str>>,
-    /// Why it does not progress.
-    pub stuck: Option<Arc<str>>,
-    /// Secrets that its Pods use.
-    pub secrets: Vec<Arc<str>>,
-    /// `metadata.resourceVersion`.
-    pub version: Arc<str>,
-    /// What the labels of its Pods fulfil.
-    pub(in crate::operator) selector: Selector,
-    /// What its next Pods will be made of.
-    pub(in crate::operator) template: Template,
-}
+/// What the operator says it owns of a Deployment.
+pub const FIELD_MANAGER: &str = "crewjob-operator";
 
-/// The Pod template of a Deployment, as far as it matters.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Template {
-    containers: Vec<Arc<str>>,
-    default_container: Option<Arc<str>>,
-}
-
-impl Template {
-    fn of(template: &PodTemplateSpec) -> Self {
-        let annotations = template.metadata.as_ref().and_then(|metadata| metadata.annotations.as_ref());
-        let containers = template.spec.iter().flat_map(|spec| &spec.containers);
-        Self {
-            containers: containers.map(|container| container.name.as_str().into()).collect(),
-            default_container: annotations.and_then(|all| all.get(DEFAULT_CONTAINER)).map(|name| name.as_str().into()),
-        }
-    }
-
-    /// The container that will run the worker.
-    pub(super) fn worker(&self, named: Option<&Arc<str>>) -> Result<&Arc<str>, Unclear> {
-        worker_among(&self.containers, |name| name, named, self.default_container.as_ref())
+/// What matters of the Pod template of a Deployment.
+fn template(template: &PodTemplateSpec) -> Template {
+    let annotations = template.metadata.as_ref().and_then(|metadata| metadata.annotations.as_ref());
+    let containers = template.spec.iter().flat_map(|spec| &spec.containers);
+    Template {
+        containers: containers.map(|container| container.name.as_str().into()).collect(),
+        default_container: annotations.and_then(|all| all.get(DEFAULT_CONTAINER)).map(|name| name.as_str().into()),
     }
 }
 
-impl DeploymentView {
-    /// What matters of a Deployment.
-    pub fn of(deployment: &Deployment) -> Self {
+impl From<&Deployment> for DeploymentView {
+    fn from(deployment: &Deployment) -> Self {
         let number = |n: Option<i32>| n.and_then(|n| u32::try_from(n).ok());
         let spec = deployment.spec.as_ref();
         let status = deployment.status.as_ref();
@@ -87,8 +47,8 @@ impl DeploymentView {
             stuck: said(deployment, "Progressing", "False"),
             secrets: secrets(deployment),
             version: deployment.resource_version().unwrap_or_default().into(),
-            selector: spec.map(|spec| Selector::of(&spec.selector)).unwrap_or_default(),
-            template: spec.map(|spec| Template::of(&spec.template)).unwrap_or_default(),
+            selector: spec.map(|spec| Selector::from(&spec.selector)).unwrap_or_default(),
+            template: spec.map(|spec| template(&spec.template)).unwrap_or_default(),
         }
     }
 }
@@ -170,8 +130,6 @@ fn has_default_replicas(deployment: &Deployment) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Workers;
-    use crate::core::id::ObjectKey;
     use serde_json::{Value, json};
 
     use super::*;
@@ -218,24 +176,5 @@ mod tests {
         assert_eq!(autoscaler.as_deref(), Some("a HorizontalPodAutoscaler"));
         let zero = super::owner(&deployment(0, &[], None));
         assert_eq!(zero.as_deref(), Some("kubectl scale --replicas=0"), "the API server notes no owner of that");
-    }
-
-    #[test]
-    fn deployments_are_forgotten_at_the_end_of_a_list_and_unknown_before_the_first_one() {
-        let (workers, team) = (Workers::default(), Arc::from("team"));
-        let key = |namespace: &str, name: &str| ObjectKey::new(namespace, name);
-        let list = |namespace: &str, names: &[&str]| {
-            let listed = names.iter().map(|name| (key(namespace, name), DeploymentView::default())).collect();
-            workers.list_deployments(&namespace.into(), listed);
-        };
-        assert!(!workers.has_listed_deployments(&team), "that there is none is not known");
-        list("team", &["one", "other"]);
-        list("others", &["one"]);
-        assert!(workers.has_listed_deployments(&team));
-        list("team", &["other"]);
-        let there = |namespace, name| workers.deployment(&key(namespace, name)).is_some();
-        assert!(there("team", "other") && !there("team", "one") && there("others", "one"));
-        workers.forget_namespace("team");
-        assert!(!workers.has_listed_deployments(&team) && !there("team", "other"));
     }
 }

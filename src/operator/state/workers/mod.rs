@@ -1,16 +1,41 @@
-//! Pods and Deployments of workers: which Pod holds a task, which worker is dead, what may be scaled.
+//! Pods and Deployments of workers: [`core::index::pods`](crate::core::index::pods) behind a lock, and Kubernetes' objects
+//! turned into what matters of them.
 
-mod containers;
 mod deployments;
-mod fleet;
-mod known;
 mod pods;
 mod selector;
-mod table;
+mod shell;
+#[cfg(test)]
+mod tests;
 mod trouble;
 
-pub use containers::Unclear;
-pub use deployments::DeploymentView;
-pub use fleet::{BUSY_COST, DELETION_COST, FIELD_MANAGER, Fleet, Stay, WorkerPod, host_of, key_of};
-pub use known::Workers;
-pub use pods::PodView;
+use std::sync::{PoisonError, RwLock};
+
+use kube::{Resource, ResourceExt};
+
+use crate::core::id::ObjectKey;
+use crate::core::index::pods::Pods;
+
+pub use deployments::FIELD_MANAGER;
+pub use pods::{BUSY_COST, DELETION_COST};
+
+/// Pods and Deployments in the pools' namespaces. No other lock is taken while this one is held.
+#[derive(Default)]
+pub struct Workers(RwLock<Pods>);
+
+impl Workers {
+    /// Looks at what is known of them.
+    pub fn read<T>(&self, look: impl FnOnce(&Pods) -> T) -> T {
+        look(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes what is known of them.
+    pub fn write<T>(&self, change: impl FnOnce(&mut Pods) -> T) -> T {
+        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Namespace and name of an object.
+pub fn key_of<K: Resource>(object: &K) -> Option<ObjectKey> {
+    Some(ObjectKey::new(object.namespace()?, object.name_any()))
+}

@@ -1,69 +1,33 @@
-//! Label selectors, as Deployments have them.
-
-use std::collections::BTreeMap;
+//! Label selectors as Kubernetes has them, turned into what they require.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
-/// What the labels of a Deployment's Pods fulfil.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Selector(Vec<Requirement>);
+use crate::core::index::pods::{Requirement, Selector, Wants};
 
-/// What one label must be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Requirement {
-    key: String,
-    wants: Wants,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Wants {
-    In(Vec<String>),
-    NotIn(Vec<String>),
-    Exists,
-    DoesNotExist,
-}
-
-impl Selector {
-    /// Reads a selector. One with an operator that is not known here matches nothing, as the empty one: which Pods it
-    /// means cannot be told, and Pods are deleted by what this says.
-    pub fn of(selector: &LabelSelector) -> Self {
+impl From<&LabelSelector> for Selector {
+    /// One with an operator that is not known here matches nothing, as the empty one: which Pods it means cannot be
+    /// told, and Pods are deleted by what this says.
+    fn from(selector: &LabelSelector) -> Self {
         let labels = selector.match_labels.iter().flatten();
         let equal = |(key, value): (&String, &String)| {
             Some(Requirement { key: key.clone(), wants: Wants::In(vec![value.clone()]) })
         };
         let expressions = selector.match_expressions.iter().flatten();
-        let all: Option<Vec<Requirement>> = labels.map(equal).chain(expressions.map(Requirement::of)).collect();
+        let all: Option<Vec<Requirement>> = labels.map(equal).chain(expressions.map(requirement)).collect();
         Self(all.unwrap_or_default())
-    }
-
-    /// Whether these are the labels of one of its Pods.
-    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        !self.0.is_empty() && self.0.iter().all(|requirement| requirement.is_met_by(labels.get(&requirement.key)))
     }
 }
 
-impl Requirement {
-    fn of(expression: &LabelSelectorRequirement) -> Option<Self> {
-        let values = || expression.values.clone().unwrap_or_default();
-        let wants = match expression.operator.as_str() {
-            "In" => Wants::In(values()),
-            "NotIn" => Wants::NotIn(values()),
-            "Exists" => Wants::Exists,
-            "DoesNotExist" => Wants::DoesNotExist,
-            _ => return None,
-        };
-        Some(Self { key: expression.key.clone(), wants })
-    }
-
-    fn is_met_by(&self, value: Option<&String>) -> bool {
-        match &self.wants {
-            Wants::In(values) => value.is_some_and(|value| values.contains(value)),
-            // A label that is absent is none of the values.
-            Wants::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
-            Wants::Exists => value.is_some(),
-            Wants::DoesNotExist => value.is_none(),
-        }
-    }
+fn requirement(expression: &LabelSelectorRequirement) -> Option<Requirement> {
+    let values = || expression.values.clone().unwrap_or_default();
+    let wants = match expression.operator.as_str() {
+        "In" => Wants::In(values()),
+        "NotIn" => Wants::NotIn(values()),
+        "Exists" => Wants::Exists,
+        "DoesNotExist" => Wants::DoesNotExist,
+        _ => return None,
+    };
+    Some(Requirement { key: expression.key.clone(), wants })
 }
 
 #[cfg(test)]
@@ -74,7 +38,7 @@ mod tests {
 
     fn matches(selector: Value, labels: Value) -> bool {
         let selector: LabelSelector = serde_json::from_value(selector).unwrap();
-        Selector::of(&selector).matches(&serde_json::from_value(labels).unwrap())
+        Selector::from(&selector).matches(&serde_json::from_value(labels).unwrap())
     }
 
     #[test]

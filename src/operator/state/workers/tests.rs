@@ -1,13 +1,17 @@
-use std::time::Duration;
+//! From the manifests of Pods and Deployments to what follows of them.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use serde_json::json;
 
 use super::*;
-use crate::core::evidence::Word;
-use crate::operator::state::workers::key_of;
-use crate::runtime::clock;
+use crate::core::evidence::{Sighting, Word};
+use crate::core::index::pods::{DeploymentView, Fleet, PodView, Stay, Unclear};
+use crate::core::observed::Liveness;
+use crate::core::status::{Container, Holder};
 
 /// The Deployment of the workers: Pods with the label `app: crew`, as a chart's, and its `ReplicaSet` `crew-7d4b9c5f6d`.
 const CREW: &str = "
@@ -55,22 +59,20 @@ fn fleet(container: Option<&str>) -> Fleet {
 }
 
 /// A namespace with this Deployment and these Pods.
-fn workers(deployment: &str, pods: &[&str]) -> Workers {
-    let workers = Workers::default();
+fn pods(deployment: &str, pods: &[&str]) -> Pods {
     let deployment: Deployment = yaml(deployment);
-    let pods: Vec<Pod> = pods.iter().map(|pod| yaml(pod)).collect();
-    workers.write(|known| {
-        known.listed.push("team".into());
-        known.deployments.insert(key_of(&deployment).unwrap(), DeploymentView::of(&deployment));
-        for pod in &pods {
-            known.pods.insert(key_of(pod).unwrap(), PodView::of(pod));
-        }
-    });
-    workers
+    let listed = pods.iter().map(|pod| yaml(pod)).map(|pod: Pod| (key_of(&pod).unwrap(), PodView::from(&pod)));
+    let mut pods = Pods::default();
+    pods.apply_deployment(key_of(&deployment).unwrap(), DeploymentView::from(&deployment));
+    pods.list(&"team".into(), HashMap::new(), Timestamp::UNIX_EPOCH);
+    for (key, pod) in listed {
+        pods.apply(key, pod);
+    }
+    pods
 }
 
-fn holder(workers: &Workers, fleet: &Fleet, node: &str) -> Option<Container> {
-    workers.holder(Some(fleet), &node.into()).container
+fn holder(pods: &Pods, fleet: &Fleet, node: &str) -> Option<Container> {
+    pods.holder(Some(fleet), &node.into()).container
 }
 
 fn seen(holder: Holder, at: &str) -> Sighting {
@@ -85,10 +87,10 @@ const NODE: &str = "crew@crew-7d4b9c5f6d-x2x7q";
 const LATER: &str = "2026-11-26T10:05:00Z";
 
 /// What becomes of a worker that was seen in the container of `POD`, once these Pods are there instead.
-fn liveness_after(container: Option<&str>, before: &str, pods: &[&str]) -> Liveness {
+fn liveness_after(container: Option<&str>, before: &str, after: &[&str]) -> Liveness {
     let fleet = fleet(container);
-    let holder = workers(CREW, &[before]).holder(Some(&fleet), &NODE.into());
-    workers(CREW, pods).judge(Some(&fleet), &"team".into(), &seen(holder, LATER)).1
+    let holder = pods(CREW, &[before]).holder(Some(&fleet), &NODE.into());
+    pods(CREW, after).judge(Some(&fleet), &"team".into(), &seen(holder, LATER)).1
 }
 
 fn replaced(from: &str, to: &str) -> String {
@@ -109,9 +111,9 @@ fn restarted(container: &str, started_at: &str) -> String {
 #[test]
 fn a_name_leads_to_a_pod_that_the_selector_matches_and_a_replica_set_of_the_deployment_controls() {
     for deployment in [CREW, EXPRESSIONS] {
-        let workers = workers(deployment, &[POD]);
-        assert_eq!(holder(&workers, &fleet(None), NODE).map(|it| it.id), Some("c://crew-1".into()));
-        assert_eq!(workers.pods_of(&fleet(None)).len(), 1);
+        let known = pods(deployment, &[POD]);
+        assert_eq!(holder(&known, &fleet(None), NODE).map(|it| it.id), Some("c://crew-1".into()));
+        assert_eq!(known.workers_of(&fleet(None)).len(), 1);
     }
 }
 
@@ -127,23 +129,23 @@ fn a_name_never_leads_to_a_pod_of_another_deployment_of_redis_or_of_the_operator
     let other_namespace = replaced("namespace: team", "namespace: others");
     for pod in [other_labels, other_owner, other_hash, no_hash, stateful, foreign_kind, not_controlled, other_namespace]
     {
-        let workers = workers(CREW, &[&pod]);
-        assert_eq!(holder(&workers, &fleet(None), NODE), None, "{pod}");
+        let known = pods(CREW, &[&pod]);
+        assert_eq!(holder(&known, &fleet(None), NODE), None, "{pod}");
         assert!(
-            workers.pods_of(&fleet(None)).is_empty() && !workers.is_pod_of(&fleet(None), "crew-7d4b9c5f6d-x2x7q"),
+            known.workers_of(&fleet(None)).is_empty() && !known.is_pod_of(&fleet(None), "crew-7d4b9c5f6d-x2x7q"),
             "{pod}"
         );
     }
     let canary = replaced("app: crew,", "app: crew, canary: x,");
-    assert_eq!(holder(&workers(EXPRESSIONS, &[&canary]), &fleet(None), NODE), None);
-    let workers = workers(CREW, &[POD]);
-    assert_eq!(workers.holder(None, &NODE.into()).container, None, "the pool names no Deployment");
+    assert_eq!(holder(&pods(EXPRESSIONS, &[&canary]), &fleet(None), NODE), None);
+    let known = pods(CREW, &[POD]);
+    assert_eq!(known.holder(None, &NODE.into()).container, None, "the pool names no Deployment");
 }
 
 #[test]
 fn a_selector_that_cannot_be_read_counts_no_pod() {
     let unreadable = EXPRESSIONS.replace("operator: In", "operator: Near");
-    assert!(workers(&unreadable, &[POD]).pods_of(&fleet(None)).is_empty());
+    assert!(pods(&unreadable, &[POD]).workers_of(&fleet(None)).is_empty());
 }
 
 #[test]
@@ -168,7 +170,7 @@ fn a_worker_that_spoke_before_its_container_was_known_is_dead_when_that_containe
     let judged = |started_at: &str| {
         let pod = replaced("startedAt: 2026-11-26T10:00:02Z", started_at);
         let unknown = Holder { node: NODE.into(), container: None };
-        workers(CREW, &[&pod]).judge(Some(&fleet(None)), &"team".into(), &seen(unknown, LATER)).1
+        pods(CREW, &[&pod]).judge(Some(&fleet(None)), &"team".into(), &seen(unknown, LATER)).1
     };
     assert_eq!(judged("startedAt: 2026-11-26T10:00:02Z"), Liveness::Alive);
     assert_eq!(judged("startedAt: 2026-11-26T10:05:01Z"), Liveness::Dead);
@@ -184,15 +186,15 @@ fn the_container_that_the_pool_names_is_the_workers() {
 #[test]
 fn no_container_that_is_unclear_is_a_holder_and_its_end_is_not_declared() {
     let unclear = replaced("  annotations: { kubectl.kubernetes.io/default-container: crew }\n", "");
-    let workers = workers(CREW, &[&unclear]);
-    assert_eq!(holder(&workers, &fleet(None), NODE), None);
-    assert!(holder(&workers, &fleet(Some("crew")), NODE).is_some());
-    let (pod, why) = workers.unclear(&fleet(None)).unwrap();
+    let known = pods(CREW, &[&unclear]);
+    assert_eq!(holder(&known, &fleet(None), NODE), None);
+    assert!(holder(&known, &fleet(Some("crew")), NODE).is_some());
+    let (pod, why) = known.unclear(&fleet(None)).unwrap();
     assert_eq!(
         (pod.as_deref(), why),
         (Some("crew-7d4b9c5f6d-x2x7q"), Unclear::Several(vec!["crew".into(), "cloud-sql-proxy".into()]))
     );
-    assert_eq!(workers.pods_of(&fleet(None)).len(), 1, "it may have a message, so it is asked");
+    assert_eq!(known.workers_of(&fleet(None)).len(), 1, "it may have a message, so it is asked");
     let ended = restarted("crew", "2026-11-26T10:00:02Z")
         .replace("  annotations: { kubectl.kubernetes.io/default-container: crew }\n", "");
     assert_eq!(liveness_after(None, &unclear, &[&ended]), Liveness::Alive);
@@ -201,11 +203,11 @@ fn no_container_that_is_unclear_is_a_holder_and_its_end_is_not_declared() {
 
 #[test]
 fn without_a_pod_the_template_of_the_deployment_tells_whether_the_container_is_clear() {
-    assert_eq!(workers(EXPRESSIONS, &[]).unclear(&fleet(None)), None);
-    let (pod, _) = workers(CREW, &[]).unclear(&fleet(None)).unwrap();
+    assert_eq!(pods(EXPRESSIONS, &[]).unclear(&fleet(None)), None);
+    let (pod, _) = pods(CREW, &[]).unclear(&fleet(None)).unwrap();
     assert_eq!(pod, None);
-    assert_eq!(workers(CREW, &[]).unclear(&fleet(Some("crew"))), None);
-    assert!(workers(CREW, &[]).unclear(&fleet(Some("worker"))).is_some());
+    assert_eq!(pods(CREW, &[]).unclear(&fleet(Some("crew"))), None);
+    assert!(pods(CREW, &[]).unclear(&fleet(Some("worker"))).is_some());
 }
 
 #[test]
@@ -217,18 +219,18 @@ fn a_pod_that_was_seen_and_is_gone_is_dead_and_so_is_one_that_has_another_in_its
 
 #[test]
 fn a_worker_whose_host_was_never_seen_as_a_pod_is_never_dead_whatever_it_is_called() {
-    let workers = workers(CREW, &[]);
+    let known = pods(CREW, &[]);
     for host in ["crew-prod-01", "crew-7d4b9c5f6d-x2x7q", "laptop", "worker"] {
         let holder = Holder { node: format!("celery@{host}").into(), container: None };
-        let (_, liveness) = workers.judge(Some(&fleet(None)), &"team".into(), &seen(holder, "2026-01-01T00:00:00Z"));
+        let (_, liveness) = known.judge(Some(&fleet(None)), &"team".into(), &seen(holder, "2026-01-01T00:00:00Z"));
         assert_eq!(liveness, Liveness::Alive, "{host}");
     }
 }
 
 #[test]
 fn a_container_that_a_status_records_is_dead_when_its_pod_is_gone_before_this_operator_has_started() {
-    let recorded = workers(CREW, &[POD]).holder(Some(&fleet(None)), &NODE.into());
-    let now = workers(CREW, &[]);
+    let recorded = pods(CREW, &[POD]).holder(Some(&fleet(None)), &NODE.into());
+    let now = pods(CREW, &[]);
     assert_eq!(now.judge(Some(&fleet(None)), &"team".into(), &seen(recorded.clone(), LATER)).1, Liveness::Dead);
     assert_eq!(
         now.judge(None, &"team".into(), &seen(recorded.clone(), LATER)).1,
@@ -250,95 +252,33 @@ fn a_sidecar_that_a_status_records_as_the_worker_proves_nothing() {
         }),
     };
     let (_, liveness) =
-        workers(CREW, &[POD]).judge(Some(&fleet(None)), &"team".into(), &seen(recorded, "2026-11-26T10:00:00Z"));
+        pods(CREW, &[POD]).judge(Some(&fleet(None)), &"team".into(), &seen(recorded, "2026-11-26T10:00:00Z"));
     assert_eq!(liveness, Liveness::Alive, "the worker's container has started two seconds later");
 }
 
 #[test]
 fn only_a_pod_of_the_pool_may_be_deleted() {
-    let workers = workers(CREW, &[POD]);
-    let container = holder(&workers, &fleet(None), NODE).unwrap();
-    assert_eq!(workers.stay(&fleet(None), &container), Stay::Stays);
+    let known = pods(CREW, &[POD]);
+    let container = holder(&known, &fleet(None), NODE).unwrap();
+    assert_eq!(known.stay(&fleet(None), &container), Stay::Stays);
     let other = Fleet { deployment: ObjectKey::new("team", "redis"), container: None };
-    assert_eq!(workers.stay(&other, &container), Stay::Foreign);
+    assert_eq!(known.stay(&other, &container), Stay::Foreign);
     let replaced = Container { pod_uid: "pod-0".into(), ..container };
-    assert_eq!(workers.stay(&fleet(None), &replaced), Stay::Foreign);
+    assert_eq!(known.stay(&fleet(None), &replaced), Stay::Foreign);
 }
 
 #[test]
 fn the_shell_of_a_worker_is_known_by_the_manifest_of_its_pod() {
-    let workers = workers(CREW, &[POD]);
-    assert_eq!(workers.shell_of(Some(&fleet(None)), NODE), Some(("sh".into(), "crew".into())));
-    assert_eq!(workers.shell_of(Some(&fleet(Some("cloud-sql-proxy"))), NODE), None);
-    assert_eq!(workers.shell_of(Some(&fleet(None)), "crew@elsewhere"), None);
+    let known = pods(CREW, &[POD]);
+    assert_eq!(known.shell_of(Some(&fleet(None)), NODE), Some(("sh".into(), "crew".into())));
+    assert_eq!(known.shell_of(Some(&fleet(Some("cloud-sql-proxy"))), NODE), None);
+    assert_eq!(known.shell_of(Some(&fleet(None)), "crew@elsewhere"), None);
 }
 
 #[test]
 fn only_the_pools_pods_are_marked_as_busy() {
     let redis = replaced("app: crew,", "app: redis,").replace("x2x7q", "redis");
-    let workers = workers(CREW, &[POD, &redis]);
+    let known = pods(CREW, &[POD, &redis]);
     let busy = HashSet::from(["crew-7d4b9c5f6d-x2x7q".into(), "crew-7d4b9c5f6d-redis".into()]);
-    assert_eq!(workers.mismarked(&fleet(None), &busy), [("crew-7d4b9c5f6d-x2x7q".into(), true)]);
-}
-
-#[test]
-fn a_pod_that_vanishes_is_a_worker_that_leaves_until_its_container_can_have_stopped() {
-    let workers = workers(CREW, &[POD]);
-    let key = ObjectKey::new("team", "crew-7d4b9c5f6d-x2x7q");
-    let now = tokio::time::Instant::now();
-    workers.write(|known| known.vanish(&key, now));
-    let [pod] = <[WorkerPod; 1]>::try_from(workers.pods_of(&fleet(None))).ok().unwrap();
-    assert!(!pod.is_ready && pod.leaving_since.is_some_and(|since| since <= clock::now()));
-    workers.write(|known| {
-        known.bury(&"team".into(), now + Duration::from_mins(1));
-    });
-    assert!(workers.pods_of(&fleet(None)).is_empty());
-}
-
-/// A Pod of a worker that runs, or has stopped.
-fn view(running: bool) -> PodView {
-    let times = json!({ "startedAt": "2026-11-22T15:00:00Z", "finishedAt": "2026-11-22T16:00:00Z" });
-    let state = if running { json!({ "running": times }) } else { json!({ "terminated": times }) };
-    let status = json!({ "containerStatuses": [{
-        "name": "worker", "image": "", "imageID": "", "ready": running, "restartCount": 0, "state": state,
-    }] });
-    let spec = json!({ "containers": [{ "name": "worker" }] });
-    PodView::of(&serde_json::from_value(json!({ "spec": spec, "status": status })).unwrap())
-}
-
-#[test]
-fn the_worker_of_a_pod_that_is_deleted_by_force_may_run_on_for_a_moment() {
-    let (team, key, now) = (Arc::from("team"), ObjectKey::new("team", "w"), Instant::now());
-    let mut known = Known::default();
-    known.pods.insert(key.clone(), view(true));
-    known.vanish(&key, now);
-    assert_eq!(known.bury(&team, now), (vec![], Some(now + AFTERLIFE)));
-    assert!(known.pods.get(&key).unwrap().1.as_worker(&key.name, None).is_some_and(|worker| !worker.is_ready));
-    assert_eq!(known.bury(&team, now + AFTERLIFE), (vec![key.clone()], None));
-    assert!(known.pods.get(&key).is_none());
-}
-
-#[test]
-fn a_pod_whose_container_was_seen_to_stop_is_gone_at_once() {
-    let (key, now) = (ObjectKey::new("team", "w"), Instant::now());
-    let mut known = Known::default();
-    known.pods.insert(key.clone(), view(false));
-    known.vanish(&key, now);
-    assert!(known.pods.get(&key).is_none());
-}
-
-#[test]
-fn the_worker_of_a_pod_that_vanished_while_the_watch_was_broken_may_run_on_too() {
-    let (team, now) = (Arc::from("team"), Instant::now());
-    let mut known = Known::default();
-    for (namespace, name) in [("team", "here"), ("team", "gone"), ("others", "w")] {
-        known.pods.insert(ObjectKey::new(namespace, name), view(true));
-    }
-    known.list(&team, HashMap::from([(ObjectKey::new("team", "here"), view(true))]), now);
-    assert_eq!(known.bury(&team, now), (vec![], Some(now + AFTERLIFE)));
-    assert_eq!(known.bury(&team, now + AFTERLIFE), (vec![ObjectKey::new("team", "gone")], None));
-    assert!(
-        known.pods.get(&ObjectKey::new("team", "here")).is_some()
-            && known.pods.get(&ObjectKey::new("others", "w")).is_some()
-    );
+    assert_eq!(known.mismarked(&fleet(None), &busy), [("crew-7d4b9c5f6d-x2x7q".into(), true)]);
 }

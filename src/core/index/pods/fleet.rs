@@ -3,18 +3,8 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use kube::{Resource, ResourceExt};
 
-use crate::core::id::ObjectKey;
-
-/// The `ReplicaSet` controller removes Pods of the lowest cost first; a Pod without one costs 0.
-pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
-
-/// Cost of a Pod that holds a task.
-pub const BUSY_COST: &str = "1";
-
-/// What the operator says it owns of a Deployment.
-pub const FIELD_MANAGER: &str = "crewjob-operator";
+use super::super::super::id::ObjectKey;
 
 /// Where the workers of a pool run: the Deployment that it names, and which container of its Pods is the worker's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +27,7 @@ pub enum Stay {
 }
 
 /// A Pod in which a worker runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerPod {
     /// Name of the Pod.
     pub name: Arc<str>,
@@ -65,14 +56,4 @@ impl WorkerPod {
             is_marked_busy: false,
         }
     }
-}
-
-/// Namespace and name of an object.
-pub fn key_of<K: Resource>(object: &K) -> Option<ObjectKey> {
-    Some(ObjectKey::new(object.namespace()?, object.name_any()))
-}
-
-/// The Pod of a node `crew@pod-name`.
-pub fn host_of(node: &str) -> &str {
-    node.rsplit_once('@').map_or(node, |(_, host)| host)
 }

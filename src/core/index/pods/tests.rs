@@ -1,0 +1,202 @@
+use super::super::super::evidence::{LastRun, Word};
+use super::*;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn team() -> Arc<str> {
+    "team".into()
+}
+
+fn fleet() -> Fleet {
+    Fleet { deployment: ObjectKey::new("team", "crew"), container: None }
+}
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey::new("team", name)
+}
+
+fn run(id: &str, started: i64, finished: Option<i64>) -> Run {
+    Run { id: Some(id.into()), times: LastRun { started_at: at(started), finished_at: finished.map(at) } }
+}
+
+/// A Pod of the Deployment `crew`, whose worker started at 100.
+fn pod() -> PodView {
+    let labels = [("app", "crew"), ("pod-template-hash", "5f6d")];
+    let worker = ContainerView { name: "crew".into(), shell: None, ready: true, run: Some(run("c-1", 100, None)) };
+    PodView {
+        uid: "uid-1".into(),
+        labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        replica_set: Some("crew-5f6d".into()),
+        containers: vec![worker],
+        ..PodView::default()
+    }
+}
+
+/// That Pod after a change.
+fn changed(change: impl FnOnce(&mut PodView)) -> PodView {
+    let mut pod = pod();
+    change(&mut pod);
+    pod
+}
+
+/// A namespace with the Deployment `crew` and these Pods, called `w`.
+fn pods(listed: &[PodView]) -> Pods {
+    let mut pods = Pods::default();
+    let wants = Requirement { key: "app".to_owned(), wants: Wants::In(vec!["crew".to_owned()]) };
+    let crew = DeploymentView { selector: Selector(vec![wants]), ..DeploymentView::default() };
+    pods.list_deployments(&team(), [(key("crew"), crew)].into());
+    pods.list(&team(), listed.iter().map(|pod| (key("w"), pod.clone())).collect(), at(100));
+    pods
+}
+
+/// The worker of `pod()`, seen at 200.
+fn seen() -> Sighting {
+    let container = Container { pod: "w".into(), pod_uid: "uid-1".into(), id: "c-1".into(), started_at: at(100) };
+    let holder = Holder { node: "crew@w".into(), container: Some(container) };
+    let word =
+        Word { holder: Some(holder), said_at: at(200), behind: 0, started_at: None, celery_retries: 0, progress: None };
+    Sighting { generation: 0, word }
+}
+
+/// The same worker, of which it was not known that it is a Pod.
+fn seen_by_name() -> Sighting {
+    let mut seen = seen();
+    seen.word.holder = Some(Holder { node: "crew@w".into(), container: None });
+    seen
+}
+
+fn judged(pods: &Pods, seen: &Sighting) -> Liveness {
+    pods.judge(Some(&fleet()), &team(), seen).1
+}
+
+#[test]
+fn a_worker_is_dead_only_where_its_pod_says_so_and_unreachable_where_its_node_does_not_answer() {
+    let run_again = |pod: &mut PodView| pod.containers[0].run = Some(run("c-2", 300, None));
+    let table = [
+        ("its container runs", pod(), Liveness::Alive),
+        (
+            "its container has ended",
+            changed(|it| it.containers[0].run = Some(run("c-1", 100, Some(300)))),
+            Liveness::Dead,
+        ),
+        ("another container runs in its place", changed(run_again), Liveness::Dead),
+        ("another Pod has its name", changed(|it| it.uid = "uid-2".into()), Liveness::Dead),
+        ("its Pod has ended", changed(|it| it.over = true), Liveness::Dead),
+        ("its Node does not answer", changed(|it| it.unreachable = true), Liveness::Unreachable),
+        (
+            "its Node does not answer, and its container had ended before",
+            changed(|it| {
+                run_again(it);
+                it.unreachable = true;
+            }),
+            Liveness::Dead,
+        ),
+        (
+            "its container has never started, as far as is known",
+            changed(|it| it.containers[0].run = None),
+            Liveness::Alive,
+        ),
+        ("its Pod is told to go", changed(|it| it.leaving_since = Some(at(150))), Liveness::Alive),
+    ];
+    for (case, pod, expected) in table {
+        assert_eq!(judged(&pods(&[pod]), &seen()), expected, "{case}");
+    }
+}
+
+#[test]
+fn a_worker_whose_pod_is_not_listed_is_dead_and_before_the_first_list_nothing_is_known() {
+    assert_eq!(judged(&pods(&[]), &seen()), Liveness::Dead);
+    assert_eq!(judged(&Pods::default(), &seen()), Liveness::Alive);
+    let mut forgotten = pods(&[]);
+    forgotten.forget_namespace("team");
+    assert_eq!(judged(&forgotten, &seen()), Liveness::Alive);
+}
+
+#[test]
+fn a_worker_whose_container_is_unknown_is_judged_by_the_pod_of_its_name_and_without_one_it_is_alive() {
+    assert_eq!(judged(&pods(&[]), &seen_by_name()), Liveness::Alive, "it may run on another host");
+    assert_eq!(judged(&pods(&[pod()]), &seen_by_name()), Liveness::Alive);
+    let later = changed(|it| it.containers[0].run = Some(run("c-2", 201, None)));
+    assert_eq!(judged(&pods(&[later]), &seen_by_name()), Liveness::Dead, "another container has spoken");
+    let of_another = changed(|it| it.replica_set = Some("redis-5f6d".into()));
+    assert_eq!(judged(&pods(&[of_another]), &seen_by_name()), Liveness::Alive, "its Pod is none of the pool's");
+}
+
+#[test]
+fn the_holder_behind_a_name_is_the_container_that_runs_in_the_pod_of_the_pool_or_none() {
+    let holder = |pods: &Pods, fleet: Option<&Fleet>| pods.holder(fleet, &"crew@w".into()).container;
+    assert_eq!(holder(&pods(&[pod()]), Some(&fleet())), seen().word.holder.unwrap().container);
+    assert_eq!(holder(&pods(&[pod()]), None), None, "the pool names no Deployment");
+    let ended = changed(|it| it.containers[0].run = Some(run("c-1", 100, Some(150))));
+    assert_eq!(holder(&pods(&[ended]), Some(&fleet())), None);
+    assert_eq!(holder(&pods(&[changed(|it| it.labels.clear())]), Some(&fleet())), None, "the selector does not match");
+}
+
+#[test]
+fn a_deleted_pod_counts_as_alive_and_not_ready_until_its_container_must_have_stopped() {
+    let mut pods = pods(&[pod()]);
+    pods.delete(&key("w"), pod(), at(300));
+    assert_eq!(judged(&pods, &seen()), Liveness::Alive);
+    let [worker] = <[WorkerPod; 1]>::try_from(pods.workers_of(&fleet())).unwrap();
+    assert_eq!((worker.is_ready, worker.leaving_since), (false, Some(at(300))));
+    assert_eq!(pods.drop_expired(&team(), at(303)), (vec![], Some(at(304))));
+    assert_eq!(judged(&pods, &seen()), Liveness::Alive);
+    assert_eq!(pods.drop_expired(&team(), at(304)), (vec![key("w")], None));
+    assert_eq!(judged(&pods, &seen()), Liveness::Dead);
+    assert_eq!(pods.drop_expired(&team(), at(304)), (vec![], None));
+}
+
+#[test]
+fn a_deleted_pod_whose_container_was_seen_to_stop_is_gone_at_once() {
+    for last in [changed(|it| it.containers[0].run = Some(run("c-1", 100, Some(299)))), changed(|it| it.over = true)] {
+        let mut pods = pods(&[pod()]);
+        pods.delete(&key("w"), last, at(300));
+        assert_eq!(judged(&pods, &seen()), Liveness::Dead);
+    }
+}
+
+#[test]
+fn a_pod_that_a_new_list_does_not_have_is_deleted_and_those_of_other_namespaces_stay() {
+    let mut pods = pods(&[pod()]);
+    pods.apply(ObjectKey::new("others", "w"), pod());
+    pods.list(&team(), [(key("new"), pod())].into(), at(300));
+    assert_eq!(pods.drop_expired(&"others".into(), at(900)), (vec![], None));
+    assert_eq!(pods.drop_expired(&team(), at(303)), (vec![], Some(at(304))));
+    assert_eq!(pods.drop_expired(&team(), at(304)), (vec![key("w")], None));
+}
+
+#[test]
+fn a_clock_that_is_set_back_keeps_a_deleted_pod_for_one_more_grace_period_and_no_longer() {
+    let mut pods = pods(&[pod()]);
+    pods.delete(&key("w"), pod(), at(9000));
+    assert_eq!(pods.drop_expired(&team(), at(300)), (vec![], Some(at(304))));
+    assert_eq!(pods.drop_expired(&team(), at(304)), (vec![key("w")], None));
+}
+
+#[test]
+fn a_pod_that_is_as_it_was_is_no_news() {
+    let mut pods = pods(&[pod()]);
+    assert!(!pods.apply(key("w"), pod()));
+    assert!(pods.apply(key("w"), changed(|it| it.marked_busy = true)));
+    assert!(pods.apply(key("new"), pod()));
+}
+
+#[test]
+fn deployments_are_forgotten_at_the_end_of_a_list_and_unknown_before_the_first_one() {
+    let mut pods = Pods::default();
+    let list = |pods: &mut Pods, namespace: &str, names: &[&str]| {
+        let keys = names.iter().map(|name| ObjectKey::new(namespace, *name));
+        pods.list_deployments(&namespace.into(), keys.map(|key| (key, DeploymentView::default())).collect());
+    };
+    assert!(!pods.has_listed_deployments("team"), "that there is none is not known");
+    list(&mut pods, "team", &["one", "other"]);
+    list(&mut pods, "others", &["one"]);
+    assert!(pods.has_listed_deployments("team"));
+    list(&mut pods, "team", &["other"]);
+    let there = |pods: &Pods, namespace, name| pods.deployment(&ObjectKey::new(namespace, name)).is_some();
+    assert!(there(&pods, "team", "other") && !there(&pods, "team", "one") && there(&pods, "others", "one"));
+    pods.forget_namespace("team");
+    assert!(!pods.has_listed_deployments("team") && !there(&pods, "team", "other"));
+}
