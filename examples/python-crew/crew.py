@@ -10,7 +10,7 @@ import sys
 
 
 def researcher(topic, _):
-    return ["What it is, in one paragraph", "Three questions that somebody new to it asks first", "One worked example"]
+    return ["What it is, in one paragraph", "Three questions that a newcomer to it asks first", "One worked example"]
 
 
 def writer(topic, facts):

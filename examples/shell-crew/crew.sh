@@ -17,5 +17,5 @@ done
 cat <<TEXT
 # $topic
 
-What it is, in one paragraph. Three questions that somebody new to it asks first. One worked example, with numbers.
+What it is, in one paragraph. Three questions that a newcomer to it asks first. One worked example, with numbers.
 TEXT

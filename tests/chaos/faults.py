@@ -1,4 +1,4 @@
-"""What can go wrong with an installation. A fault says whom it hit, or returns None where it cannot be made now."""
+"""What can go wrong with an installation. A fault returns the name of its target, or None if it cannot be made now."""
 
 import os
 import random
@@ -74,7 +74,7 @@ class Faults:
                 waiting = self.dice.sample(deck, len(deck))
             kind = waiting.pop()
             if not self.inject(kind):
-                # Nobody to hit now; it comes up again with the next deck at the latest.
+                # It has no target now; it comes up again with the next deck at the latest.
                 waiting.insert(0, kind)
 
     def inject(self, kind: str) -> bool:
@@ -97,7 +97,7 @@ class Faults:
         for thread in self.mending:
             thread.join()
 
-    # === Whom to hit ===
+    # === Targets ===
 
     def pods(self, component: str) -> dict[str, dict]:
         pods = kube.items("pods", f"app.kubernetes.io/component={component}")
@@ -349,11 +349,11 @@ def restarts(pod: dict) -> int:
     return sum(container["restartCount"] for container in pod["status"].get("containerStatuses", []))
 
 
-def end(pid: int | None, who: str) -> str | None:
+def end(pid: int | None, target: str) -> str | None:
     if pid is None:
         return None
     os.kill(pid, signal.SIGKILL)
-    return who
+    return target
 
 
 def nft(namespace: int, rules: str) -> None:

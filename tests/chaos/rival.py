@@ -1,5 +1,5 @@
-"""Another tenant of the same operator: a namespace with a Redis, a pool, workers and jobs of its own, which are to end as rightly
-as everyone's, and a Redis from which forged and planted data come."""
+"""Another tenant of the same operator: a namespace with a Redis, a pool, workers and jobs of its own, which must end as
+correctly as those of the first tenant, and a Redis from which forged and planted data come."""
 
 import json
 import random

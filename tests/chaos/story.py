@@ -1,4 +1,4 @@
-"""A job's life as everybody saw it, in the order of time: enough to find a bug from."""
+"""A job's life as operator, workers and Redis recorded it, in the order of time: enough to find a bug from."""
 
 import json
 import re

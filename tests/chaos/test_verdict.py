@@ -210,6 +210,6 @@ def test_a_seed_makes_the_same_jobs_again():
     assert any(job.cancel_after is not None for job in first)
 
 
-def test_what_was_asked_for_is_read_from_the_body():
+def test_the_limits_of_a_job_are_read_from_its_body():
     body = load.crew.job("x", retryPolicy={"maxRetries": 1, "nonRetryable": ["ValueError"]})
     assert load.asked(body, 5.0, None) == Job("x", 5.0, max_retries=1, non_retryable=("ValueError",))

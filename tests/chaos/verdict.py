@@ -111,7 +111,7 @@ def failed(job: Job, status: Status, runs: list[Run], losses: list[float]) -> li
     readable = readable_result(runs, losses, before=status.finished_at)
     if readable:
         return [Finding(WRONG, f"Failed/{status.reason}, and the result from {readable.pod} was there to read")]
-    # A failure that could not be stored at once may be stored by the worker's main process, which nobody records.
+    # A failure that could not be stored at once may be stored by the worker's main process, which is not recorded.
     failures = [run.how for run in runs if run.failed]
     died = sum(run.interrupted for run in runs)
     legitimate = {
@@ -130,7 +130,7 @@ def failed(job: Job, status: Status, runs: list[Run], losses: list[float]) -> li
 def cancelled(job: Job, status: Status, runs: list[Run], losses: list[float]) -> list[Finding]:
     findings = []
     if job.cancelled_at is None:
-        findings.append(Finding(WRONG, "Cancelled, and nobody asked for it"))
+        findings.append(Finding(WRONG, "Cancelled, although its cancel was never asked for"))
     elif readable := readable_result(runs, losses, before=status.finished_at):
         findings.append(Finding(WRONG, f"Cancelled, and the result from {readable.pod} was there before"))
     if status.finished_at is not None and any(run.begin > status.finished_at + SLACK for run in runs):
@@ -139,7 +139,7 @@ def cancelled(job: Job, status: Status, runs: list[Run], losses: list[float]) ->
 
 
 def is_lost_unread(run: Run, losses: list[float], before: float | None) -> bool:
-    """Whether nobody can know how a run ended: its outcome was never stored, or lost before it could be read."""
+    """Whether it cannot be known how a run ended: its outcome was never stored, or lost before it could be read."""
     if run.stored is None:
         # Of a child process that died only its worker tells, in Redis.
         return run.end is not None or any(run.over - SLACK <= loss <= run.over + UNREAD for loss in losses)
@@ -167,8 +167,8 @@ def repetitions(runs: list[Run], losses: list[float]) -> list[Finding]:
             elif not earlier.succeeded:
                 continue
             elif earlier.stored is None:
-                # The crew was done, but its process died or Redis was away before the result was stored: nobody can
-                # know of it, so running the job again is the only way not to lose it.
+                # The crew was done, but its process died or Redis was away before the result was stored: it is
+                # known nowhere else, so running the job again is the only way not to lose it.
                 findings.append(Finding(EXCUSED, f"the result from {earlier.pod} was never stored"))
             elif is_lost_unread(earlier, losses, later.begin):
                 # Redis was emptied before the operator could have read the result. Nothing else knows of it, so the

@@ -33,7 +33,7 @@ def test_the_hook_runs_before_an_upgrade_and_leaves_nothing():
         assert annotations["helm.sh/hook-delete-policy"] == "before-hook-creation,hook-succeeded"
 
 
-def test_what_the_job_needs_is_there_before_the_job():
+def test_the_objects_that_the_job_needs_exist_before_the_job():
     weights = {
         item["kind"]: int(item["metadata"]["annotations"]["helm.sh/hook-weight"])
         for item in render(BUNDLED)

@@ -227,7 +227,7 @@ def test_under_another_name_the_demo_runs_beside_a_cluster_that_was_there_before
 
 
 @pytest.mark.parametrize("tool", TOOLS)
-def test_what_an_interrupted_creation_left_is_removed_and_made_anew(machine, tool):
+def test_a_cluster_whose_creation_was_interrupted_is_removed_and_made_anew(machine, tool):
     with_docker(machine, tool)
     create = CREATE[tool].split(" --")[0].removesuffix(" crewjob-demo")
     said = failed(machine.demo(CLUSTER=tool, FAILS=create))
@@ -289,14 +289,14 @@ def test_kind_loads_an_archive_where_it_cannot_load_from_docker(machine):
         (None, "", {"CLUSTER_NAME": "My_cluster"}, "cluster name 'My_cluster': use up to 32 lower-case letters"),
     ],
 )
-def test_an_error_says_what_to_do(machine, programs, fails, settings, advice):
+def test_an_error_of_the_demo_names_its_remedy(machine, programs, fails, settings, advice):
     machine.has(*(programs or ["docker", "kind", "kubectl", "helm"]))
     said = failed(machine.demo(**({"CLUSTER": "kind", "FAILS": fails} | settings)))
     assert advice in said
     assert machine.things("release") == []
 
 
-def test_what_is_left_of_a_failed_demo_is_removed(machine):
+def test_the_cluster_of_a_failed_demo_is_removed(machine):
     with_docker(machine, "kind")
     failed(machine.demo(CLUSTER="kind", FAILS="kind load"))
     assert machine.things("kind", "images")
@@ -314,7 +314,7 @@ def test_a_cluster_that_could_not_be_removed_stays_recorded(machine):
     assert machine.things("kind", "images") == []
 
 
-def test_on_the_cluster_of_a_kubeconfig_demo_down_removes_what_the_demo_made(machine):
+def test_on_the_cluster_of_a_kubeconfig_demo_down_removes_the_objects_that_the_demo_made(machine):
     machine.has("kubectl", "helm")
     said = succeeded(machine.demo(CLUSTER="current"))
     assert "context my-context" in said

@@ -42,7 +42,7 @@ def test_common_labels_are_in_no_selector(scenario):
         assert "team" not in str(item.get("spec", {}).get("selector", "")), item["metadata"]["name"]
 
 
-def test_what_is_said_of_one_component_wins_over_what_is_said_of_all():
+def test_labels_and_annotations_of_one_component_win_over_the_common_ones():
     sets = (BUNDLED, *COMMON, "operator.podLabels.team=core", "operator.podAnnotations.note=core")
     metadata = pod("operator", *sets)["metadata"]
     assert (metadata["labels"]["team"], metadata["annotations"]["note"]) == ("core", "core")
@@ -154,7 +154,7 @@ def test_the_workers_container_is_named_whatever_is_beside_it():
         ("operator.sidecars=proxy", "sidecars"),
     ],
 )
-def test_what_would_take_the_place_of_the_charts_own_is_refused(value, named):
+def test_containers_and_volumes_that_clash_with_the_charts_own_or_are_incomplete_are_refused(value, named):
     assert named in refusal(BUNDLED, value)
 
 

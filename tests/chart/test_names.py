@@ -37,7 +37,7 @@ def test_no_object_is_there_twice(scenario):
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_every_object_says_what_it_belongs_to(scenario):
+def test_every_object_is_labelled_with_its_release_and_component(scenario):
     for item in render(scenario=scenario):
         labels = item["metadata"]["labels"]
         assert labels["app.kubernetes.io/name"] == "crewjob"

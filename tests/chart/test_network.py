@@ -114,7 +114,7 @@ def test_an_existing_redis_is_reached_at_its_port():
     assert len(of_kind(render(*sets), "NetworkPolicy")) == 2
 
 
-def test_metrics_are_read_by_those_who_are_named():
+def test_metrics_are_open_to_the_peers_that_are_named():
     peer = {"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}
     sets = 'networkPolicy.metricsFrom=[{"namespaceSelector":{"matchLabels":{"name":"monitoring"}}}]'
     assert policy("crewjob-operator", *POLICIES, sets)["ingress"] == [{"ports": tcp(8080), "from": [peer]}]
@@ -122,7 +122,7 @@ def test_metrics_are_read_by_those_who_are_named():
     assert policy("crewjob-worker", *native)["ingress"] == [{"ports": tcp(8081), "from": [peer]}]
 
 
-def test_redis_is_reached_by_operator_and_workers_and_those_who_are_named():
+def test_redis_is_open_to_operator_and_workers_and_the_peers_that_are_named():
     sets = 'networkPolicy.redisFrom=[{"podSelector":{"matchLabels":{"app":"flower"}}}]'
     found = policy("crewjob-redis", *POLICIES, sets)
     peers = [labels_of("operator"), labels_of("worker"), {"app": "flower"}]

@@ -40,7 +40,7 @@ def test_every_pod_meets_the_restricted_pod_security_standard(scenario):
         assert violations(pod) == [], name
 
 
-def test_the_check_of_the_standard_finds_what_is_wrong():
+def test_the_check_of_the_pod_security_standard_finds_each_violation():
     bad = {
         "spec": {
             "hostNetwork": True,
@@ -108,7 +108,7 @@ def operator(*sets, **where) -> tuple[dict, dict, dict]:
     return deployment, container, {item["name"]: item for item in container["env"]}
 
 
-def test_the_operator_is_told_who_and_where_it_is():
+def test_the_operator_is_told_its_pod_namespace_and_settings():
     _, container, env = operator(BUNDLED)
     assert container["args"] == ["operator"]
     assert env["POD_NAME"]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
@@ -145,7 +145,7 @@ def test_one_operator_has_no_disruption_budget_and_two_have_one():
     assert spread["topologyKey"] == "kubernetes.io/hostname"
 
 
-def test_what_an_administrator_sets_reaches_the_operator():
+def test_the_settings_of_an_administrator_reach_the_operator():
     deployment, container, env = operator(scenario="existing-redis")
     template = deployment["spec"]["template"]
     spec = template["spec"]
@@ -199,7 +199,7 @@ def test_the_worker_and_its_pool_agree():
 
 
 @pytest.mark.parametrize("workers", [(), NATIVE], ids=["celery", "native"])
-def test_workers_are_told_what_their_pool_calls_things(workers):
+def test_workers_are_told_the_names_that_their_pool_uses(workers):
     names = {"globalKeyPrefix": "app:", "unackedKey": "held", "separator": "\x06\x16", "prioritySteps": [0, 5]}
     sets = [f"defaultPool.celery.{name}={value}" for name, value in names.items()]
     objects = render(BUNDLED, *workers, *sets)

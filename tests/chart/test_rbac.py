@@ -1,4 +1,4 @@
-"""Who may do what: exactly this, and nothing else."""
+"""The permissions of each service account and role: exactly these, and no others."""
 
 import pytest
 from chart import BUNDLED, CHART, SCENARIOS, find, hook, names, of_kind, render
@@ -53,7 +53,7 @@ def granted(objects: list[dict], account: str) -> dict[str, set]:
     return result
 
 
-def test_the_operator_may_do_what_it_does_and_no_more():
+def test_the_operator_has_the_permissions_that_its_calls_need_and_no_more():
     assert granted(render(BUNDLED), "crewjob-operator") == {"*": EVERYWHERE, "crewjob": OWN_NAMESPACE | POOL_NAMESPACE}
 
 
@@ -164,12 +164,12 @@ def test_a_second_release_in_the_cluster_would_meet_the_first():
     assert {"ClusterRole/crewjob-view", "ClusterRole/crewjob-edit", "ClusterRole/crewjob-admin"} <= shared
 
 
-def test_roles_can_be_left_to_somebody_else():
+def test_roles_can_be_left_to_the_administrator():
     left = render(BUNDLED, "rbac.create=false", "rbac.aggregateRoles=false", "crds.upgrade=false")
     assert of_kind(left, "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding") == []
 
 
-def test_a_service_account_can_be_somebody_elses():
+def test_an_existing_service_account_can_be_used():
     sets = [BUNDLED, "operator.serviceAccount.create=false", "operator.serviceAccount.name=theirs"]
     objects = render(*sets)
     assert [item for item in of_kind(objects, "ServiceAccount") if not hook(item)] == []

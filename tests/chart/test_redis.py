@@ -27,7 +27,7 @@ def password(url: str) -> str:
     return url.split("@")[0].rsplit(":", 1)[1]
 
 
-def test_without_a_redis_the_chart_says_what_to_set():
+def test_without_a_redis_the_chart_names_the_value_to_set():
     message = refusal()
     assert "redis.bundled.enabled=true" in message
     assert "redis.existingSecret=NAME" in message

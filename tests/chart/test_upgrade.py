@@ -51,7 +51,7 @@ def test_with_the_values_of_an_earlier_chart_all_is_as_with_the_defaults(earlier
 
 
 @pytest.mark.parametrize("earlier", COMMITS)
-def test_what_is_new_can_be_set_together_with_earlier_values(earlier):
+def test_new_values_can_be_set_together_with_earlier_ones(earlier):
     sets = (*NATIVE, "podSecurity.setIds=false", "networkPolicy.enabled=true", "worker.podDisruptionBudget.enabled=true")
     objects = reusing(earlier, *sets)
     pod = pods(objects)["Deployment/crewjob-worker"]["spec"]
@@ -71,7 +71,7 @@ def test_a_value_that_is_unset_has_its_default(unset):
     assert without_secrets(render(BUNDLED, f"{unset}=null")) == without_secrets(render(BUNDLED))
 
 
-def test_what_is_false_or_empty_stays_so():
+def test_a_value_that_is_false_or_empty_stays_so():
     """Sprig's merge takes false, 0 and empty for absent."""
     objects = render(BUNDLED, "podSecurity.setIds=false", "networkPolicy.enabled=true", "networkPolicy.workerEgress=[]")
     assert "fsGroup" not in str(pods(objects))

@@ -1,4 +1,4 @@
-"""The other side: the example's own Celery application as a producer, and what the workers tell everybody."""
+"""The other side: the example's own Celery application as a producer, and the events of the workers."""
 
 import base64
 import os
@@ -49,7 +49,7 @@ class Begin:
 
 
 class Executions:
-    """Counts how often each task was begun, by the events of the workers and of nobody else."""
+    """Counts how often each task was begun, by the events of the workers and nothing else."""
 
     def __init__(self, app):
         self.begun: Counter[str] = Counter()
@@ -65,7 +65,7 @@ class Executions:
         self.receiver.on_iteration = listening.set
         self.thread = threading.Thread(target=self.receiver.capture, daemon=True)
         self.thread.start()
-        assert listening.wait(10), "nobody can listen to the workers' events"
+        assert listening.wait(10), "no connection to the workers' events"
 
     def started(self, event: dict) -> None:
         self.last_begin[event["uuid"]] = Begin(event["hostname"], event["timestamp"])

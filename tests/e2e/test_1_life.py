@@ -38,7 +38,7 @@ def lived(installation):
 
 
 def redis_users() -> set[str]:
-    """Who is connected to Redis, but for these tests."""
+    """The users that are connected to Redis, without these tests'."""
     with redis.Redis.from_url(celery_side.redis_url()) as admin:
         return {client["user"] for client in admin.client_list()} - {"default"}
 

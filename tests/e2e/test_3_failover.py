@@ -31,7 +31,7 @@ def cli(port: int, *command: str) -> str:
 
 
 def serve_from(port: int) -> None:
-    """Points everybody at another Redis, and ends the connections to the one before."""
+    """Points operator and workers at another Redis, and ends the connections to the one before."""
     service = {"name": "redis", "port": MAIN, "targetPort": port}
     kube.patch("service", SERVICE, {"spec": {"ports": [service]}})
     url = celery_side.redis_url()

@@ -29,7 +29,7 @@ def test_the_job_of_a_killed_worker_runs_elsewhere_within_ten_seconds(two_worker
     assert kube.warnings_about("crewjob", "orphan")[0]["reason"] == "WorkerLost"
 
 
-def test_workers_that_have_to_go_finish_their_jobs_although_nobody_hears_of_them(executions, figure):
+def test_workers_that_are_told_to_stop_finish_their_jobs_although_they_send_no_events(executions, figure):
     crew.workers_at_most(WORKERS)
     with workers.at_least(WORKERS):
         crew.start(*crew.batch("busy", BUSY, inputs={"seconds": 30}))

@@ -19,7 +19,7 @@ CRDS = ("crewjobs.crewjob.dev", "crewworkerpools.crewjob.dev")
 
 @pytest.mark.parametrize("earlier", ["before-native", "before-worker-user"])
 def test_an_upgrade_from_an_earlier_chart_keeps_its_values_and_ends_every_job_once(earlier, figure):
-    """As an administrator does it who was told to: the values of before, one changed. Redis restarts, with new users."""
+    """As the upgrade notes say: the values of before, one changed. Redis restarts, with new users."""
     kube.helm("uninstall", kube.RELEASE, "--wait", "--timeout", "3m")
     kube.kubectl("delete", "pods", "-l", "app.kubernetes.io/component=worker", "--grace-period=0", "--force")
     # The operator that starts next takes the CRDs of its chart for its own: the newest come with the upgrade.
@@ -99,7 +99,7 @@ def test_an_uninstall_keeps_crds_and_jobs_and_leaves_nothing_that_hangs(figure):
     began = time.monotonic()
     kube.kubectl("delete", "crewjobs", "--all", "--timeout=10s")
     assert time.monotonic() - began < 3, "CrewJobs are hard to delete without the operator"
-    # A worker finishes what it runs; nobody else holds the namespace.
+    # A worker finishes its task first; no other object keeps the namespace.
     kube.kubectl("delete", "pods", "-l", "app.kubernetes.io/component=worker", "--grace-period=0", "--force")
     kube.kubectl("delete", "namespace", kube.NAMESPACE, "--wait=false")
     kube.until("the namespace is gone", namespace_is_gone, seconds=60)

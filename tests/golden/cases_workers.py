@@ -215,7 +215,7 @@ def record_pidbox(client: redis.Redis, tap: Tap, recording: Recording, node: str
     held = run("held-for-inspect", countdown=900)
     busy = run("busy-for-inspect", "sleep", {"seconds": 60})
     tap.result(busy, "STARTED")
-    nobody = task_id("nobody")
+    unknown = task_id("nobody")
 
     binding, members = "_kombu.binding.reply.celery.pidbox", set()
     control.broadcast("ping", **reply, callback=lambda _: members.update(client.smembers(binding)))
@@ -253,7 +253,7 @@ def record_pidbox(client: redis.Redis, tap: Tap, recording: Recording, node: str
         "no_such_command",
     )
     ask("revoke", "revoke of a task held until its eta", lambda: control.revoke(held), "revoke")
-    ask("revoke-many", "revoke of two ids, with reply", lambda: control.revoke([held, nobody], **reply), "revoke")
+    ask("revoke-many", "revoke of two ids, with reply", lambda: control.revoke([held, unknown], **reply), "revoke")
     ask(
         "revoke-terminate",
         "revoke with terminate, no reply wanted",
@@ -264,7 +264,7 @@ def record_pidbox(client: redis.Redis, tap: Tap, recording: Recording, node: str
     ask(
         "revoke-terminate-unknown",
         "revoke with terminate of an unknown task",
-        lambda: control.revoke(nobody, terminate=True, **reply),
+        lambda: control.revoke(unknown, terminate=True, **reply),
         "revoke",
     )
 

@@ -17,7 +17,7 @@ import environment
 from environment import HERE, WORK
 
 if "CREWJOB_GOLDEN_ENVIRONMENT" not in os.environ:
-    # Tracebacks carry file names: record in a neutral place, not in this checkout or in someone's home.
+    # Tracebacks carry file names: record in a neutral place, not in this checkout or in a home directory.
     if shutil.which("redis-server") is None:
         sys.exit(
             "redis-server is not on the PATH; install it (Debian: apt-get install redis-server) and run this again"
@@ -82,7 +82,7 @@ def replace(staging, parts: list[str]) -> None:
     leaks = [path for path in staging.rglob("*") if path.is_file() and private.search(path.read_bytes())]
     if leaks:
         raise ValueError(
-            f"{leaks[0]} names somebody's home directory; record with a neutral temporary directory (TMPDIR)"
+            f"{leaks[0]} names a home directory; record with a neutral temporary directory (TMPDIR)"
         )
     TARGET.mkdir(exist_ok=True)
     for part in parts:

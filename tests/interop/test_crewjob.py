@@ -140,7 +140,7 @@ CASES = {
 
 
 def comparable(status):
-    """What must not depend on who ran it."""
+    """The fields that must not depend on the kind of worker."""
     history = [(attempt["outcome"], attempt.get("errorType")) for attempt in status.get("attemptHistory", [])]
     conditions = {condition["type"]: (condition["status"], condition["reason"]) for condition in status["conditions"]}
     return {

@@ -69,7 +69,7 @@ def test_the_python_crew_stays_for_one_call_after_the_other(server, tmp_path):
             f"# {TOPIC}",
             "",
             "1. What it is, in one paragraph.",
-            "2. Three questions that somebody new to it asks first.",
+            "2. Three questions that a newcomer to it asks first.",
             "3. One worked example, with numbers.",
         ]
         assert (result["job_id"], result["format"], result["cached"]) == ("job-1", "text", False)
@@ -83,7 +83,7 @@ def test_the_python_crew_stays_for_one_call_after_the_other(server, tmp_path):
     assert not any(Path(f"/proc/{number}").exists() for number in crew)
 
 
-def test_the_python_crew_says_who_is_at_work_and_what_is_missing():
+def test_the_python_crew_reports_each_agent_and_refuses_inputs_without_a_topic():
     crew = EXAMPLES / "python-crew/crew.py"
     *reports, result, missing, blank = answers([crew], {"topic": "Tides"}, {}, {"topic": " "})
     assert [report["progress"] for report in reports] == REPORTS
@@ -155,11 +155,11 @@ def crewai(server, port, tmp_path):
     }
     with worker_of("crewai-crew", tmp_path, **env):
         yield connections
-    # It has talked to the model and to nobody else: neither to those who count its users nor to the Redis of the jobs.
+    # It has connected to the model and to nothing else: neither to CrewAI's telemetry nor to the Redis of the jobs.
     assert set(connections.read_text().splitlines()) == {f"127.0.0.1:{port}"}
 
 
-def test_the_crewai_crew_asks_its_model_and_nobody_else(crewai, port, tmp_path):
+def test_the_crewai_crew_connects_to_its_model_and_to_no_other_server(crewai, port, tmp_path):
     with stub(port, tmp_path / "stub.log", "--seconds", "1") as log:
         messages = []
         result = send({"topic": TOPIC, "level": "school"}).get(timeout=60, on_message=messages.append)

@@ -58,7 +58,7 @@ def test_the_dashboard_and_the_worker_page_have_all_of_both(fleet):
     assert set(label.findall(page[python])) - set(label.findall(page[native])) <= {"False", "True"}
 
 
-def test_the_task_page_has_what_a_python_worker_gives(fleet):
+def test_the_task_page_has_the_fields_that_a_python_worker_gives(fleet):
     get, python, native = fleet
     results = [call() for _ in range(60) for call in (lambda: echo.delay("x", key=1), fail.delay)]
     for result in results:

@@ -155,7 +155,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_native_worker_leaves_what_a_python_worker_leaves(case, worker, server):
+def test_a_native_worker_leaves_the_same_keys_as_a_python_worker(case, worker, server):
     results = CASES[case]()
     eventually(lambda: server.hlen("unacked") == 0, 10, "the acknowledgement")
     SEEN[case, worker.kind] = stored(server, *results)
@@ -183,7 +183,7 @@ def test_a_client_of_celery_finds_the_memory_of_a_command_beside_its_result(work
     assert memory is None if worker.kind == "python" else memory["peak"] > 1 << 20 and memory["oom_killed"] is False
 
 
-def test_results_reach_whoever_waits_at_once(worker, server):
+def test_results_reach_a_waiting_producer_at_once(worker, server):
     began = time.time()
     echo.delay().get(timeout=10)
     assert time.time() - began < 5

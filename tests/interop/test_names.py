@@ -47,7 +47,7 @@ def other():
 def test_a_worker_uses_the_names_that_it_is_told(kind, server, other, tmp_path):
     redis = Redis(port=PORT, db=DATABASE)
     redis.flushdb()
-    # Before anybody takes them: those of the second band are taken after those of the first.
+    # Before a worker takes them: those of the second band are taken after those of the first.
     late = [other.send_task("total", [1, 1], priority=9)]
     early = [other.send_task("total", [2, number], priority=4) for number in range(3)]
     assert (redis.llen("app1:default"), redis.llen("app1:default:p5")) == (3, 1)

@@ -154,7 +154,7 @@ def test_a_deleted_job_whose_read_fails_is_read_again_until_its_message_is_off_r
     until("its message is taken off", lambda: not bed.redis.queued(task), LEADS_WITHIN)
 
 
-def test_an_operator_without_rights_on_the_lease_is_not_ready_and_says_what_is_missing(bed, front):
+def test_an_operator_without_rights_on_the_lease_is_not_ready_and_names_the_missing_right(bed, front):
     bed.operator.stop()
     before = bed.operator.log.read_text().count("claiming the Lease failed")
     front.answer("/leases", 403)

@@ -115,7 +115,7 @@ def test_helm_upgrades_an_earlier_chart_with_its_values_and_all_its_clients_get_
     assert (release.secret("crewjob-redis"), release.secret("crewjob-redis-worker")) == (after, workers)
 
 
-def test_the_documented_binding_grants_what_a_label_alone_does_not(release):
+def test_the_documented_binding_grants_the_rights_that_a_label_alone_does_not(release):
     release.helm("install", "crewjob", str(CHART), *BARE, *BUNDLED, "--set", "poolNamespaceSelector=crewjob.dev/pools=true")
 
     def may(verb: str, resource: str, *where: str) -> bool:

@@ -42,7 +42,7 @@ def test_a_result_on_another_pools_redis_changes_nothing_and_is_counted(bed):
     bed.b.pool(bed.other)
     task = queued(bed, bed.a, bed.redis, "crew")
     forged = json.dumps({"status": "SUCCESS", "result": "forged", "traceback": None, "children": [], "task_id": task})
-    until("somebody listens", lambda: bed.other.client.publish(f"celery-task-meta-{task}", forged))
+    until("the operator listens", lambda: bed.other.client.publish(f"celery-task-meta-{task}", forged))
     labels = {"namespace": bed.b.namespace}
     until("it is counted", lambda: bed.operator.metric("crewjob_foreign_claims_total", **labels))
     for status in ("FAILURE", "REVOKED", "STARTED"):

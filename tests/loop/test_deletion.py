@@ -1,4 +1,4 @@
-"""Deletion cancels: nothing of a deleted job stays on Redis, wherever its message is and whoever is away at that moment."""
+"""Deletion cancels: nothing of a deleted job stays on Redis, wherever its message is and whichever process is away."""
 
 import base64
 import json
@@ -100,7 +100,7 @@ def test_another_job_of_a_deleted_jobs_name_is_a_job_of_its_own(bed):
     bed.a.in_phase("crew", "Succeeded")
 
 
-def test_jobs_deleted_while_nobody_operates_are_taken_off_however_many_they_are(bed):
+def test_jobs_deleted_while_no_operator_runs_are_taken_off_however_many_they_are(bed):
     bed.a.pool(bed.redis)
     for number in range(30):
         queued(bed, f"crew-{number}")

@@ -43,7 +43,7 @@ def test_a_pool_whose_redis_evicts_keys_says_so_with_the_policy_and_the_command_
     holds("nothing is evicted without a bound", lambda: bed.a.pool_condition("BrokerEvictsKeys")["status"] == "False", 5)
 
 
-def test_a_redis_that_evicts_keys_is_one_event_however_long_it_lasts_and_whoever_operates(bed, full):
+def test_a_redis_that_evicts_keys_is_one_event_however_long_it_lasts_also_after_a_restart_of_the_operator(bed, full):
     full(bed.redis, "allkeys-lru")
     bed.a.pool(bed.redis)
     said(bed, "True")

@@ -32,7 +32,7 @@ def queued(bed, name: str, **spec) -> str:
     return task
 
 
-def test_what_no_operator_has_seen_is_in_progress(bed):
+def test_a_job_and_a_pool_that_no_operator_has_seen_are_in_progress(bed):
     bed.operator.stop()
     try:
         bed.a.pool(bed.redis, ready=False)

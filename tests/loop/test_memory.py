@@ -200,7 +200,7 @@ def test_jobs_with_inputs_of_60_kb_wait_and_are_published_within_the_limit(bed, 
     guarded.check()
 
 
-def test_what_is_published_or_planted_costs_its_sender_alone(bed, guarded):
+def test_large_messages_that_are_published_or_planted_slow_down_their_own_tenant_only(bed, guarded):
     guarded.start()
     bed.a.pool(bed.redis)
     bed.redis.client.config_set("client-output-buffer-limit", "pubsub 0 0 0")

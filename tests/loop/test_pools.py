@@ -1,4 +1,4 @@
-"""What a pool says of itself, and whom it obeys."""
+"""A pool's conditions, and the bounds within which it scales its Deployment."""
 
 import time
 

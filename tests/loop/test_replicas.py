@@ -1,4 +1,4 @@
-"""Whose a Deployment's replicas are: the API server remembers who wrote them."""
+"""The owner of a Deployment's replicas: the API server remembers which field manager wrote them."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Many tenants on one operator: a noisy one, and one whose Redis is slow, hold up nobody else."""
+"""Many tenants on one operator: a noisy one, and one whose Redis is slow, delay no other tenant."""
 
 import copy
 import statistics

@@ -151,7 +151,7 @@ def test_a_node_name_that_two_pods_have_is_said_and_no_end_of_either_is_a_death(
     holds("the job stays with its worker", lambda: losses() == 0, 10)
 
 
-def test_what_a_silent_worker_outside_the_cluster_has_taken_stays_with_it_although_all_pods_deny_it(bed):
+def test_a_message_stays_with_a_silent_worker_outside_the_cluster_although_all_pods_deny_it(bed):
     bed.a.deployment()
     bed.a.pool(bed.redis, deploymentRef={"name": "worker"})
     bed.redis.event("worker-heartbeat", "celery@prod-01", freq=2.0, active=0)

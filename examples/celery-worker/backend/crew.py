@@ -87,7 +87,7 @@ def write(topic: str, inputs: dict) -> str:
     wishes = [f"{name}: {inputs[name]}" for name in sorted(inputs) if name not in settings]
     notes = [
         f"What {topic} is, in one paragraph, before anything else.",
-        f"Three questions that somebody new to {topic} asks first.",
+        f"Three questions that a newcomer to {topic} asks first.",
         f"One worked example from {topic}, with numbers.",
     ]
     lines = [

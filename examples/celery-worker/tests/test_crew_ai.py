@@ -93,7 +93,7 @@ def test_an_endpoint_that_is_down_is_a_transient_error(endpoint):
         asyncio.run(crew_ai.run({"topic": "Tides"}, lambda *_: None, 0))
 
 
-def test_a_model_without_crewai_says_what_to_install(monkeypatch):
+def test_a_model_without_crewai_fails_and_names_the_package_to_install(monkeypatch):
     monkeypatch.setenv("CREW_MODEL", "local-model")
     monkeypatch.setitem(sys.modules, "crewai", None)
     with pytest.raises(RuntimeError, match="pip install -r requirements-crewai.txt"):

@@ -298,8 +298,8 @@ def test_a_run_whose_worker_was_cut_off_for_long_gets_its_lease_back_before_its_
 
 
 def test_a_copy_that_has_waited_waits_anew_once_it_has_seen_a_lease(jobs, prefork):
-    task = guard_app.app.tasks["guard_app.work"].apply_async([0], queue="nobodys").id
-    jobs.deliver(redelivered(json.loads(jobs.broker.lpop(f"{PREFIX}nobodys"))))
+    task = guard_app.app.tasks["guard_app.work"].apply_async([0], queue="unserved").id
+    jobs.deliver(redelivered(json.loads(jobs.broker.lpop(f"{PREFIX}unserved"))))
     eventually(lambda: prefork.says(f"[{task}] is put aside"), what="a copy")
     # The worker that runs it renews its lease in time, and is disconnected again.
     jobs.broker.set(f"{PREFIX}crewjob-lease:{task}", "other@node/1/0", px=8000)
@@ -390,7 +390,7 @@ def test_a_lease_that_redis_has_lost_is_taken_again(jobs, prefork):
     jobs.ended(task)
 
 
-def test_a_task_waits_for_a_lease_that_somebody_else_holds(jobs, prefork):
+def test_a_task_waits_while_another_run_holds_its_lease(jobs, prefork):
     jobs.broker.set(f"{PREFIX}crewjob-lease:held", "other@node/1/0", px=6000)
     task = jobs.send("work", 0, task_id="held")
     eventually(lambda: prefork.says("[held] is put aside"), what="the task put aside")
@@ -403,7 +403,7 @@ def test_a_task_waits_for_a_lease_that_somebody_else_holds(jobs, prefork):
     assert jobs.runs(task) == ONCE
 
 
-def test_a_worker_does_not_say_that_it_has_what_went_back_with_its_connection(jobs, prefork):
+def test_a_worker_denies_a_message_that_went_back_with_its_connection(jobs, prefork):
     jobs.broker.set(f"{PREFIX}crewjob-lease:went-back", "other@node/1/0", px=6000)
     task = jobs.send("work", 0, task_id="went-back")
     eventually(lambda: prefork.says("[went-back] is put aside"), what="the task put aside")

@@ -72,7 +72,7 @@ def test_cleanup_deletes_orphaned_reply_lists(worker, server):
     server.delete("waiting.reply.celery.pidbox")
 
 
-def test_cleanup_finds_what_has_other_names_and_leaves_the_rest(server, results):
+def test_cleanup_finds_results_and_replies_under_other_names_and_leaves_the_rest(server, results):
     names = {"GLOBAL_KEYPREFIX": "app1:", "PRIORITY_SEPARATOR": ":p"}
     old = json.dumps({"status": "SUCCESS", "result": None, "date_done": "2020-01-01T00:00:00+00:00"})
     results.mset({"app1:celery-task-meta-mine": old, "celery-task-meta-other": old})

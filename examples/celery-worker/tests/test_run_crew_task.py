@@ -25,7 +25,7 @@ def document(results, task_id):
     return json.loads(results.get(f"celery-task-meta-{task_id}"))
 
 
-def test_the_result_says_what_was_written_and_by_whom(run):
+def test_the_result_has_the_text_the_job_the_worker_and_why_no_model_was_asked(run):
     task = run({"topic": "Tides", "seconds": 0, "level": "school"})
     result = task.get(timeout=30)
     assert result["job_id"] == "job-1"
@@ -111,7 +111,7 @@ def test_the_text_is_as_long_as_asked(run):
         ({"topic": "x", "seconds": 0, "fail": "unheard-of"}, "inputs.fail must be transient, permanent, crash or"),
     ],
 )
-def test_bad_inputs_fail_with_what_is_wrong(run, results, inputs, message):
+def test_bad_inputs_fail_with_a_message_that_names_the_input(run, results, inputs, message):
     task = run(inputs)
     with pytest.raises(ValueError, match=message):
         task.get(timeout=30)

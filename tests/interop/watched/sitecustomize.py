@@ -1,4 +1,4 @@
-"""Notes in the file CONNECTIONS whom a Python program talks to, and lets it talk to this machine only.
+"""Records in the file CONNECTIONS each address that a Python program connects to, and refuses all but this machine's.
 
 Python imports it at its start wherever PYTHONPATH leads here.
 """
