@@ -52,7 +52,7 @@ pub async fn create_in(
     make(api, pool, prefix, numbers, None, say).await
 }
 
-/// Creates jobs that have been cancelled before anybody saw them.
+/// Creates jobs that have been cancelled before an operator saw them.
 pub async fn create_finished(
     api: &Api<CrewJob>,
     prefix: &str,

@@ -99,7 +99,7 @@ impl Operator {
     }
 }
 
-/// A loopback port that nobody listens on.
+/// A loopback port that no process listens on.
 pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }

@@ -38,7 +38,7 @@ impl Report {
     }
 }
 
-/// Three digits after the point are enough for anybody.
+/// Three digits after the point are enough.
 fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }

@@ -51,7 +51,7 @@ pub async fn measure(bed: &Bed, extent: Extent, report: &Report) -> Result<()> {
     Ok(())
 }
 
-/// It is applied on the server's side, without `replicas`: whoever creates it in another way owns their default too.
+/// Applied by server-side apply, without `replicas`: a client that creates it in another way owns their default too.
 async fn create_deployment(bed: &Bed) -> Result<()> {
     let labels = json!({ "app": DEPLOYMENT });
     let deployment: Deployment = serde_json::from_value(json!({

@@ -117,7 +117,7 @@ fn concluded(about: About<'_>, outcome: Outcome) -> Conclusion {
     conclude(about, outcome, &terms, fresh)
 }
 
-/// Whatever is stored and published can be read by whoever gets it.
+/// Each document that is stored and each message that is published can be decoded.
 fn ends(about: About<'_>, end: &Conclusion, status: State) {
     let headers = &about.message.headers;
     if let Some(document) = &end.document {

@@ -167,7 +167,7 @@ impl Phase {
     }
 }
 
-/// Who holds a task: the Celery node, and the container that it runs in where it runs in this cluster.
+/// The worker that holds a task: the Celery node, and the container that it runs in where it runs in this cluster.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Worker {

@@ -335,7 +335,7 @@ impl InPool<'_> {
             Holding::By(_, Liveness::Dead) if held.started_at.is_some() => {
                 self.worker_lost(held, InPlaceOf::InFlight(held.generation), None)
             }
-            Holding::Nobody => self.worker_lost(held, InPlaceOf::InFlight(held.generation), None),
+            Holding::NoWorker => self.worker_lost(held, InPlaceOf::InFlight(held.generation), None),
             Holding::By(..) | Holding::Unattributed => self.stopping(Some(held), self.running(held)),
         }
     }

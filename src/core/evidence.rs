@@ -502,15 +502,15 @@ impl Evidence {
             Some(Found::Withdrawn(generation)) => Task::Withdrawn { generation },
             Some(Found::At(Place::Queued { generation })) => Task::Queued { generation },
             Some(Found::At(Place::InFlight { generation, received_at })) => {
-                let is_nobodys = self.denials_of(received_at).is_some_and(|times| times >= DENIALS);
+                let is_without_worker = self.denials_of(received_at).is_some_and(|times| times >= DENIALS);
                 let seen = self.seen.as_ref().filter(|seen| seen.generation == generation);
                 Task::Held(match seen {
-                    Some(seen) if is_nobodys => Held { by: Holding::Nobody, ..held(seen, &liveness) },
+                    Some(seen) if is_without_worker => Held { by: Holding::NoWorker, ..held(seen, &liveness) },
                     Some(seen) => held(seen, &liveness),
                     None => Held {
                         generation,
                         started_at: None,
-                        by: if is_nobodys { Holding::Nobody } else { Holding::Unattributed },
+                        by: if is_without_worker { Holding::NoWorker } else { Holding::Unattributed },
                         celery_retries: 0,
                         progress: None,
                     },

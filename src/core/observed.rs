@@ -154,7 +154,7 @@ pub struct Held {
 impl Held {
     /// Whether no living worker has it.
     pub fn is_lost(&self) -> bool {
-        matches!(self.by, Holding::By(_, Liveness::Dead) | Holding::Nobody)
+        matches!(self.by, Holding::By(_, Liveness::Dead) | Holding::NoWorker)
     }
 }
 
@@ -164,7 +164,7 @@ pub enum Holding {
     /// No worker has said so yet.
     Unattributed,
     /// Every worker that could have it has denied it or is dead.
-    Nobody,
+    NoWorker,
     /// A worker, inside or outside the cluster.
     By(Holder, Liveness),
 }

@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_soft_limit_that_nobody_sets_leaves_a_sixth_of_a_short_hard_limit() {
+    fn a_soft_limit_that_is_not_set_leaves_a_sixth_of_a_short_hard_limit() {
         let soft = |hard| Policy::resolve(None, &Overrides { hard: Some(hard), ..Overrides::default() }).soft;
         assert_eq!(soft(Duration::from_secs(6)), Duration::from_secs(5));
         assert_eq!(soft(Duration::from_hours(9)), Policy::SOFT);

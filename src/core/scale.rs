@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn replicas_that_somebody_else_sets_are_left_alone() {
+    fn replicas_that_another_field_manager_sets_are_left_alone() {
         let contested = Workers { contested: true, ..workers(0) };
         let scaling = scale(load(9, 0), BOUNDS, contested, HOUR, &mut Window::default(), at(0));
         assert_eq!((scaling.write, scaling.held), (None, Some(Held::Contested)));

@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_takes_or_finishes_something_now_and_then_does_not_stall() {
+    fn workers_that_take_or_finish_a_task_now_and_then_do_not_stall() {
         assert_eq!(after(600, |second| (ONE_WAITS, 2, Some(at(second - 20)))), None);
         let popped = |second: i64| (Load { queued: 9 + (second / 20 % 2).unsigned_abs(), in_flight: 1 }, 2, None);
         assert_eq!(after(600, popped), None);

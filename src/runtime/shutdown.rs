@@ -1,5 +1,5 @@
-//! SIGTERM and SIGINT: the first asks everybody to finish, the second ends the process at once, or, for a worker, the
-//! tasks it runs.
+//! SIGTERM and SIGINT: the first asks all tasks of the process to finish, the second ends the process at once, or, for
+//! a worker, the commands it runs.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;

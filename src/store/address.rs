@@ -112,7 +112,7 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// Where a Redis is, and as whom it is used.
+/// Where a Redis is, and the user it is used as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// Its host.

@@ -23,7 +23,7 @@ pub const SECRETS: [&str; 2] = [REDIS_URL, RESULT_BACKEND_URL];
 
 /// Options of `crewjob worker`.
 ///
-/// Redis is named in the environment only, for its URL holds a password and everybody may read command lines.
+/// Redis is named in the environment only, for its URL holds a password and every user may read command lines.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Environment:
   REDIS_URL           the broker: redis[s]://[user:password@]host[:port][/database]
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_called_what_kombu_calls_them_unless_it_is_told_otherwise() {
+    fn keys_have_kombus_names_unless_the_environment_sets_others() {
         let names =
             |options: &[&str]| parse(options).and_then(|config| config.keys().map_err(|error| error.to_string()));
         assert_eq!(names(&[]), Ok(crate::store::Keys::default()));

@@ -58,7 +58,7 @@ pub struct Worker {
     pub rates: Mutex<Rates>,
     /// Limits of tasks whose message has none, as set by remote control.
     pub limits: Mutex<BTreeMap<String, Limits>>,
-    /// As whom it sends messages, `gen<process>@<host>`.
+    /// The sender that its messages name, `gen<process>@<host>`.
     pub origin: String,
     /// Commands that stay, idle, by task.
     pub servers: Mutex<BTreeMap<String, Vec<Server>>>,

@@ -42,7 +42,7 @@ pub async fn keep(worker: Arc<Worker>) {
 }
 
 async fn renew(worker: &Worker, lost: &mut HashSet<String>) {
-    let _nobody_settles = worker.renewal.write().await;
+    let _no_run_settles = worker.renewal.write().await;
     let entries: Vec<_> = worker.entries.list().into_iter().filter(|entry| entry.is_leased()).collect();
     let held: Vec<_> = entries.iter().map(|entry| (entry.message.headers.id.as_str(), entry.holder.as_str())).collect();
     match worker.channel.keep(&held, LEASE).await {
@@ -62,8 +62,8 @@ async fn renew(worker: &Worker, lost: &mut HashSet<String>) {
 
 async fn sweep(worker: &Worker, visibility: Duration) {
     let queues = worker.queues.borrow().clone();
-    let who = clock::random_id().to_string();
-    match worker.channel.restore_visible(visibility, &who, &queues).await {
+    let owner = clock::random_id().to_string();
+    match worker.channel.restore_visible(visibility, &owner, &queues).await {
         Ok(0) => {}
         Ok(restored) => {
             tracing::info!(restored, "put back messages that were not acknowledged within the visibility timeout");

@@ -40,7 +40,7 @@ async fn reserve(channel: &Channel) -> Option<(String, usize)> {
     delivery.map(|delivery| (delivery.tag, delivery.queue))
 }
 
-/// Takes a message as somebody who has never asked before.
+/// Takes a message as a worker that has never asked before.
 async fn take(channel: &Channel, queues: &[&str]) -> (Option<Delivery>, u64) {
     static ASKERS: AtomicUsize = AtomicUsize::new(0);
     let asker = ASKERS.fetch_add(1, Ordering::Relaxed).to_string();

@@ -100,7 +100,7 @@ impl ControlPlane {
         printed_by(&command, arguments.split_whitespace())
     }
 
-    /// A new namespace, which nobody else uses.
+    /// A new namespace, which no other test uses.
     pub fn namespace(&self) -> String {
         let metadata = ObjectMeta { generate_name: Some("test-".to_owned()), ..ObjectMeta::default() };
         let namespace = Namespace { metadata, ..Namespace::default() };

@@ -67,6 +67,11 @@ fn every_test_named_in_the_documents_exists() {
     }));
 }
 
+/// The files of this tree, by their paths.
+pub fn files() -> Vec<String> {
+    Tree::read().0.into_iter().filter(|path| !path.ends_with('/')).collect()
+}
+
 #[track_caller]
 fn fail_for(wrong: impl Iterator<Item = String>) {
     let wrong: Vec<String> = wrong.collect();

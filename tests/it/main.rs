@@ -12,4 +12,5 @@ mod generated;
 mod golden_wire;
 mod redis;
 mod support;
+mod words;
 mod worker;

@@ -25,11 +25,11 @@ impl InPool<'_> {
         }
         if let Some(held) = search.seen.as_ref().filter(|held| held.generation == current) {
             match &held.by {
-                Holding::By(_, Liveness::Dead) | Holding::Nobody if search.blind => {
+                Holding::By(_, Liveness::Dead) | Holding::NoWorker if search.blind => {
                     return self.ended_unseen(Some(held));
                 }
                 // A worker that had not begun has lost nothing: its message would still be in flight.
-                Holding::By(_, Liveness::Dead) | Holding::Nobody if held.started_at.is_some() => {
+                Holding::By(_, Liveness::Dead) | Holding::NoWorker if held.started_at.is_some() => {
                     return self.worker_lost(held, in_place_of, None);
                 }
                 Holding::By(_, Liveness::Alive | Liveness::Unreachable)
@@ -37,7 +37,7 @@ impl InPool<'_> {
                 {
                     return self.acknowledged_early(held, search);
                 }
-                Holding::By(..) | Holding::Nobody | Holding::Unattributed => {}
+                Holding::By(..) | Holding::NoWorker | Holding::Unattributed => {}
             }
         }
         if !search.denied {
@@ -157,7 +157,7 @@ impl InPool<'_> {
         let recorded = self.job.status.attempt;
         let node = held.and_then(|held| match &held.by {
             Holding::By(holder, _) => Some(holder.node.clone()),
-            Holding::Unattributed | Holding::Nobody => None,
+            Holding::Unattributed | Holding::NoWorker => None,
         });
         PastAttempt {
             number: self.id.number,

@@ -67,7 +67,7 @@ fn task_of_dead(evidence: &Evidence) -> Task {
 }
 
 #[test]
-fn what_was_said_before_a_delivery_was_published_is_about_an_earlier_one() {
+fn a_report_from_before_a_delivery_was_published_is_about_an_earlier_one() {
     let mut again = published(1);
     again.hear(word("old", 99, Some(99)));
     again.claimed(word("still-at-it", 105, Some(99)));
@@ -94,7 +94,7 @@ fn a_result_that_is_heard_counts_at_once_unless_it_may_be_of_an_earlier_delivery
 }
 
 #[test]
-fn a_result_of_what_may_have_been_published_waits_for_its_marker_which_tells_what_ran() {
+fn the_result_of_a_message_that_may_have_been_published_counts_once_its_marker_is_read() {
     let mut evidence = Evidence::unsent(task());
     evidence.expect(id(0), at(100));
     evidence.unread(); // the answer was lost
@@ -126,7 +126,7 @@ fn audits_denials_and_sightings_belong_to_one_delivery() {
 }
 
 #[test]
-fn what_is_nowhere_is_missed_when_it_was_published_or_asked_about() {
+fn a_message_that_is_nowhere_is_missed_when_it_was_published_or_asked_about() {
     let task = TaskId::derive(uuid::Uuid::from_u128(1), 1);
     assert_eq!(Evidence::unsent(task).misses(), None, "it was never published");
     assert_eq!(published(0).misses(), None, "it is queued");
@@ -176,19 +176,19 @@ fn an_answer_counts_only_for_the_audit_before_it() {
 }
 
 #[test]
-fn a_message_in_flight_is_nobodys_once_everybody_has_denied_the_same_receipt_twice() {
+fn a_message_in_flight_has_no_worker_once_all_workers_have_denied_the_same_receipt_twice() {
     let mut evidence = published(0);
     let mut audit = |place| {
         evidence.audit(levels(0, place));
         evidence.answered(true, false);
-        matches!(task_of(&evidence), Task::Held(held) if held.by == Holding::Nobody)
+        matches!(task_of(&evidence), Task::Held(held) if held.by == Holding::NoWorker)
     };
     let another = Place::InFlight { generation: 0, received_at: Some(at(20)) };
     assert_eq!([in_flight(0), another, another, in_flight(0)].map(&mut audit), [false, false, true, false]);
 }
 
 #[test]
-fn what_everybody_denies_is_not_kept_from_being_put_back() {
+fn a_message_that_every_worker_denies_is_not_kept_from_being_put_back() {
     let mut evidence = published(0);
     evidence.hear(word("a", 101, Some(101)));
     let mut audit = |place, denied| {
@@ -242,7 +242,7 @@ fn a_document_that_outlives_the_message_is_not_by_the_container_that_came_after(
 }
 
 #[test]
-fn a_retry_of_celerys_own_is_a_run_of_which_nobody_is_known_yet() {
+fn a_retry_by_celery_itself_is_a_run_whose_worker_is_not_known_yet() {
     let mut evidence = published(0);
     evidence.hear(word("a", 101, Some(101)));
     let retried = Word { holder: None, celery_retries: 1, ..word("a", 102, None) };
@@ -255,7 +255,7 @@ fn a_retry_of_celerys_own_is_a_run_of_which_nobody_is_known_yet() {
 }
 
 #[test]
-fn what_a_worker_stored_last_is_read_before_its_death_counts() {
+fn the_last_result_of_a_worker_is_read_before_its_death_counts() {
     let mut evidence = published(0);
     evidence.hear(word("a", 101, Some(101)));
     assert!(!evidence.must_check(&task_of(&evidence)), "it lives");
@@ -265,7 +265,7 @@ fn what_a_worker_stored_last_is_read_before_its_death_counts() {
 }
 
 #[test]
-fn a_death_that_was_checked_counts_until_somebody_else_has_the_message() {
+fn a_death_that_was_checked_counts_until_another_worker_has_the_message() {
     let mut evidence = published(0);
     evidence.hear(word("a", 101, Some(101)));
     evidence.death_checked(Some(Document::Running(word("a", 110, Some(110)))));

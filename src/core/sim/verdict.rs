@@ -29,9 +29,9 @@ impl Scene {
 }
 
 impl World {
-    /// Whether it cannot be known how often this job runs: Redis forgot what it knew, who had a lease included, the job
-    /// itself asks for another run when the end of one cannot be known, or a worker died between storing a result and
-    /// acknowledging while no operator was there to read it before it expired.
+    /// Whether it cannot be known how often this job runs: Redis forgot what it knew, also which run had a lease, the
+    /// job itself asks for another run when the end of one cannot be known, or a worker died between storing a result
+    /// and acknowledging while no operator was there to read it before it expired.
     fn is_doubtful(&self, job: usize) -> bool {
         self.broker.ledger.forgot_at.is_some()
             || self.doubled.contains(&job)

@@ -13,8 +13,8 @@ use crate::store::Document;
 use crate::wire::result::{ResultDocument, State};
 use crate::wire::{Limits, Value};
 
-/// What a document says about the attempt that it names, read at `now`; `None` when it says nothing. `holder` tells who a
-/// node is, and how far its clock is behind.
+/// What a document says about the attempt that it names, read at `now`; `None` when it says nothing. `holder` tells
+/// which worker a node name means, and how far its clock is behind.
 pub fn read(
     id: AttemptId,
     document: Document,

@@ -74,7 +74,7 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
     let phase = Phase::of(pool, ctx.audit_every);
     let mut next = phase.next();
     let mut last = LastAudit::default();
-    let (who, mut failures) = (Uuid::new_v5(&Uuid::NAMESPACE_URL, pool.key.to_string().as_bytes()), 0);
+    let (pool_id, mut failures) = (Uuid::new_v5(&Uuid::NAMESPACE_URL, pool.key.to_string().as_bytes()), 0);
     loop {
         let scope = tokio::select! {
             () = pool.audit.notified() => Scope::Everything,
@@ -90,7 +90,7 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
             }
             Err(error) => {
                 failures += 1;
-                let wait = backoff::pause(who, failures);
+                let wait = backoff::pause(pool_id, failures);
                 tracing::warn!(pool = %pool.key, %error, retry_in = ?wait, "levels could not be read");
                 let unread = ctx.jobs.lock().unread_of(&pool.key).map(|entry| entry.job.key.clone()).collect();
                 refused::tell_all(ctx, unread, &error).await;

@@ -129,8 +129,8 @@ async fn write(
     let own = PatchParams::apply(FIELD_MANAGER);
     let first = if take { own.clone().force() } else { own.clone() };
     let mut written = apply_scale(ctx, deployment, replicas, &first).await;
-    let is_nobodys = |conflict: &Status| conflict.code == 409 && known.is_default || is_with_nobody(conflict);
-    if matches!(&written, Err(kube::Error::Api(conflict)) if is_nobodys(conflict)) {
+    let is_unowned = |conflict: &Status| conflict.code == 409 && known.is_default || has_no_manager(conflict);
+    if matches!(&written, Err(kube::Error::Api(conflict)) if is_unowned(conflict)) {
         written = apply_scale(ctx, deployment, replicas, &own.force()).await;
     }
     let outcome = match &written {
@@ -155,10 +155,10 @@ async fn apply_scale(ctx: &Context, deployment: &ObjectKey, replicas: u32, manag
 
 /// Whether a conflict is about replicas that no manager has set: the API server's default of a Deployment without them.
 /// Where a scale has no owner at all, the API server calls the owner so.
-fn is_with_nobody(conflict: &Status) -> bool {
+fn has_no_manager(conflict: &Status) -> bool {
     let causes = conflict.details.iter().flat_map(|details| &details.causes);
     let mut owners = causes.map(|cause| cause.message.contains("\"before-first-apply\"")).peekable();
-    conflict.code == 409 && owners.peek().is_some() && owners.all(|nobody| nobody)
+    conflict.code == 409 && owners.peek().is_some() && owners.all(|is_no_manager| is_no_manager)
 }
 
 #[cfg(test)]
@@ -173,10 +173,10 @@ mod tests {
     }
 
     #[test]
-    fn replicas_that_belong_to_the_time_before_the_first_apply_are_nobodys() {
-        assert!(is_with_nobody(&conflict(&["before-first-apply"])));
-        assert!(!is_with_nobody(&conflict(&["before-first-apply", "argocd"])));
-        assert!(!is_with_nobody(&conflict(&["argocd"])));
-        assert!(!is_with_nobody(&conflict(&[])), "a conflict of versions names no owner");
+    fn replicas_from_before_the_first_apply_have_no_manager() {
+        assert!(has_no_manager(&conflict(&["before-first-apply"])));
+        assert!(!has_no_manager(&conflict(&["before-first-apply", "argocd"])));
+        assert!(!has_no_manager(&conflict(&["argocd"])));
+        assert!(!has_no_manager(&conflict(&[])), "a conflict of versions names no owner");
     }
 }

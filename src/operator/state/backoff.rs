@@ -68,9 +68,9 @@ pub fn first_act(plan: &Plan) -> Option<Discriminant<Effect>> {
 
 /// How long to wait after so many failures in a row: between half of it and all, by what waits and how often it has, so
 /// that those that failed together do not come back together.
-pub fn pause(who: Uuid, failures: u32) -> Duration {
+pub fn pause(waiter: Uuid, failures: u32) -> Duration {
     let longest = FIRST.saturating_mul(2u32.saturating_pow(failures.saturating_sub(1))).min(LONGEST);
-    let drawn = Uuid::new_v5(&who, &failures.to_be_bytes()).as_u128() % 1000;
+    let drawn = Uuid::new_v5(&waiter, &failures.to_be_bytes()).as_u128() % 1000;
     longest / 2 + longest / 2 * u32::try_from(drawn).unwrap_or(0) / 1000
 }
 

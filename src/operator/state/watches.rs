@@ -26,7 +26,7 @@ struct Followed {
     state: Health,
 }
 
-/// Whom it concerns when a watch is broken.
+/// What is affected when a watch is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// All tenants: the operator is not ready.

@@ -53,8 +53,8 @@ impl Channel {
     /// Takes the next message of these queues, in kombu's order: the most urgent band first, in each the queues as given.
     /// Says how many elements were no messages, too.
     ///
-    /// `asker` is who asks, one at a time, and `last` the tag of the message it got last: when that was not the last one
-    /// it was given, an answer was lost, and it is given that message once more.
+    /// `asker` names the caller, which asks for one message at a time, and `last` is the tag of the message it got
+    /// last: when that was not the last one it was given, an answer was lost, and it is given that message once more.
     pub async fn reserve(&self, queues: &[&str], asker: &str, last: &str) -> Result<(Option<Delivery>, u64), Error> {
         const ACT: &str = "taking a message";
         let keys = &self.0.keys;
@@ -138,17 +138,17 @@ impl Channel {
 
     /// Puts back what was taken longer than `visibility` ago and not acknowledged, unless another worker is at it.
     /// Says how many messages that were.
-    pub async fn restore_visible(&self, visibility: Duration, who: &str, queues: &[Queue]) -> Result<u64, Error> {
+    pub async fn restore_visible(&self, visibility: Duration, owner: &str, queues: &[Queue]) -> Result<u64, Error> {
         const ACT: &str = "looking for messages that were not acknowledged";
         let keys = &self.0.keys;
         let mut lock = redis::cmd("SET");
-        lock.arg(keys.unacked_mutex()).arg(who).arg("NX").arg("PX").arg(millis(SWEEP));
+        lock.arg(keys.unacked_mutex()).arg(owner).arg("NX").arg("PX").arg(millis(SWEEP));
         let locked: Option<String> = self.0.broker.query(ACT, &lock).await?;
         if locked.is_none() {
             return Ok(0);
         }
         let restored = self.sweep(ACT, visibility, queues).await;
-        self.0.broker.script::<u64>(ACT, UNLOCK.key(keys.unacked_mutex()).arg(who)).await?;
+        self.0.broker.script::<u64>(ACT, UNLOCK.key(keys.unacked_mutex()).arg(owner)).await?;
         restored
     }
 

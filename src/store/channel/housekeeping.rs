@@ -1,4 +1,4 @@
-//! Removing what Celery leaves behind for ever: results without an expiry, replies that nobody takes.
+//! Removing what Celery leaves behind for ever: results without an expiry, replies without a reader.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;

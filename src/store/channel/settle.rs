@@ -189,8 +189,8 @@ impl Channel {
         self.0.results.script("storing a state", &call).await
     }
 
-    /// Stores that a task is revoked, unless it runs or has ended, as far as can be seen. So whoever waits for a task that
-    /// is still in its queue hears of it.
+    /// Stores that a task is revoked, unless it runs or has ended, as far as can be seen. So a producer that waits
+    /// for a task that is still in its queue hears of it.
     pub async fn revoke_unseen(&self, task: &str, document: &[u8], expires: Option<Duration>) -> Result<bool, Error> {
         static REVOKE: LazyLock<Script> = shared!("lua/revoke.lua");
         let mut call = REVOKE.key(self.0.result_keys.result(task));

@@ -1,8 +1,8 @@
 -- Runs before every transition. KEYS[1] is the fence, ARGV[1] the caller's term: creation of the Lease '/' its transitions.
 
 -- What keeps the caller out, or nil. Terms are compared by the creation of the Lease first. A fence that is missing is
--- made: `born` tells an emptied Redis from the one that was there before. One that no operator has written lets nobody
--- in: 15 digits are exact in a double. core::claims::fence judges the same way.
+-- made: `born` tells an emptied Redis from the one that was there before. One that no operator has written keeps all
+-- operators out: 15 digits are exact in a double. core::claims::fence judges the same way.
 local function fenced()
   local created, epoch = string.match(ARGV[1], '^(%d+)/(%d+)$')
   local function number(text) return #text <= 15 and string.find(text, '^%d+$') and tonumber(text) end
@@ -32,7 +32,7 @@ local function marker(key)
   return values
 end
 
--- The status of a result document, '' when there is none, '?' when nobody can tell.
+-- The status of a result document, '' when there is none, '?' when it cannot be told.
 local function status(key)
   local head = redis.call('GETRANGE', key, 0, 255)
   if head == '' then return '' end

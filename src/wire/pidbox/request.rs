@@ -47,7 +47,7 @@ impl Request {
         self
     }
 
-    /// Who is there?
+    /// Asks each worker for a sign of life.
     pub fn ping() -> Self {
         Self::new("ping")
     }

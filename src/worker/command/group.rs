@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep_until};
 use super::kin::Kin;
 use super::orphans;
 
-/// First and longest time between two looks who has been started. Who leaves the group and loses its parent in between
-/// is nobody's.
+/// First and longest time between two looks for new descendants. A process that leaves the group and loses its parent
+/// in between cannot be attributed to the command.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 /// A process that leads its own group. Dropping it kills the group.
@@ -60,7 +60,7 @@ impl Group {
         (self.child.stdin.take(), self.child.stdout.take(), self.child.stderr.take())
     }
 
-    /// Sends a signal to everybody.
+    /// Sends a signal to the group and to every known descendant.
     pub(super) fn signal(&mut self, signal: Signal) {
         self.told = true;
         self.send(signal);
@@ -117,8 +117,8 @@ impl Group {
         }
     }
 
-    /// Waits until the leader has ended, kills who is left, and reaps the leader. A daemon that has left the session is
-    /// let alone when the leader has ended by itself.
+    /// Waits until the leader has ended, kills the processes that are left, and reaps the leader. A daemon that has
+    /// left the session is let alone when the leader has ended by itself.
     pub(super) async fn reap(mut self) -> io::Result<ExitStatus> {
         self.ended().await;
         if !self.told {
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_sent_to_a_number_that_somebody_else_has_reaped() {
+    async fn no_signal_is_sent_to_a_process_number_that_was_reaped_elsewhere() {
         let mut group = shell("exit 3");
         bounded(group.ended()).await;
         assert!(group.is_ours());

@@ -8,23 +8,23 @@ use rustix::process::{PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_s
 
 use super::processes::{Stat, Table, children};
 
-/// How often those are stopped that have come meanwhile. Twice or three times is usual.
+/// How often processes that were started meanwhile are stopped. Twice or three times is usual.
 const ROUNDS: usize = 100;
-/// How long they are given to stop between two looks.
+/// How long processes are given to stop between two looks.
 const SETTLE: Duration = Duration::from_millis(1);
 
 /// The descendants of the leader of a group, as far as they were seen.
 ///
-/// INVARIANT: whoever is known is a descendant. A parent is still there after its children have been looked at, so its
-/// number meant the same process all the time; a descendant is known by its number and the time it was started, so
-/// that nobody is taken for it who has its number later.
+/// INVARIANT: every known process is a descendant. A parent is still there after its children have been looked at, so
+/// its number meant the same process all the time; a descendant is known by its number and the time it was started, so
+/// that a later process with its number is not taken for it.
 pub(super) struct Kin {
     leader: i32,
     known: BTreeMap<i32, u64>,
 }
 
 impl Kin {
-    /// Of this process, which nobody may reap while anything here is called.
+    /// Of this process, which must not be reaped while anything here is called.
     pub(super) fn of(leader: i32) -> Self {
         Self { leader, known: BTreeMap::new() }
     }
@@ -52,14 +52,14 @@ impl Kin {
         self.known.retain(|&number, _| session(number) == own);
     }
 
-    /// Stops everybody, the group with `stop`, until nobody is left to make another one. Whoever is stopped neither
-    /// starts a process nor ends and leaves one that nobody can tell whose it is. One that was starting a process when it
-    /// was told to stop goes on until that is there, so everybody is waited for.
+    /// Stops all processes, those of the group with `stop`, until none is left that could start another one. A stopped
+    /// process neither starts a process nor ends and leaves one that cannot be attributed. A process that was starting
+    /// another one when it was told to stop goes on until that exists, so all of them are waited for.
     pub(super) fn freeze(&mut self, stop: impl Fn()) {
         for _ in 0..ROUNDS {
             stop();
             let before = self.known.clone();
-            // Before the look for others: who was still then has started nobody since.
+            // Before the look for others: a process that was still then has started none since.
             let mut is_quiet = [self.leader].iter().chain(before.keys()).all(|&number| is_still(number));
             self.survey();
             for (&number, &start) in &self.known {
@@ -75,8 +75,8 @@ impl Kin {
         }
     }
 
-    /// Sends a signal to those that have left the group, to children before their parents. A parent that ends may be the
-    /// last tie of their group to its session; the kernel then lets all who are stopped in it continue.
+    /// Sends a signal to the processes that have left the group, to children before their parents. A parent that ends
+    /// may be the last tie of their group to its session; the kernel then lets all stopped processes in it continue.
     pub(super) fn signal(&self, signal: Signal) {
         let parents: BTreeMap<i32, i32> =
             self.known.keys().filter_map(|&number| Some((number, Stat::of(number)?.parent))).collect();

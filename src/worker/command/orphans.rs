@@ -67,7 +67,7 @@ mod tests {
         assert!(!is_ended_orphan(&process(29, 1), &own), "a command");
         assert!(is_ended_orphan(&Stat { start: 8, ..process(31, 1) }, &own), "it has the number of one that has gone");
         assert!(!is_ended_orphan(&Stat { zombie: false, ..process(30, 1) }, &own), "it runs");
-        assert!(!is_ended_orphan(&process(30, 29), &own), "somebody else's child");
+        assert!(!is_ended_orphan(&process(30, 29), &own), "the child of another process");
     }
 
     /// Runs itself again as the first process of a namespace, where the system lets it.

@@ -10,8 +10,8 @@
 //! The environment names no call. A server is asked to end after a number of calls, and is then replaced: its input is
 //! closed, after `grace` it is sent SIGTERM, after another `grace` SIGKILL. Limits, stops and garbage end the server
 //! too, with the outcomes of other commands; the next call starts another one. A server that answers after the soft
-//! limit has finished in time, and is replaced nevertheless. One that ends between two calls is replaced, and nobody
-//! is told; if a call comes at that very moment and the server exits with 0, the call fails and may be tried again.
+//! limit has finished in time, and is replaced nevertheless. One that ends between two calls is replaced
+//! silently; if a call comes at that very moment and the server exits with 0, the call fails and may be tried again.
 
 mod child;
 mod talk;

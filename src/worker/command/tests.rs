@@ -13,7 +13,7 @@ use crate::worker::outcome::Failure;
 
 /// Longer than anything here takes, also on a machine that is busy with something else.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// An hour of sleep, for what must be ended by somebody.
+/// An hour of sleep, for a process that the worker must end.
 const FOREVER: &str = "sleep 3600";
 
 pub(super) fn shell(script: &str) -> Spec {

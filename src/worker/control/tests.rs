@@ -152,7 +152,7 @@ fn our_own_decoders_read_our_answers() {
 }
 
 #[test]
-fn what_is_to_be_done_is_said() {
+fn an_answer_comes_with_the_actions_that_the_worker_takes() {
     let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
     let revoke = |some: &[&str], signal| [Action::Revoke { ids: ids(some), signal }];
     told("revoke", r#"{"task_id": ["a", "a"]}"#, r#"{"ok": "tasks {'a'} flagged as revoked"}"#, &revoke(&["a"], None));
@@ -196,7 +196,7 @@ fn rates_are_per_second_minute_or_hour() {
 }
 
 #[test]
-fn a_shutdown_is_not_answered_and_nothing_is_if_nobody_waits() {
+fn a_shutdown_and_a_request_without_a_reply_address_are_not_answered() {
     let shutdown = Answered { reply: None, actions: vec![Action::Shutdown] };
     assert_eq!(Worker::recorded().answer(&request("shutdown", "{}")), shutdown);
     let cast = Request { reply: None, ..request("revoke", r#"{"task_id": "a"}"#) };

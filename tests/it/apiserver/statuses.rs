@@ -1,4 +1,4 @@
-//! The status: what is final stays, whoever writes it and however.
+//! The status: a final phase stays, whichever client writes it and however.
 
 use kube::api::{ListParams, PostParams};
 use serde_json::{Value, json};

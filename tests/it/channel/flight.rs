@@ -42,7 +42,7 @@ async fn a_message_that_was_taken_is_in_flight_as_kombu_notes_it() {
 }
 
 #[tokio::test]
-async fn what_is_no_message_goes_into_quarantine_and_the_next_one_is_taken() {
+async fn an_element_that_is_no_message_goes_into_quarantine_and_the_next_message_is_taken() {
     let server = RedisServer::start();
     let channel = channel(&server).await;
     for junk in ["not json", "{}", r#"{"properties": {"delivery_tag": 7}}"#, r#"{"properties": []}"#, "[[["] {
@@ -56,7 +56,7 @@ async fn what_is_no_message_goes_into_quarantine_and_the_next_one_is_taken() {
 }
 
 #[tokio::test]
-async fn whoever_did_not_get_the_answer_is_given_the_same_message_again() {
+async fn a_worker_that_did_not_get_the_answer_is_given_the_same_message_again() {
     let server = RedisServer::start();
     let channel = channel(&server).await;
     for id in ["1", "2"] {
@@ -69,7 +69,7 @@ async fn whoever_did_not_get_the_answer_is_given_the_same_message_again() {
     assert_eq!((first.0.as_str(), &again), ("t1", &first), "the answer was lost");
     assert_eq!(ask("t1").await.unwrap().0, "t2");
     server.run::<()>(&["HDEL", "unacked", "t2"]);
-    assert_eq!(ask("t1").await, None, "somebody else has ended it since");
+    assert_eq!(ask("t1").await, None, "another worker has ended it since");
 }
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn a_lease_is_renewed_and_made_again_and_its_loss_is_told() {
 }
 
 #[tokio::test]
-async fn who_begins_sees_what_the_run_before_has_left() {
+async fn a_run_that_begins_sees_the_result_of_the_run_before() {
     let server = RedisServer::start();
     let channel = channel(&server).await;
     server.run::<()>(&["SET", "celery-task-meta-1", r#"{"status": "SUCCESS"}"#]);
@@ -195,7 +195,7 @@ async fn a_message_through_an_exchange_goes_back_to_the_queue_that_is_bound_to_i
 }
 
 #[tokio::test]
-async fn what_nobody_acknowledged_in_time_is_put_back_by_one_at_a_time() {
+async fn messages_that_were_not_acknowledged_in_time_are_put_back_by_one_worker_at_a_time() {
     let server = RedisServer::start();
     let channel = channel(&server).await;
     for id in ["1", "2", "3", "4"] {
@@ -239,14 +239,14 @@ async fn the_sweep_has_the_lock_that_belongs_to_the_name_of_the_messages_in_flig
 }
 
 #[tokio::test]
-async fn an_arrival_wakes_whoever_waits_and_stays_on_its_queue() {
+async fn an_arriving_message_wakes_the_waiting_worker_and_stays_on_its_queue() {
     let server = RedisServer::start();
     let channel = channel(&server).await;
     let arrivals = channel.arrivals(&["crew_jobs", "default"]).unwrap();
     let patience = Duration::from_secs(10);
     for (queue, priority) in [("crew_jobs", 5), ("default", 9), ("crew_jobs", 0)] {
         let sent = async {
-            // Not before somebody waits; that an arrival in between is not missed is the next test's.
+            // Not before the worker waits; the next test is about an arrival in between.
             while server.run::<String>(&["CLIENT", "LIST"]).matches("cmd=blmove").count() < 8 {
                 tokio::task::yield_now().await;
             }

@@ -25,7 +25,7 @@ async fn requests_are_heard_and_only_callers_that_wait_are_answered() {
     assert_eq!((heard.method.as_str(), heard.reply.as_ref()), ("ping", Some(&address)));
 
     let answer = |answer: &str| channel.reply(&address, "a@b", Value::from(answer), 7, "tag".into());
-    assert_eq!(answer("late").await, Ok(false), "nobody waits");
+    assert_eq!(answer("late").await, Ok(false), "no caller waits");
     let keys = BrokerKeys::default();
     server.run::<()>(&["SADD", "_kombu.binding.reply.celery.pidbox", &address.binding_member(&keys)]);
     assert_eq!(answer("pong").await, Ok(true));

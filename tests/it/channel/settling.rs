@@ -58,7 +58,7 @@ async fn an_end_is_stored_published_and_acknowledged_in_one_step() {
     heard.subscribe("celery-task-meta-1").unwrap();
     assert_eq!(settle(&channel, &Settlement { publish: &next(), ..end(SUCCESS) }).await, Ok(TAKEN));
     assert_eq!(result(&server).unwrap().as_bytes(), SUCCESS);
-    assert_eq!(heard.get_message().unwrap().get_payload_bytes(), SUCCESS, "who waits for the result hears of it");
+    assert_eq!(heard.get_message().unwrap().get_payload_bytes(), SUCCESS, "a waiting producer hears of it");
     assert!((3590..=3600).contains(&server.run::<u64>(&["TTL", "celery-task-meta-1"])));
     assert_eq!(in_flight(&server, "t1"), None);
     assert!(!server.run::<bool>(&["EXISTS", "crewjob-lease:1"]));
@@ -91,7 +91,7 @@ async fn a_success_is_final() {
 }
 
 #[tokio::test]
-async fn who_has_lost_the_lease_leaves_the_message_to_the_other_run_and_only_a_success_counts() {
+async fn a_run_that_has_lost_the_lease_leaves_the_message_to_the_other_run_and_only_its_success_counts() {
     let server = RedisServer::start();
     let channel = begun(&server).await;
     server.run::<()>(&["SET", "crewjob-lease:1", "other"]);
@@ -127,7 +127,7 @@ async fn a_failure_that_is_repeated_after_the_task_went_on_elsewhere_changes_not
 }
 
 #[tokio::test]
-async fn what_is_not_stored_does_not_count_either_once_the_lease_is_lost() {
+async fn an_end_without_a_result_does_not_count_either_once_the_lease_is_lost() {
     let server = RedisServer::start();
     let channel = begun(&server).await;
     server.run::<()>(&["SET", "crewjob-lease:1", "other"]);

@@ -37,7 +37,7 @@ fn at(url: impl Into<String>) -> Settings {
 #[tokio::test]
 async fn a_wrong_or_missing_password_is_told_from_an_absent_server() {
     let server = Setup::default().config(&format!("requirepass {PASSWORD}")).start();
-    for url in [server.url(0), server.url_as("", "hunter2"), server.url_as("nobody", "hunter2")] {
+    for url in [server.url(0), server.url_as("", "hunter2"), server.url_as("unknown", "hunter2")] {
         let refused = refusal(&at(url)).await;
         let address = format!("redis://127.0.0.1:{}", server.port());
         assert_eq!(refused, ConnectError::AuthenticationFailed { address });
@@ -149,7 +149,7 @@ async fn a_server_without_tls_is_told_from_a_bad_certificate() {
 }
 
 #[tokio::test]
-async fn urls_that_nobody_can_use_are_refused_without_quoting_them() {
+async fn invalid_urls_are_refused_without_quoting_them() {
     for url in [
         "",
         "redis://",

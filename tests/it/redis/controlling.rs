@@ -111,7 +111,7 @@ async fn the_answer_is_there_as_soon_as_all_have_answered_and_no_later_than_a_se
     let store = store(&server).await;
     let begun = Instant::now();
     assert_eq!(store.inspect(Request::ping()).await, Ok(vec![]));
-    assert!(begun.elapsed() < Duration::from_millis(300), "nobody listens: {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_millis(300), "no worker listens: {:?}", begun.elapsed());
     let prompt = worker(&server, "crew@a", 2, Some(busy));
     let begun = Instant::now();
     assert_eq!(store.inspect(Request::active()).await.unwrap().len(), 1);

@@ -44,7 +44,7 @@ async fn the_fence_of_an_operator_that_compared_less_is_outranked_and_keeps_it_o
 }
 
 #[tokio::test]
-async fn a_fence_that_no_operator_has_written_lets_nobody_in_and_is_not_followed() {
+async fn a_fence_that_no_operator_has_written_keeps_all_operators_out_and_is_not_followed() {
     let server = RedisServer::start();
     let store = store(&server).await;
     let ours = term(7);
@@ -65,7 +65,7 @@ async fn a_fence_that_no_operator_has_written_lets_nobody_in_and_is_not_followed
 }
 
 #[tokio::test]
-async fn a_fence_of_another_type_lets_nobody_in_until_it_is_cleared_by_the_command_that_is_told() {
+async fn a_fence_of_another_type_keeps_all_operators_out_until_the_command_of_the_condition_clears_it() {
     let server = RedisServer::start();
     let store = store(&server).await;
     let (port, ours) = (server.port().to_string(), term(7));

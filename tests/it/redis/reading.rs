@@ -20,7 +20,7 @@ fn in_flight(server: &RedisServer, tag: &str, value: &str) {
 }
 
 #[tokio::test]
-async fn a_snapshot_counts_what_waits_and_what_workers_have() {
+async fn a_snapshot_counts_messages_that_wait_and_messages_that_workers_have() {
     let server = RedisServer::start();
     let store = store(&server).await;
     for (job, priority) in [(1, 5), (2, 5), (3, 10), (4, 0), (5, 5)] {
@@ -85,7 +85,7 @@ async fn many_messages_in_flight_are_estimated() {
 }
 
 #[tokio::test]
-async fn an_emptied_or_restarted_redis_is_noticed_even_if_somebody_has_written_since() {
+async fn an_emptied_or_restarted_redis_is_noticed_even_if_an_operator_has_written_since() {
     let mut server = RedisServer::start();
     let store = store(&server).await;
     assert_eq!(snapshot(&store).await.fence(FIRST), Fence::Missing);

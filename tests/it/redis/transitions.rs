@@ -29,7 +29,7 @@ async fn an_attempt_is_published_once_however_many_callers_try() {
 }
 
 #[tokio::test]
-async fn a_marker_says_what_was_published() {
+async fn a_marker_records_the_publication() {
     let server = RedisServer::start();
     let (store, message) = published(&server).await;
     let absent = crewjob::store::MarkerId::new("elsewhere", message.id.task);
@@ -242,7 +242,7 @@ async fn a_delivery_that_was_noted_after_redis_was_emptied_is_replaced() {
 }
 
 #[tokio::test]
-async fn an_old_delivery_is_given_up_only_when_it_is_where_it_was_seen_and_then_nobody_restores_it() {
+async fn an_old_delivery_is_given_up_only_when_it_is_where_it_was_seen_and_then_no_worker_restores_it() {
     let server = RedisServer::start();
     let (store, message) = published(&server).await;
     let recorded = AttemptId { generation: 3, ..message.id };
@@ -269,7 +269,7 @@ async fn an_old_delivery_is_given_up_only_when_it_is_where_it_was_seen_and_then_
 }
 
 #[tokio::test]
-async fn what_is_left_in_flight_goes_with_the_marker() {
+async fn a_message_left_in_flight_is_removed_with_its_marker() {
     let server = RedisServer::start();
     let (store, message) = published(&server).await;
     take(&server, HIGH, &message.id.tag());

@@ -37,7 +37,7 @@ impl Setup {
         if self.tls {
             certificates(dir.path());
         }
-        // Somebody else may take the port between finding and using it.
+        // Another process may take the port between finding and using it.
         for _ in 0..20 {
             let port = TcpListener::bind(("127.0.0.1", 0)).and_then(|free| free.local_addr()).expect("a port").port();
             let mut server =

@@ -45,7 +45,7 @@ fn a_task_that_is_revoked_before_it_comes_does_not_run() {
     until("it is ready", || worker.log().contains("ready").then_some(()));
     tell(&server, &Request::revoke(vec!["id-1".into()], None));
     let short = state(&server, "id-1", "REVOKED");
-    assert!(!short.is_full_form(), "whoever waits hears of it at once");
+    assert!(!short.is_full_form(), "a waiting producer hears of it at once");
     send(&server, "slow", "id-1", "[]");
     until("its own word", || document(&server, "id-1").filter(ResultDocument::is_full_form));
     until("it is acknowledged", || (in_flight(&server) == 0).then_some(()));

@@ -56,7 +56,7 @@ fn a_copy_that_has_waited_waits_anew_once_it_has_seen_a_lease() {
     let worker = Worker::start(&server, &noted(folder.path()), &[]);
     let waits = |times| (worker.log().matches("its former run may go on").count() == times).then_some(());
     until("the copy waits", || waits(1));
-    // Who runs it is back in time, and cut off again.
+    // The worker that runs it is back in time, and cut off again.
     server.run::<()>(&["SET", "crewjob-lease:id-1", "another run", "PX", "8000"]);
     until("the copy waits anew", || waits(2));
     assert!(!folder.path().join("runs").exists(), "nothing runs");

@@ -5,7 +5,7 @@ use super::*;
 const SLEEP: &str = r#"tasks: {slow: {command: [/bin/sh, -c, "echo '{\"progress\": 1}'; sleep 2; echo 1"]}}"#;
 
 #[test]
-fn a_worker_that_is_told_to_go_finishes_what_it_runs_and_takes_nothing_more() {
+fn a_worker_that_is_told_to_stop_finishes_its_tasks_and_takes_no_more_messages() {
     let server = RedisServer::start();
     let mut worker = Worker::start(&server, SLEEP, &[]);
     send(&server, "slow", "id-1", "[]");
@@ -20,7 +20,7 @@ fn a_worker_that_is_told_to_go_finishes_what_it_runs_and_takes_nothing_more() {
 }
 
 #[test]
-fn a_worker_that_has_to_go_at_once_kills_what_it_runs_and_puts_it_back() {
+fn a_worker_that_has_to_stop_at_once_kills_its_tasks_and_puts_their_messages_back() {
     let server = RedisServer::start();
     for signals in [vec!["QUIT"], vec!["TERM", "INT"]] {
         let mut worker = Worker::start(&server, SLEEP, &[]);
@@ -44,7 +44,7 @@ fn a_worker_that_has_to_go_at_once_kills_what_it_runs_and_puts_it_back() {
 }
 
 #[test]
-fn what_waits_for_its_time_goes_back_to_its_queue() {
+fn a_message_that_waits_for_its_time_goes_back_to_its_queue() {
     let server = RedisServer::start();
     send_changed(&server, "slow", "id-1", "[]", |call| {
         call.headers.insert("eta", Value::from("2100-01-01T00:00:00+00:00"));
@@ -57,7 +57,7 @@ fn what_waits_for_its_time_goes_back_to_its_queue() {
 }
 
 #[test]
-fn a_worker_that_cannot_begin_says_why_and_what_to_do() {
+fn a_worker_that_cannot_start_says_why_and_names_the_remedy() {
     let server = RedisServer::start();
     let run = |url: Option<&str>, options: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_crewjob"));

@@ -14,7 +14,7 @@ fn permissions() -> [String; 2] {
     [bundled.to_owned(), rules.expect("the end of the rules").replace(['\\', '\n'], " ")]
 }
 
-/// What somebody was refused, as `reason object`.
+/// What Redis refused to the user, as `reason object`.
 fn refused(server: &RedisServer) -> Vec<String> {
     let text = |value: &Answer| redis::from_redis_value::<String>(value.clone()).unwrap_or_default();
     let entries: Vec<Vec<Answer>> = server.run(&["ACL", "LOG"]);
@@ -40,7 +40,7 @@ fn do_everything_as_a_user_with(rules: &str) {
         .config(&format!("user worker on >s3cret {rules}"))
         .config("user default on nopass ~* &* +@all")
         .start();
-    // Lost by somebody else, and no message at all.
+    // A message that another worker lost, and an element that is no message.
     send(&server, "told", "lost", "[]");
     let lost: String = server.run(&["RPOP", "default"]);
     server.run::<()>(&["HSET", "unacked", "lost", &format!(r#"[{lost}, "", "default"]"#)]);

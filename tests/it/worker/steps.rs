@@ -54,7 +54,7 @@ fn step(words: &Words, id: &str) -> Option<String> {
     (name == "reserve" || is_cached || words.iter().any(is_about)).then_some(name)
 }
 
-/// The steps of a task of this kind, from a run that nobody disturbs. Events are said beside them, in nobody's way.
+/// The steps of a task of this kind, from a run that is not disturbed. Events are sent beside them and delay none.
 fn steps(server: &RedisServer, results: u8, kind: &str) -> Vec<String> {
     let id = format!("undisturbed-{kind}");
     enqueue(server, kind, &id);
@@ -69,7 +69,7 @@ fn steps(server: &RedisServer, results: u8, kind: &str) -> Vec<String> {
     until("it is settled", || seen.lock().unwrap().iter().any(is_last).then_some(()));
     drop(worker);
     let mut steps = seen.lock().unwrap().clone();
-    // A script that the server does not know yet is sent twice, and whoever has settled takes the next one.
+    // A script that the server does not know yet is sent twice, and a worker that has settled takes the next message.
     steps.dedup();
     steps.truncate(1 + steps.iter().position(is_last).unwrap());
     steps

@@ -26,15 +26,15 @@ fn a_command_gets_the_call_and_its_result_is_stored_as_a_python_worker_stores_it
 }
 
 #[test]
-fn a_failure_says_what_the_command_said_last() {
+fn the_failure_of_a_command_has_its_last_words() {
     let server = RedisServer::start();
     send(&server, "fail", "id-1", "[]");
-    send(&server, "nobody.knows", "id-2", "[]");
+    send(&server, "not.registered", "id-2", "[]");
     let _worker = Worker::start(&server, ECHO, &[]);
     let exception = state(&server, "id-1", "FAILURE").exception().unwrap();
     assert_eq!((exception.exc_type.as_str(), exception.message().as_str()), ("CommandFailed", "exit status 3: lost"));
     let exception = state(&server, "id-2", "FAILURE").exception().unwrap();
-    assert_eq!((exception.exc_type.as_str(), exception.message().as_str()), ("NotRegistered", "'nobody.knows'"));
+    assert_eq!((exception.exc_type.as_str(), exception.message().as_str()), ("NotRegistered", "'not.registered'"));
 }
 
 #[test]

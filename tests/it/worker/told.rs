@@ -1,4 +1,4 @@
-//! Who has succeeded, as it is told to whoever waits.
+//! The tasks that have succeeded, as it is published to producers that wait.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 
-/// How often each task was said to have succeeded, to whoever waits for results.
+/// How often the success of each task was published.
 pub struct Told {
     counts: Arc<Mutex<HashMap<String, usize>>>,
     over: Arc<AtomicBool>,

@@ -94,7 +94,7 @@ fn a_job_that_was_never_seen_on_its_way_is_recorded_whole() {
 }
 
 #[test]
-fn a_result_that_nobody_can_read_fails_the_job_and_is_not_run_again() {
+fn an_unreadable_result_fails_the_job_and_its_task_is_not_run_again() {
     let how = Ending::Unreadable("status \"MAYBE\" is not one of Celery's".into());
     let scene = scene().running().sees(Task::Ended(ended(how))).at(60_000);
     check(scene.clone(), expect!["Failed (NoResult), attempts 1; then forget; warn NoResult"]);
@@ -105,7 +105,7 @@ fn a_result_that_nobody_can_read_fails_the_job_and_is_not_run_again() {
 }
 
 #[test]
-fn a_task_that_somebody_else_revoked_fails_the_job() {
+fn a_task_that_another_client_revoked_fails_its_job() {
     check(
         scene().running().sees(Task::Ended(ended(Ending::Revoked))).at(60_000),
         expect!["Failed (Revoked), attempts 1; then forget; warn Revoked"],
@@ -135,7 +135,7 @@ fn every_kind_of_end_expires() {
 }
 
 #[test]
-fn what_has_ended_stays_and_is_forgotten_again() {
+fn a_finished_job_keeps_its_phase_and_is_forgotten_again() {
     let over = scene().running().sees(succeeded("1")).at(9_000).recorded().cancel();
     check(over.clone().sees(failed("ValueError")), expect!["Succeeded (Succeeded), attempts 1; then forget"]);
     assert_eq!(over.plan().status.finished_at, Some(at(9_000)));

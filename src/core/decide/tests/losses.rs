@@ -26,7 +26,7 @@ fn the_message_of_a_dead_worker_is_published_at_once_under_a_new_generation() {
 #[test]
 fn a_message_in_flight_that_every_worker_denies_lost_its_worker() {
     check(
-        scene().queued().sees(Task::Held(held(None, Holding::Nobody))).at(9_000),
+        scene().queued().sees(Task::Held(held(None, Holding::NoWorker))).at(9_000),
         expect![
             "requeue in place of #0 in flight: attempt 1#1 on crew_jobs at priority 5; Queued (WorkerLost), attempts 0; warn WorkerLost; wait for a hint"
         ],
@@ -34,7 +34,7 @@ fn a_message_in_flight_that_every_worker_denies_lost_its_worker() {
 }
 
 #[test]
-fn a_message_in_flight_that_nobody_speaks_of_is_waited_for() {
+fn a_message_in_flight_without_a_known_worker_is_waited_for() {
     check(
         scene().queued().sees(Task::Held(held(None, Holding::Unattributed))).at(9_000_000),
         expect!["Queued (Enqueued), attempts 0; wait for a hint"],
@@ -98,7 +98,7 @@ fn a_child_process_that_died_counts_as_a_dead_worker_and_its_document_goes() {
 }
 
 #[test]
-fn a_vanished_message_is_lost_only_after_two_audits_and_when_everybody_denies_it() {
+fn a_vanished_message_is_lost_only_after_two_audits_and_when_every_worker_denies_it() {
     let scene = || scene().queued().at(9_000);
     check(scene().sees(Task::Absent(vanished(1))), expect!["Queued (Enqueued), attempts 0; wait for a hint"]);
     check(
@@ -129,7 +129,7 @@ fn a_third_vanished_message_is_one_too_many() {
 }
 
 #[test]
-fn an_emptied_redis_costs_no_audit_when_nobody_has_the_message() {
+fn an_emptied_redis_costs_no_audit_when_no_worker_has_the_message() {
     check(
         scene().queued().sees(Task::Absent(emptied())).at(9_000),
         expect![
@@ -214,7 +214,7 @@ fn a_message_that_was_reserved_and_is_denied_now_was_lost() {
 }
 
 #[test]
-fn who_held_an_earlier_generation_says_nothing_about_this_one() {
+fn the_holder_of_an_earlier_generation_proves_nothing_about_the_next_one() {
     let search = Search { marker: Some(1), seen: Some(dead()), ..vanished(1) };
     check(
         scene().queued().sees(Task::Absent(search)).at(9_000),
@@ -223,7 +223,7 @@ fn who_held_an_earlier_generation_says_nothing_about_this_one() {
 }
 
 #[test]
-fn what_may_have_ended_while_nobody_watched_is_never_run_again_silently() {
+fn a_run_that_may_have_ended_while_no_operator_watched_is_never_repeated_silently() {
     let unseen = Search { blind: true, ..vanished(2) };
     let scene = scene().running().sees(Task::Absent(unseen)).at(9_000_000);
     check(scene.clone(), expect!["Failed (ResultExpired), attempts 1; then forget; warn ResultExpired"]);
@@ -256,7 +256,7 @@ fn a_redis_that_came_back_from_an_old_snapshot_gets_a_generation_that_was_never_
 }
 
 #[test]
-fn what_a_dead_worker_ran_is_not_revoked_when_redis_came_back_from_an_old_snapshot() {
+fn the_task_of_a_dead_worker_is_not_revoked_when_redis_came_back_from_an_old_snapshot() {
     let seen = |liveness| {
         let held = Held { generation: 3, ..runs(1_000, liveness) };
         Task::Absent(Search { seen: Some(held), denied: false, ..vanished(0) })
@@ -270,7 +270,7 @@ fn what_a_dead_worker_ran_is_not_revoked_when_redis_came_back_from_an_old_snapsh
 }
 
 #[test]
-fn what_was_read_before_the_status_was_written_ends_nothing() {
+fn a_reading_from_before_the_status_was_written_ends_no_job() {
     let worn_out = || {
         fourth().with(|job| {
             job.status.worker_losses = 3;
@@ -310,7 +310,7 @@ fn a_worker_that_has_neither_task_nor_result_is_not_waited_for() {
 }
 
 #[test]
-fn a_worker_that_had_only_reserved_what_it_denies_has_given_it_back() {
+fn a_worker_that_denies_a_message_it_had_only_reserved_has_given_it_back() {
     let reserved = held(None, Holding::By(worker("a"), Liveness::Alive));
     let search = Search { seen: Some(reserved), disowned: 2, denied: false, ..vanished(2) };
     let scene = scene().queued().sees(Task::Absent(search)).at(9_000);
@@ -318,7 +318,7 @@ fn a_worker_that_had_only_reserved_what_it_denies_has_given_it_back() {
 }
 
 #[test]
-fn a_dead_worker_that_had_only_reserved_what_is_nowhere_proves_no_loss() {
+fn a_dead_worker_that_had_only_reserved_a_vanished_message_proves_no_loss() {
     let reserved = held(None, Holding::By(worker("a"), Liveness::Dead));
     let search = Search { seen: Some(reserved), denied: false, ..vanished(1) };
     check(

@@ -31,7 +31,7 @@ fn generation() -> impl Strategy<Value = u32> {
 fn holding() -> impl Strategy<Value = Holding> {
     prop_oneof![
         Just(Holding::Unattributed),
-        Just(Holding::Nobody),
+        Just(Holding::NoWorker),
         (
             prop_oneof![Just(Liveness::Alive), Just(Liveness::Dead), Just(Liveness::Unreachable)],
             prop_oneof![Just("a"), Just("b")]

@@ -75,7 +75,7 @@ fn a_cancelled_job_is_not_published_again_whatever_is_lost() {
     let scene = || scene().running().cancel().at(9_000);
     for task in [
         Task::Held(runs(1_000, Liveness::Dead)),
-        Task::Held(held(None, Holding::Nobody)),
+        Task::Held(held(None, Holding::NoWorker)),
         Task::Ended(child_lost()),
         Task::Absent(vanished(2)),
         Task::Absent(emptied()),
@@ -141,7 +141,7 @@ fn suspend_does_nothing_once_a_worker_has_the_job() {
 fn a_suspended_job_is_not_published_again_whatever_is_lost_until_it_is_resumed() {
     for task in [
         Task::Held(runs(1_000, Liveness::Dead)),
-        Task::Held(held(None, Holding::Nobody)),
+        Task::Held(held(None, Holding::NoWorker)),
         Task::Ended(child_lost()),
         Task::Absent(vanished(2)),
         Task::Absent(emptied()),
@@ -155,7 +155,7 @@ fn a_suspended_job_is_not_published_again_whatever_is_lost_until_it_is_resumed()
 }
 
 #[test]
-fn a_suspended_retry_waits_and_then_says_again_what_it_waits_for() {
+fn a_suspended_retry_waits_and_has_the_reason_of_a_retry_again_when_resumed() {
     let suspended = scene().retrying(1).suspend().at(2_000).recorded();
     check(suspended.clone(), expect!["Retrying (Suspended), attempts 1; wait for a hint"]);
     let resumed = suspended.with(|job| job.spec.suspend = false);
@@ -205,7 +205,7 @@ fn a_result_that_comes_in_spite_of_the_deadline_is_kept() {
 }
 
 #[test]
-fn nobody_need_say_when_a_deadline_comes() {
+fn a_job_is_looked_at_again_at_its_next_deadline() {
     let early = limited(Some(60), Some(30)).at(9_000);
     check(
         early.clone().queued().sees(queued()),
@@ -259,7 +259,7 @@ fn a_run_that_outlives_its_hard_limit_is_stopped_and_counts_as_failed() {
 }
 
 #[test]
-fn a_worker_that_does_not_hear_is_deleted_when_that_hurts_nobody_else() {
+fn a_worker_that_does_not_react_to_a_cancel_is_deleted_when_its_pod_runs_no_other_job() {
     let mut scene = scene().running().cancel().sees(Task::Held(runs(1_000, Liveness::Alive))).at(40_000);
     scene.seen.stop_asked_at = Some(at(10_000));
     check(scene.clone(), expect!["revoke; Running (Running), attempts 1; look again at 2026-01-01T00:00:50Z"]);

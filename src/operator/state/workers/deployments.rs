@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_of_a_client_side_apply_is_nobodys_choice() {
+    fn the_default_replicas_of_a_client_side_apply_count_as_unset() {
         let kubectl = [("kubectl-client-side-apply", "Update", "")];
         let without = Some(json!({ "spec": {} }));
         assert!(has_default_replicas(&deployment(1, &kubectl, without.clone())));

@@ -1,5 +1,5 @@
 -- KEYS: unacked, unacked_index, lease, note. ARGV: tag, holder of the lease
--- Acknowledges a message whose results are kept elsewhere by now. Somebody else who has the lease does that himself.
+-- Acknowledges a message whose results are kept elsewhere by now. If another run has the lease, that run does it.
 local mine = position(KEYS[1], KEYS[3], ARGV[1], ARGV[2])
 if mine then
   acknowledge(KEYS[1], KEYS[2], KEYS[3], ARGV[1])

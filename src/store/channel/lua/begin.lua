@@ -1,5 +1,5 @@
--- KEYS: lease, [result]. ARGV: who asks, milliseconds, how much of the result is of interest
--- Takes the lease on a task; only looks for it where nobody asks. Answers what is left of somebody else's, in
+-- KEYS: lease, [result]. ARGV: holder ('' to look only), milliseconds, how much of the result is of interest
+-- Takes the lease on a task, or only looks for it. Answers what is left of the lease of another run, in
 -- milliseconds (never 0), or 0 and the beginning of the result.
 local function taken()
   if ARGV[1] == '' then return redis.call('EXISTS', KEYS[1]) == 0 end

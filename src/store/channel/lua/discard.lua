@@ -1,5 +1,5 @@
 -- KEYS: unacked, unacked_index, quarantine. ARGV: tag, how many elements the quarantine keeps
--- Takes what is in flight and nobody can read into quarantine.
+-- Moves an unreadable element in flight into quarantine.
 redis.call('ZREM', KEYS[2], ARGV[1])
 local value = redis.call('HGET', KEYS[1], ARGV[1])
 if not value then return 0 end

@@ -1,5 +1,5 @@
--- KEYS: leases. ARGV: milliseconds, who holds each
--- Renews leases, also those that Redis has lost. Answers who else has each one, '' where nobody.
+-- KEYS: leases. ARGV: milliseconds, the holder of each
+-- Renews leases, also those that Redis has lost. Answers which other holder has each one, '' for none.
 local others = {}
 for i, key in ipairs(KEYS) do
   local holder = redis.call('GET', key)

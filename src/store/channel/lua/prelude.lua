@@ -5,7 +5,7 @@ local function status(key)
   return string.match(redis.call('GETRANGE', key, 0, 255), '^%s*{%s*"status"%s*:%s*"([^"]*)"')
 end
 
--- Stores a result for so many seconds (0: for good), and tells whoever waits for it.
+-- Stores a result for so many seconds (0: for good), and publishes it to the clients that wait for it.
 local function store(key, seconds, document)
   if seconds == '0' then
     redis.call('SET', key, document)
@@ -15,7 +15,7 @@ local function store(key, seconds, document)
   redis.call('PUBLISH', key, document)
 end
 
--- Whether nobody else has the lease, and whether this run decides on its task: it has the lease, or nobody has it and
+-- Whether no other run has the lease, and whether this run decides on its task: it has the lease, or no run has it and
 -- the message is in flight. What is settled has neither, nor has what was lost with Redis.
 local function position(unacked, lease, tag, holder)
   local has = redis.call('GET', lease)

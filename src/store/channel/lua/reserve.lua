@@ -1,8 +1,8 @@
 -- KEYS: unacked, unacked_index, quarantine, note of the asker, lists in the order in which they are looked through.
 -- ARGV: how many elements the quarantine keeps, seconds that the note is kept, the tag of the last message the asker got
 -- Takes the oldest message of the first list that has one, off the list and in flight in one step: no crash loses it.
--- What could not be acknowledged is no message; it goes into quarantine. Whoever did not get the last answer gets the
--- same message again, as it stands in flight.
+-- What could not be acknowledged is no message; it goes into quarantine. An asker that did not get the last answer gets
+-- the same message again, as it stands in flight.
 local function text(value) return type(value) == 'string' and value or '' end
 
 local function address(element)
@@ -22,7 +22,7 @@ if given and given ~= ARGV[3] then
   local value = redis.call('HGET', KEYS[1], given)
   local ok, unacked = pcall(cjson.decode, value or '')
   local rest = ok and noted(unacked[2], unacked[3]) or ''
-  -- Whoever else has taken it since has noted it in another way.
+  -- A worker that has taken it since has noted it in another way.
   if rest ~= '' and string.sub(value, -#rest) == rest then
     return {-2, given, string.sub(value, 2, -#rest - 1), 0}
   end

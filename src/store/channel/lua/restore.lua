@@ -1,4 +1,4 @@
--- KEYS: unacked, unacked_index, list, lease. ARGV: tag, message, latest time of receipt ('' for any), who holds the lease
+-- KEYS: unacked, unacked_index, list, lease. ARGV: tag, message, latest time of receipt ('' for any), holder of lease
 -- Puts a message back so that it is taken next, as kombu does. Answers 1 if it was in flight.
 if ARGV[3] ~= '' then
   local received = redis.call('ZSCORE', KEYS[2], ARGV[1])

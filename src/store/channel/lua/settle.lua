@@ -6,7 +6,7 @@
 local mine, decides = position(KEYS[1], KEYS[3], ARGV[1], ARGV[2])
 local document, others = ARGV[5], tonumber(ARGV[6])
 
--- A success counts whoever has the lease by now, and is final, as in Celery.
+-- A success counts whichever run has the lease by now, and is final, as in Celery.
 local function counts()
   if document == '' then return decides end
   return (decides or ARGV[4] == '1') and status(KEYS[4]) ~= 'SUCCESS'

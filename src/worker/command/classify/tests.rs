@@ -95,7 +95,7 @@ fn a_result_that_is_too_large_is_a_failure() {
 }
 
 #[test]
-fn a_signal_that_nobody_here_sent_is_a_lost_worker() {
+fn a_signal_that_the_worker_did_not_send_is_a_lost_worker() {
     for (signal, name) in [(9, "SIGKILL"), (11, "SIGSEGV"), (15, "SIGTERM"), (31, "SIGSYS"), (40, "unknown")] {
         let says = format!("Worker exited prematurely: signal {signal} ({name}) Job: 7.");
         let lost = seen(Exit::Signal(signal), NOTHING, "[1]");
@@ -115,7 +115,7 @@ fn running_out_of_memory_is_told() {
     for (exit, done) in
         [(Exit::Code(1), NOTHING), (Exit::Signal(15), NOTHING), (Exit::Signal(9), HARD), (Exit::Signal(9), STOPPED)]
     {
-        assert!(!oom(exit, done).oom_killed(), "somebody else was killed: {exit:?}, {done:?}");
+        assert!(!oom(exit, done).oom_killed(), "another process was killed: {exit:?}, {done:?}");
     }
 }
 
@@ -145,7 +145,7 @@ fn after_the_hard_limit_nothing_is_success() {
 }
 
 #[test]
-fn who_is_stopped_is_stopped_whatever_it_exits_with() {
+fn a_command_that_is_stopped_counts_as_stopped_whatever_it_exits_with() {
     for done in [STOPPED, Done { soft: true, ..STOPPED }] {
         for exit in [Exit::Signal(15), Exit::Signal(9), Exit::Code(0), Exit::Code(75), Exit::Unknown] {
             check(&seen(exit, done, "[1]"), "stopped: 15");
@@ -154,7 +154,7 @@ fn who_is_stopped_is_stopped_whatever_it_exits_with() {
 }
 
 #[test]
-fn a_status_that_nobody_knows_is_a_failure() {
+fn an_unknown_exit_status_is_a_failure() {
     let unknown = seen(Exit::Unknown, NOTHING, "[1]");
     check(&unknown, r#"crewjob.worker.CommandFailed ["its exit status is unknown"]"#);
 }

@@ -83,8 +83,8 @@ fn asking<T: Into<Value>>(args: impl IntoIterator<Item = T>) -> Call {
     }
 }
 
-fn who() -> Call {
-    asking(["who"])
+fn identify() -> Call {
+    asking(["identify"])
 }
 
 async fn bounded<T>(future: impl Future<Output = T>) -> T {
@@ -100,7 +100,7 @@ async fn ask(server: &mut Server, call: &Call) -> Report {
 
 /// The process that answered, and how many calls it has had.
 async fn answered_by(server: &mut Server) -> (u32, i64) {
-    let report = ask(server, &who()).await;
+    let report = ask(server, &identify()).await;
     let Outcome::Succeeded(value) = &report.outcome else { panic!("{report:?}") };
     let value = Value::parse(value.as_str().as_bytes()).unwrap();
     let [process, count] = value.as_array().unwrap() else { panic!("{value}") };
@@ -182,26 +182,26 @@ async fn a_server_is_replaced_after_its_calls() {
 }
 
 #[tokio::test]
-async fn who_does_not_go_when_its_input_ends_is_made_to() {
+async fn a_server_that_does_not_exit_when_its_input_ends_is_terminated_and_then_killed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("term");
     let mut polite = shell(&format!(
         "trap 'echo told > {}; exit' TERM; read call; echo '{{\"result\":1}}'; while :; do sleep 0.01; done",
         file.display()
     ));
-    let report = ask(&mut polite, &who()).await;
+    let report = ask(&mut polite, &identify()).await;
     bounded(polite.close()).await;
     assert_eq!(std::fs::read_to_string(file).unwrap(), "told\n");
     assert!(!lives(report.pid.unwrap()));
 
     let mut stubborn = shell("trap '' TERM; read call; echo '{\"result\":1}'; sleep 3600; sleep 3600");
-    let report = ask(&mut stubborn, &who()).await;
+    let report = ask(&mut stubborn, &identify()).await;
     bounded(stubborn.close()).await;
     assert!(!lives(report.pid.unwrap()));
 }
 
 #[tokio::test]
-async fn who_leaves_hears_the_end_of_its_input_first_and_may_say_much() {
+async fn a_server_that_is_closed_sees_the_end_of_its_input_first_and_may_write_much() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ended");
     let script = format!(
@@ -209,7 +209,7 @@ async fn who_leaves_hears_the_end_of_its_input_first_and_may_say_much() {
         file.display()
     );
     let mut server = Server::new(Spec::new(["/bin/sh", "-c", &script]), 100);
-    ask(&mut server, &who()).await;
+    ask(&mut server, &identify()).await;
     bounded(server.close()).await;
     assert_eq!(std::fs::read_to_string(file).unwrap(), "by itself\n");
 }
@@ -225,7 +225,7 @@ async fn a_result_that_celery_cannot_carry_fails_its_call_only() {
 }
 
 #[tokio::test]
-async fn who_speaks_out_of_turn_is_replaced() {
+async fn a_server_that_writes_without_a_call_is_replaced() {
     let mut server = python(100);
     let (process, _) = answered_by(&mut server).await;
     assert_eq!(

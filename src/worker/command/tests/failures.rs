@@ -59,7 +59,7 @@ async fn a_kill_for_lack_of_memory_is_told() {
     fs::write(&file, "oom 0\noom_kill 4\n").unwrap();
     let bounds = Bounds { oom_kills: OomKills::counted_in(file.clone()), ..Bounds::usual() };
     let report = report_within(&bounds, &shell("kill -KILL $$"), &call()).await;
-    assert!(!report.memory.unwrap().oom_killed, "nobody was killed meanwhile");
+    assert!(!report.memory.unwrap().oom_killed, "no process was killed meanwhile");
     let script = format!("echo 'oom_kill 5' > {}; kill -KILL $$", file.display());
     let report = report_within(&bounds, &shell(&script), &call()).await;
     let message = "Worker exited prematurely: signal 9 (SIGKILL) Job: c0ffee. It ran out of memory.";
@@ -68,7 +68,7 @@ async fn a_kill_for_lack_of_memory_is_told() {
 }
 
 #[tokio::test]
-async fn a_missing_command_is_told_with_what_to_do() {
+async fn the_failure_of_a_missing_command_names_the_remedy() {
     let nothing = tempfile::tempdir().unwrap();
     let missing = nothing.path().join("missing");
     for (command, says) in [
@@ -85,7 +85,7 @@ async fn a_missing_command_is_told_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_program_is_told_with_what_to_do() {
+async fn the_failure_of_a_file_that_is_no_program_names_the_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str, mode: &str| {
         let path = folder.path().join(name);
@@ -117,7 +117,7 @@ async fn a_directory_that_is_none_is_told() {
 }
 
 #[tokio::test]
-async fn what_is_left_of_the_group_is_killed() {
+async fn processes_that_a_command_leaves_in_its_group_are_killed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pid");
     let report = report(&shell(&format!("({FOREVER}) & echo $! > {}; echo 1", file.display()))).await;
@@ -144,7 +144,7 @@ async fn a_daemon_that_holds_the_output_open_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_command_is_killed_when_nobody_waits_for_it_any_more() {
+async fn a_command_is_killed_when_its_run_is_dropped() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pid");
     let (_stop, stopped) = oneshot::channel();

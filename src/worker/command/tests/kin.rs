@@ -23,7 +23,7 @@ async fn check_gone(file: &Path) {
 }
 
 #[tokio::test]
-async fn a_stop_reaches_who_has_left_the_group() {
+async fn a_stop_reaches_processes_that_have_left_the_group() {
     for signal in [15, 9] {
         let (_folder, file) = file();
         let report = stopped(&behind_timeout(&file, ""), PATIENCE, signal).await;
@@ -33,7 +33,7 @@ async fn a_stop_reaches_who_has_left_the_group() {
 }
 
 #[tokio::test]
-async fn who_has_left_the_group_and_ignores_a_stop_is_killed() {
+async fn a_process_that_has_left_the_group_and_ignores_a_stop_is_killed() {
     let (_folder, file) = file();
     let script = format!("trap \"\" TERM; {}", behind_timeout(&file, ""));
     let report = stopped(&script, Duration::from_millis(300), 15).await;
@@ -42,7 +42,7 @@ async fn who_has_left_the_group_and_ignores_a_stop_is_killed() {
 }
 
 #[tokio::test]
-async fn who_has_left_the_group_does_not_outlive_a_leader_that_goes_at_once() {
+async fn a_process_that_has_left_the_group_does_not_outlive_a_leader_that_ends_at_once() {
     let (_folder, file) = file();
     // Not even after its grace period: the leader ends first.
     let report = stopped(&behind_timeout(&file, "trap \"\" TERM;"), PATIENCE, 15).await;
@@ -51,7 +51,7 @@ async fn who_has_left_the_group_does_not_outlive_a_leader_that_goes_at_once() {
 }
 
 #[tokio::test]
-async fn the_hard_limit_reaches_who_has_left_the_group_or_the_session() {
+async fn the_hard_limit_reaches_processes_that_have_left_the_group_or_the_session() {
     for how in ["", "setsid "] {
         let (_folder, file) = file();
         let report = limited(&format!("{how}{}", behind_timeout(&file, "")), None, SOON).await;
@@ -61,7 +61,7 @@ async fn the_hard_limit_reaches_who_has_left_the_group_or_the_session() {
 }
 
 #[tokio::test]
-async fn a_command_that_ends_by_itself_leaves_nobody_behind_timeout() {
+async fn a_command_that_ends_by_itself_leaves_no_process_behind_timeout() {
     let (_folder, file) = file();
     let script = format!("({}) & sleep 1; echo 1; exit 1", behind_timeout(&file, ""));
     report(&shell(&script)).await;
@@ -69,10 +69,10 @@ async fn a_command_that_ends_by_itself_leaves_nobody_behind_timeout() {
 }
 
 #[tokio::test]
-async fn who_forks_without_end_is_killed() {
+async fn a_process_that_forks_without_end_is_killed() {
     let (_folder, file) = file();
-    // Whoever is stopped in a group whose last tie to its session ends is told to hang up, and to continue: they do not
-    // mind the first. There are many, so that it takes a while to kill them.
+    // The kernel sends SIGHUP and SIGCONT to stopped processes of a group whose last tie to its session ends: these
+    // processes ignore SIGHUP. There are many, so that it takes a while to kill them.
     let fork = "import os, signal, time\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\nos.setpgid(0, 0)\nopen(os.environ['FILE'], 'w')\n\
                 def start(what):\n if os.fork() == 0: what(); os._exit(0)\n\
                 def doze(): time.sleep(90)\n\
@@ -100,7 +100,7 @@ async fn who_forks_without_end_is_killed() {
 }
 
 #[tokio::test]
-async fn who_has_left_the_group_is_killed_when_nobody_waits_any_more() {
+async fn a_process_that_has_left_the_group_is_killed_when_its_run_is_dropped() {
     let (_folder, file) = file();
     let (_stop, stopped) = oneshot::channel();
     let (started, _) = oneshot::channel();

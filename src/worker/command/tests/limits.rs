@@ -23,7 +23,7 @@ pub(super) async fn stopped(script: &str, grace: Duration, signal: i32) -> Repor
 }
 
 #[tokio::test]
-async fn the_soft_limit_ends_who_does_nothing_about_it() {
+async fn the_soft_limit_ends_a_command_that_does_not_handle_the_signal() {
     let report = limited(FOREVER, SOON, None).await;
     check_billiard(report.outcome, "SoftTimeLimitExceeded", vec![]);
     assert!(report.seconds >= 1.0);
@@ -36,7 +36,7 @@ async fn the_soft_limit_reaches_the_whole_group() {
 }
 
 #[tokio::test]
-async fn who_finishes_after_the_soft_limit_has_succeeded() {
+async fn a_command_that_finishes_after_the_soft_limit_has_succeeded() {
     let script = format!("trap 'echo 7; exit 0' TERM; {FOREVER} & wait");
     assert_eq!(limited(&script, SOON, None).await.outcome, succeeded("7"));
     let without_result = format!("trap 'exit 0' TERM; {FOREVER} & wait");
@@ -44,7 +44,7 @@ async fn who_finishes_after_the_soft_limit_has_succeeded() {
 }
 
 #[tokio::test]
-async fn who_ignores_the_soft_limit_runs_into_the_hard_one() {
+async fn a_command_that_ignores_the_soft_limit_runs_into_the_hard_one() {
     let script = format!("trap '' TERM; {FOREVER}");
     let report = limited(&script, SOON, Some(Duration::from_millis(1500))).await;
     check_billiard(report.outcome, "TimeLimitExceeded", vec![1.5.into()]);
@@ -52,7 +52,7 @@ async fn who_ignores_the_soft_limit_runs_into_the_hard_one() {
 }
 
 #[tokio::test]
-async fn limits_hold_for_who_has_closed_its_output() {
+async fn limits_hold_for_a_command_that_has_closed_its_output() {
     let report = limited(&format!("exec >&- 2>&-; {FOREVER}"), None, SOON).await;
     check_billiard(report.outcome, "TimeLimitExceeded", vec![1.into()]);
 }
@@ -87,7 +87,7 @@ async fn a_stop_sends_the_signal_that_was_asked_for() {
 }
 
 #[tokio::test]
-async fn who_ignores_a_stop_is_killed_after_the_grace_period() {
+async fn a_command_that_ignores_a_stop_is_killed_after_the_grace_period() {
     let script = format!("trap '' TERM; echo '{{\"progress\":0}}'; {FOREVER}; {FOREVER}");
     let report = stopped(&script, Duration::from_millis(400), 15).await;
     assert_eq!(report.outcome, Outcome::Stopped { signal: 15 });
@@ -111,7 +111,7 @@ async fn a_stop_before_the_start_counts() {
 }
 
 #[tokio::test]
-async fn nobody_who_could_stop_is_no_stop() {
+async fn a_dropped_stop_handle_is_no_stop() {
     let (stop, asked) = oneshot::channel();
     let (started, _) = oneshot::channel();
     let (progress, _) = watch::channel(None);

@@ -21,7 +21,7 @@ async fn garbage_kills_the_server_and_the_next_call_starts_another() {
 }
 
 #[tokio::test]
-async fn who_ends_in_a_call_is_told_by_its_exit() {
+async fn the_failure_of_a_server_that_ends_in_a_call_names_its_exit_status() {
     let mut server = python(100);
     let exit = |code: i64| asking([Value::from("exit"), code.into()]);
     let told = failure(&ask(&mut server, &exit(3)).await);
@@ -65,7 +65,7 @@ async fn an_answer_counts_that_is_read_after_the_end() {
     let (_stop, stopped) = oneshot::channel();
     let (started, process) = oneshot::channel();
     let (progress, _) = watch::channel(None);
-    let call = who();
+    let call = identify();
     let hold = async {
         let process = process.await.unwrap();
         // Blocks the one thread of the test, so that answer and end are seen together.
@@ -78,7 +78,7 @@ async fn an_answer_counts_that_is_read_after_the_end() {
 }
 
 #[tokio::test]
-async fn who_dies_between_calls_is_replaced() {
+async fn a_server_that_dies_between_calls_is_replaced() {
     let mut server = python(100);
     let (process, _) = answered_by(&mut server).await;
     server.child.as_mut().unwrap().group.signal(Signal::KILL);
@@ -89,13 +89,13 @@ async fn who_dies_between_calls_is_replaced() {
 }
 
 #[tokio::test]
-async fn who_no_longer_reads_is_replaced() {
+async fn a_server_that_no_longer_reads_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("closed");
     let script = format!("read call; exec 0<&-; echo > {}; echo '{{\"result\":1}}'; sleep 3600", file.display());
     let mut server = Server::new(Spec::new(["/bin/sh", "-c", &script]), 100);
-    let one = ask(&mut server, &who()).await;
-    let other = ask(&mut server, &who()).await;
+    let one = ask(&mut server, &identify()).await;
+    let other = ask(&mut server, &identify()).await;
     assert_eq!(one.outcome, other.outcome);
     assert_ne!(one.pid, other.pid);
 }
@@ -159,11 +159,11 @@ async fn a_dropped_server_is_killed() {
 }
 
 #[tokio::test]
-async fn what_is_no_server_is_told() {
+async fn a_command_that_is_no_server_fails_with_the_reason() {
     let mut missing = Server::new(Spec::new(["no-such-command"]), 100);
-    assert_eq!(failure(&ask(&mut missing, &who()).await).0, "CommandNotFound");
+    assert_eq!(failure(&ask(&mut missing, &identify()).await).0, "CommandNotFound");
     let mut failing = Server::new(Spec::new(["false"]), 100);
-    assert_eq!(failure(&ask(&mut failing, &who()).await).1, "exit status 1");
+    assert_eq!(failure(&ask(&mut failing, &identify()).await).1, "exit status 1");
     let mut silent = Server::new(Spec::new(["true"]), 100);
-    assert_eq!(failure(&ask(&mut silent, &who()).await).1, "the server ended in the middle of a call");
+    assert_eq!(failure(&ask(&mut silent, &identify()).await).1, "the server ended in the middle of a call");
 }
