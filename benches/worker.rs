@@ -2,12 +2,13 @@
 //! `track_started` and extended results writes, and does nothing else.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use crewjob::runtime::clock;
+use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Pipeline};
 use serde_json::{Value, json};
@@ -50,7 +51,7 @@ impl Worker {
 
     /// When each job's message was popped, by name.
     pub fn seen(&self) -> HashMap<String, Instant> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.seen.lock().clone()
     }
 }
 
@@ -64,7 +65,7 @@ async fn serve(
         let (_, bytes): (String, Vec<u8>) = pop.arg(&BANDS).arg(0).query_async(&mut reader).await?;
         let now = Instant::now();
         let task = Task::read(&bytes)?;
-        seen.lock().unwrap_or_else(PoisonError::into_inner).entry(task.job.clone()).or_insert(now);
+        seen.lock().entry(task.job.clone()).or_insert(now);
         task.taken().exec_async(&mut writer).await?;
         task.ended().exec_async(&mut writer).await?;
     }

@@ -2,13 +2,14 @@
 //! too many: the queue of those to be written is bounded, and so is what a namespace may have.
 
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::PostParams;
 use kube::{Api, Client, Resource};
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
 use uuid::Uuid;
 
@@ -79,7 +80,7 @@ impl Events {
 
     fn tell(&self, about: &Subject<'_>, notices: Vec<Notice>) {
         for notice in notices {
-            let verdict = self.notices.lock().unwrap_or_else(PoisonError::into_inner).judge(
+            let verdict = self.notices.lock().judge(
                 &about.key.namespace,
                 about.uid,
                 &notice.reason,

@@ -4,13 +4,14 @@
 //! an emptied Redis, and a leader that was paused while another took over carries a lower one and is refused. A Lease
 //! that was deleted and created anew outranks the old one, so nothing that Redis says ever changes the term.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Api, DeleteParams, PostParams, Preconditions};
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::core::claims::fence::{Term, next_transitions};
@@ -76,11 +77,11 @@ impl Leadership {
 
     /// Whether the claim is fresh enough to act on. A process that was paused finds it stale before it acts.
     pub fn holds(&self) -> bool {
-        !self.lost.is_cancelled() && self.renewed.lock().unwrap_or_else(PoisonError::into_inner).elapsed() < PAUSE_AFTER
+        !self.lost.is_cancelled() && self.renewed.lock().elapsed() < PAUSE_AFTER
     }
 
     fn renewed(&self, asked_at: Instant) {
-        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = asked_at;
+        *self.renewed.lock() = asked_at;
     }
 }
 

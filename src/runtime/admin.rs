@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -13,6 +13,7 @@ use axum::extract::State as Shared;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -53,31 +54,27 @@ impl fmt::Debug for Part {
 impl Readiness {
     /// Says that `part` is there, and in which way.
     pub fn ready(&self, part: &'static str, how: impl Into<String>) {
-        self.lock().insert(part, Part::Said(State::Ready(how.into())));
+        self.0.lock().insert(part, Part::Said(State::Ready(how.into())));
     }
 
     /// Says what `part` waits for.
     pub fn missing(&self, part: &'static str, why: impl Into<String>) {
-        self.lock().insert(part, Part::Said(State::Missing(why.into())));
+        self.0.lock().insert(part, Part::Said(State::Missing(why.into())));
     }
 
     /// Asks for the state of `part` whenever it is shown.
     pub fn ask(&self, part: &'static str, state: impl Fn() -> State + Send + Sync + 'static) {
-        self.lock().insert(part, Part::Asked(Arc::new(state)));
+        self.0.lock().insert(part, Part::Asked(Arc::new(state)));
     }
 
     /// Forgets `part`.
     pub fn forget(&self, part: &str) {
-        self.lock().remove(part);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Part>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().remove(part);
     }
 
     /// Whether all is there, and a line per part.
     pub fn report(&self) -> (bool, String) {
-        let parts: Vec<(&str, Part)> = self.lock().iter().map(|(name, part)| (*name, part.clone())).collect();
+        let parts: Vec<(&str, Part)> = self.0.lock().iter().map(|(name, part)| (*name, part.clone())).collect();
         let (mut ready, mut report) = (true, String::new());
         for (name, part) in parts {
             let (sign, text) = match part.state() {
@@ -130,12 +127,8 @@ impl Liveness {
     pub fn heartbeat(&self, name: &'static str) -> Heartbeat {
         let heartbeat = Heartbeat { liveness: self.clone(), name, turned_at: Arc::default() };
         heartbeat.turned();
-        self.lock().insert(name, heartbeat.turned_at.clone());
+        self.loops.lock().insert(name, heartbeat.turned_at.clone());
         heartbeat
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Arc<AtomicU64>>> {
-        self.loops.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn millis(&self, at: Instant) -> u64 {
@@ -145,7 +138,7 @@ impl Liveness {
     /// Whether all loops turn, and a line for each.
     pub fn report(&self, now: Instant) -> (bool, String) {
         let (mut alive, mut report) = (true, String::new());
-        for (name, turned_at) in self.lock().iter() {
+        for (name, turned_at) in self.loops.lock().iter() {
             let idle = self.millis(now).saturating_sub(turned_at.load(Ordering::Relaxed)) / 1000;
             let hangs = idle >= HANGS_AFTER.as_secs();
             alive &= !hangs;
@@ -178,7 +171,7 @@ impl Heartbeat {
 
 impl Drop for Heartbeat {
     fn drop(&mut self) {
-        self.liveness.lock().remove(self.name);
+        self.liveness.loops.lock().remove(self.name);
     }
 }
 
@@ -310,10 +303,10 @@ mod tests {
         let (readiness, broken) = (Readiness::default(), Arc::new(Mutex::new(State::Degraded("a: refused".into()))));
         readiness.ask("pools", {
             let broken = broken.clone();
-            move || broken.lock().unwrap().clone()
+            move || broken.lock().clone()
         });
         assert_eq!(readiness.report(), (true, "[!] pools: a: refused\n".to_owned()));
-        *broken.lock().unwrap() = State::Missing("all".into());
+        *broken.lock() = State::Missing("all".into());
         assert_eq!(readiness.report(), (false, "[-] pools: all\n".to_owned()));
         readiness.forget("pools");
         assert_eq!(readiness.report(), (true, String::new()));

@@ -1,8 +1,9 @@
 //! Events: what the worker says while it works, in order, and never in the way of the work.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -65,7 +66,7 @@ impl Announcer {
             utcoffset: Some(Number::from(0.0)),
             other: crate::wire::Object::new(),
         };
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let queue = self.queue.lock();
         if let Some(queue) = &*queue {
             // Full only while Redis is away, which is logged where it is seen.
             let _ = queue.try_send((event, clock::random_id().to_string()));
@@ -99,7 +100,7 @@ impl Announcer {
 
     /// Takes no more events.
     pub fn close(&self) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.queue.lock().take();
     }
 }
 

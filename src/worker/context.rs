@@ -1,10 +1,11 @@
 //! What all parts of a worker share.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, RwLock, Semaphore, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -97,17 +98,17 @@ impl Worker {
 
     /// Whether this task is revoked.
     pub fn revoked(&self, id: &str) -> bool {
-        locked(&self.revoked).contains(id, clock::now())
+        self.revoked.lock().contains(id, clock::now())
     }
 
     /// Tasks that run at once.
     pub fn concurrency(&self) -> u32 {
-        *locked(&self.room)
+        *self.room.lock()
     }
 
     /// Runs so many more at once.
     pub fn grow(&self, by: u32) {
-        let mut room = locked(&self.room);
+        let mut room = self.room.lock();
         let by = by.min(MOST.saturating_sub(*room));
         *room += by;
         self.slots.add_permits(by as usize);
@@ -115,7 +116,7 @@ impl Worker {
 
     /// Runs so many fewer at once, as soon as they are free.
     pub fn shrink(&self, by: u32) {
-        let mut room = locked(&self.room);
+        let mut room = self.room.lock();
         let by = by.min(room.saturating_sub(1));
         *room -= by;
         let slots = self.slots.clone();
@@ -139,12 +140,12 @@ impl Worker {
 
     /// Counts a task that begins.
     pub fn count(&self, task: &str) {
-        *locked(&self.totals).entry(task.to_owned()).or_default() += 1;
+        *self.totals.lock().entry(task.to_owned()).or_default() += 1;
     }
 
     /// Tasks begun since the start.
     pub fn processed(&self) -> i64 {
-        locked(&self.totals).values().sum()
+        self.totals.lock().values().sum()
     }
 
     /// Tries until it is done, however long Redis is away. `None` when the worker has to go before.
@@ -169,9 +170,4 @@ impl Worker {
             }
         }
     }
-}
-
-/// What a mutex holds. A thread that panicked with it has left it whole: nothing here takes two steps.
-pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::outcome::Memory;
@@ -47,17 +48,17 @@ pub struct Entry {
 impl Entry {
     /// What it does.
     pub fn stage(&self) -> Stage {
-        self.locked().0
+        self.stage.lock().0
     }
 
     /// Says what it does now.
     pub fn enter(&self, stage: Stage) {
-        self.locked().0 = stage;
+        self.stage.lock().0 = stage;
     }
 
     /// Whether the lease is ours.
     pub fn is_leased(&self) -> bool {
-        self.locked().1
+        self.stage.lock().1
     }
 
     /// The holder's name on its lease; empty where this worker does not hold it.
@@ -67,7 +68,7 @@ impl Entry {
 
     /// Says whether the lease is ours.
     pub fn lease(&self, ours: bool) {
-        self.locked().1 = ours;
+        self.stage.lock().1 = ours;
     }
 
     /// The memory that its command took, once that has ended.
@@ -102,10 +103,6 @@ impl Entry {
             }
         }
     }
-
-    fn locked(&self) -> MutexGuard<'_, (Stage, bool)> {
-        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// All of them.
@@ -122,22 +119,18 @@ impl Entries {
         let stage = Mutex::new((Stage::Reserved, false));
         let (memory, stop) = (OnceLock::new(), watch::Sender::new(None));
         let entry = Arc::new(Entry { tag, holder, envelope, message, stage, memory, stop });
-        self.locked().insert(serial, entry.clone());
+        self.all.lock().insert(serial, entry.clone());
         Listed { serial, entry, of: self.clone() }
     }
 
     /// All of them, in the order in which they were taken.
     pub fn list(&self) -> Vec<Arc<Entry>> {
-        self.locked().values().cloned().collect()
+        self.all.lock().values().cloned().collect()
     }
 
     /// How many run.
     pub fn running(&self) -> usize {
-        self.locked().values().filter(|entry| matches!(entry.stage(), Stage::Running { .. })).count()
-    }
-
-    fn locked(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Entry>>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().values().filter(|entry| matches!(entry.stage(), Stage::Running { .. })).count()
     }
 }
 
@@ -152,6 +145,6 @@ pub struct Listed {
 
 impl Drop for Listed {
     fn drop(&mut self) {
-        self.of.locked().remove(&self.serial);
+        self.of.all.lock().remove(&self.serial);
     }
 }

@@ -6,7 +6,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep};
 
 use super::command::{self, Call, Output};
-use super::context::{Worker, locked};
+use super::context::Worker;
 use super::crew::{self, Arguments};
 use super::document::{self, About};
 use super::entry::{Entry, Stage};
@@ -35,7 +35,7 @@ pub async fn execute(worker: &Worker, entry: &Entry, task: &Task) -> Outcome {
 /// Runs a command, showing its process and its progress.
 async fn command(worker: &Worker, entry: &Entry, runner: &Runner, args: Vec<Value>, kwargs: Object) -> Outcome {
     let headers = &entry.message.headers;
-    let changed = locked(&worker.limits).get(&headers.task).copied();
+    let changed = worker.limits.lock().get(&headers.task).copied();
     let Limits { hard, soft } = runner.limits(headers, changed);
     let call = Call {
         task: headers.task.clone(),
@@ -65,10 +65,10 @@ async fn command(worker: &Worker, entry: &Entry, runner: &Runner, args: Vec<Valu
         let Some(calls) = runner.serves else {
             return command::run(&runner.spec, &call, stopped, started, &progress).await;
         };
-        let idle = locked(&worker.servers).get_mut(&call.task).and_then(Vec::pop);
+        let idle = worker.servers.lock().get_mut(&call.task).and_then(Vec::pop);
         let mut server = idle.unwrap_or_else(|| runner.server(calls));
         let report = server.call(&call, stopped, started, &progress).await;
-        locked(&worker.servers).entry(call.task.clone()).or_default().push(server);
+        worker.servers.lock().entry(call.task.clone()).or_default().push(server);
         report
     };
     let mut run = std::pin::pin!(run);

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::admit::{self, Read};
 use super::builtin;
 use super::conclude::{self, Conclusion, Terms};
-use super::context::{LEASE, Worker, locked};
+use super::context::{LEASE, Worker};
 use super::document::About;
 use super::entry::{Entry, Stage};
 use super::execute::execute;
@@ -101,7 +101,7 @@ async fn attend(worker: &Arc<Worker>, entry: &Arc<Entry>, mut slot: Slot) -> Res
             Step::PutAside(why, time) => {
                 log_put_aside(entry, why, seen.aside.is_none());
                 (seen.answer, seen.aside) = (None, Some(why));
-                locked(&worker.rates).give_back(name);
+                worker.rates.lock().give_back(name);
                 entry.enter(Stage::PutAside);
                 slot.take();
                 rest(worker, entry, time).await?;
@@ -124,7 +124,7 @@ async fn attend(worker: &Arc<Worker>, entry: &Arc<Entry>, mut slot: Slot) -> Res
 /// Asks the rate limit, then Redis for the task's lease. With `take` a free lease is taken, else it is only looked at.
 async fn ask(worker: &Worker, entry: &Entry, take: bool) -> Answer {
     let (id, name) = (entry.message.headers.id.as_str(), entry.message.headers.task.as_str());
-    let limited = locked(&worker.rates).begin(name, clock::now());
+    let limited = worker.rates.lock().begin(name, clock::now());
     if let Some(time) = limited {
         return Answer::Limited(time);
     }

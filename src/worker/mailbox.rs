@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::context::{Worker, locked};
+use super::context::Worker;
 use super::control::{self, Action, View};
 use super::entry::{Entry, Stage};
 use super::registry::Limits;
@@ -44,7 +44,7 @@ pub async fn serve(worker: Arc<Worker>, mut calls: mpsc::Receiver<channel::Call>
 /// Asks the other workers which tasks are revoked: only they remember.
 pub async fn mingle(worker: &Worker) {
     let revoked = {
-        let revoked = locked(&worker.revoked);
+        let revoked = worker.revoked.lock();
         revoked.ids(clock::now()).map(str::to_owned).collect()
     };
     let answers = match worker.channel.ask(Request::hello(worker.node(), revoked)).await {
@@ -57,7 +57,7 @@ pub async fn mingle(worker: &Worker) {
         tracing::info!(%node, "another worker answered");
         worker.events.adjust(answer.get("clock").and_then(Value::as_i64).unwrap_or(0));
         if let Some(revoked) = answer.get("revoked") {
-            locked(&worker.revoked).merge(revoked, clock::now());
+            worker.revoked.lock().merge(revoked, clock::now());
         }
     }
 }
@@ -107,9 +107,9 @@ fn look<T>(worker: &Worker, entries: &[Arc<Entry>], see: impl FnOnce(&View<'_>) 
     let prefetch = i64::from(concurrency) + i64::try_from(scheduled.len()).unwrap_or(i64::MAX);
     let queues: Vec<control::Queue> = worker.queues.borrow().iter().map(described).collect();
     let registered: Vec<String> = worker.registry.names().map(str::to_owned).collect();
-    let rate_limits = locked(&worker.rates).texts();
-    let totals = locked(&worker.totals).clone();
-    let revoked = locked(&worker.revoked);
+    let rate_limits = worker.rates.lock().texts();
+    let totals = worker.totals.lock().clone();
+    let revoked = worker.revoked.lock();
     let view = View {
         node: worker.node(),
         pid: std::process::id(),
@@ -138,7 +138,7 @@ fn look<T>(worker: &Worker, entries: &[Arc<Entry>], see: impl FnOnce(&View<'_>) 
 async fn act(worker: &Arc<Worker>, action: Action) {
     match action {
         Action::Revoke { ids, .. } => show_revoked(worker, &ids).await,
-        Action::Merge { revoked } => locked(&worker.revoked).add(revoked, clock::now()),
+        Action::Merge { revoked } => worker.revoked.lock().add(revoked, clock::now()),
         Action::EnableEvents => drop(worker.events.enable_tasks(true)),
         Action::DisableEvents => drop(worker.events.enable_tasks(false)),
         Action::Heartbeat => worker.events.say(Detail::WorkerHeartbeat(status::of(worker))),
@@ -174,10 +174,10 @@ async fn act(worker: &Arc<Worker>, action: Action) {
         Action::Autoscale(_) => {}
         Action::TimeLimit { task, hard, soft } => {
             let limits = Limits { hard: limit(hard), soft: limit(soft) };
-            locked(&worker.limits).insert(task, limits);
+            worker.limits.lock().insert(task, limits);
         }
         Action::RateLimit { task, text, per_second } => {
-            locked(&worker.rates).set(task, text, per_second, clock::now());
+            worker.rates.lock().set(task, text, per_second, clock::now());
         }
     }
 }
@@ -185,7 +185,7 @@ async fn act(worker: &Arc<Worker>, action: Action) {
 /// What runs is killed if a signal is given, what waits is dropped, what comes later is not begun.
 fn stop(worker: &Worker, ids: &[String], signal: Option<i32>) {
     // First, so that no task slips through between the two.
-    locked(&worker.revoked).add(ids, clock::now());
+    worker.revoked.lock().add(ids, clock::now());
     for entry in worker.entries.list().iter().filter(|entry| ids.contains(&entry.message.headers.id)) {
         match (entry.stage(), signal) {
             (Stage::Running { .. }, None) => {}

@@ -1,9 +1,10 @@
 //! The worker's life: connect, consume, leave.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, RwLock, Semaphore, watch};
 use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -13,7 +14,6 @@ use super::announce::Announcer;
 use super::command::{self, server::Server};
 use super::config::{Config, ConfigError};
 use super::context::Worker;
-use super::context::locked;
 use super::control::{self, Broker};
 use super::crew::Arguments;
 use super::handle::handle;
@@ -152,7 +152,7 @@ pub async fn work(config: Config, leaving: CancellationToken, cold: Cancellation
     upkeep.cancel();
     serving.abort();
 
-    let servers = std::mem::take(&mut *locked(&worker.servers)).into_values().flatten();
+    let servers = std::mem::take(&mut *worker.servers.lock()).into_values().flatten();
     futures::future::join_all(servers.map(Server::close)).await;
 
     worker.events.say(Detail::WorkerOffline(status::of(&worker)));

@@ -1,7 +1,7 @@
 //! Which connection carries which request: calls share one, watches fill others.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::FutureExt as _;
@@ -12,6 +12,7 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use kube::client::Body;
+use parking_lot::Mutex;
 use tower::Service;
 
 use super::deadline::is_watch;
@@ -47,7 +48,7 @@ impl Lines {
 
     /// A connection with room for one more watch, and what to keep for as long as the watch goes on.
     fn line(&self) -> (Http, Arc<()>) {
-        let mut lines = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.watches.lock();
         lines.retain(|line| Arc::strong_count(&line.users) > 1);
         if let Some(line) = lines.iter().find(|line| Arc::strong_count(&line.users) <= self.room) {
             return (line.http.clone(), line.users.clone());

@@ -1,8 +1,9 @@
 //! The last jobs that ended without a result: a result of theirs would be late.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::core::claims::{self, Concern};
@@ -37,7 +38,7 @@ impl Ended {
     pub fn remember(&self, job: &Job) {
         let task = job.attempt_in_hand().task;
         let last = Last { job: job.key.clone(), uid: job.uid, pool: job.spec.pool.clone() };
-        let mut ended = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ended = self.0.lock();
         if ended.jobs.insert(task, last).is_none() {
             ended.order.push_back(task);
         }
@@ -50,12 +51,12 @@ impl Ended {
 
     /// Whether a result of this attempt would be late.
     pub fn awaits(&self, task: TaskId) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).jobs.contains_key(&task)
+        self.0.lock().jobs.contains_key(&task)
     }
 
     /// Forgets the job that had this attempt, if its pool is the one on whose Redis its result was heard.
     pub fn take(&self, task: TaskId, heard_on: &ObjectKey) -> Late {
-        let mut ended = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ended = self.0.lock();
         let Some(last) = ended.jobs.get(&task) else { return Late::Unknown };
         match claims::concern(&last.job.namespace, &last.pool, heard_on) {
             Concern::Own => ended.jobs.remove(&task).map_or(Late::Unknown, |last| Late::Own(last.job, last.uid)),

@@ -1,9 +1,9 @@
 //! The hours in which finished jobs expire.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::api::expiry_bucket;
@@ -20,10 +20,6 @@ pub struct Hours {
 }
 
 impl Hours {
-    fn known(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Adds an hour.
     pub fn add(&self, hour: String) {
         // It becomes part of a selector.
@@ -32,7 +28,7 @@ impl Hours {
         {
             return;
         }
-        let mut known = self.known();
+        let mut known = self.known.lock();
         known.insert(hour);
         if known.len() > KEPT {
             known.pop_last();
@@ -50,7 +46,7 @@ impl Hours {
 
     /// Takes the hours that are over, in which jobs may be left.
     pub fn take_over(&self, now: Timestamp) -> BTreeSet<String> {
-        let mut known = self.known();
+        let mut known = self.known.lock();
         let later = known.split_off(&expiry_bucket(now));
         std::mem::replace(&mut known, later)
     }
@@ -98,7 +94,7 @@ mod tests {
             hours.add(format!("{:04}-11-22T{:02}", 1000 + number / 24, number % 24));
         }
         hours.add("2026-11-22T15,a=b".to_owned());
-        assert_eq!(hours.known().len(), KEPT);
-        assert_eq!(hours.known().first().map(String::as_str), Some("1000-11-22T00"));
+        assert_eq!(hours.known.lock().len(), KEPT);
+        assert_eq!(hours.known.lock().first().map(String::as_str), Some("1000-11-22T00"));
     }
 }

@@ -4,10 +4,11 @@
 mod tests;
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::api::ObjectMeta;
+use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -139,7 +140,7 @@ impl Default for Jobs {
 impl Jobs {
     /// The table. Never held across an await.
     pub fn lock(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock()
     }
 
     /// Looks at a job as soon as its pool has its turn. Not while the table is locked.

@@ -1,10 +1,10 @@
 //! Jobs that must be read from the API server.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 
 use super::jobs::Lane;
 use super::queue::WorkQueue;
@@ -37,19 +37,15 @@ impl Lookups {
         self.queue.now(lane, key);
     }
 
-    fn failures(&self) -> MutexGuard<'_, HashMap<ObjectKey, u32>> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The read of this job was answered.
     pub fn answered(&self, key: &ObjectKey) {
-        self.failures().remove(key);
+        self.failures.lock().remove(key);
     }
 
     /// The read of this job failed: it is repeated, later from failure to failure. Says how long it waits.
     pub fn failed(&self, (lane, key): (Lane, ObjectKey), now: Timestamp) -> Duration {
         let wait = {
-            let mut failures = self.failures();
+            let mut failures = self.failures.lock();
             let failures = failures.entry(key.clone()).or_default();
             *failures += 1;
             AGAIN.0.saturating_mul(1 << (*failures - 1).min(8)).min(AGAIN.1)

@@ -2,9 +2,10 @@
 //! Pod is for [`Pods`](crate::core::index::pods::Pods) to say.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::setup::Setup;
@@ -40,20 +41,16 @@ struct Node {
 }
 
 impl Nodes {
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A worker has said that it is there. `is_pod` is whether its name leads to a Pod of the pool now.
     pub fn heard(&self, node: &Arc<str>, is_pod: bool, now: Instant) {
-        if let Some(known) = self.lock().note(node, now) {
+        if let Some(known) = self.0.lock().note(node, now) {
             known.was_pod |= is_pod;
         }
     }
 
     /// A worker has started, perhaps with other settings than before.
     pub fn started(&self, node: &Arc<str>, is_pod: bool, now: Instant) {
-        if let Some(known) = self.lock().note(node, now) {
+        if let Some(known) = self.0.lock().note(node, now) {
             known.was_pod |= is_pod;
             known.asked_at = None;
         }
@@ -65,7 +62,7 @@ impl Nodes {
         if present.is_empty() {
             return;
         }
-        let mut known = self.lock();
+        let mut known = self.0.lock();
         for node in present {
             known.note(node, now);
         }
@@ -86,7 +83,7 @@ impl Nodes {
 
     /// Takes over those of the same pool before its spec changed that were never seen as a Pod.
     pub fn remember_elsewhere(&self, former: &Self) {
-        let (former, mut known) = (former.lock(), self.lock());
+        let (former, mut known) = (former.0.lock(), self.0.lock());
         for (name, node) in former.nodes.iter().filter(|(_, node)| !node.was_pod) {
             if let Some(new) = known.note(name, node.heard_at) {
                 (new.first_heard_at, new.is_silent) = (node.first_heard_at, node.is_silent);
@@ -97,7 +94,7 @@ impl Nodes {
     /// The workers that were never seen as a Pod, and were heard of within that time: whether they still are there is not
     /// known to Kubernetes.
     pub fn elsewhere(&self, within: Duration, now: Instant) -> Vec<Arc<str>> {
-        let known = self.lock();
+        let known = self.0.lock();
         let is_elsewhere = |node: &Node| !node.was_pod && node.heard_at + within >= now;
         known.nodes.iter().filter(|(_, node)| is_elsewhere(node)).map(|(name, _)| name.clone()).collect()
     }
@@ -105,7 +102,7 @@ impl Nodes {
     /// The workers to ask for their settings now: first those that were never asked, then, in turn, the others when
     /// `again`.
     pub fn to_ask(&self, most: usize, again: bool, now: Instant) -> Vec<Arc<str>> {
-        let mut known = self.lock();
+        let mut known = self.0.lock();
         let mut wanted: Vec<(Option<Instant>, Arc<str>)> = known
             .nodes
             .iter()
@@ -125,7 +122,7 @@ impl Nodes {
     /// They have told their settings. `judge` says what all that are known come to; where none is known, what was known
     /// before stays. Whether that is news.
     pub fn told(&self, answers: Vec<NodeSettings>, judge: impl Fn(&[&NodeSettings]) -> Setup, now: Instant) -> bool {
-        let mut known = self.lock();
+        let mut known = self.0.lock();
         for settings in answers {
             if let Some(node) = known.note(&settings.name.clone(), now) {
                 node.settings = Some(settings);
@@ -144,18 +141,18 @@ impl Nodes {
 
     /// What their settings come to.
     pub fn setup(&self) -> Setup {
-        self.lock().setup.clone()
+        self.0.lock().setup.clone()
     }
 
     /// The names of the workers on this host, as far as they are known.
     pub fn on_host(&self, host: &str) -> Vec<Arc<str>> {
-        self.lock().nodes.keys().filter(|name| host_of(name) == host).cloned().collect()
+        self.0.lock().nodes.keys().filter(|name| host_of(name) == host).cloned().collect()
     }
 
     /// Whether the worker of this name runs one task at a time, by its own words; where it has said nothing, by those of
     /// the others, and where none has, as `declared`.
     pub fn runs_one_at_a_time(&self, node: &str, declared: bool) -> bool {
-        let known = self.lock();
+        let known = self.0.lock();
         let is_one = |settings: &NodeSettings| settings.concurrency.is_some_and(|concurrency| concurrency <= 1);
         match known.nodes.get(node).and_then(|node| node.settings.as_ref()).filter(|it| it.concurrency.is_some()) {
             Some(settings) => is_one(settings),
@@ -165,7 +162,7 @@ impl Nodes {
 
     /// The names of those that are there, and since when each is known.
     pub fn names(&self) -> Vec<(Arc<str>, Instant)> {
-        let known = self.lock();
+        let known = self.0.lock();
         let there = known.nodes.iter().filter(|(_, node)| node.was_pod || !node.is_silent);
         there.map(|(name, node)| (name.clone(), node.first_heard_at)).collect()
     }

@@ -1,12 +1,13 @@
 //! The pools there are, and how their jobs see them.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
+use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -199,13 +200,9 @@ impl Handle {
         }
     }
 
-    fn audits(&self) -> MutexGuard<'_, (Option<Timestamp>, Option<Timestamp>)> {
-        self.audits.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Every unfinished job was compared with Redis, from this time on.
     pub fn audited(&self, began_at: Timestamp) {
-        let mut audits = self.audits();
+        let mut audits = self.audits.lock();
         *audits = (Some(began_at), audits.0);
     }
 
@@ -240,13 +237,9 @@ impl Handle {
         self.fleet.as_ref().map(|fleet| fleet.deployment.clone())
     }
 
-    fn taking(&self) -> MutexGuard<'_, (Option<String>, Option<String>)> {
-        self.taking.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Notes what the annotation says that asks to take the replicas back. Whether that is news.
     pub fn ask_to_take_replicas(&self, asked: Option<String>) -> bool {
-        let mut taking = self.taking();
+        let mut taking = self.taking.lock();
         let is_news = taking.0 != asked;
         taking.0 = asked;
         is_news
@@ -254,33 +247,33 @@ impl Handle {
 
     /// What the annotation says that asks to take the replicas back, if that was not done yet.
     pub fn asked_to_take_replicas(&self) -> Option<String> {
-        let taking = self.taking();
+        let taking = self.taking.lock();
         taking.0.clone().filter(|asked| taking.1.as_ref() != Some(asked))
     }
 
     /// The replicas were taken back because the annotation said so.
     pub fn replicas_were_taken_for(&self, asked: String) {
-        self.taking().1 = Some(asked);
+        self.taking.lock().1 = Some(asked);
     }
 
     /// What the annotation said when the replicas were last taken back.
     pub fn replicas_taken_for(&self) -> Option<String> {
-        self.taking().1.clone()
+        self.taking.lock().1.clone()
     }
 
     /// Notes what was written as the status.
     pub fn reported(&self, status: CrewWorkerPoolStatus) {
-        *self.reported.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+        *self.reported.lock() = Some(status);
     }
 
     /// The status that was last written: a watch may be behind it.
     pub fn last_reported(&self) -> Option<CrewWorkerPoolStatus> {
-        self.reported.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.reported.lock().clone()
     }
 
     /// Until when everything that was found has been acted on, or has had the time of one more audit to be.
     pub fn known_at(&self) -> Option<Timestamp> {
-        self.audits().1
+        self.audits.lock().1
     }
 
     /// The latest time at which an attempt must have been published to have ended, and its result to have expired,
@@ -288,7 +281,7 @@ impl Handle {
     pub fn unwatched(&self, now: Timestamp) -> Option<Timestamp> {
         let kept = self.facts.result_expires.saturating_sub(AUDIT_MARGIN);
         let expired = now.checked_sub(kept).ok()?;
-        self.audits().0.is_some_and(|audited_at| audited_at < expired).then_some(expired)
+        self.audits.lock().0.is_some_and(|audited_at| audited_at < expired).then_some(expired)
     }
 
     /// The pool's queues as Redis names them.
@@ -298,18 +291,18 @@ impl Handle {
 
     /// What keeps it from working.
     pub fn problem(&self) -> Option<PoolProblem> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner).problem.clone()
+        self.state.read().problem.clone()
     }
 
     /// Its Redis, when it was reached.
     pub fn store(&self) -> Option<Store> {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.read();
         state.store.clone().filter(|_| state.problem.is_none())
     }
 
     /// Says that the pool works, or what keeps it from working. Whether that is news.
     pub fn set(&self, problem: Option<PoolProblem>, store: Option<Store>) -> bool {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.write();
         let is_other = |one: &Option<PoolProblem>, other: &Option<PoolProblem>| {
             one.as_ref().map(|it| it.kind) != other.as_ref().map(|it| it.kind)
         };
@@ -329,22 +322,22 @@ impl Handle {
 
     /// The markers to delete since the last call.
     pub fn take_over(&self) -> Vec<MarkerId> {
-        std::mem::take(&mut self.finished.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.finished.lock())
     }
 
     /// The clocks of its workers.
     pub fn clocks(&self) -> MutexGuard<'_, Clocks> {
-        self.clocks.lock().unwrap_or_else(PoisonError::into_inner)
+        self.clocks.lock()
     }
 
     /// What is to be looked for in the queues since the last call, and which markers go afterwards.
     pub fn take_errands(&self) -> Errands {
-        std::mem::take(&mut self.errands())
+        std::mem::take(&mut self.errands.lock())
     }
 
     /// Looks for it in the next pass; what was asked for since counts for more.
     pub fn try_again(&self, errands: Errands) {
-        let mut now = self.errands();
+        let mut now = self.errands.lock();
         for (id, wanted) in errands.wanted {
             now.wanted.entry(id).or_insert(wanted);
         }
@@ -355,64 +348,64 @@ impl Handle {
 
     /// Says which Redis is used.
     pub fn uses(&self, redis: RedisStatus) {
-        self.state.write().unwrap_or_else(PoisonError::into_inner).redis = Some(redis);
+        self.state.write().redis = Some(redis);
     }
 
     /// Says which Redis is to be followed although it was left.
     pub fn set_former(&self, former: Option<Former>) {
-        self.state.write().unwrap_or_else(PoisonError::into_inner).former = former;
+        self.state.write().former = former;
     }
 
     /// The Redis that was left, as long as something may run there.
     pub fn former(&self) -> Option<Former> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner).former.clone()
+        self.state.read().former.clone()
     }
 
     /// Says which Redis was used under an earlier spec.
     pub fn leaves(&self, left: Option<Store>) {
-        self.state.write().unwrap_or_else(PoisonError::into_inner).left = left;
+        self.state.write().left = left;
     }
 
     /// The Redis that was used under an earlier spec, once.
     pub fn take_left(&self) -> Option<Store> {
-        self.state.write().unwrap_or_else(PoisonError::into_inner).left.take()
+        self.state.write().left.take()
     }
 
     /// Says which server answers, by its `run_id`.
     pub fn is_on(&self, run_id: &Arc<str>) {
-        let same = self.state.read().unwrap_or_else(PoisonError::into_inner).run_id.as_ref() == Some(run_id);
+        let same = self.state.read().run_id.as_ref() == Some(run_id);
         if !same {
-            self.state.write().unwrap_or_else(PoisonError::into_inner).run_id = Some(run_id.clone());
+            self.state.write().run_id = Some(run_id.clone());
         }
     }
 
     /// Server, database and prefix, once it is connected. Two names of one server are one.
     fn place(&self) -> Option<(Arc<str>, i64, Option<&str>)> {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.read();
         let database = state.store.as_ref().filter(|_| state.problem.is_none())?.database();
         Some((state.run_id.clone()?, database, self.spec.celery.global_key_prefix.as_deref()))
     }
 
     /// Says that this version of the Secret holds what is used.
     pub fn uses_secret(&self, version: &str) {
-        if let Some(redis) = &mut self.state.write().unwrap_or_else(PoisonError::into_inner).redis {
+        if let Some(redis) = &mut self.state.write().redis {
             version.clone_into(&mut redis.secret_version);
         }
     }
 
     /// The Redis that is used, once it was connected to.
     pub fn redis(&self) -> Option<RedisStatus> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner).redis.clone()
+        self.state.read().redis.clone()
     }
 
     /// What keeps the workers from starting, as jobs are told.
     pub fn blocked(&self) -> Option<Blocked> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner).facts.blocked.clone()
+        self.state.read().facts.blocked.clone()
     }
 
     /// Says what keeps the workers from starting. Whether that is news.
     pub fn set_blocked(&self, blocked: Option<&Blocked>) -> bool {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.write();
         if state.facts.blocked.as_ref() == blocked {
             return false;
         }
@@ -422,27 +415,23 @@ impl Handle {
 
     /// Deletes these markers, soon and together with others.
     pub fn forget(&self, over: impl IntoIterator<Item = MarkerId>) {
-        self.finished.lock().unwrap_or_else(PoisonError::into_inner).extend(over);
+        self.finished.lock().extend(over);
         self.over.notify_one();
     }
 
-    fn errands(&self) -> MutexGuard<'_, Errands> {
-        self.errands.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn view(&self) -> Pool {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.read();
         state.told.clone().map_or_else(|| Pool::Ready(state.facts.clone()), Pool::Unusable)
     }
 }
 
 impl Pools {
     pub fn read(&self) -> RwLockReadGuard<'_, HashMap<ObjectKey, Arc<Handle>>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.0.read()
     }
 
     pub fn write(&self) -> RwLockWriteGuard<'_, HashMap<ObjectKey, Arc<Handle>>> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.0.write()
     }
 
     /// The pool of that name.
@@ -566,7 +555,7 @@ impl Pools {
     pub fn sweep(&self, job: &Job, task: TaskId, wanted: Wanted) {
         if let Some(pool) = self.get(&job.key.namespace, &job.spec.pool) {
             let marker = MarkerId::new(job.key.namespace.clone(), task);
-            pool.errands().wanted.insert(marker, wanted);
+            pool.errands.lock().wanted.insert(marker, wanted);
             pool.sweep.notify_one();
         }
     }
@@ -582,7 +571,7 @@ impl Pools {
     pub fn clear(&self, job: &Job, task: TaskId) {
         if let Some(pool) = self.get(&job.key.namespace, &job.spec.pool) {
             let marker = MarkerId::new(job.key.namespace.clone(), task);
-            let mut errands = pool.errands();
+            let mut errands = pool.errands.lock();
             errands.wanted.insert(marker.clone(), Wanted::Gone);
             errands.over.push(marker);
             drop(errands);

@@ -1,9 +1,9 @@
 //! The work queue: [`Turns`] behind a lock, with wake-ups.
 
 use std::hash::Hash;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::core::index::{Limits, Turns};
@@ -23,33 +23,29 @@ impl<L: Clone + Eq + Hash, K: Clone + Eq + Hash + Ord> WorkQueue<L, K> {
         Self { turns: Mutex::new(Turns::new(limits)), ready: Notify::new(), timer: Notify::new() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Turns<L, K>> {
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Looks at `key` as soon as its lane has its turn and room.
     pub fn now(&self, lane: L, key: K) {
-        if self.lock().push(lane, key) {
+        if self.turns.lock().push(lane, key) {
             self.ready.notify_one();
         }
     }
 
     /// Looks at `key` at this time, or sooner if something else asks for it.
     pub fn at(&self, lane: L, key: K, at: Timestamp) {
-        self.lock().push_at(lane, key, at);
+        self.turns.lock().push_at(lane, key, at);
         self.timer.notify_one();
     }
 
     /// Drops the timer of a key that is gone.
     pub fn forget(&self, key: &K) {
-        self.lock().forget(key);
+        self.turns.lock().forget(key);
     }
 
     /// The next key. It is the caller's until [`WorkQueue::done`].
     pub async fn next(&self) -> K {
         loop {
             let (key, has_more) = {
-                let mut turns = self.lock();
+                let mut turns = self.turns.lock();
                 (turns.take(), turns.has_ready())
             };
             match key {
@@ -66,7 +62,7 @@ impl<L: Clone + Eq + Hash, K: Clone + Eq + Hash + Ord> WorkQueue<L, K> {
 
     /// Gives a key back; it is looked at again if it was asked for meanwhile.
     pub fn done(&self, key: K) {
-        if self.lock().done(key) {
+        if self.turns.lock().done(key) {
             self.ready.notify_one();
         }
     }
@@ -75,7 +71,7 @@ impl<L: Clone + Eq + Hash, K: Clone + Eq + Hash + Ord> WorkQueue<L, K> {
     pub async fn run_timers(&self) {
         loop {
             let now = clock::now();
-            let (any, next) = self.lock().due(now);
+            let (any, next) = self.turns.lock().due(now);
             if any {
                 self.ready.notify_one();
             }
@@ -105,7 +101,7 @@ mod tests {
         queue.now("one", "a");
         queue.now("other", "b");
         assert_eq!([queue.next().await, queue.next().await], ["a", "b"]);
-        assert!(!queue.lock().has_ready());
+        assert!(!queue.turns.lock().has_ready());
     }
 
     #[tokio::test]
@@ -114,7 +110,7 @@ mod tests {
         queue.now("one", "a");
         let key = queue.next().await;
         queue.now("one", "a");
-        assert!(!queue.lock().has_ready());
+        assert!(!queue.turns.lock().has_ready());
         queue.done(key);
         assert_eq!(queue.next().await, "a");
     }

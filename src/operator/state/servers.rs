@@ -1,9 +1,10 @@
 //! What pools on one Redis database share.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::core::index::{Chosen, Round, Rounds};
@@ -63,7 +64,7 @@ impl Server {
 impl Servers {
     /// The one at this address.
     pub fn of(&self, address: &str) -> Arc<Server> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock();
         if let Some(server) = known.get(address).and_then(Weak::upgrade) {
             return server;
         }

@@ -1,9 +1,10 @@
 //! Pods that run more than one task.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// How long it counts that a worker has said that it runs other tasks.
@@ -16,14 +17,14 @@ pub struct SharedPods(Mutex<HashMap<Arc<str>, Instant>>);
 impl SharedPods {
     /// Its worker has said so just now.
     pub fn note(&self, pod: &Arc<str>, now: Instant) {
-        let mut pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pods = self.0.lock();
         pods.retain(|_, until| *until > now);
         pods.insert(pod.clone(), now + SHARED_FOR);
     }
 
     /// Whether its worker has said so within the last minute.
     pub fn contains(&self, pod: &Arc<str>, now: Instant) -> bool {
-        let pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let pods = self.0.lock();
         pods.get(pod).is_some_and(|until| *until > now)
     }
 }

@@ -1,11 +1,12 @@
 //! Whether the watches work, and since when one does not.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use hyper::Uri;
 use jiff::Timestamp;
 use kube::runtime::watcher::{self, Event};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::runtime::admin::State;
@@ -43,20 +44,16 @@ enum Health {
 }
 
 impl Watches {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Followed>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Begins to note how the watch with this [`key`] is.
     pub fn register(&self, what: &str, scope: Scope, key: String) -> Registered {
         let followed = Followed { what: what.to_owned(), scope, state: Health::Listing };
-        self.lock().insert(key.clone(), followed);
+        self.0.lock().insert(key.clone(), followed);
         Registered { watches: self.clone(), key, failures: Repeated::default() }
     }
 
     /// The API server has accepted a watch.
     pub fn accepted(&self, key: &str) {
-        if let Some(followed) = self.lock().get_mut(key)
+        if let Some(followed) = self.0.lock().get_mut(key)
             && matches!(followed.state, Health::Broken { .. })
         {
             tracing::info!(watch = followed.what, "the watch works again");
@@ -66,13 +63,13 @@ impl Watches {
 
     fn works(&self, key: &str) {
         self.accepted(key);
-        if let Some(followed) = self.lock().get_mut(key) {
+        if let Some(followed) = self.0.lock().get_mut(key) {
             followed.state = Health::Works;
         }
     }
 
     fn broke(&self, key: &str, why: String) {
-        if let Some(followed) = self.lock().get_mut(key) {
+        if let Some(followed) = self.0.lock().get_mut(key) {
             let since = match &followed.state {
                 Health::Broken { since, .. } => *since,
                 Health::Listing | Health::Works => clock::now(),
@@ -83,7 +80,7 @@ impl Watches {
 
     /// What `/readyz` says of them.
     pub fn state(&self) -> State {
-        let watches = self.lock();
+        let watches = self.0.lock();
         let broken: Vec<String> = watches.values().filter_map(Followed::trouble).take(NAMED).collect();
         let concerns_all = |it: &&Followed| it.scope == Scope::All && !matches!(it.state, Health::Works);
         let text = if broken.is_empty() { format!("{} work", watches.len()) } else { broken.join("; ") };
@@ -143,7 +140,7 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.watches.lock().remove(&self.key);
+        self.watches.0.lock().remove(&self.key);
     }
 }
 
@@ -154,7 +151,7 @@ mod tests {
     use super::*;
 
     fn followed(watches: &Watches, path: &str, scope: Scope) -> Registered {
-        watches.lock().insert(path.into(), Followed { what: path.into(), scope, state: Health::Listing });
+        watches.0.lock().insert(path.into(), Followed { what: path.into(), scope, state: Health::Listing });
         Registered { watches: watches.clone(), key: path.into(), failures: Repeated::default() }
     }
 

@@ -9,8 +9,8 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use tokio::process::{Child, Command};
 
@@ -22,7 +22,7 @@ static OWN: Mutex<BTreeSet<(i32, u64)>> = Mutex::new(BTreeSet::new());
 /// Starts a process that is no orphan when it has ended.
 pub(super) fn spawn(command: &mut Command) -> io::Result<Child> {
     // Locked before it exists: it may end at once.
-    let mut own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut own = OWN.lock();
     let child = command.spawn()?;
     let number = child.id().and_then(|number| i32::try_from(number).ok());
     own.extend(number.and_then(Stat::of).map(|stat| (stat.process, stat.start)));
@@ -32,7 +32,7 @@ pub(super) fn spawn(command: &mut Command) -> io::Result<Child> {
 /// Reaps the orphans that have ended, if we are the first process. One that takes a moment longer waits for the next
 /// time.
 pub(super) fn reap() {
-    let mut own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut own = OWN.lock();
     own.retain(|&(number, start)| Stat::of(number).is_some_and(|stat| stat.start == start));
     if std::process::id() != 1 {
         return;

@@ -9,9 +9,8 @@ mod shell;
 mod tests;
 mod trouble;
 
-use std::sync::{PoisonError, RwLock};
-
 use kube::{Resource, ResourceExt};
+use parking_lot::RwLock;
 
 use crate::core::id::ObjectKey;
 use crate::core::index::pods::Pods;
@@ -26,12 +25,12 @@ pub struct Workers(RwLock<Pods>);
 impl Workers {
     /// Looks at what is known of them.
     pub fn read<T>(&self, look: impl FnOnce(&Pods) -> T) -> T {
-        look(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        look(&self.0.read())
     }
 
     /// Changes what is known of them.
     pub fn write<T>(&self, change: impl FnOnce(&mut Pods) -> T) -> T {
-        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner))
+        change(&mut self.0.write())
     }
 }
 
