@@ -4,6 +4,7 @@
 //! [`Plan`](plan::Plan); [`scale`](scale::scale) turns a pool's load into replicas. Everything else here is a value
 //! that one of them takes or returns.
 
+pub mod backoff;
 #[cfg(test)]
 mod check;
 pub mod claims;

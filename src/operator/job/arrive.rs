@@ -20,11 +20,8 @@ pub fn arrive(ctx: &Context, object: CrewJob, listing: bool) {
     }
     let key = job.key.clone();
     let (namespace, pool) = (key.namespace.clone(), job.spec.pool.clone());
-    let (applied, live) = {
-        let mut table = ctx.jobs.lock();
-        (table.apply(job, version, object, listing), table.len())
-    };
-    ctx.metrics.jobs_live.set(i64::try_from(live).unwrap_or(i64::MAX));
+    let applied = ctx.jobs.apply(job, version, object, listing);
+    ctx.metrics.jobs_live.set(i64::try_from(ctx.jobs.lock().live()).unwrap_or(i64::MAX));
     match applied {
         Applied::Stale => return,
         Applied::Changed => {}

@@ -14,7 +14,7 @@ use crate::runtime::metrics::EndLabels;
 fn leave(ctx: &Context, remove: impl FnOnce(&mut Table) -> Option<Box<Entry>>) -> Option<Box<Entry>> {
     let (entry, live) = {
         let mut table = ctx.jobs.lock();
-        (remove(&mut table), table.len())
+        (remove(&mut table), table.live())
     };
     ctx.metrics.jobs_live.set(i64::try_from(live).unwrap_or(i64::MAX));
     entry
@@ -29,7 +29,7 @@ pub fn finished(ctx: &Context, job: &Job, status: &Status) {
     let labels = EndLabels { phase: format!("{:?}", status.phase), reason: status.why.reason().to_owned() };
     ctx.metrics.jobs_finished.get_or_create(&labels).inc();
     if status.phase != Phase::Succeeded {
-        ctx.jobs.ended.remember(job);
+        ctx.jobs.ended().remember(job);
     }
     tracing::info!(
         job = %job.key, phase = ?status.phase, reason = status.why.reason(), attempts = status.attempts, "job finished"

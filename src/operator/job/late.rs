@@ -10,9 +10,9 @@ use crate::api::{CrewJob, status_patch};
 use crate::core::decide::decide;
 use crate::core::evidence::{Document, Evidence};
 use crate::core::id::{ObjectKey, TaskId};
+use crate::core::index::Late;
 use crate::core::observed::{Ending, Observed, PodDeletion};
 use crate::operator::context::Context;
-use crate::operator::state::ended::Late;
 use crate::operator::state::pools::Handle;
 use crate::runtime::clock;
 use crate::runtime::metrics::{WriteOutcome, Written};
@@ -20,7 +20,8 @@ use crate::runtime::metrics::{WriteOutcome, Written};
 /// A result document was stored, on a pool's Redis, of a task that no unfinished job has in hand.
 pub fn heard(ctx: &Arc<Context>, pool: &Handle, task: TaskId, said: Option<Document>) {
     let Some(said @ Document::Over { how: Ending::Succeeded(_), .. }) = said else { return };
-    let (key, uid) = match ctx.jobs.ended.take(task, &pool.key) {
+    let ended = ctx.jobs.ended().take(task, &pool.key);
+    let (key, uid) = match ended {
         Late::Own(key, uid) => (key, uid),
         Late::Foreign => return ctx.count_foreign(pool),
         Late::Unknown => return,

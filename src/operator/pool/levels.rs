@@ -13,6 +13,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use crate::core::backoff;
 use crate::core::claims;
 use crate::core::evidence::{Document, Evidence, Levels, Mark, Place, Sighting, Word};
 use crate::core::id::{AttemptId, ObjectKey, TaskId};
@@ -22,7 +23,6 @@ use crate::core::status::Holder;
 use crate::operator::context::Context;
 use crate::operator::job::documents;
 use crate::operator::job::refused;
-use crate::operator::state::backoff;
 use crate::operator::state::jobs::Entry;
 use crate::operator::state::pools::Handle;
 use crate::runtime::clock;

@@ -124,7 +124,7 @@ fn is_awaited(ctx: &Context, pool: &Handle, task: TaskId) -> bool {
     match about(ctx, pool, task) {
         About::Own(_) => true,
         About::Foreign => false,
-        About::Unknown => ctx.jobs.ended.awaits(task),
+        About::Unknown => ctx.jobs.ended().awaits(task),
     }
 }
 

@@ -11,12 +11,12 @@ use super::report::{self, Reporter};
 use super::secret::{self, Found};
 use super::{former, levels, listen, load, settings, strays};
 use crate::api::{CrewWorkerPoolStatus, RedisStatus};
+use crate::core::backoff;
 use crate::core::evidence::Evidence;
 use crate::core::id::TaskId;
 use crate::core::status::{PoolProblem, PoolProblemKind};
 use crate::operator::context::Context;
 use crate::operator::job::refused;
-use crate::operator::state::backoff;
 use crate::operator::state::pools::Handle;
 use crate::store::{ConnectError, Error, MarkerId, Store, Swept, Wanted};
 

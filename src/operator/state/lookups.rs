@@ -6,10 +6,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use super::jobs::Lane;
 use super::queue::WorkQueue;
 use crate::core::id::ObjectKey;
-use crate::core::index::Limits;
+use crate::core::index::{Lane, Limits};
 
 /// Jobs that are read side by side, of one pool and of all: after a list many may be missing at once.
 const LIMITS: Limits = Limits { all: 16, lane: 8 };

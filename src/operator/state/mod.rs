@@ -2,8 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `jobs`, `queue` | unfinished jobs as stubs, and which to look at |
-//! | `ended` | the last jobs that ended without a result |
+//! | `jobs`, `queue` | unfinished jobs as stubs, which to look at, and the last that ended without a result |
 //! | `lookups` | jobs that must be read from the API server |
 //! | `hours` | when finished jobs expire |
 //! | `pools`, `former` | the pools, how their jobs see them, and the Redis that a pool has left |
@@ -12,10 +11,7 @@
 //! | `servers` | what pools on one Redis share: the look for markers, and how many audits go on at once |
 //! | `namespaces` | which namespaces are looked into: by name, and by label |
 //! | `watches` | whether the watches work |
-//! | `backoff` | how long a job waits after a failure of the operator |
 
-pub mod backoff;
-pub mod ended;
 pub mod former;
 pub mod hours;
 pub mod jobs;

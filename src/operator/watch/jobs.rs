@@ -41,7 +41,7 @@ pub async fn watch_jobs(ctx: Arc<Context>) {
                     ctx.lookups.ask(turn);
                 }
                 ctx.jobs.listed.cancel();
-                tracing::info!(jobs = ctx.jobs.lock().len(), "unfinished jobs listed");
+                tracing::info!(jobs = ctx.jobs.lock().live(), "unfinished jobs listed");
             }
             Ok(Event::Delete(object)) => {
                 let key = ObjectKey::new(object.namespace().unwrap_or_default(), object.name_any());

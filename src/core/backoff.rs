@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::core::plan::{Effect, Plan};
+use super::plan::{Effect, Plan};
 
 /// Wait after the first failure, at most; it doubles with each one.
 const FIRST: Duration = Duration::from_millis(500);
@@ -94,12 +94,12 @@ mod tests {
         let at = |second| Timestamp::from_second(second).unwrap();
         let plan = |effects| Plan {
             effects,
-            status: crate::core::status::Status::default(),
+            status: super::super::status::Status::default(),
             afterwards: Vec::new(),
             notices: Vec::new(),
-            next: crate::core::plan::Next::OnHint,
+            next: super::super::plan::Next::OnHint,
         };
-        let task = crate::core::id::TaskId::derive(Uuid::from_u128(1), 1);
+        let task = super::super::id::TaskId::derive(Uuid::from_u128(1), 1);
         let (revoke, nothing) = (plan(vec![Effect::Revoke(task)]), plan(Vec::new()));
         let stumble = Stumble::again(None, Uuid::from_u128(1), first_act(&revoke), true, at(100));
         assert_eq!(stumble.holds_up(&revoke, at(100)), Some(stumble.until()));

@@ -1,82 +1,86 @@
-use serde_json::json;
+use std::collections::HashSet;
+use std::time::Duration;
 
+use jiff::Timestamp;
+
+use super::super::fixtures;
 use super::*;
+use crate::core::evidence::Word;
+use crate::core::policy::Overrides;
+use crate::core::status::Holder;
 
-fn object(namespace: &str, name: &str, uid: u128, version: u64, spec: &serde_json::Value) -> CrewJob {
-    let metadata = json!({
-        "name": name, "namespace": namespace, "uid": Uuid::from_u128(uid).to_string(),
-        "creationTimestamp": "2026-01-01T00:00:00Z", "resourceVersion": version.to_string(),
-    });
-    serde_json::from_value(json!({ "metadata": metadata, "spec": spec })).unwrap()
+/// A job of a pool.
+fn job(namespace: &str, name: &str, uid: u128, pool: &str) -> Job {
+    let mut job = fixtures::job(namespace, name, uid);
+    job.spec.pool = pool.into();
+    job
 }
 
-fn apply_object(table: &mut Table, object: CrewJob) -> Applied {
-    let version: Arc<str> = object.metadata.resource_version.as_deref().unwrap().into();
-    table.apply(object.to_job().unwrap(), version, object, false)
+fn arrive(table: &mut Table<()>, job: Job, version: u64) -> Applied<()> {
+    table.apply(job, version.to_string().into(), 100, || (), false)
 }
 
-fn apply(table: &mut Table, uid: u128, version: u64) -> Applied {
-    apply_object(table, object("team", "job", uid, version, &json!({ "topic": "t" })))
-}
-
-impl Jobs {
-    /// A table with one new job.
-    pub fn with_one(namespace: &str, name: &str) -> Self {
-        let jobs = Self::default();
-        apply_object(&mut jobs.lock(), object(namespace, name, 1, 1, &json!({ "topic": "t" })));
-        jobs
-    }
+fn apply(table: &mut Table<()>, uid: u128, version: u64) -> Applied<()> {
+    arrive(table, job("team", "job", uid, "default"), version)
 }
 
 /// Whether the figures are what counting all jobs anew comes to.
-fn is_counted_right(table: &Table) -> bool {
+fn is_counted_right(table: &Table<()>) -> bool {
     let mut anew = Index::default();
     for (key, entry) in &table.by_key {
         anew.change(key, None, Some(&entry.share()));
     }
     let lanes: HashSet<&ObjectKey> = table.by_key.values().map(|entry| &*entry.lane).collect();
     let fresh = table.by_key.values().filter(|entry| entry.fresh.is_some()).count();
-    table.index == anew && lanes == table.lanes.keys().collect() && table.fresh == fresh
+    let by_task = table.by_key.iter().map(|(key, entry)| (entry.job.attempt_in_hand().task, key.clone())).collect();
+    table.index == anew
+        && lanes == table.lanes.keys().collect()
+        && table.fresh == fresh
+        && table.by_task == by_task
+        && table.texts == table.by_key.values().map(|entry| entry.evidence.text_bytes()).sum::<usize>()
 }
 
 #[test]
 fn the_figures_of_pools_follow_every_change_of_their_jobs() {
     let mut table = Table::default();
-    let job = ObjectKey::new("team", "a");
+    let key = ObjectKey::new("team", "a");
     let pool = |name: &str| ObjectKey::new("team", name);
-    let spec = |pool: &str| json!({ "topic": "t", "poolRef": { "name": pool }, "timeouts": { "hard": "90m" } });
-    apply_object(&mut table, object("team", "a", 1, 1, &spec("one")));
-    apply_object(&mut table, object("team", "b", 2, 2, &spec("one")));
+    let of = |name: &str, uid: u128, pool: &str| {
+        let mut job = job("team", name, uid, pool);
+        job.spec.overrides = Some(Box::new(Overrides { hard: Some(Duration::from_mins(90)), ..Overrides::default() }));
+        job
+    };
+    arrive(&mut table, of("a", 1, "one"), 1);
+    arrive(&mut table, of("b", 2, "one"), 2);
     assert!(is_counted_right(&table));
-    let id = table.get(&job).unwrap().job.attempt_in_hand();
-    table.note(&job, |_, evidence| evidence.expect(id, Timestamp::UNIX_EPOCH));
+    let id = table.get(&key).unwrap().job.attempt_in_hand();
+    table.note(&key, |_, evidence| evidence.expect(id, Timestamp::UNIX_EPOCH));
     assert_eq!(table.figures(&pool("one")).unwrap().queued(), 1);
     assert!(is_counted_right(&table));
-    table.update(&job, |entry| entry.fresh = None);
+    table.update(&key, |entry| entry.fresh = None);
     assert!(is_counted_right(&table));
     let node: Arc<str> = "crew@worker-1".into();
-    let holder = Some(crate::core::status::Holder { node, container: None });
-    let word = crate::core::evidence::Word {
-        holder,
+    let word = Word {
+        holder: Some(Holder { node, container: None }),
         said_at: Timestamp::UNIX_EPOCH,
         behind: 0,
         started_at: None,
         celery_retries: 0,
         progress: None,
     };
-    table.note(&job, |_, evidence| evidence.hear(word));
+    table.note(&key, |_, evidence| evidence.hear(word));
     assert_eq!(table.seen_with(&pool("worker-1")).count(), 1, "the worker's Pod is known by its name");
     assert_eq!(table.figures(&pool("one")).unwrap().busy_workers(), 1);
     assert!(is_counted_right(&table));
     table.note_all(&pool("one"), |_| true, Evidence::unread);
     assert_eq!(table.unread_of(&pool("one")).count(), 2);
     assert!(is_counted_right(&table));
-    apply_object(&mut table, object("team", "a", 1, 5, &spec("other")));
+    arrive(&mut table, of("a", 1, "other"), 5);
     assert!(is_counted_right(&table), "a job that asks for another pool counts there");
-    assert_eq!(table.figures(&pool("other")).unwrap().hard_limit(), Some(std::time::Duration::from_mins(90)));
-    apply_object(&mut table, object("team", "a", 9, 6, &spec("other")));
+    assert_eq!(table.figures(&pool("other")).unwrap().hard_limit(), Some(Duration::from_mins(90)));
+    arrive(&mut table, of("a", 9, "other"), 6);
     assert!(is_counted_right(&table), "another job of the same name");
-    table.remove(&job);
+    table.remove(&key);
     table.remove(&pool("b"));
     assert!(is_counted_right(&table));
     assert_eq!(table.index, Index::default());
@@ -100,9 +104,9 @@ fn a_job_that_took_the_name_of_a_deleted_one_does_not_leave_the_table_with_it() 
 fn one_pool_does_not_take_all_the_room_for_whole_objects_of_new_jobs() {
     let mut table = Table::default();
     for n in 0..1000 {
-        apply_object(&mut table, object("noisy", &format!("j{n}"), n, 1, &json!({ "topic": "t" })));
+        arrive(&mut table, job("noisy", &format!("j{n}"), n, "default"), 1);
     }
-    apply_object(&mut table, object("quiet", "job", 1000, 1, &json!({ "topic": "t" })));
+    arrive(&mut table, job("quiet", "job", 1000, "default"), 1);
     let kept = |namespace: &str| table.figures(&ObjectKey::new(namespace, "default")).unwrap().fresh();
     assert_eq!((kept("noisy"), kept("quiet")), (510, 1));
 }
@@ -114,16 +118,6 @@ fn what_the_watch_says_late_of_a_job_that_is_over_brings_it_not_back() {
     assert!(matches!(apply(&mut table, 1, 9), Applied::Stale));
     table.remove(&ObjectKey::new("team", "job")).unwrap();
     assert!(matches!(apply(&mut table, 1, 11), Applied::Stale), "it would be published as a new job");
-    assert_eq!(table.len(), 0);
+    assert_eq!(table.live(), 0);
     assert!(matches!(apply(&mut table, 2, 12), Applied::Changed), "another one of its name is news");
-}
-
-#[test]
-fn so_many_jobs_are_remembered_to_be_over_and_no_more() {
-    let mut over = Over::default();
-    for uid in 0..=OVER as u128 {
-        over.remember(Uuid::from_u128(uid));
-    }
-    assert_eq!((over.jobs.len(), over.order.len()), (OVER, OVER));
-    assert!(!over.jobs.contains(&Uuid::from_u128(0)) && over.jobs.contains(&Uuid::from_u128(1)));
 }

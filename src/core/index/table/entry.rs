@@ -1,0 +1,80 @@
+//! One unfinished job.
+
+use std::sync::Arc;
+
+use super::super::super::backoff::Stumble;
+use super::super::super::evidence::Evidence;
+use super::super::super::id::ObjectKey;
+use super::super::super::job::Job;
+use super::super::super::status::host_of;
+use super::super::jobs::Share;
+
+/// The pool whose turn it is when a job is looked at, whether it exists or not.
+pub type Lane = Arc<ObjectKey>;
+
+/// One unfinished job, with a handle `F` of the whole object as long as that is kept.
+#[derive(Clone)]
+pub struct Entry<F> {
+    /// What was declared and what was last recorded.
+    pub job: Job,
+    /// `metadata.resourceVersion` of that.
+    pub version: Arc<str>,
+    /// What is known of the attempt in hand.
+    pub evidence: Evidence,
+    /// Changes with every change of `evidence`: a slow reading of levels does not overwrite what came later.
+    pub turn: u64,
+    /// Its end is being written: the watch will say that it is gone, and that is no news.
+    pub closing: bool,
+    /// Failures of the operator itself in a row.
+    pub stumble: Option<Box<Stumble>>,
+    /// Bytes that its inputs take in memory while a message is made of them.
+    pub weight: u32,
+    /// The object as it was created, until its first enqueue.
+    pub fresh: Option<F>,
+    pub(super) lane: Lane,
+}
+
+impl<F> std::fmt::Debug for Entry<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Entry").field("job", &self.job.key).field("evidence", &self.evidence).finish_non_exhaustive()
+    }
+}
+
+impl<F> Entry<F> {
+    /// What asks for a look at it.
+    pub fn turn_of(&self) -> (Lane, ObjectKey) {
+        (self.lane.clone(), self.job.key.clone())
+    }
+
+    /// What it adds to the figures of its pool.
+    pub(super) fn share(&self) -> Share {
+        let (job, evidence) = (&self.job, &self.evidence);
+        let has = evidence.holder_now();
+        let seen_pod = evidence.holder().map(|seen| match &seen.container {
+            Some(container) => container.pod.clone(),
+            None => host_of(&seen.node).into(),
+        });
+        Share {
+            pool: job.spec.pool.clone(),
+            hard_limit: job.spec.overrides.as_ref().and_then(|overrides| overrides.hard),
+            is_begun: job.status.attempt.is_some() || evidence.is_published(),
+            is_queued: evidence.is_queued(),
+            is_missed: has.is_none() && evidence.misses().is_some(),
+            published_at: evidence.published_at(),
+            is_unread: evidence.is_unread(),
+            is_fresh: self.fresh.is_some(),
+            node: has.map(|holder| holder.node.clone()),
+            busy_pod: has.and_then(|holder| holder.container.as_ref()).map(|container| container.pod.clone()),
+            seen_pod,
+        }
+    }
+}
+
+/// Resource versions of one kind are comparable as numbers since Kubernetes 1.35, and always were in practice; one that
+/// is no number is taken as news.
+pub(super) fn is_newer(version: &str, than: &str) -> bool {
+    match (version.parse::<u64>(), than.parse::<u64>()) {
+        (Ok(version), Ok(than)) => version > than,
+        _ => version != than,
+    }
+}
