@@ -14,8 +14,8 @@ use crate::core::id::{GENERATIONS, ObjectKey, Priority, SpecHash, TaskId};
 use crate::core::job::{Job, Spec};
 use crate::core::policy::{OnUnknown, Overrides};
 use crate::core::status::{
-    Attempt, AttemptOutcome, Container, Holder, PastAttempt, Phase, Progress, Refusal, RefusalKind, Status, TaskError,
-    Unstopped, Why,
+    Attempt, AttemptOutcome, Container, End, Holder, PastAttempt, Phase, Progress, Refusal, RefusalKind, Status,
+    TaskError, Unstopped, Why,
 };
 
 /// An object that the API server would never have stored.
@@ -152,7 +152,10 @@ impl CrewJobStatus {
             retry_at: self.next_retry_at.as_ref().map(|time| time.0),
             queued_at: self.first_queued_at.as_ref().map(|time| time.0),
             worker: self.worker.as_ref().map(|worker| Box::new(worker_to_core(worker))),
-            finished_at: self.finished_at.as_ref().map(|time| time.0),
+            end: self
+                .finished_at
+                .as_ref()
+                .map(|time| Box::new(End { late_result: since(ConditionType::LateResult), ..End::new(time.0) })),
             result: None,
             error: self
                 .error
@@ -175,8 +178,6 @@ impl CrewJobStatus {
                     let why = all.into_iter().find(|why| why.reason() == condition.reason);
                     Box::new((condition.last_transition_time.0, why.unwrap_or(Unstopped::WorkerDeaf)))
                 }),
-            late_result: since(ConditionType::LateResult),
-            expires_at: None,
             ..Status::default()
         }
     }

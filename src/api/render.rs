@@ -72,9 +72,9 @@ pub fn render(job: &Job, status: &Status) -> CrewJobStatus {
         queued_at: queued_at.map(time),
         first_queued_at: status.queued_at.map(time),
         started_at: started_at.map(time),
-        finished_at: status.finished_at.map(time),
+        finished_at: status.finished_at().map(time),
         next_retry_at: status.retry_at.map(time_up),
-        expiry_bucket: status.expires_at.map(expiry_bucket),
+        expiry_bucket: status.end.as_ref().and_then(|end| end.expires_at).map(expiry_bucket),
         worker: status.worker.as_deref().map(worker),
         progress: status.progress.as_deref().map(progress),
         result: status.result.as_deref().map(|result| stored(job, task, result)),
@@ -171,7 +171,7 @@ fn conditions(job: &Job, status: &Status) -> Vec<Condition> {
     if matches!(status.why, Why::Unseen) && status.refused.is_none() {
         return Vec::new();
     }
-    let ended_at = status.finished_at.unwrap_or(job.created_at);
+    let ended_at = status.finished_at().unwrap_or(job.created_at);
     let condition = |kind: ConditionType, holds: bool, since: Timestamp, reason: &str, message: &str| Condition {
         type_: kind.to_string(),
         status: if holds { "True" } else { "False" }.to_owned(),
@@ -203,7 +203,7 @@ fn conditions(job: &Job, status: &Status) -> Vec<Condition> {
     if let Some((at, why)) = status.cancel_unsupported.as_deref().copied() {
         all.push(condition(ConditionType::CancelUnsupported, true, at, why.reason(), why.message()));
     }
-    if let Some(at) = status.late_result {
+    if let Some(at) = status.end.as_ref().and_then(|end| end.late_result) {
         let message = "a result arrived after the job had ended; it was not recorded";
         all.push(condition(ConditionType::LateResult, true, at, "LateResult", message));
     }

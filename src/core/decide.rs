@@ -20,7 +20,9 @@ use super::job::Job;
 use super::observed::{Ended, Ending, Held, Holding, Liveness, Observed, Pool, PoolFacts, Search, Task};
 use super::plan::{Effect, InPlaceOf, Next, Notice, Plan, Publication};
 use super::policy::{Overrides, Policy};
-use super::status::{Attempt, GaveUp, Hold, Phase, PoolProblemKind, RefusalKind, Status, TaskError, Unstopped, Why};
+use super::status::{
+    Attempt, End, GaveUp, Hold, Phase, PoolProblemKind, RefusalKind, Status, TaskError, Unstopped, Why,
+};
 
 /// A job that leaves the queue sooner is never recorded as `Queued`: that would cost an API write.
 pub const QUEUED_AFTER: Duration = Duration::from_millis(300);
@@ -140,8 +142,11 @@ impl Case<'_> {
                 plan.first(Effect::Withdraw(AttemptId { generation: *generation, ..self.id }))
             }
             Task::Ended(Ended { how: Ending::Succeeded(_), .. }) => {
-                let late = plan.status.phase != Phase::Succeeded;
-                plan.status.late_result = plan.status.late_result.or(late.then_some(self.now));
+                if plan.status.phase != Phase::Succeeded
+                    && let Some(end) = &mut plan.status.end
+                {
+                    end.late_result.get_or_insert(self.now);
+                }
                 plan
             }
             Task::Ended(_) | Task::Unread | Task::Absent(_) | Task::Withdrawn { .. } | Task::Held(_) => plan,
@@ -186,8 +191,7 @@ impl Case<'_> {
         let status = Status {
             phase,
             why,
-            finished_at: Some(self.now),
-            expires_at: expires_at(self.now, self.policy.ttl),
+            end: Some(Box::new(End { expires_at: expires_at(self.now, self.policy.ttl), ..End::new(self.now) })),
             retry_at: None,
             progress: None,
             ..so_far
@@ -356,7 +360,6 @@ impl InPool<'_> {
             attempt.started_at = attempt.started_at.or(Some(started_at));
         }
         status.attempts = status.attempts.max(self.id.number.saturating_add(held.celery_retries));
-        status.started_at = status.started_at.or(Some(started_at));
         if let Holding::By(holder, _) = &held.by {
             status.worker = Some(Box::new(holder.clone()));
         }

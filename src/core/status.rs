@@ -261,10 +261,8 @@ pub struct Status {
     pub worker: Option<Box<Holder>>,
     /// When the first message was published.
     pub queued_at: Option<Timestamp>,
-    /// When the first run began.
-    pub started_at: Option<Timestamp>,
-    /// When the job ended.
-    pub finished_at: Option<Timestamp>,
+    /// When the job ended, and what follows from that. In a box, as the jobs in memory have not ended.
+    pub end: Option<Box<End>>,
     /// The result, once.
     pub result: Option<Box<StoredResult>>,
     /// The last error.
@@ -281,13 +279,32 @@ pub struct Status {
     pub cancel_unsupported: Option<Box<(Timestamp, Unstopped)>>,
     /// What is refused that the job needs.
     pub refused: Option<Box<Refusal>>,
+}
+
+/// When a job ended, and what follows from that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// When it ended.
+    pub at: Timestamp,
+    /// When the job may be deleted.
+    pub expires_at: Option<Timestamp>,
     /// When a result arrived after the end.
     pub late_result: Option<Timestamp>,
-    /// When the finished job may be deleted.
-    pub expires_at: Option<Timestamp>,
+}
+
+impl End {
+    /// An end at this time, of a job that is kept.
+    pub fn new(at: Timestamp) -> Self {
+        Self { at, expires_at: None, late_result: None }
+    }
 }
 
 impl Status {
+    /// When the job ended.
+    pub fn finished_at(&self) -> Option<Timestamp> {
+        self.end.as_ref().map(|end| end.at)
+    }
+
     /// Attempts that the history keeps.
     pub const HISTORY: usize = 5;
 

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::*;
 use crate::api::{CrewJob, Reason};
 use crate::core::id::SpecHash;
-use crate::core::status::{Attempt, Container, Hold, PoolProblem, PoolProblemKind, TaskError, Unstopped};
+use crate::core::status::{Attempt, Container, End, Hold, PoolProblem, PoolProblemKind, TaskError, Unstopped};
 
 const UID: Uuid = Uuid::from_u128(0x0f8f_ad5b_d9cb_469f_a165_7086_7728_950e);
 
@@ -59,7 +59,7 @@ fn the_end_is_told_as_kubernetes_tells_it() {
         (Phase::Queued, Why::Enqueued, "Reconciling=True"),
     ] {
         let job = new_job();
-        let status = Status { phase, why, finished_at: Some(at(9)), ..Status::default() };
+        let status = Status { phase, why, end: Some(Box::new(End::new(at(9)))), ..Status::default() };
         let told: Vec<_> =
             render(&job, &status).conditions.iter().map(|c| format!("{}={}", c.type_, c.status)).collect();
         assert_eq!(told.join(" "), expected);

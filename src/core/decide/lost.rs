@@ -74,7 +74,6 @@ impl InPool<'_> {
         status.worker_losses = status.worker_losses.saturating_add(1);
         if held.started_at.is_some() || child.is_some() {
             status.attempts = status.attempts.max(self.id.number.saturating_add(held.celery_retries));
-            status.started_at = status.started_at.or(held.started_at);
         }
         let clear_result = child.is_some();
         status.remember(self.past(AttemptOutcome::WorkerLost, Some(held), child.clone()));

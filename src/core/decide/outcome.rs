@@ -107,7 +107,6 @@ impl InPool<'_> {
             attempt.started_at = started_at;
         }
         status.attempts = status.attempts.max(self.id.number.saturating_add(ended.celery_retries));
-        status.started_at = status.started_at.or(started_at);
         if let Some(worker) = &ended.worker {
             status.worker = Some(Box::new(worker.clone()));
         }

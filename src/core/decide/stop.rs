@@ -129,7 +129,6 @@ impl InPool<'_> {
         let error = TaskError::new("TimeLimitExceeded", "its worker did not keep timeouts.hard", None);
         let mut status = self.status();
         status.attempts = status.attempts.max(self.id.number.saturating_add(held.celery_retries));
-        status.started_at = status.started_at.or(held.started_at);
         status.spec_hash = status.spec_hash.or(Some(self.job.spec.hash));
         status.remember(self.past(AttemptOutcome::Failed, Some(held), Some(error.clone())));
         self.retry_or_give_up(held.celery_retries, error, status)

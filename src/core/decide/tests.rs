@@ -149,7 +149,6 @@ impl Scene {
             job.status.why = Why::Started;
             job.status.attempts = 1;
             job.status.worker = Some(Box::new(worker("a")));
-            job.status.started_at = Some(at(1_000));
             job.status.attempt.as_mut().unwrap().started_at = Some(at(1_000));
         })
     }

@@ -46,7 +46,7 @@ pub async fn write_status(
     match written {
         Ok(written) => {
             ctx.metrics.wrote(Written::JobStatus, WriteOutcome::Done);
-            if let Some(at) = status.expires_at {
+            if let Some(at) = status.end.as_ref().and_then(|end| end.expires_at) {
                 ctx.hours.note(expiry_bucket(at), clock::now());
             }
             let version = written.metadata.resource_version.unwrap_or_default();
