@@ -178,7 +178,6 @@ impl CrewJobStatus {
                     let why = all.into_iter().find(|why| why.reason() == condition.reason);
                     Box::new((condition.last_transition_time.0, why.unwrap_or(Unstopped::WorkerDeaf)))
                 }),
-            ..Status::default()
         }
     }
 }

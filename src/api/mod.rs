@@ -35,8 +35,8 @@ pub use job_status::{
     ATTEMPT_HISTORY_LIMIT, Attempt, CrewJobStatus, FINISHED, JobError, Outcome, Phase, Progress, UNFINISHED, Worker,
 };
 pub use pool::{
-    Celery, CrewWorkerPool, CrewWorkerPoolSpec, DeploymentRef, JobDefaults, LargeResults, OnWorkerUnreachable, Queue,
-    REDIS_SECRET_LABEL, Redis, TAKE_REPLICAS,
+    Celery, CrewWorkerPool, CrewWorkerPoolSpec, DeploymentRef, JobDefaults, LEAST_RESULT_EXPIRES, LargeResults,
+    OnWorkerUnreachable, Queue, REDIS_SECRET_LABEL, Redis, TAKE_REPLICAS,
 };
 pub use pool_status::{BandStatus, CrewWorkerPoolStatus, QueueStatus, RedisStatus, Replicas};
 pub use render::{expiry_bucket, merge_patch, result_config_map_name, status_patch};

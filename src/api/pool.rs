@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{CrewWorkerPoolStatus, Duration, RetryPolicy, Timeouts, schema};
-use crate::core::observed;
+use crate::core::observed::{self, PoolFacts};
+use crate::wire::ResultKeys;
 
 /// The label that a Secret must have for the operator to read it.
 pub const REDIS_SECRET_LABEL: &str = "crewjob.dev/redis";
@@ -14,6 +15,9 @@ pub const REDIS_SECRET_LABEL: &str = "crewjob.dev/redis";
 /// The annotation of a pool that makes the operator take the Deployment's replicas back from another field manager, once
 /// for each value that it is given.
 pub const TAKE_REPLICAS: &str = "crewjob.dev/take-replicas";
+
+/// What a smaller `resultExpires` counts as: no job would ever be watched closely enough for it.
+pub const LEAST_RESULT_EXPIRES: std::time::Duration = std::time::Duration::from_mins(10);
 
 /// Where the workers are, what they may run, and how many of them there are to be.
 #[derive(CustomResource, JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -183,6 +187,20 @@ impl CrewWorkerPoolSpec {
             on_worker_unreachable: OnWorkerUnreachable::default(),
             large_results: LargeResults::default(),
             job_defaults: JobDefaults::default(),
+        }
+    }
+
+    /// What it says about its jobs, in the words of the decision core.
+    pub fn to_facts(&self) -> PoolFacts {
+        PoolFacts {
+            queues: self.queues.iter().map(|queue| queue.name.as_str().into()).collect(),
+            allowed_tasks: self.allowed_tasks.iter().map(|task| task.as_str().into()).collect(),
+            defaults: self.job_defaults.to_core(),
+            result_expires: self.celery.result_expires.to_std().max(LEAST_RESULT_EXPIRES),
+            result_prefix: ResultKeys::new(self.celery.global_key_prefix.as_deref().unwrap_or("")).result("").into(),
+            keep_large_results: self.redis.result_retention.to_std(),
+            large_results: self.large_results.to_core(),
+            blocked: None,
         }
     }
 

@@ -87,6 +87,22 @@ pub struct PoolFacts {
     pub blocked: Option<Blocked>,
 }
 
+#[cfg(test)]
+impl Default for PoolFacts {
+    fn default() -> Self {
+        Self {
+            queues: vec!["crew_jobs".into()],
+            allowed_tasks: vec!["run".into()],
+            defaults: Overrides::default(),
+            result_expires: Duration::from_hours(1),
+            result_prefix: "celery-task-meta-".into(),
+            keep_large_results: Duration::from_hours(168),
+            large_results: LargeResults::ConfigMap,
+            blocked: None,
+        }
+    }
+}
+
 /// Where a result is kept that is too large for a status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LargeResults {

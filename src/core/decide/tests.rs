@@ -76,11 +76,8 @@ fn pool() -> PoolFacts {
         queues: vec!["crew_jobs".into(), "default".into()],
         allowed_tasks: vec!["backend.tasks.run_crew_task".into(), "backend.tasks.health_check".into()],
         defaults: Overrides { backoff_initial: Some(Duration::ZERO), ..Overrides::default() },
-        result_expires: Duration::from_hours(1),
         result_prefix: "app_celery-task-meta-".into(),
-        keep_large_results: Duration::from_hours(168),
-        large_results: LargeResults::ConfigMap,
-        blocked: None,
+        ..PoolFacts::default()
     }
 }
 

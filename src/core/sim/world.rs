@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::super::id::{ObjectKey, Priority, SpecHash, TaskId};
 
 use super::super::job::{Job, Spec};
-use super::super::observed::{LargeResults, PoolFacts};
+use super::super::observed::PoolFacts;
 use super::super::policy::{OnUnknown, Overrides};
 use super::super::status::Status;
 use super::apiserver::ApiServer;
@@ -165,18 +165,14 @@ impl World {
         let mut rng = Rng::seeded(seed);
         let chaos = Chaos::seeded(&mut rng);
         let facts = PoolFacts {
-            queues: vec!["crew_jobs".into()],
-            allowed_tasks: vec!["run".into()],
             defaults: Overrides {
                 backoff_max: Some(Duration::from_secs(10)),
                 hard: Some(Duration::from_mins(1)),
                 ..Overrides::default()
             },
             result_expires: Duration::from_millis(RESULT_EXPIRES.unsigned_abs()),
-            result_prefix: "celery-task-meta-".into(),
             keep_large_results: Duration::from_hours(1),
-            large_results: LargeResults::ConfigMap,
-            blocked: None,
+            ..PoolFacts::default()
         };
         let mut world = Self {
             now: 0,

@@ -1,13 +1,12 @@
 //! The conditions of a pool, one function each: from what was seen to a verdict.
 
 use super::view::View;
-use crate::api::{ConditionType, CrewWorkerPoolSpec, Reason, TAKE_REPLICAS, Verdict};
+use crate::api::{ConditionType, CrewWorkerPoolSpec, LEAST_RESULT_EXPIRES, Reason, TAKE_REPLICAS, Verdict};
 use crate::core::claims::clocks::Skew;
 use crate::core::eviction::{Eviction, Keys};
 use crate::core::id::ObjectKey;
 use crate::core::scale::GRACE_MARGIN;
 use crate::core::status::PoolProblem;
-use crate::operator::state::pools::LEAST_RESULT_EXPIRES;
 
 /// What a pool that Redis lets in looks like.
 pub struct Seen<'a> {

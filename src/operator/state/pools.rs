@@ -29,7 +29,6 @@ use crate::core::status::{PoolProblem, PoolProblemKind};
 use crate::runtime::admin::State as Ready;
 use crate::runtime::metrics::PoolLabels;
 use crate::store::{MarkerId, Queue, Store, Wanted};
-use crate::wire::ResultKeys;
 
 /// How often the jobs of a pool are told another text of the same problem.
 const DETAILS_EVERY: Duration = Duration::from_mins(1);
@@ -40,8 +39,6 @@ const AUDIT_MARGIN: Duration = Duration::from_mins(3);
 const UNKNOWN_FOR: Duration = Duration::from_hours(1);
 /// How many pools that do not work `/readyz` names.
 const SHOWN: usize = 20;
-/// What a smaller `resultExpires` counts as: no job would ever be watched closely enough for it.
-pub const LEAST_RESULT_EXPIRES: Duration = Duration::from_mins(10);
 
 /// All pools by name.
 #[derive(Default)]
@@ -137,16 +134,8 @@ impl Handle {
     /// A pool that is not connected yet.
     pub fn new(key: ObjectKey, pool: &CrewWorkerPool) -> Self {
         let spec = pool.spec.clone();
-        let facts = PoolFacts {
-            queues: spec.queues.iter().map(|queue| queue.name.as_str().into()).collect(),
-            allowed_tasks: spec.allowed_tasks.iter().map(|task| task.as_str().into()).collect(),
-            defaults: spec.job_defaults.to_core(),
-            result_expires: spec.celery.result_expires.to_std().max(LEAST_RESULT_EXPIRES),
-            result_prefix: ResultKeys::new(spec.celery.global_key_prefix.as_deref().unwrap_or("")).result("").into(),
-            keep_large_results: spec.redis.result_retention.to_std(),
-            large_results: spec.large_results.to_core(),
-            blocked: pool.status.as_ref().and_then(said_blocked),
-        };
+        let blocked = pool.status.as_ref().and_then(said_blocked);
+        let facts = PoolFacts { blocked, ..spec.to_facts() };
         let facts = Arc::new(facts);
         let problem = PoolProblem { kind: PoolProblemKind::Connecting, detail: "not connected yet".into() };
         let fleet = spec.deployment_ref.as_ref().map(|named| Fleet {
