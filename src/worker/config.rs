@@ -9,7 +9,7 @@ use clap::Args;
 use super::node::NodeName;
 use crate::runtime::telemetry::LogFormat;
 use crate::store::{Access, Keys, Queue, Secret};
-use crate::wire::{Bands, InvalidBands};
+use crate::wire::{Bands, InvalidBands, Number, TimeLimit};
 
 /// Where the chart puts the certificate authority of `rediss://` servers.
 const REDIS_CA_FILE: &str = "/etc/crewjob/redis/ca.crt";
@@ -20,6 +20,9 @@ const REDIS_URL: &str = "REDIS_URL";
 const RESULT_BACKEND_URL: &str = "RESULT_BACKEND_URL";
 /// The variables of the worker's environment that commands do not get.
 pub const SECRETS: [&str; 2] = [REDIS_URL, RESULT_BACKEND_URL];
+
+/// Celery's `task_default_priority`, which nothing changes here: of tasks that follow and whose signature has none.
+pub const DEFAULT_PRIORITY: i64 = 5;
 
 /// Options of `crewjob worker`.
 ///
@@ -193,6 +196,12 @@ impl Config {
         if queues.is_empty() { Err(ConfigError::NoQueues) } else { Ok(queues) }
     }
 
+    /// Limits of tasks whose message has none, as messages have them.
+    pub fn limits(&self) -> TimeLimit {
+        let limit = |seconds: u32| (seconds > 0).then(|| Number::from(i64::from(seconds)));
+        TimeLimit { hard: limit(self.time_limit), soft: limit(self.soft_time_limit) }
+    }
+
     /// How long results are kept.
     pub fn result_expires(&self) -> Option<Duration> {
         seconds(self.result_expires)
@@ -231,7 +240,7 @@ pub(super) fn seconds(number: u32) -> Option<Duration> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use clap::Parser;
 
     use super::Config;
@@ -242,7 +251,7 @@ mod tests {
         config: Config,
     }
 
-    fn parse(options: &[&str]) -> Result<Config, String> {
+    pub fn parse(options: &[&str]) -> Result<Config, String> {
         let given = ["worker"].iter().chain(options);
         Cli::try_parse_from(given).map(|cli| cli.config).map_err(|error| error.to_string())
     }

@@ -12,17 +12,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::announce::Announcer;
 use super::command::server::Server;
-use super::config::Config;
-use super::control::{Broker, Revoked, Settings};
+use super::config::{Config, DEFAULT_PRIORITY};
+use super::control::{Broker, Revoked};
 use super::entry::Entries;
 use super::follow::Sender;
 use super::metrics::Metrics;
 use super::rate::Rates;
-use super::registry::Limits;
-use super::registry::Registry;
+use super::registry::{Limits, Registry};
+use super::routes::Routes;
 use crate::runtime::admin::Readiness;
 use crate::runtime::clock;
 use crate::store::{Channel, Error, Queue};
+use crate::wire::TimeLimit;
 
 /// How long a lease lasts, and how often it is renewed. The same as for Python workers with the guard.
 pub const LEASE: Duration = Duration::from_secs(6);
@@ -71,8 +72,10 @@ pub struct Worker {
     pub readiness: Readiness,
     /// The broker, as it is shown.
     pub broker: Broker,
-    /// The setup, as it is shown.
-    pub settings: Settings,
+    /// Limits of tasks whose message has none.
+    pub time_limit: TimeLimit,
+    /// Where following tasks go.
+    pub routes: Routes,
     /// Tasks that run at once, and room for them that is to go as soon as it is free.
     pub room: Mutex<u32>,
     /// Read-locked while a lease is given up, write-locked while all are renewed: the two must not cross.
@@ -132,9 +135,9 @@ impl Worker {
         Sender {
             origin: &self.origin,
             reply_to: "",
-            routes: &self.settings.routes,
-            priority: self.settings.default_priority,
-            time_limit: &self.settings.time_limit,
+            routes: &self.routes,
+            priority: DEFAULT_PRIORITY,
+            time_limit: &self.time_limit,
         }
     }
 

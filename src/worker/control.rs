@@ -16,11 +16,12 @@ use jiff::Timestamp;
 
 use self::arguments::{Arguments, Refusal};
 use super::pattern::Pattern;
+use crate::store::Queue;
 use crate::wire::pidbox::Request;
 use crate::wire::{Number, Object, Value};
 
 pub use revoked::Revoked;
-pub use view::{Autoscale, Broker, Queue, Settings, Task, Usage, View};
+pub use view::{Broker, Task, Usage, View};
 
 /// What comes of a request.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,8 +64,6 @@ pub enum Action {
     Grow(u32),
     /// Run so many fewer tasks at once.
     Shrink(u32),
-    /// Choose the concurrency within these bounds.
-    Autoscale(Autoscale),
     /// Change the limits of a task, for messages that have none.
     TimeLimit {
         /// The name of the task.
@@ -184,10 +183,13 @@ fn obey(request: &Request, view: &View, now: Timestamp) -> Result<Answered, Refu
             given.only(&[])?;
             Answered::with(Value::Null).and(Action::Heartbeat)
         }
-        "pool_grow" => order::pool_grow(&given, view)?,
+        "pool_grow" => order::pool_grow(&given)?,
         "pool_shrink" => order::pool_shrink(&given, view)?,
         "pool_restart" => return Err(Refusal::new("ValueError", "Pool restarts not enabled")),
-        "autoscale" => order::autoscale(&given.only(&["max", "min"])?, view)?,
+        "autoscale" => {
+            given.only(&["max", "min"])?;
+            return Err(Refusal::new("ValueError", "Autoscale not enabled"));
+        }
         "shutdown" => Answered { reply: None, actions: vec![Action::Shutdown] },
         "add_consumer" => order::add_consumer(&given.with(&["queue"])?)?,
         "cancel_consumer" => order::cancel_consumer(&given.with(&["queue"])?)?,

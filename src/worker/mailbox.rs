@@ -12,7 +12,7 @@ use super::entry::{Entry, Stage};
 use super::registry::Limits;
 use super::{document, status};
 use crate::runtime::clock;
-use crate::store::{Queue, channel};
+use crate::store::channel;
 use crate::wire::event::Detail;
 use crate::wire::pidbox::Request;
 use crate::wire::{Number, Value};
@@ -105,7 +105,7 @@ fn look<T>(worker: &Worker, entries: &[Arc<Entry>], see: impl FnOnce(&View<'_>) 
     }
     let concurrency = worker.concurrency();
     let prefetch = i64::from(concurrency) + i64::try_from(scheduled.len()).unwrap_or(i64::MAX);
-    let queues: Vec<control::Queue> = worker.queues.borrow().iter().map(described).collect();
+    let queues = worker.queues.borrow().clone();
     let registered: Vec<String> = worker.registry.names().map(str::to_owned).collect();
     let rate_limits = worker.rates.lock().texts();
     let totals = worker.totals.lock().clone();
@@ -116,7 +116,6 @@ fn look<T>(worker: &Worker, entries: &[Arc<Entry>], see: impl FnOnce(&View<'_>) 
         uptime: now.duration_since(worker.since).unsigned_abs(),
         clock,
         concurrency,
-        autoscale: None,
         running,
         reserved,
         scheduled,
@@ -129,7 +128,9 @@ fn look<T>(worker: &Worker, entries: &[Arc<Entry>], see: impl FnOnce(&View<'_>) 
         prefetch_count: prefetch,
         usage: status::usage(),
         memory: status::memory(),
-        settings: &worker.settings,
+        config: &worker.config,
+        time_limit: &worker.time_limit,
+        routes: &worker.routes,
         events: worker.events.announces_tasks(),
     };
     see(&view)
@@ -147,11 +148,6 @@ async fn act(worker: &Arc<Worker>, action: Action) {
             worker.leaving.cancel();
         }
         Action::AddConsumer(queue) => {
-            let queue = Queue {
-                name: queue.name.into(),
-                exchange: queue.exchange.into(),
-                routing_key: queue.routing_key.into(),
-            };
             if let Err(error) = worker.channel.declare(std::slice::from_ref(&queue)).await {
                 tracing::warn!(%error, queue = %queue.name, "binding a queue to its exchange failed; consuming it unbound");
             }
@@ -170,8 +166,6 @@ async fn act(worker: &Arc<Worker>, action: Action) {
         })),
         Action::Grow(by) => worker.grow(by),
         Action::Shrink(by) => worker.shrink(by),
-        // Never asked for: `View::autoscale` says that there is none.
-        Action::Autoscale(_) => {}
         Action::TimeLimit { task, hard, soft } => {
             let limits = Limits { hard: limit(hard), soft: limit(soft) };
             worker.limits.lock().insert(task, limits);
@@ -204,11 +198,6 @@ async fn show_revoked(worker: &Worker, ids: &[String]) {
             tracing::warn!(task.id = id, %error, "storing the state REVOKED failed; it is stored when the message is dropped");
         }
     }
-}
-
-fn described(queue: &Queue) -> control::Queue {
-    let Queue { name, exchange, routing_key } = queue;
-    control::Queue { name: name.to_string(), exchange: exchange.to_string(), routing_key: routing_key.to_string() }
 }
 
 fn limit(seconds: Option<Number>) -> Option<Duration> {

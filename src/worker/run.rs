@@ -14,7 +14,7 @@ use super::announce::Announcer;
 use super::command::{self, server::Server};
 use super::config::{Config, ConfigError};
 use super::context::Worker;
-use super::control::{self, Broker};
+use super::control::Broker;
 use super::crew::Arguments;
 use super::handle::handle;
 use super::metrics::Metrics;
@@ -25,8 +25,8 @@ use crate::runtime::admin::{self, Liveness, Readiness};
 use crate::runtime::{clock, shutdown};
 use crate::store::channel::Arrivals;
 use crate::store::{Channel, ConnectError, Error, Queue};
+use crate::wire::Object;
 use crate::wire::event::Detail;
-use crate::wire::{Number, Object, TimeLimit};
 
 /// How long the first and the last words may take.
 const GREETING: Duration = Duration::from_secs(5);
@@ -100,11 +100,9 @@ pub async fn work(config: Config, leaving: CancellationToken, cold: Cancellation
     }
     let _unserve = served.drop_guard();
     let broker = broker(&channel);
-    let settings = settings(&config, &registry);
     let worker = Arc::new(Worker {
         slots: Arc::new(Semaphore::new(config.concurrency as usize)),
         queues: watch::Sender::new(queues),
-        registry,
         entries: Arc::default(),
         totals: Mutex::default(),
         since: clock::now(),
@@ -117,7 +115,9 @@ pub async fn work(config: Config, leaving: CancellationToken, cold: Cancellation
         readiness,
         origin: format!("gen{}@{}", std::process::id(), node::host()),
         broker,
-        settings,
+        time_limit: config.limits(),
+        routes: registry.routes(&config.default_queue),
+        registry,
         room: Mutex::new(config.concurrency),
         renewal: RwLock::new(()),
         config,
@@ -267,20 +267,5 @@ fn broker(channel: &Channel) -> Broker {
         database: channel.keys().database,
         userid: place.user,
         tls: place.tls,
-    }
-}
-
-/// The setup, as remote control shows it.
-fn settings(config: &Config, registry: &Registry) -> control::Settings {
-    let limit = |seconds: u32| (seconds > 0).then(|| Number::from(i64::from(seconds)));
-    control::Settings {
-        time_limit: TimeLimit { hard: limit(config.time_limit), soft: limit(config.soft_time_limit) },
-        visibility_timeout: config.visibility_timeout.into(),
-        result_expires: config.result_expires.into(),
-        routes: registry.routes(&config.default_queue),
-        default_priority: 5,
-        send_events: !config.without_task_events,
-        track_started: false,
-        other: Object::new(),
     }
 }

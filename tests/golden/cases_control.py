@@ -72,11 +72,10 @@ REQUESTS = [
     ("cancel_consumer", {"queue": "extra"}),
     ("no_such", {"x": 1}),
 ]
-SCALED = [("autoscale", {"max": 3, "min": 1}), ("pool_grow", {"n": 1}), ("pool_shrink", {"n": 1})]
 
 
 def record_control(client: redis.Redis, tap: Tap, target: Path) -> None:
-    """Asks a worker of one process that is busy, and one that scales by itself."""
+    """Asks a worker of one process that is busy."""
     answers = []
     with worker(NODE, tap, "-c", "1"):
         held, busy = task_id("control-held"), task_id("control-busy")
@@ -92,9 +91,6 @@ def record_control(client: redis.Redis, tap: Tap, target: Path) -> None:
             answers.append(ask(NODE, method, json.loads(text)))
         app.control.revoke([busy, held], terminate=True)
         tap.result(busy, "REVOKED")
-    with worker("scaled@golden", tap, "--autoscale", "2,1"):
-        eventually("the worker listens", lambda: app.control.ping(destination=["scaled@golden"], timeout=0.5))
-        answers += [ask("scaled@golden", method, arguments) for method, arguments in SCALED]
     client.flushdb()
     lines = ",\n".join(json.dumps(answer) for answer in answers)
     (target / "control.json").write_text(f"[\n{lines}\n]\n")

@@ -1,34 +1,26 @@
 //! The worker's settings under the names that Celery has for them.
 
 use super::describe;
-use super::view::{Broker, Settings, View};
+use super::view::{Broker, View};
 use crate::wire::{Object, TimeLimit, Value};
+use crate::worker::config::DEFAULT_PRIORITY;
 
 /// What `conf` says: the settings that differ from Celery's, and all that apply here `with_defaults`.
 pub(super) fn table(view: &View, with_defaults: bool) -> Object {
     let mut table = if with_defaults { defaults() } else { Object::new() };
-    for (name, value) in view.settings.other.iter().map(|(name, value)| (name, value.clone())).chain(chosen(view)) {
+    for (name, value) in chosen(view) {
         table.insert(name, value);
     }
     table
 }
 
 fn chosen<'a>(view: &View<'a>) -> Vec<(&'a str, Value)> {
-    let Settings {
-        time_limit: TimeLimit { hard, soft },
-        visibility_timeout,
-        result_expires,
-        routes,
-        default_priority,
-        send_events,
-        track_started,
-        other: _,
-    } = view.settings;
+    let View { config, time_limit: TimeLimit { hard, soft }, routes, .. } = view;
     let queues: Vec<Object> = view.queues.iter().map(describe::queue).collect();
     let json = || Value::from(vec!["json"]);
     vec![
         ("broker_url", url(view.broker).into()),
-        ("broker_transport_options", Object::new().with("visibility_timeout", *visibility_timeout).into()),
+        ("broker_transport_options", Object::new().with("visibility_timeout", config.visibility_timeout).into()),
         ("task_serializer", "json".into()),
         ("result_serializer", "json".into()),
         ("accept_content", json()),
@@ -41,14 +33,14 @@ fn chosen<'a>(view: &View<'a>) -> Vec<(&'a str, Value)> {
         ("worker_max_tasks_per_child", 1.into()),
         ("task_time_limit", hard.clone().into()),
         ("task_soft_time_limit", soft.clone().into()),
-        ("task_track_started", (*track_started).into()),
-        ("task_default_priority", (*default_priority).into()),
+        ("task_track_started", false.into()),
+        ("task_default_priority", DEFAULT_PRIORITY.into()),
         ("task_default_queue", routes.default_queue().into()),
         ("task_queues", queues.into()),
         ("task_routes", routes.to_value()),
-        ("result_expires", (*result_expires).into()),
+        ("result_expires", config.result_expires.into()),
         ("result_extended", true.into()),
-        ("worker_send_task_events", (*send_events).into()),
+        ("worker_send_task_events", (!config.without_task_events).into()),
     ]
 }
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::view::{Broker, Queue, Task, Usage, View};
+use super::view::{Broker, Task, Usage, View};
+use crate::store::Queue;
 use crate::wire::{Number, Object, TimeLimit, Value, time};
 
 /// Celery's timer knows priorities; its own for tasks is 6, and clients expect one.
@@ -52,7 +53,7 @@ pub(super) fn scheduled(waiting: &Task, node: &str) -> Object {
 pub(super) fn queue(queue: &Queue) -> Object {
     let Queue { name, exchange, routing_key } = queue;
     let exchange: [(&str, Value); 8] = [
-        ("name", exchange.as_str().into()),
+        ("name", (&**exchange).into()),
         ("type", "direct".into()),
         ("arguments", Value::Null),
         ("durable", true.into()),
@@ -62,9 +63,9 @@ pub(super) fn queue(queue: &Queue) -> Object {
         ("no_declare", false.into()),
     ];
     let fields: [(&str, Value); 18] = [
-        ("name", name.as_str().into()),
+        ("name", (&**name).into()),
         ("exchange", exchange.into_iter().collect::<Object>().into()),
-        ("routing_key", routing_key.as_str().into()),
+        ("routing_key", (&**routing_key).into()),
         ("queue_arguments", Value::Null),
         ("binding_arguments", Value::Null),
         ("consumer_arguments", Value::Null),
@@ -94,7 +95,7 @@ pub(super) fn stats(view: &View) -> Object {
         .with("clock", view.clock.to_string())
         .with("uptime", uptime)
         .with("pool", pool(view))
-        .with("broker", broker(view.broker, view.settings.visibility_timeout))
+        .with("broker", broker(view.broker, view.config.visibility_timeout))
         .with("prefetch_count", view.prefetch_count)
         .with("rusage", view.usage.as_ref().map_or_else(|| "N/A".into(), |usage| Value::from(rusage(usage))))
 }
@@ -102,7 +103,7 @@ pub(super) fn stats(view: &View) -> Object {
 /// Each task has a process of its own, which ends with it.
 fn pool(view: &View) -> Object {
     let processes: Vec<u32> = view.running.iter().filter_map(|task| task.pid).collect();
-    let TimeLimit { hard, soft } = &view.settings.time_limit;
+    let TimeLimit { hard, soft } = view.time_limit;
     let limit = |limit: &Option<Number>| limit.clone().unwrap_or_else(|| 0.into());
     Object::new()
         .with("implementation", concat!("crewjob:", env!("CARGO_PKG_VERSION"), ":CommandPool"))
@@ -114,7 +115,7 @@ fn pool(view: &View) -> Object {
         .with("writes", "N/A")
 }
 
-fn broker(broker: &Broker, visibility_timeout: i64) -> Object {
+fn broker(broker: &Broker, visibility_timeout: u32) -> Object {
     let Broker { hostname, port, database, userid, tls } = broker;
     let fields: [(&str, Value); 15] = [
         ("hostname", hostname.as_str().into()),

@@ -1,18 +1,18 @@
 //! The commands that change something.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::arguments::{Arguments, Refusal};
 use super::revoked::ids_in;
-use super::view::{Autoscale, Queue, View};
+use super::view::View;
 use super::{Action, Answered, signal};
+use crate::store::Queue;
 use crate::wire::{Object, Value, python};
 
 type Answer = Result<Answered, Refusal>;
-
-const AUTOSCALED: &str = "is not supported with autoscale. Adjust autoscale range instead.";
 
 /// A starting worker asks which tasks are revoked, and says which it knows of: these are in the answer too. To itself
 /// it says nothing.
@@ -117,19 +117,13 @@ pub(super) fn disable_events(view: &View) -> Answered {
     Answered::ok("task events disabled").and(Action::DisableEvents)
 }
 
-pub(super) fn pool_grow(arguments: &Arguments, view: &View) -> Answer {
-    if view.autoscale.is_some() {
-        return Ok(Answered::error(format!("pool_grow {AUTOSCALED}")));
-    }
+pub(super) fn pool_grow(arguments: &Arguments) -> Answer {
     Ok(Answered::ok("pool will grow").and(Action::Grow(arguments.count("n")?.unwrap_or(1))))
 }
 
 /// Unlike Celery's, which shrinks by what is idle before it complains, this one does all or nothing, and keeps room for
 /// one task.
 pub(super) fn pool_shrink(arguments: &Arguments, view: &View) -> Answer {
-    if view.autoscale.is_some() {
-        return Ok(Answered::error(format!("pool_shrink {AUTOSCALED}")));
-    }
     let by = arguments.count("n")?.unwrap_or(1);
     let idle = view.concurrency.saturating_sub(u32::try_from(view.running.len()).unwrap_or(u32::MAX));
     if by > idle {
@@ -141,17 +135,6 @@ pub(super) fn pool_shrink(arguments: &Arguments, view: &View) -> Answer {
     Ok(Answered::ok("pool will shrink").and(Action::Shrink(by)))
 }
 
-pub(super) fn autoscale(arguments: &Arguments, view: &View) -> Answer {
-    let Some(now) = view.autoscale else { return Err(Refusal::new("ValueError", "Autoscale not enabled")) };
-    let max = arguments.count("max")?.unwrap_or(now.max);
-    let min = arguments.count("min")?.unwrap_or(now.min);
-    if max == 0 || min > max {
-        return Err(Refusal::new("ValueError", &format!("no concurrency is at least {min} and at most {max}")));
-    }
-    let said = Answered::ok(format!("autoscale now max={max} min={min}"));
-    Ok(said.and(Action::Autoscale(Autoscale { max, min })))
-}
-
 /// Direct exchanges only: messages of others would have to be looked for in other places.
 pub(super) fn add_consumer(arguments: &Arguments) -> Answer {
     let name = arguments.text("queue")?.filter(|name| !name.is_empty());
@@ -160,10 +143,10 @@ pub(super) fn add_consumer(arguments: &Arguments) -> Answer {
     if kind != "direct" {
         return Err(Refusal::new("NotImplementedError", &format!("exchanges of type {kind}")));
     }
-    let or_name = |text: Option<&str>| text.filter(|text| !text.is_empty()).unwrap_or(name).to_owned();
+    let or_name = |text: Option<&str>| Arc::from(text.filter(|text| !text.is_empty()).unwrap_or(name));
     let exchange = or_name(arguments.text("exchange")?);
     let routing_key = or_name(arguments.text("routing_key")?);
-    let queue = Queue { name: name.to_owned(), exchange, routing_key };
+    let queue = Queue { name: name.into(), exchange, routing_key };
     Ok(Answered::ok(format!("add consumer {name}")).and(Action::AddConsumer(queue)))
 }
 

@@ -64,10 +64,7 @@ fn every_command_is_answered_as_celery_answers_it() {
     let mut worker = Worker::recorded();
     for case in value(std::str::from_utf8(RECORDED).unwrap()).as_array().unwrap() {
         let text = |key: &str| case.get(key).and_then(Value::as_str).unwrap();
-        if worker.node != text("node") {
-            worker.autoscale = Some(Autoscale { max: 2, min: 1 });
-        }
-        worker.node = text("node").to_owned();
+        assert_eq!(worker.node, text("node"));
         let asked = request(text("method"), &case.get("arguments").unwrap().to_json());
         let Some(ours) = worker.answer(&asked).reply else { panic!("{asked:?}") };
         let theirs = case.get("reply").unwrap();
@@ -133,7 +130,6 @@ fn the_settings_are_celerys_with_values_of_its_types() {
         let expected = (Some(1), Some(true), Some(true), Some(7200));
         let told = (conf.prefetch_multiplier, conf.acks_late, conf.send_task_events, conf.visibility_timeout);
         assert_eq!(told, expected);
-        assert_eq!(ours.get("worker_state_db"), Some(&"/state".into()));
         assert_eq!(ours.get("task_protocol").is_some(), arguments != "{}");
     }
 }
@@ -168,7 +164,7 @@ fn an_answer_comes_with_the_actions_that_the_worker_takes() {
     told("heartbeat", "{}", "null", &[Action::Heartbeat]);
     told("pool_grow", "{}", r#"{"ok": "pool will grow"}"#, &[Action::Grow(1)]);
     told("disable_events", "{}", r#"{"ok": "task events disabled"}"#, &[Action::DisableEvents]);
-    let extra = Queue { name: "extra".to_owned(), exchange: "extra".to_owned(), routing_key: "key".to_owned() };
+    let extra = Queue::new("extra", "key");
     let added = r#"{"ok": "add consumer extra"}"#;
     told("add_consumer", r#"{"queue": "extra", "routing_key": "key"}"#, added, &[Action::AddConsumer(extra)]);
     let cancelled = Action::CancelConsumer("extra".to_owned());
@@ -221,12 +217,9 @@ fn bad_arguments_are_refused_and_change_nothing() {
         ("add_consumer", r#"{"queue": "x", "exchange_type": "fanout"}"#),
         ("add_consumer", r#"{"queue": ""}"#),
         ("cancel_consumer", r#"{"queue": 7}"#),
-        ("autoscale", r#"{"max": 1, "min": 2}"#),
         ("revoke_by_stamped_headers", r#"{"headers": {}}"#),
     ] {
-        let mut worker = Worker::recorded();
-        worker.autoscale = (method == "autoscale").then_some(Autoscale { max: 2, min: 1 });
-        let Answered { reply, actions } = worker.answer(&request(method, arguments));
+        let Answered { reply, actions } = Worker::recorded().answer(&request(method, arguments));
         assert!(reply.unwrap().get("error").is_some() && actions.is_empty(), "{method} {arguments}");
     }
     let unread = Request { other: Object::new().with("arguments", 7), ..request("ping", "{}") };
@@ -272,8 +265,7 @@ fn a_reply_goes_out_under_the_node_name() {
 
 #[test]
 fn memory_is_told_in_units() {
-    let mut worker = Worker::recorded();
-    worker.settings.other = Object::new();
+    let worker = Worker::recorded();
     for (bytes, said) in [(17, "17b"), (2048, "2.0KB"), (60_000_000, "57.2MB")] {
         let view = View { memory: Some(bytes), ..worker.view() };
         let reply = answer(&request("memsample", "{}"), &view, now()).reply;

@@ -4,7 +4,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Revoked;
-use crate::wire::{Message, Object, Properties, TimeLimit};
+use crate::store::Queue;
+use crate::wire::{Message, Properties, TimeLimit};
+use crate::worker::config::Config;
 use crate::worker::routes::Routes;
 
 /// What a worker knows when it is asked something.
@@ -20,8 +22,6 @@ pub struct View<'a> {
     pub clock: i64,
     /// Tasks it runs at once.
     pub concurrency: u32,
-    /// The bounds of `concurrency`, if it changes by itself.
-    pub autoscale: Option<Autoscale>,
     /// The tasks that run.
     pub running: Vec<Task<'a>>,
     /// The tasks that have been taken and are to run as soon as there is room.
@@ -47,18 +47,13 @@ pub struct View<'a> {
     /// Memory that it occupies now, in bytes, if that can be told.
     pub memory: Option<i64>,
     /// How it is set up.
-    pub settings: &'a Settings,
+    pub config: &'a Config,
+    /// Limits of tasks whose message has none.
+    pub time_limit: &'a TimeLimit,
+    /// Where following tasks go.
+    pub routes: &'a Routes,
     /// Whether it sends the events of tasks at present.
     pub events: bool,
-}
-
-/// The bounds between which a worker chooses its concurrency.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Autoscale {
-    /// Tasks it runs at once, at most.
-    pub max: u32,
-    /// Tasks it has room for, at least.
-    pub min: u32,
 }
 
 /// A task that a worker has.
@@ -74,17 +69,6 @@ pub struct Task<'a> {
     pub pid: Option<u32>,
     /// Whether its message is acknowledged.
     pub acknowledged: bool,
-}
-
-/// A queue that messages are taken from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Queue {
-    /// Its name.
-    pub name: String,
-    /// The exchange it is bound to.
-    pub exchange: String,
-    /// The routing key it is bound with.
-    pub routing_key: String,
 }
 
 /// The Redis that messages come from. Passwords have no place here.
@@ -123,25 +107,4 @@ pub struct Usage {
     pub voluntary_switches: i64,
     /// How often it was made to wait.
     pub involuntary_switches: i64,
-}
-
-/// How a worker is set up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// Limits of tasks whose message has none.
-    pub time_limit: TimeLimit,
-    /// Seconds until an unacknowledged message is taken for lost.
-    pub visibility_timeout: i64,
-    /// Seconds for which results are kept; 0 is forever.
-    pub result_expires: i64,
-    /// Where following tasks go.
-    pub routes: Routes,
-    /// The priority of following tasks that name none.
-    pub default_priority: i64,
-    /// Whether events of tasks are sent from the start.
-    pub send_events: bool,
-    /// Whether results say that a task has started.
-    pub track_started: bool,
-    /// Further settings by Celery's names; one that is derived from the fields above is replaced.
-    pub other: Object,
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 use super::super::*;
 use super::{TASK, now, value};
 use crate::wire::{DeliveryInfo, Headers, Message, Properties, TimeLimit, python, time};
+use crate::worker::config::{Config, tests::parse};
 use crate::worker::routes::Routes;
 
 /// A worker that does what it is told.
@@ -18,9 +19,10 @@ pub(super) struct Worker {
     revoked: Revoked,
     totals: BTreeMap<String, i64>,
     broker: Broker,
-    pub(super) settings: Settings,
+    config: Config,
+    time_limit: TimeLimit,
+    routes: Routes,
     events: bool,
-    pub(super) autoscale: Option<Autoscale>,
 }
 
 impl Worker {
@@ -38,11 +40,6 @@ impl Worker {
             };
             Message { headers, args, ..Message::default() }
         };
-        let queue = |name: &str, key: &str| Queue {
-            name: name.to_owned(),
-            exchange: name.to_owned(),
-            routing_key: key.to_owned(),
-        };
         let others = ["cleanup_old_results", "health_check", "old_errback", "parent"];
         Self {
             node: "control@golden".to_owned(),
@@ -58,22 +55,14 @@ impl Worker {
                 .chain(others.map(|name| format!("backend.tasks.{name}")))
                 .collect(),
             rate_limits: BTreeMap::new(),
-            queues: vec![queue("crew_jobs", "crew.jobs"), queue("default", "default")],
+            queues: vec![Queue::new("crew_jobs", "crew.jobs"), Queue::new("default", "default")],
             revoked: Revoked::default(),
             totals: [(TASK.to_owned(), 1)].into(),
             broker: Broker { hostname: "127.0.0.1".to_owned(), port: 6379, database: 0, userid: None, tls: false },
-            settings: Settings {
-                time_limit: TimeLimit::seconds(3600, 3000),
-                visibility_timeout: 7200,
-                result_expires: 3600,
-                routes: Routes::new([(TASK.to_owned(), "crew_jobs".to_owned())], "default"),
-                default_priority: 5,
-                send_events: true,
-                track_started: true,
-                other: Object::new().with("task_acks_late", false).with("worker_state_db", "/state"),
-            },
+            config: parse(&["--visibility-timeout=7200"]).unwrap(),
+            time_limit: TimeLimit::seconds(3600, 3000),
+            routes: Routes::new([(TASK.to_owned(), "crew_jobs".to_owned())], "default"),
             events: true,
-            autoscale: None,
         }
     }
 
@@ -91,7 +80,6 @@ impl Worker {
             uptime: Duration::from_millis(1_900),
             clock: 15,
             concurrency: 1,
-            autoscale: self.autoscale,
             running: vec![task(&self.busy, Some(0.0), Some(14815))],
             reserved: Vec::new(),
             scheduled: vec![task(&self.held, None, None)],
@@ -104,7 +92,9 @@ impl Worker {
             prefetch_count: 2,
             usage: Some(Usage { user: Duration::from_millis(400), ..Usage::default() }),
             memory: None,
-            settings: &self.settings,
+            config: &self.config,
+            time_limit: &self.time_limit,
+            routes: &self.routes,
             events: self.events,
         }
     }
@@ -128,7 +118,6 @@ impl Worker {
                 | Action::CancelConsumer(_)
                 | Action::Grow(_)
                 | Action::Shrink(_)
-                | Action::Autoscale(_)
                 | Action::TimeLimit { .. } => {}
             }
         }
