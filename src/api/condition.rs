@@ -69,8 +69,6 @@ pub enum Reason {
     PoolNotFound,
     /// The operator has not looked at the pool yet.
     Connecting,
-    /// The pool's spec is one that cannot be used.
-    PoolInvalid,
     /// `spec.queue` is none of the pool's queues.
     QueueNotInPool,
     /// `spec.task` is none of the pool's allowed tasks.

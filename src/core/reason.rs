@@ -77,8 +77,6 @@ pub enum PoolProblemKind {
     BrokerRefused,
     /// The fence on Redis is of no term of this operator, which leads: another client of that Redis wrote it.
     FenceNotOurs,
-    /// The pool's own spec cannot be used.
-    PoolInvalid,
 }
 
 impl PoolProblemKind {
@@ -94,7 +92,6 @@ impl PoolProblemKind {
             Self::BrokerAuthenticationFailed => "BrokerAuthenticationFailed",
             Self::BrokerRefused => "BrokerRefused",
             Self::FenceNotOurs => "FenceNotOurs",
-            Self::PoolInvalid => "PoolInvalid",
         }
     }
 }

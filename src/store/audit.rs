@@ -27,8 +27,6 @@ const LISTED: usize = 100;
 pub struct Audit {
     /// Places of our tasks. There is more than one where kombu has restored a message that still runs.
     pub places: HashMap<TaskId, Vec<Place>>,
-    /// Messages of others.
-    pub foreign: u64,
     /// Elements that are no messages; a stock worker that takes one dies of it. The first 100.
     pub poison: Vec<Poison>,
     /// All elements that are no messages.
@@ -87,12 +85,10 @@ impl Store {
                 self.read_list(&mut audit, queue, *step).await?;
             }
         }
-        let after = self.in_flight().await?;
-        audit.foreign += after.foreign;
-        for (task, place) in after.ours {
+        for (task, place) in self.in_flight().await? {
             audit.places.entry(task).or_default().push(place);
         }
-        for (task, place) in before.ours {
+        for (task, place) in before {
             audit.places.entry(task).or_insert_with(|| vec![place]);
         }
         Ok(audit)
@@ -127,13 +123,9 @@ impl Store {
                 }
                 let size = passed_over(element).ok_or_else(|| Error::unexpected(ACT, "an element of no kind"))?;
                 bytes += ANSWER;
-                match self.is_large_message(&list, at).await? {
-                    Some(true) => audit.foreign += 1,
-                    Some(false) => {
-                        let size = usize::try_from(size).unwrap_or(usize::MAX);
-                        audit.note(vec![Poison { key: list.clone(), position: at, size }], 1);
-                    }
-                    None => {}
+                if self.is_large_message(&list, at).await? == Some(false) {
+                    let size = usize::try_from(size).unwrap_or(usize::MAX);
+                    audit.note(vec![Poison { key: list.clone(), position: at, size }], 1);
                 }
             }
             if elements.len() < count {
@@ -144,10 +136,10 @@ impl Store {
         }
     }
 
-    /// Reads the messages with workers.
-    async fn in_flight(&self) -> Result<InFlight, Error> {
+    /// Reads our messages with workers.
+    async fn in_flight(&self) -> Result<Vec<(TaskId, Place)>, Error> {
         let keys = &self.0.names.broker;
-        let mut in_flight = InFlight::default();
+        let mut in_flight = Vec::new();
         let (mut cursor, mut count) = (0_u64, 200);
         loop {
             let mut command = redis::cmd("HSCAN");
@@ -158,15 +150,14 @@ impl Store {
                 count = 1;
                 continue;
             }
-            let (page, bytes) = in_flight.page(page);
+            let (page, bytes) = entries(page);
             count = (count * ANSWER / bytes).clamp(1, 1000);
             let mut ours = Vec::new();
             for (tag, value) in page {
                 // What is no message here was never taken from a queue: it is harmless.
                 let Some(seen) = peek(&value) else { continue };
-                match seen.task_id.as_deref().and_then(TaskId::parse) {
-                    Some(task) => ours.push((task, tag, seen.eta.as_deref().and_then(crate::wire::time::parse))),
-                    None => in_flight.foreign += 1,
+                if let Some(task) = seen.task_id.as_deref().and_then(TaskId::parse) {
+                    ours.push((task, tag, seen.eta.as_deref().and_then(crate::wire::time::parse)));
                 }
             }
             if !ours.is_empty() {
@@ -178,7 +169,7 @@ impl Store {
                 let scores: Vec<Option<f64>> = self.0.scans.query(ACT, &scores).await?;
                 for ((task, tag, eta), score) in ours.into_iter().zip(scores) {
                     let received_at = score.and_then(moment);
-                    in_flight.ours.push((task, Place::InFlight { tag: tag.into(), received_at, eta }));
+                    in_flight.push((task, Place::InFlight { tag: tag.into(), received_at, eta }));
                 }
             }
             if next == 0 {
@@ -192,10 +183,7 @@ impl Store {
 impl Audit {
     fn element(&mut self, element: &[u8], queue: &Queue, band: u8, poison: impl FnOnce() -> Poison) {
         let Some(seen) = message(element) else { return self.note(vec![poison()], 1) };
-        let Some(task) = seen.task_id.as_deref().and_then(TaskId::parse) else {
-            self.foreign += 1;
-            return;
-        };
+        let Some(task) = seen.task_id.as_deref().and_then(TaskId::parse) else { return };
         let place = Place::Queued {
             tag: seen.delivery_tag.as_deref().unwrap_or("").into(),
             queue: queue.name.clone(),
@@ -216,28 +204,19 @@ impl Audit {
     }
 }
 
-#[derive(Default)]
-struct InFlight {
-    ours: Vec<(TaskId, Place)>,
-    foreign: u64,
-}
-
-impl InFlight {
-    /// The tags and messages of a page, and its size. One that is too large to be read is none of ours.
-    fn page(&mut self, page: Vec<Value>) -> (Vec<(String, Vec<u8>)>, usize) {
-        let (mut read, mut bytes) = (Vec::with_capacity(page.len() / 2), 1);
-        let mut parts = page.into_iter();
-        while let (Some(tag), Some(message)) = (parts.next(), parts.next()) {
-            if let (Value::BulkString(tag), Value::BulkString(message)) = (tag, message) {
-                bytes += tag.len() + message.len();
-                read.push((String::from_utf8_lossy(&tag).into_owned(), message));
-            } else {
-                bytes += ANSWER;
-                self.foreign += 1;
-            }
+/// The tags and messages of a page, and its size. One that is too large to be read is none of ours.
+fn entries(page: Vec<Value>) -> (Vec<(String, Vec<u8>)>, usize) {
+    let (mut read, mut bytes) = (Vec::with_capacity(page.len() / 2), 1);
+    let mut parts = page.into_iter();
+    while let (Some(tag), Some(message)) = (parts.next(), parts.next()) {
+        if let (Value::BulkString(tag), Value::BulkString(message)) = (tag, message) {
+            bytes += tag.len() + message.len();
+            read.push((String::from_utf8_lossy(&tag).into_owned(), message));
+        } else {
+            bytes += ANSWER;
         }
-        (read, bytes)
     }
+    (read, bytes)
 }
 
 /// The next cursor and the page of an answer to `HSCAN`.

@@ -29,10 +29,9 @@ pub struct Snapshot {
     pub eviction: Option<Eviction>,
     /// The queues, in the order in which they were asked for.
     pub queues: Vec<QueueLoad>,
-    /// Messages with workers that came from other queues.
+    /// Messages with workers that came from other queues. Here and in the queues, those that workers hold only until
+    /// their time comes are not counted.
     pub foreign_in_flight: u64,
-    /// Messages that workers hold only until their time comes. They are not counted as in flight.
-    pub future: u64,
 }
 
 /// Which life of the server and its data. Whenever it differs from the last one, messages may be gone or back again.
@@ -72,7 +71,7 @@ impl QueueLoad {
     }
 }
 
-/// What the script answers.
+/// What the script answers; at last, how many messages are held until their time comes.
 type Answer = (Vec<Option<Vec<u8>>>, i64, String, Vec<u64>, Vec<(String, u64)>, u64);
 
 impl Store {
@@ -88,7 +87,7 @@ impl Store {
             }
         }
         call.arg(COUNTED.0).arg(COUNTED.1);
-        let (fence, micros, info, lengths, in_flight, future): Answer = self.0.broker.script(ACT, &call).await?;
+        let (fence, micros, info, lengths, in_flight, _): Answer = self.0.broker.script(ACT, &call).await?;
         let text = |n: usize| Some(String::from_utf8_lossy(fence.get(n)?.as_deref()?).into_owned());
         let mut snapshot = Snapshot {
             at: Timestamp::from_microsecond(micros)
@@ -102,7 +101,6 @@ impl Store {
             eviction: eviction(&info),
             queues: Vec::with_capacity(queues.len()),
             foreign_in_flight: 0,
-            future,
         };
         let steps = names.broker.bands.steps();
         for (queue, lengths) in queues.iter().zip(lengths.chunks(steps.len())) {

@@ -22,7 +22,7 @@ pub struct Call {
     pub kwargs: Object,
     /// What follows the task.
     pub embed: Embed,
-    /// Celery's priority, 0 the most urgent; see [`priority::from_crew`](super::priority::from_crew).
+    /// Celery's priority, 0 the most urgent.
     pub priority: i64,
     /// Time limits of the run.
     pub time_limit: TimeLimit,

@@ -50,25 +50,6 @@ pub struct ResultDocument {
     pub other: Object,
 }
 
-/// The verbatim text of one field of a JSON object, for example `result`, without building any value.
-///
-/// The last one counts if the field occurs twice. Nothing if the bytes are not a JSON object or lack the field.
-pub fn raw_field<'a>(bytes: &'a [u8], field: &str) -> Option<&'a str> {
-    let mut scanner = Scanner::new(bytes, &Limits::default().bytes(usize::MAX)).ok()?;
-    let mut found = None;
-    scanner
-        .object(|scanner, key| {
-            let text = scanner.skip()?;
-            if key == field {
-                found = Some(text);
-            }
-            Ok(())
-        })
-        .ok()?;
-    scanner.end().ok()?;
-    found
-}
-
 /// The state, from the beginning of a document that is too large to be fetched whole. Celery writes it first.
 pub fn state_of_prefix(prefix: &[u8]) -> Option<State> {
     let valid = std::str::from_utf8(prefix).map_or_else(|error| error.valid_up_to(), str::len);

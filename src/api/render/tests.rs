@@ -115,7 +115,6 @@ fn every_reason_is_documented() {
         PoolProblemKind::BrokerUnreachable,
         PoolProblemKind::BrokerAuthenticationFailed,
         PoolProblemKind::BrokerRefused,
-        PoolProblemKind::PoolInvalid,
     ]
     .map(|kind| Hold::PoolNotReady { pool: "a".into(), problem: PoolProblem { kind, detail: "".into() } });
     let given_up = [

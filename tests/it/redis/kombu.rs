@@ -48,10 +48,11 @@ async fn kombu_takes_what_we_publish_and_we_find_what_it_puts_back() {
             };
             assert_eq!(audit.places[&attempt(job).task], [place]);
         }
-        assert_eq!((audit.foreign, audit.poisoned), (1, 0), "a producer that names the exchange finds the queue");
+        assert_eq!(audit.poisoned, 0);
 
         let ids = jobs.map(|(job, _)| message(job).marker());
         assert_eq!(store.sweep(FIRST, &all_gone(ids), &queues()).await.unwrap().len(), 4);
-        assert_eq!(store.snapshot(&queues()).await.unwrap().queues[0].depth(), 1);
+        let left = store.snapshot(&queues()).await.unwrap().queues[0].depth();
+        assert_eq!(left, 1, "a producer that names the exchange finds the queue");
     }
 }

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::super::{ResultDocument, raw_field};
+use super::super::ResultDocument;
 use super::*;
 
 /// The short document and the text of `result`, from chunks of this size.
@@ -22,7 +22,9 @@ fn check(document: &[u8], chunk: usize) {
     match read(document, chunk) {
         Ok((short, result)) => {
             assert_eq!(ResultDocument::decode(&short), whole, "in chunks of {chunk}");
-            assert_eq!(result.as_deref(), raw_field(document, "result"), "in chunks of {chunk}");
+            if let Ok(whole) = &whole {
+                assert_eq!(result.as_deref().unwrap_or("null"), whole.result.as_str(), "in chunks of {chunk}");
+            }
         }
         // The only thing that is refused in chunks alone.
         Err(Error { reason: Reason::Expected("a name without escapes"), .. }) => {}
