@@ -259,7 +259,8 @@ def test_the_task_of_a_killed_worker_runs_elsewhere_within_seconds(jobs, prefork
         paused(prefork),
         running("killed", tmp_path, "-c", "1") as killed,
     ):
-        task = jobs.send("work", 3)
+        # For longer than the other worker takes to start.
+        task = jobs.send("work", 8)
         jobs.begun(task)
         message = jobs.message(task)
         with running("heir", tmp_path, "-c", "1") as heir:
