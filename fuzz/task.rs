@@ -5,7 +5,7 @@
 
 use crewjob::wire::{Call, Envelope, Message, Object, RawJson, ResultDocument, State, TimeLimit, Value};
 use crewjob::worker::admit::{self, Read};
-use crewjob::worker::conclude::{Conclusion, Terms, conclude};
+use crewjob::worker::conclude::{Conclusion, RunEnd, conclude};
 use crewjob::worker::crew::Arguments;
 use crewjob::worker::document::About;
 use crewjob::worker::follow::{self, Sender};
@@ -69,7 +69,7 @@ fn take(bytes: &[u8]) {
         redelivered: true,
         is_revoked: false,
         is_announced: true,
-        has_room: true,
+        has_slot: true,
         answer: None,
         aside: None,
     };
@@ -100,11 +100,11 @@ fn take(bytes: &[u8]) {
 fn concluded(about: About<'_>, outcome: Outcome) -> Conclusion {
     let (routes, time_limit) = (Routes::new([], "default"), TimeLimit::default());
     let sender = Sender { origin: "gen1@h", reply_to: "", routes: &routes, priority: 5, time_limit: &time_limit };
-    let terms = Terms {
+    let end = RunEnd {
         sender: &sender,
         max_retries: 3,
-        is_native: |task| task == "native",
-        draw: 0,
+        is_builtin_errback: |task| task == "native",
+        jitter_seed: 0,
         seconds: 1.5,
         memory: None,
         now: NOW,
@@ -114,7 +114,7 @@ fn concluded(about: About<'_>, outcome: Outcome) -> Conclusion {
         ids += 1;
         format!("fresh-{ids}")
     };
-    conclude(about, outcome, &terms, fresh)
+    conclude(about, outcome, &end, fresh)
 }
 
 /// Each document that is stored and each message that is published can be decoded.

@@ -247,7 +247,7 @@ mod tests {
     fn what_is_not_there_is_not_there() {
         let job: CrewJobSpec =
             serde_json::from_value(json!({ "topic": "t", "inputs": null, "args": null, "kwargs": null })).unwrap();
-        assert_eq!(job, CrewJobSpec::on("t"));
+        assert_eq!(job, CrewJobSpec::with_topic("t"));
     }
 
     #[test]

@@ -170,7 +170,7 @@ const IMMUTABLE: &[&str] = &["topic", "poolRef", "queue", "task", "bypassCache",
 
 impl CrewJobSpec {
     /// A job on `topic` with every default.
-    pub fn on(topic: impl Into<String>) -> Self {
+    pub fn with_topic(topic: impl Into<String>) -> Self {
         Self {
             topic: topic.into(),
             inputs: Map::new(),

@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn a_long_path_is_shortened_so_that_the_message_says_what_is_wrong() {
         let deep = (0..40).fold(Value::Null, |inner, _| serde_json::json!({ "a-rather-long-key": inner }));
-        let mut spec = CrewJobSpec::on("bees");
+        let mut spec = CrewJobSpec::with_topic("bees");
         spec.inputs.insert("deep".to_owned(), deep);
         let problem = spec.problem().unwrap();
         assert!(problem.starts_with("spec.inputs.deep.a-rather") && problem.len() < 256, "{problem}");
@@ -186,7 +186,7 @@ mod tests {
             assert_ne!(hash(spec), same, "{spec}");
         }
         assert_eq!(hash("inputs: { a: 1, b: 2 }"), hash("inputs: { b: 2, a: 1 }"));
-        assert_ne!(CrewJobSpec::on("wasps").hash(), same);
+        assert_ne!(CrewJobSpec::with_topic("wasps").hash(), same);
     }
 
     #[test]

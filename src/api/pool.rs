@@ -168,7 +168,7 @@ pub struct CrewWorkerPoolSpec {
 
 impl CrewWorkerPoolSpec {
     /// A pool on the Redis of a Secret, with every default.
-    pub fn on(secret_name: impl Into<String>) -> Self {
+    pub fn with_secret(secret_name: impl Into<String>) -> Self {
         Self {
             redis: Redis {
                 secret_name: secret_name.into(),

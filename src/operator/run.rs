@@ -34,8 +34,8 @@ use crate::runtime::metrics::Metrics;
 use crate::runtime::shutdown;
 use crate::runtime::telemetry::Repeated;
 
-/// How long a stopping operator may take to let go of its Lease.
-const FAREWELL: Duration = Duration::from_secs(3);
+/// How long a stopping operator may take to release its Lease.
+const LEASE_RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why the operator could not start.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +80,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     tokio::select! {
         () = &mut serving => {}
         () = stop.cancelled() => {
-            if tokio::time::timeout(FAREWELL, serving).await.is_err() {
+            if tokio::time::timeout(LEASE_RELEASE_TIMEOUT, serving).await.is_err() {
                 tracing::warn!("the Lease could not be released in time; the next leader waits until it expires");
             }
         }

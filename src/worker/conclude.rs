@@ -27,17 +27,17 @@ pub struct Conclusion {
     pub refused: Vec<String>,
 }
 
-/// What holds for the end of a run.
+/// What is known of a run that has ended, besides its outcome.
 #[derive(Debug, Clone, Copy)]
-pub struct Terms<'a> {
+pub struct RunEnd<'a> {
     /// The sender of what follows.
     pub sender: &'a Sender<'a>,
     /// Runs after the first of a failed task that may be tried again.
     pub max_retries: u32,
-    /// Tasks that are errbacks and need no message.
-    pub is_native: fn(&str) -> bool,
-    /// Any number, for the jitter.
-    pub draw: u32,
+    /// Whether this task is an errback of the worker itself, which is called here, without a message.
+    pub is_builtin_errback: fn(&str) -> bool,
+    /// Any number, from which the jitter of a retry follows.
+    pub jitter_seed: u32,
     /// The memory that its command took, if it was a command.
     pub memory: Option<Memory>,
     /// How long the run took, in seconds.
@@ -70,40 +70,33 @@ impl Conclusion {
 }
 
 /// Concludes a run. `fresh` makes new ids.
-pub fn conclude(
-    about: About<'_>,
-    outcome: Outcome,
-    terms: &Terms<'_>,
-    mut fresh: impl FnMut() -> String,
-) -> Conclusion {
+pub fn conclude(about: About<'_>, outcome: Outcome, end: &RunEnd<'_>, mut fresh: impl FnMut() -> String) -> Conclusion {
     let ended = match outcome {
         Outcome::Succeeded(result) => {
-            match follow::after_success(about.message, &result, terms.sender, terms.now, &mut fresh) {
-                Ok(following) => succeeded(about, result, following, terms),
-                Err(failure) => give_up(about, &failure, terms, fresh),
+            match follow::after_success(about.message, &result, end.sender, end.now, &mut fresh) {
+                Ok(following) => succeeded(about, result, following, end),
+                Err(failure) => give_up(about, &failure, end, fresh),
             }
         }
-        Outcome::Failed { failure, retryable: true }
-            if follow::may_retry(&about.message.headers, terms.max_retries) =>
-        {
-            try_again(about, &failure, terms, fresh)
+        Outcome::Failed { failure, retryable: true } if follow::may_retry(&about.message.headers, end.max_retries) => {
+            try_again(about, &failure, end, fresh)
         }
-        Outcome::Failed { failure, .. } => give_up(about, &failure, terms, fresh),
-        Outcome::Stopped { signal } => stopped(about, signal, terms),
+        Outcome::Failed { failure, .. } => give_up(about, &failure, end, fresh),
+        Outcome::Stopped { signal } => stopped(about, signal, end),
     };
     let ignores = about.message.headers.ignore_result.unwrap_or(false);
     Conclusion { document: ended.document.filter(|_| !ignores), ..ended }
 }
 
-fn succeeded(about: About<'_>, result: RawJson, following: Following, terms: &Terms<'_>) -> Conclusion {
+fn succeeded(about: About<'_>, result: RawJson, following: Following, end: &RunEnd<'_>) -> Conclusion {
     let shown = result.parse(&Limits::default()).map(|value| python::safe_repr(&value)).ok();
     let event = Detail::TaskSucceeded {
         uuid: about.message.headers.id.clone(),
         result: shown,
-        runtime: Some(Number::from(terms.seconds)),
+        runtime: Some(Number::from(end.seconds)),
     };
     let document =
-        document::with_memory(document::success(about, result, &following.children, terms.now), terms.memory).encode();
+        document::with_memory(document::success(about, result, &following.children, end.now), end.memory).encode();
     Conclusion {
         document: Some(document),
         is_success: true,
@@ -113,24 +106,24 @@ fn succeeded(about: About<'_>, result: RawJson, following: Following, terms: &Te
     }
 }
 
-fn try_again(about: About<'_>, failure: &Failure, terms: &Terms<'_>, fresh: impl FnMut() -> String) -> Conclusion {
+fn try_again(about: About<'_>, failure: &Failure, end: &RunEnd<'_>, fresh: impl FnMut() -> String) -> Conclusion {
     let retries = u32::try_from(about.message.headers.retries.unwrap_or(0)).unwrap_or(0);
-    let seconds = follow::countdown(retries, BACKOFF.0, BACKOFF.1, Some(terms.draw));
+    let seconds = follow::countdown(retries, BACKOFF.0, BACKOFF.1, Some(end.jitter_seed));
     let properties = &about.envelope.properties;
-    let again = follow::retry(about.message, properties, seconds, terms.sender, terms.now, fresh);
+    let again = follow::retry(about.message, properties, seconds, end.sender, end.now, fresh);
     let event = Detail::TaskRetried {
         uuid: about.message.headers.id.clone(),
         exception: Some(repr(failure)),
         traceback: failure.traceback.clone(),
     };
-    let document = document::with_memory(document::retry(about, failure, &again.children), terms.memory).encode();
+    let document = document::with_memory(document::retry(about, failure, &again.children), end.memory).encode();
     Conclusion { document: Some(document), publish: vec![again.message], event: Some(event), ..Conclusion::default() }
 }
 
-fn give_up(about: About<'_>, failure: &Failure, terms: &Terms<'_>, fresh: impl FnMut() -> String) -> Conclusion {
-    let after = follow::after_failure(about.message, failure, terms.sender, terms.is_native, terms.now, fresh);
+fn give_up(about: About<'_>, failure: &Failure, end: &RunEnd<'_>, fresh: impl FnMut() -> String) -> Conclusion {
+    let after = follow::after_failure(about.message, failure, end.sender, end.is_builtin_errback, end.now, fresh);
     Conclusion {
-        document: Some(document::with_memory(document::failure(about, failure, terms.now), terms.memory).encode()),
+        document: Some(document::with_memory(document::failure(about, failure, end.now), end.memory).encode()),
         is_success: false,
         others: after.chain,
         in_place: after.in_place.into_iter().map(|errback| (errback, failure.clone())).collect(),
@@ -140,14 +133,14 @@ fn give_up(about: About<'_>, failure: &Failure, terms: &Terms<'_>, fresh: impl F
     }
 }
 
-fn stopped(about: About<'_>, signal: i32, terms: &Terms<'_>) -> Conclusion {
+fn stopped(about: About<'_>, signal: i32, end: &RunEnd<'_>) -> Conclusion {
     let event = Detail::TaskRevoked {
         uuid: about.message.headers.id.clone(),
         terminated: Some(true),
         signum: Some(signal.into()),
         expired: Some(false),
     };
-    let document = document::with_memory(document::revoked(about, "terminated", terms.now), terms.memory).encode();
+    let document = document::with_memory(document::revoked(about, "terminated", end.now), end.memory).encode();
     Conclusion { document: Some(document), event: Some(event), ..Conclusion::default() }
 }
 
@@ -189,11 +182,11 @@ mod tests {
         let routes = Routes::new([], "default");
         let time_limit = TimeLimit::default();
         let sender = Sender { origin: "gen1@h", reply_to: "", routes: &routes, priority: 5, time_limit: &time_limit };
-        let terms = Terms {
+        let run_end = RunEnd {
             sender: &sender,
             max_retries: 3,
-            is_native: |task| task == "native",
-            draw: 0,
+            is_builtin_errback: |task| task == "native",
+            jitter_seed: 0,
             memory: Some(Memory { peak: Some(1 << 20), oom_killed: false }),
             seconds: 1.5,
             now: "2026-11-22T12:00:00Z".parse().unwrap(),
@@ -204,7 +197,7 @@ mod tests {
             ids += 1;
             format!("fresh-{ids}")
         };
-        let end = conclude(about, outcome, &terms, fresh);
+        let end = conclude(about, outcome, &run_end, fresh);
         (ResultDocument::decode(end.document.as_ref().unwrap()).unwrap(), end)
     }
 

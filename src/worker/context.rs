@@ -50,7 +50,7 @@ pub struct Worker {
     pub entries: Arc<Entries>,
     /// Where events go.
     pub events: Announcer,
-    /// Room for tasks that run.
+    /// One permit for each task that may still begin.
     pub slots: Arc<Semaphore>,
     /// Tasks begun since the start, by name.
     pub totals: Mutex<BTreeMap<String, i64>>,
@@ -76,16 +76,16 @@ pub struct Worker {
     pub time_limit: TimeLimit,
     /// Where following tasks go.
     pub routes: Routes,
-    /// Tasks that run at once, and room for them that is to go as soon as it is free.
-    pub room: Mutex<u32>,
+    /// Tasks that may run at once. After [`Worker::shrink`] more may run until they end.
+    pub concurrency: Mutex<u32>,
     /// Read-locked while a lease is given up, write-locked while all are renewed: the two must not cross.
     pub renewal: RwLock<()>,
     /// When it started.
     pub since: Timestamp,
-    /// Cancelled when it is to take no more tasks.
-    pub leaving: CancellationToken,
-    /// Cancelled when it is to stop the tasks that run, too.
-    pub cold: CancellationToken,
+    /// Cancelled when it is to take no more messages, and to stop once its tasks have ended: Celery's warm shutdown.
+    pub warm_shutdown: CancellationToken,
+    /// Cancelled when it is to stop the tasks that run, too: Celery's cold shutdown.
+    pub cold_shutdown: CancellationToken,
 }
 
 impl Worker {
@@ -106,22 +106,22 @@ impl Worker {
 
     /// Tasks that run at once.
     pub fn concurrency(&self) -> u32 {
-        *self.room.lock()
+        *self.concurrency.lock()
     }
 
     /// Runs so many more at once.
     pub fn grow(&self, by: u32) {
-        let mut room = self.room.lock();
-        let by = by.min(MOST.saturating_sub(*room));
-        *room += by;
+        let mut concurrency = self.concurrency.lock();
+        let by = by.min(MOST.saturating_sub(*concurrency));
+        *concurrency += by;
         self.slots.add_permits(by as usize);
     }
 
     /// Runs so many fewer at once, as soon as they are free.
     pub fn shrink(&self, by: u32) {
-        let mut room = self.room.lock();
-        let by = by.min(room.saturating_sub(1));
-        *room -= by;
+        let mut concurrency = self.concurrency.lock();
+        let by = by.min(concurrency.saturating_sub(1));
+        *concurrency -= by;
         let slots = self.slots.clone();
         tokio::spawn(async move {
             if let Ok(free) = slots.acquire_many_owned(by).await {
@@ -151,8 +151,8 @@ impl Worker {
         self.totals.lock().values().sum()
     }
 
-    /// Tries until it is done, however long Redis is away. `None` when the worker has to go before.
-    pub async fn insist<T, F>(&self, what: impl Fn() -> F) -> Option<T>
+    /// Tries until it is done, however long Redis is away. `None` after a cold shutdown.
+    pub async fn retry_until_done<T, F>(&self, what: impl Fn() -> F) -> Option<T>
     where
         F: Future<Output = Result<T, Error>>,
     {
@@ -169,7 +169,7 @@ impl Worker {
             }
             tokio::select! {
                 () = sleep(pause) => pause = (pause * 2).min(PAUSE.1),
-                () = self.cold.cancelled() => return None,
+                () = self.cold_shutdown.cancelled() => return None,
             }
         }
     }

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::admit::{self, Read};
 use super::builtin;
-use super::conclude::{self, Conclusion, Terms};
+use super::conclude::{self, Conclusion, RunEnd};
 use super::context::{LEASE, Worker};
 use super::document::About;
 use super::entry::{Entry, Stage};
@@ -22,10 +22,10 @@ use crate::store::channel::{Begun, Delivery, Publication, Settlement};
 use crate::wire::event::{Detail, TaskSummary};
 use crate::wire::{DeliveryInfo, Envelope};
 
-/// Room for one task to run.
+/// A slot of the worker's concurrency; `None` while the message waits.
 type Slot = Option<OwnedSemaphorePermit>;
 
-/// The worker leaves, and the message is back on its queue; or Redis keeps it in flight until its visibility timeout.
+/// The worker shuts down, and the message is back on its queue, or stays in flight until its visibility timeout.
 struct Abandoned;
 
 /// Brings a message to its end.
@@ -34,7 +34,7 @@ pub async fn handle(worker: Arc<Worker>, delivery: Delivery, slot: OwnedSemaphor
     match admit::read(&delivery.envelope) {
         Read::Poison(why) => {
             tracing::error!(%tag, %why, "a message without a task id is moved to the quarantine");
-            worker.insist(|| worker.channel.discard(&tag)).await;
+            worker.retry_until_done(|| worker.channel.discard(&tag)).await;
         }
         Read::Unreadable { id, task, failure } => {
             tracing::error!(task.id = %id, task.name = task, error = failure.exception.message(), "decoding a message failed; storing FAILURE as its result");
@@ -70,14 +70,14 @@ async fn attend(worker: &Arc<Worker>, entry: &Arc<Entry>, mut slot: Slot) -> Res
         redelivered,
         is_revoked: false,
         is_announced: false,
-        has_room: true,
+        has_slot: true,
         answer: None,
         aside: None,
     };
     loop {
         // The worker forgets old revocations; an entry that was told to stop stays told.
         seen.is_revoked = worker.revoked(id) || entry.is_stopped();
-        seen.has_room = slot.is_some();
+        seen.has_slot = slot.is_some();
         let now = clock::now();
         match next(&seen, now) {
             Step::Announce => {
@@ -89,8 +89,8 @@ async fn attend(worker: &Arc<Worker>, entry: &Arc<Entry>, mut slot: Slot) -> Res
                 slot.take();
                 rest(worker, entry, clock::until(at, now)).await?;
             }
-            Step::TakeRoom => {
-                slot = Some(room(worker, entry).await?);
+            Step::TakeSlot => {
+                slot = Some(free_slot(worker, entry).await?);
                 entry.enter(Stage::Reserved);
             }
             Step::Ask { take } => seen.answer = Some(ask(worker, entry, take).await),
@@ -131,7 +131,7 @@ async fn ask(worker: &Worker, entry: &Entry, take: bool) -> Answer {
     let begun = if take {
         worker.channel.begin(id, &entry.tag, &entry.holder, LEASE).await
     } else {
-        worker.channel.look(id, &entry.tag).await
+        worker.channel.peek_lease(id, &entry.tag).await
     };
     match begun {
         Ok(Begun::Taken(head)) => {
@@ -181,7 +181,7 @@ async fn run(worker: &Arc<Worker>, entry: &Arc<Entry>, task: &registry::Task) ->
     } else {
         tokio::select! {
             outcome = execute(worker, entry, task) => outcome,
-            () = worker.cold.cancelled() => {
+            () = worker.cold_shutdown.cancelled() => {
                 put_back(worker, entry).await;
                 return Err(Abandoned);
             }
@@ -198,16 +198,16 @@ async fn run(worker: &Arc<Worker>, entry: &Arc<Entry>, task: &registry::Task) ->
         }
         Outcome::Stopped { signal } => tracing::info!(task.id = id, task.name = name, seconds, signal, "task stopped"),
     }
-    let terms = Terms {
+    let run_end = RunEnd {
         sender: &worker.sender(),
         max_retries: task.max_retries(),
-        is_native: builtin::is_errback,
-        draw: clock::random_id().as_fields().0,
+        is_builtin_errback: builtin::is_errback,
+        jitter_seed: clock::random_id().as_fields().0,
         memory: entry.memory(),
         seconds,
         now,
     };
-    let end = conclude::conclude(about, outcome, &terms, || clock::random_id().to_string());
+    let end = conclude::conclude(about, outcome, &run_end, || clock::random_id().to_string());
     settle(worker, id, &entry.tag, Some(entry), &end).await;
     Ok(())
 }
@@ -238,14 +238,14 @@ async fn settle(worker: &Worker, id: &str, tag: &str, leased: Option<&Entry>, en
     };
     let settle = || async {
         // Another database may be slow: meanwhile leases are renewed.
-        let stored = worker.channel.conclude(&settlement).await?;
+        let stored = worker.channel.publish_and_store(&settlement).await?;
         // A renewal on its way would bring the lease back.
         let _no_renewal = worker.renewal.read().await;
         let settled = worker.channel.settle(&settlement, stored).await?;
         leased.inspect(|entry| entry.lease(false));
         Ok(settled)
     };
-    let Some(settled) = worker.insist(settle).await else {
+    let Some(settled) = worker.retry_until_done(settle).await else {
         tracing::error!(
             task.id = id,
             "storing the end of a task failed, and the worker stops: the task will run again"
@@ -276,11 +276,11 @@ async fn forget(worker: &Worker, entry: &Entry) {
         // Another database may be slow: meanwhile leases are renewed.
         worker.channel.store_noted(&entry.tag, expires).await?;
         let _no_renewal = worker.renewal.read().await;
-        let forgotten = worker.channel.drop(id, &entry.tag, entry.lease_holder()).await?;
+        let forgotten = worker.channel.acknowledge_ended(id, &entry.tag, entry.lease_holder()).await?;
         entry.lease(false);
         Ok(forgotten)
     };
-    if worker.insist(forget).await.is_none() {
+    if worker.retry_until_done(forget).await.is_none() {
         tracing::warn!(task.id = %id, "acknowledging a message failed, and the worker stops: the message will be delivered again");
     }
 }
@@ -294,23 +294,23 @@ fn publication(worker: &Worker, message: &Envelope) -> Publication {
     Publication { queue, priority: message.properties.priority, envelope: message.encode() }
 }
 
-/// Waits until then, or until it is revoked. When the worker leaves, the message goes back.
+/// Waits until then, or until it is revoked. When the worker shuts down, the message goes back.
 async fn rest(worker: &Worker, entry: &Entry, time: Duration) -> Result<(), Abandoned> {
     tokio::select! {
         () = sleep(time) => Ok(()),
         _ = entry.stopped() => Ok(()),
-        () = worker.leaving.cancelled() => {
+        () = worker.warm_shutdown.cancelled() => {
             put_back(worker, entry).await;
             Err(Abandoned)
         }
     }
 }
 
-/// Waits for room to run.
-async fn room(worker: &Worker, entry: &Entry) -> Result<OwnedSemaphorePermit, Abandoned> {
+/// Waits for a slot. When the worker shuts down, the message goes back.
+async fn free_slot(worker: &Worker, entry: &Entry) -> Result<OwnedSemaphorePermit, Abandoned> {
     let free = tokio::select! {
         free = worker.slots.clone().acquire_owned() => free.ok(),
-        () = worker.leaving.cancelled() => None,
+        () = worker.warm_shutdown.cancelled() => None,
     };
     if free.is_none() {
         put_back(worker, entry).await;

@@ -145,7 +145,7 @@ async fn act(worker: &Arc<Worker>, action: Action) {
         Action::Heartbeat => worker.events.say(Detail::WorkerHeartbeat(status::of(worker))),
         Action::Shutdown => {
             tracing::info!("shutdown requested by remote control");
-            worker.leaving.cancel();
+            worker.warm_shutdown.cancel();
         }
         Action::AddConsumer(queue) => {
             if let Err(error) = worker.channel.declare(std::slice::from_ref(&queue)).await {

@@ -3,7 +3,7 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | [`run`] | connects, takes messages while there is room, leaves |
+//! | [`run`] | connects, takes messages while a slot is free, shuts down |
 //! | [`handle`], [`execute`] | one message's way from its queue to its end, and one run of its task |
 //! | [`admit`], [`step`] | pure: what a message is, and what is done next with it until it runs |
 //! | [`conclude`], [`document`] | pure: what follows from what came of a run ([`outcome`]) |

@@ -82,8 +82,12 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     work(config, signals.0, signals.1).await
 }
 
-/// Runs a worker until `leaving`; `cold` stops the tasks that run, too.
-pub async fn work(config: Config, leaving: CancellationToken, cold: CancellationToken) -> Result<(), RunError> {
+/// Runs a worker until `warm_shutdown`; `cold_shutdown` stops the tasks that run, too.
+pub async fn work(
+    config: Config,
+    warm_shutdown: CancellationToken,
+    cold_shutdown: CancellationToken,
+) -> Result<(), RunError> {
     let queues = config.queues()?;
     let registry = Registry::new(&config)?;
     let channel = Channel::connect(&config.access()?).await?;
@@ -118,13 +122,13 @@ pub async fn work(config: Config, leaving: CancellationToken, cold: Cancellation
         time_limit: config.limits(),
         routes: registry.routes(&config.default_queue),
         registry,
-        room: Mutex::new(config.concurrency),
+        concurrency: Mutex::new(config.concurrency),
         renewal: RwLock::new(()),
         config,
         channel,
         events,
-        leaving,
-        cold,
+        warm_shutdown,
+        cold_shutdown,
     });
     let (calls, _listening) = worker.channel.requests();
     let serving = tokio::spawn(mailbox::serve(worker.clone(), calls));
@@ -188,7 +192,7 @@ async fn check_command(config: &Config, task: &str) -> Result<(), RunError> {
     }
 }
 
-/// Takes messages until the worker is to leave, then waits for those it has.
+/// Takes messages until the worker shuts down, then waits for those it has.
 async fn consume(worker: &Arc<Worker>) {
     let handled = TaskTracker::new();
     let (asker, mut last) = (clock::random_id().to_string(), String::new());
@@ -200,7 +204,7 @@ async fn consume(worker: &Arc<Worker>) {
     loop {
         let slot = tokio::select! {
             biased;
-            () = worker.leaving.cancelled() => break,
+            () = worker.warm_shutdown.cancelled() => break,
             slot = worker.slots.clone().acquire_owned() => slot,
         };
         let Ok(slot) = slot else { break };
@@ -227,7 +231,7 @@ async fn consume(worker: &Arc<Worker>) {
             }
             Err(error) => {
                 tracing::warn!(%error, "taking a message from Redis failed; retrying");
-                tokio::select! { () = sleep(pause) => {} () = worker.leaving.cancelled() => break }
+                tokio::select! { () = sleep(pause) => {} () = worker.warm_shutdown.cancelled() => break }
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 continue;
             }
@@ -240,7 +244,7 @@ async fn consume(worker: &Arc<Worker>) {
         tokio::select! {
             () = waiting.wait() => {}
             _ = queues.changed() => {}
-            () = worker.leaving.cancelled() => break,
+            () = worker.warm_shutdown.cancelled() => break,
         }
     }
     let running = worker.entries.list().len();

@@ -24,7 +24,7 @@ pub struct Seen<'a> {
     /// Whether `task-received` was sent.
     pub is_announced: bool,
     /// Whether it has one of the worker's slots.
-    pub has_room: bool,
+    pub has_slot: bool,
     /// The answer to the last [`Step::Ask`]; `None` once it was acted on.
     pub answer: Option<Answer>,
     /// Why it was last put aside, if it was.
@@ -63,7 +63,7 @@ pub enum Step {
     /// Give up the slot and wait until this time, the task's ETA.
     Wait(Timestamp),
     /// Wait for a slot.
-    TakeRoom,
+    TakeSlot,
     /// Ask the rate limit, then for the lease; take the lease if it is free and `take` is set, else only look.
     Ask {
         /// Whether the lease is to be taken.
@@ -117,8 +117,8 @@ fn before_asking(seen: &Seen<'_>, now: Timestamp) -> Step {
     if let Some(eta) = headers.eta_at().filter(|eta| *eta > now) {
         return Step::Wait(eta);
     }
-    if !seen.has_room {
-        return Step::TakeRoom;
+    if !seen.has_slot {
+        return Step::TakeSlot;
     }
     Step::Ask { take: seen.has_given_time() }
 }

@@ -216,7 +216,7 @@ mod tests {
     /// The conditions that hold, with what they say.
     fn said(view: &View) -> Vec<(ConditionType, Reason, String)> {
         let named = Some(DeploymentRef { name: "worker".into(), container: None });
-        let spec = CrewWorkerPoolSpec { deployment_ref: named, ..CrewWorkerPoolSpec::on("redis") };
+        let spec = CrewWorkerPoolSpec { deployment_ref: named, ..CrewWorkerPoolSpec::with_secret("redis") };
         let key = ObjectKey::new("team", "default");
         let all = of(&Seen { key: &key, spec: &spec, view, skew: None });
         all.into_iter().filter(|it| it.holds == Some(true)).map(|it| (it.type_, it.reason, it.message)).collect()
@@ -242,7 +242,7 @@ mod tests {
     fn a_deployment_is_not_said_to_be_missing_before_deployments_have_been_listed() {
         let (named, key) =
             (Some(DeploymentRef { name: "worker".into(), container: None }), ObjectKey::new("team", "default"));
-        let spec = CrewWorkerPoolSpec { deployment_ref: named, ..CrewWorkerPoolSpec::on("redis") };
+        let spec = CrewWorkerPoolSpec { deployment_ref: named, ..CrewWorkerPoolSpec::with_secret("redis") };
         let about_workers = |unlisted| {
             let view = View { known: None, unlisted, ..view() };
             let all = of(&Seen { key: &key, spec: &spec, view: &view, skew: None });
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn results_that_expire_too_soon_for_losses_to_be_told_are_said() {
-        let mut spec = CrewWorkerPoolSpec::on("redis");
+        let mut spec = CrewWorkerPoolSpec::with_secret("redis");
         spec.celery.result_expires = crate::api::Duration::from_mins(1);
         let (key, view) = (ObjectKey::new("team", "default"), view());
         let verdict = adjusted(&Seen { key: &key, spec: &spec, view: &view, skew: None });
@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn workers_that_use_the_operators_secret_although_they_have_their_own_are_said() {
-        let mut spec = CrewWorkerPoolSpec::on("operators");
+        let mut spec = CrewWorkerPoolSpec::with_secret("operators");
         spec.redis.worker_secret_name = Some("workers".to_owned());
         let (key, mut view) = (ObjectKey::new("team", "default"), view());
         let check = |view: &View| credentials(&Seen { key: &key, spec: &spec, view, skew: None }).holds;

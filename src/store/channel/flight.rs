@@ -74,8 +74,8 @@ impl Channel {
         Ok((delivery, refused))
     }
 
-    /// The same without taking the lease if it is free.
-    pub async fn look(&self, task: &str, tag: &str) -> Result<Begun, Error> {
+    /// Like [`Channel::begin`], without taking the lease if it is free.
+    pub async fn peek_lease(&self, task: &str, tag: &str) -> Result<Begun, Error> {
         self.begin(task, tag, "", Duration::ZERO).await
     }
 

@@ -72,7 +72,7 @@ impl Channel {
     /// Publishes what follows, stores the results, acknowledges the message and gives the lease up, in one step. May be
     /// repeated until it is answered.
     ///
-    /// Where the result backend is another database, `stored` is what [`Channel::conclude`] has answered: that goes
+    /// Where the result backend is another database, `stored` is the answer of [`Channel::publish_and_store`]: that goes
     /// before, and only what is left is done here.
     pub async fn settle(&self, end: &Settlement<'_>, stored: Option<bool>) -> Result<Settled, Error> {
         let keys = &self.0.keys;
@@ -102,7 +102,7 @@ impl Channel {
     /// runs or follows twice. Says whether the outcome was taken. May be repeated until it is answered.
     ///
     /// Does nothing where the broker keeps the results: `None`.
-    pub async fn conclude(&self, end: &Settlement<'_>) -> Result<Option<bool>, Error> {
+    pub async fn publish_and_store(&self, end: &Settlement<'_>) -> Result<Option<bool>, Error> {
         if self.0.same_database {
             return Ok(None);
         }
@@ -162,7 +162,7 @@ impl Channel {
 
     /// Acknowledges the message of a task that has ended before, and gives the lease up where `holder` has it. To be called
     /// after [`Channel::store_noted`]. May be repeated until it is answered.
-    pub async fn drop(&self, task: &str, tag: &str, holder: &str) -> Result<bool, Error> {
+    pub async fn acknowledge_ended(&self, task: &str, tag: &str, holder: &str) -> Result<bool, Error> {
         let keys = &self.0.keys;
         let mut call = DROP.key(keys.unacked());
         call.key(keys.unacked_index()).key(self.lease(task)).key(self.note(tag));

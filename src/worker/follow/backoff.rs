@@ -10,10 +10,10 @@ const UID_HEADER: &str = "crewjob_uid";
 ///
 /// Doubles with each retry from `factor`, up to `max`. With a draw, which is any number at random, it is chosen among
 /// all whole seconds from 0 to that.
-pub fn countdown(retries: u32, factor: u32, max: u32, jitter_draw: Option<u32>) -> u32 {
+pub fn countdown(retries: u32, factor: u32, max: u32, jitter_seed: Option<u32>) -> u32 {
     let doubled = 1_u64.checked_shl(retries).filter(|_| retries < 32).unwrap_or(u64::from(u32::MAX));
     let longest = doubled.saturating_mul(factor.max(1).into()).min(max.into());
-    let chosen = jitter_draw.map_or(longest, |draw| (u64::from(draw) * (longest + 1)) >> 32);
+    let chosen = jitter_seed.map_or(longest, |seed| (u64::from(seed) * (longest + 1)) >> 32);
     u32::try_from(chosen).unwrap_or(max)
 }
 

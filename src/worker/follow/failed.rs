@@ -23,13 +23,13 @@ pub struct Failed {
 
 /// What follows when a task has failed for good.
 ///
-/// `native` tells the tasks that are called in place. A Python worker does that with its functions of several
+/// `is_builtin_errback` tells the tasks that are called in place. A Python worker does that with its functions of several
 /// parameters, which cannot be told by name; all others are sent as one group and get the id of the failed task.
 pub fn after_failure(
     message: &Message,
     failure: &Failure,
     sender: &Sender,
-    native: impl Fn(&str) -> bool,
+    is_builtin_errback: impl Fn(&str) -> bool,
     now: Timestamp,
     fresh: impl FnMut() -> String,
 ) -> Failed {
@@ -37,7 +37,9 @@ pub fn after_failure(
     let mut sent = Vec::new();
     for errback in elements(&message.embed.errbacks) {
         match Canvas::decode(errback) {
-            Ok(Canvas::Task { signature, copied: _ }) if native(&signature.task) => failed.in_place.push(signature),
+            Ok(Canvas::Task { signature, copied: _ }) if is_builtin_errback(&signature.task) => {
+                failed.in_place.push(signature);
+            }
             Ok(canvas) => sent.push(canvas),
             Err(Refused { kind: _, why }) => failed.refused.push(why),
         }

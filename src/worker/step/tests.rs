@@ -22,7 +22,7 @@ fn seen(message: &Message) -> Seen<'_> {
         redelivered: false,
         is_revoked: false,
         is_announced: true,
-        has_room: true,
+        has_slot: true,
         answer: None,
         aside: None,
     }
@@ -31,10 +31,10 @@ fn seen(message: &Message) -> Seen<'_> {
 #[test]
 fn a_message_is_announced_then_waits_for_its_eta_then_for_a_slot_then_asks_for_its_lease() {
     let plain = task(|_| ());
-    let fresh = Seen { is_announced: false, has_room: false, ..seen(&plain) };
+    let fresh = Seen { is_announced: false, has_slot: false, ..seen(&plain) };
     assert_eq!(next(&fresh, now()), Step::Announce);
     let announced = Seen { is_announced: true, ..fresh };
-    assert_eq!(next(&announced, now()), Step::TakeRoom);
+    assert_eq!(next(&announced, now()), Step::TakeSlot);
     assert_eq!(next(&seen(&plain), now()), Step::Ask { take: true });
     for (eta, expected) in
         [(EARLY, Step::Ask { take: true }), (LATE, Step::Wait("2026-11-22T12:00:01Z".parse().unwrap()))]
@@ -48,7 +48,7 @@ fn a_message_is_announced_then_waits_for_its_eta_then_for_a_slot_then_asks_for_i
 #[test]
 fn a_revoked_or_expired_message_is_dropped_without_being_announced_and_before_its_eta() {
     let scheduled = task(|task| task.headers.eta = Some(LATE.into()));
-    let unknown = |message| Seen { is_announced: false, has_room: false, ..seen(message) };
+    let unknown = |message| Seen { is_announced: false, has_slot: false, ..seen(message) };
     let revoked = Seen { is_revoked: true, ..unknown(&scheduled) };
     assert_eq!(next(&revoked, now()), Step::Drop { expired: false });
     let expired = task(|task| (task.headers.expires, task.headers.eta) = (Some(EARLY.into()), Some(LATE.into())));

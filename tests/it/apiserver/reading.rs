@@ -55,12 +55,12 @@ fn what_the_api_server_fills_in_is_what_the_code_assumes() {
 
     let jobs: Api<CrewJob> = Api::namespaced(server.client(), &namespace);
     let job = server.block_on(jobs.get(&job.name)).unwrap();
-    assert_eq!(job.spec, crewjob::api::CrewJobSpec::on("bees"));
+    assert_eq!(job.spec, crewjob::api::CrewJobSpec::with_topic("bees"));
     assert_eq!(job.status.unwrap().phase, Phase::Pending);
 
     let pools: Api<CrewWorkerPool> = Api::namespaced(server.client(), &namespace);
     let pool = server.block_on(pools.get(&pool.name)).unwrap();
-    assert_eq!(pool.spec, crewjob::api::CrewWorkerPoolSpec::on("redis"));
+    assert_eq!(pool.spec, crewjob::api::CrewWorkerPoolSpec::with_secret("redis"));
 }
 
 #[test]

@@ -37,7 +37,7 @@ async fn begun(server: &RedisServer) -> Channel {
 
 /// Settles as a worker does.
 async fn settle(channel: &Channel, end: &Settlement<'_>) -> Result<Settled, crewjob::store::Error> {
-    let stored = channel.conclude(end).await?;
+    let stored = channel.publish_and_store(end).await?;
     channel.settle(end, stored).await
 }
 
@@ -168,7 +168,7 @@ async fn a_death_between_two_databases_loses_and_repeats_nothing() {
     // Read-only in between: the result is looked at, what follows is published, and nothing can be stored.
     results.run::<()>(&["REPLICAOF", "127.0.0.1", "1"]);
     for _ in 0..2 {
-        assert!(channel.conclude(&end).await.is_err());
+        assert!(channel.publish_and_store(&end).await.is_err());
     }
     assert_eq!((sent(&server), in_flight(&server, "t1").is_some()), (1, true));
     results.run::<()>(&["REPLICAOF", "NO", "ONE"]);
@@ -178,7 +178,7 @@ async fn a_death_between_two_databases_loses_and_repeats_nothing() {
     let begun = next_one.begin("1", "t1", "next", LEASE).await;
     assert_eq!(begun, Ok(Begun::Taken(FAILURE.to_vec())), "it has ended");
     next_one.store_noted("t1", end.expires).await.unwrap();
-    assert_eq!(next_one.drop("1", "t1", "next").await, Ok(true));
+    assert_eq!(next_one.acknowledge_ended("1", "t1", "next").await, Ok(true));
     for task in ["1", "2"] {
         let stored: String = results.run(&["GET", &format!("celery-task-meta-{task}")]);
         assert_eq!(stored.as_bytes(), FAILURE);
@@ -193,10 +193,10 @@ async fn a_death_between_two_databases_loses_and_repeats_nothing() {
 async fn the_message_of_a_task_that_has_ended_is_acknowledged_though_its_retry_runs() {
     let server = RedisServer::start();
     let channel = begun(&server).await;
-    assert_eq!(channel.drop("1", "t1", "").await, Ok(true));
+    assert_eq!(channel.acknowledge_ended("1", "t1", "").await, Ok(true));
     assert_eq!(in_flight(&server, "t1"), None);
     assert_eq!(server.run::<String>(&["GET", "crewjob-lease:1"]), "me");
-    assert_eq!(channel.drop("1", "t1", "me").await, Ok(false), "again");
+    assert_eq!(channel.acknowledge_ended("1", "t1", "me").await, Ok(false), "again");
     assert!(!server.run::<bool>(&["EXISTS", "crewjob-lease:1"]));
 }
 

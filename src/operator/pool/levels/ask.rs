@@ -16,8 +16,8 @@ use crate::operator::context::Context;
 use crate::operator::state::pools::Handle;
 use crate::store::{Error, Store};
 
-/// A worker that is told to go takes no more messages after so long, and clocks do not differ by more.
-const FAREWELL: Duration = Duration::from_secs(10);
+/// A worker that is told to stop takes no more messages after so long, and clocks do not differ by more.
+const DRAIN_NOTICE: Duration = Duration::from_secs(10);
 
 /// What the workers answered when they were asked for tasks, after the places were read.
 pub struct Answers {
@@ -93,7 +93,7 @@ impl Answers {
 
 /// Whether a worker was told to go, and had the time to hear it, before then.
 fn has_left(pod: &WorkerPod, at: Timestamp) -> bool {
-    pod.leaving_since.and_then(|since| since.checked_add(FAREWELL).ok()).is_some_and(|gone| gone < at)
+    pod.leaving_since.and_then(|since| since.checked_add(DRAIN_NOTICE).ok()).is_some_and(|gone| gone < at)
 }
 
 #[cfg(test)]
