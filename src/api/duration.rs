@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_people_write_is_understood_and_shown_in_its_shortest_form() {
+    fn a_duration_is_parsed_as_people_write_it_and_shown_in_its_shortest_form() {
         check("50m", 3_000_000, "50m");
         check("1h30m", 5_400_000, "1h30m");
         check("90m", 5_400_000, "1h30m");
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_with_an_example_of_what_is_right() {
+    fn a_text_that_is_no_duration_is_refused_with_an_example_of_one() {
         for text in ["", "5", "m", "7d", "1.5h", "-1s", "+1s", " 1s", "1 s", "1s ", "100000s", "1h1h1h1h1h", "1S", "٣s"]
         {
             let error = text.parse::<Duration>().unwrap_err().to_string();
@@ -187,7 +187,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_is_read_back(millis in 0..=99_999 * 3_600_000_u64) {
+        fn a_duration_that_is_shown_reads_back(millis in 0..=99_999 * 3_600_000_u64) {
             let duration = Duration::from(time::Duration::from_millis(millis));
             prop_assert_eq!(duration.to_string().parse::<Duration>().unwrap(), duration);
         }

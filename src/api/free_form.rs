@@ -244,14 +244,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_not_there() {
+    fn null_inputs_and_arguments_are_the_same_as_absent_ones() {
         let job: CrewJobSpec =
             serde_json::from_value(json!({ "topic": "t", "inputs": null, "args": null, "kwargs": null })).unwrap();
         assert_eq!(job, CrewJobSpec::with_topic("t"));
     }
 
     #[test]
-    fn of_what_is_too_large_nothing_is_kept_but_that_it_is() {
+    fn of_inputs_that_are_too_large_only_that_fact_is_kept() {
         let text = |bytes: usize| format!("{{\"a\": \"{}\"}}", "x".repeat(bytes - 8));
         let zeros = |bytes: usize| format!("{{\"a\":[0{}]}}", ",0".repeat((bytes - 9) / 2));
         assert_eq!(job(&text(MAX_BYTES)).problem(), None);
@@ -302,7 +302,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_not_too_deep_is_read_as_it_is(value in any_json()) {
+        fn a_value_that_is_not_too_deep_is_read_unchanged(value in any_json()) {
             let read = bounded(&mut serde_json::Deserializer::from_str(&value.to_string())).unwrap();
             prop_assert_eq!(read, serde_json::from_str::<Value>(&value.to_string()).unwrap());
         }

@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nests_too_deeply_is_unreadable_at_worst() {
+    fn an_object_that_nests_too_deeply_is_unreadable_and_still_has_its_name() {
         let deep = format!("{}{}", "[".repeat(5_000), "]".repeat(5_000));
         let object = format!(r#"{{"metadata": {{"name": "deep"}}, "unknown": {deep}, "spec": {deep}}}"#);
         let read: Guard<CrewJob> = serde_json::from_str(&object).unwrap();

@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_path_is_shortened_so_that_the_message_says_what_is_wrong() {
+    fn a_long_path_is_shortened_so_that_the_message_has_room_for_the_problem() {
         let deep = (0..40).fold(Value::Null, |inner, _| serde_json::json!({ "a-rather-long-key": inner }));
         let mut spec = CrewJobSpec::with_topic("bees");
         spec.inputs.insert("deep".to_owned(), deep);
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_large_is_a_problem_that_names_the_field() {
+    fn inputs_that_are_too_large_are_a_problem_that_names_the_field() {
         let text = |bytes: usize| "a".repeat(bytes);
         check_problem(&format!("inputs: {{ a: {} }}", text((64 << 10) - 8)), None);
         for (spec, field) in [
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_celery_would_decode_is_a_problem_wherever_it_is() {
+    fn an_object_that_celery_would_decode_is_a_problem_wherever_it_is() {
         let typed = "{ __type__: datetime, __value__: 1 }";
         for (spec, path) in [
             (format!("inputs: {typed}"), "spec.inputs"),

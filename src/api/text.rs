@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_fits_is_kept_and_the_rest_is_cut_between_characters() {
+    fn text_that_fits_is_kept_and_the_rest_is_cut_between_characters() {
         assert_eq!((head("abc", 3), tail("abc", 3)), ("abc", "abc"));
         assert_eq!((head("abc", 2), tail("abc", 2)), ("ab", "bc"));
         assert_eq!((head("aü", 2), tail("üa", 2)), ("a", "a"));

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_said_with_its_path() {
+    fn an_error_names_the_path_that_cannot_be_used() {
         let folder = tempfile::tempdir().unwrap();
         let said = |path: &Path| read(path).unwrap_err().to_string();
         assert!(said(folder.path()).ends_with("has no CustomResourceDefinition"));

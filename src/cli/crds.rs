@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_printed_reads_back_as_the_definitions() {
+    fn the_printed_definitions_read_back() {
         let mut out = Vec::new();
         print(&mut out).unwrap();
         let read: Vec<CustomResourceDefinition> =

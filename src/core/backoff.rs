@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_is_held_up_until_its_time_and_another_plan_or_failure_is_not() {
+    fn a_refused_plan_is_held_up_until_its_time_and_another_plan_or_failure_is_not() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let plan = |effects| Plan {
             effects,

@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_counts_as_much_as_what_waits() {
+    fn a_running_task_counts_as_much_as_a_waiting_one() {
         assert_eq!(desired(load(1, 2), BOUNDS), 3);
         assert_eq!(desired(load(5, 0), Bounds { target_per_worker: 2, ..BOUNDS }), 3);
     }

@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_match_only_what_they_should() {
+    fn a_pattern_escapes_the_characters_of_the_prefix() {
         assert_eq!(ResultKeys::new("a*[b]:").result_pattern(), "a\\*\\[b\\]:celery-task-meta-*");
     }
 }

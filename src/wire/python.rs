@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_ends_in_dots() {
+    fn a_repr_that_is_too_long_ends_in_dots() {
         let text = repr(&Value::from("é".repeat(5000)));
         assert_eq!(text.chars().count(), MAX_CHARS + 3);
         assert!(text.ends_with("éé..."));

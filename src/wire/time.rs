@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_celery_writes_is_read_and_written_alike() {
+    fn a_time_as_celery_writes_it_is_read_and_written_alike() {
         for text in
             ["2026-11-22T13:39:46.319080+00:00", "2026-11-22T13:39:46+00:00", "1969-12-31T23:59:59.500000+00:00"]
         {

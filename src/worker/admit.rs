@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_fails_under_its_id_or_is_poison() {
+    fn an_unreadable_message_fails_under_its_id_or_is_poison() {
         let mut call = Call::new("a.task", "id-1", "default").envelope();
         call.body = "!".into();
         let Read::Unreadable { id, task, failure } = read(&call.encode()) else { panic!() };
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_of_what_has_ended_is_told_from_a_run_that_was_cut_off() {
+    fn a_copy_of_a_task_that_has_ended_is_told_from_a_run_that_was_cut_off() {
         let retry = |number: i64, kind: &str| {
             format!(
                 r#"{{"status": "RETRY", "result": {{"exc_type": "{kind}", "exc_message": []}}, "task_id": "id-1", "retries": {number}}}"#

@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_names_commands_and_what_differs_from_the_defaults() {
+    fn a_file_names_commands_and_the_settings_that_differ_from_the_defaults() {
         let file = File::parse(
             "crew: {name: research, cache: 0, run: {command: [./crew.sh], output: text}}
 tasks:
@@ -200,7 +200,7 @@ tasks:
     }
 
     #[test]
-    fn what_is_wrong_with_a_file_is_said_with_its_place() {
+    fn an_error_in_a_file_names_its_field() {
         let unknown = File::parse("tasks:\n  a:\n    command: [x]\n    timelimit: 3\n").unwrap_err();
         assert!(unknown.contains("timelimit") && unknown.contains("timeLimit"), "{unknown}");
         let missing = File::parse("tasks:\n  a: {}\n").unwrap_err();

@@ -222,7 +222,7 @@ fn a_signature_in_a_chain_is_read() {
 }
 
 #[test]
-fn what_by_name_producers_leave_open_is_open() {
+fn fields_that_producers_by_name_leave_open_are_open() {
     let headers = message("send-task").headers;
     assert_eq!((headers.ignore_result, headers.timelimit), (None, TimeLimit::default()));
     assert_eq!(envelope("send-task").properties.priority, Some(0));

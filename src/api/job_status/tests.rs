@@ -27,7 +27,7 @@ fn fields_of_another_version_are_passed_over_and_missing_ones_filled_in() {
 }
 
 #[test]
-fn what_is_written_reads_back() {
+fn a_status_that_is_written_reads_back() {
     let status = worst("ä\"\n<\0", 5);
     let written = serde_json::to_value(&status).unwrap();
     assert_eq!(serde_json::from_value::<CrewJobStatus>(written).unwrap(), status);

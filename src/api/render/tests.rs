@@ -39,7 +39,7 @@ fn a_status_that_says_the_same_is_not_written() {
 }
 
 #[test]
-fn a_patch_has_the_version_and_no_more_than_what_changed() {
+fn a_status_patch_has_the_version_and_only_changed_fields() {
     let job = known(&json!({ "phase": "Running", "attempts": 1, "progress": { "percent": 10, "message": "a" } }));
     let progress = Progress { percent: Some(20), message: Some("a".into()), at: at(0) };
     let status = Status { progress: Some(Box::new(progress)), ..job.status.clone() };
@@ -221,7 +221,7 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn an_operator_that_starts_anew_shows_what_the_last_one_showed(status in any_status()) {
+    fn an_operator_that_starts_anew_renders_the_same_status_as_the_last_one(status in any_status()) {
         let shown = render(&new_job(), &status);
         let restarted = known(&serde_json::to_value(&shown).unwrap());
         prop_assert_eq!(render(&restarted, &restarted.status), shown);

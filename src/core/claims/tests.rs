@@ -13,7 +13,7 @@ fn at(second: i64) -> Timestamp {
 }
 
 #[test]
-fn what_is_heard_on_a_pools_redis_concerns_the_jobs_of_that_pool_only() {
+fn an_event_on_a_pools_redis_concerns_the_jobs_of_that_pool_only() {
     let pool = ObjectKey::new("a", "default");
     assert_eq!(concern("a", "default", &pool), Concern::Own);
     assert_eq!(concern("b", "default", &pool), Concern::Foreign, "a pool of the same name elsewhere");
@@ -131,7 +131,7 @@ fn clocks(behind: i64) -> Clocks {
 }
 
 #[test]
-fn what_a_worker_says_of_times_is_translated_to_the_operators_clock() {
+fn the_times_in_a_workers_events_are_converted_to_the_operators_clock() {
     for behind in [-600, 0, 600] {
         let mut clocks = clocks(behind);
         let moment = clocks.hear(&node(), at(1060 - behind), at(1062));

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_of_events_has_a_bound() {
+    fn the_number_of_remembered_events_has_a_bound() {
         let mut notices = Notices::default();
         for job in 0..20_000_u128 {
             judge(&mut notices, &format!("team-{job}"), job, 1000);

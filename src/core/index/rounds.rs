@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_room_is_counted_and_what_is_met_twice_is_chosen_once() {
+    fn items_without_room_are_counted_and_an_item_that_is_met_twice_is_chosen_once() {
         let mut rounds = Rounds::new(2);
         let mut round = rounds.begin();
         for item in [3, 1, 2, 1] {

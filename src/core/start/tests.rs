@@ -134,7 +134,7 @@ fn a_pool_without_deployment_and_without_a_worker_that_answers_says_so() {
 }
 
 #[test]
-fn what_lasts_is_said_in_the_words_in_which_it_began_and_what_passes_is_not() {
+fn a_problem_that_lasts_keeps_its_first_text_and_one_that_passes_is_not_said() {
     let found = |kind, detail: &str| Blocked { kind, detail: detail.into() };
     let first = found(BlockedKind::PodsUnschedulable, "0/3 nodes");
     let later = found(BlockedKind::PodsUnschedulable, "0/4 nodes");
@@ -150,7 +150,7 @@ fn what_lasts_is_said_in_the_words_in_which_it_began_and_what_passes_is_not() {
 }
 
 #[test]
-fn what_was_said_before_a_restart_is_said_on_while_it_is_found_and_not_when_it_is_over() {
+fn a_problem_from_before_a_restart_is_said_as_long_as_it_is_found() {
     let found = |detail: &str| Blocked { kind: BlockedKind::CrashLoop, detail: detail.into() };
     let mut lasting = Lasting::since_before(Some(found("exit code 1")));
     assert_eq!(lasting.note(Some(&found("exit code 2")), at(0)), Some(&found("exit code 1")));

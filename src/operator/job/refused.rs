@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_by_itself_is_no_refusal() {
+    fn an_error_that_passes_by_itself_is_no_refusal() {
         for code in [401, 404, 408, 409, 429, 500, 503] {
             assert_eq!(refusal(&config_map(code)), None, "{code}");
         }
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_what_is_refused_the_servers_words_and_what_mends_it() {
+    fn a_refusal_names_the_object_the_servers_words_and_the_remedy() {
         let job = ObjectKey::new("team", "a");
         let taken = Error::ConfigMapTaken { job: job.clone(), config_map: "a-result-1".to_owned() };
         let pod = Error::DeletePod {

@@ -44,7 +44,7 @@ fn all_values_of_one_answer_count_together_and_the_next_answer_begins_anew() {
 }
 
 #[test]
-fn what_looks_like_an_announcement_inside_a_value_is_a_part_of_it() {
+fn bytes_that_look_like_an_announcement_inside_a_value_are_part_of_it() {
     check("$10\r\n$999\r\n*9\r\n\r\n:1\r\n", "$10\r\n$999\r\n*9\r\n\r\n:1\r\n");
     check("$20\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n\r\n:1\r\n", "-20\r\n:1\r\n");
 }

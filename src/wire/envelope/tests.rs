@@ -45,7 +45,7 @@ fn a_missing_delivery_info_is_completed_because_consumers_need_it() {
 }
 
 #[test]
-fn what_no_worker_could_deliver_is_refused() {
+fn an_envelope_that_no_worker_could_deliver_is_refused() {
     refused("nonsense", "the message is not valid JSON");
     refused("[]", "the message is not an object");
     refused("{}", "body is missing");
@@ -112,7 +112,7 @@ fn unacked_entries_are_read_and_written() {
 }
 
 #[test]
-fn a_peek_sees_what_an_audit_needs() {
+fn a_peek_reads_the_fields_that_an_audit_needs() {
     let seen = peek(SENT.as_bytes()).unwrap();
     assert_eq!(seen.task_id.as_deref(), Some("45495316"));
     assert_eq!(seen.task_name.as_deref(), Some("backend.tasks.run_crew_task"));

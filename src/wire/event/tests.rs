@@ -80,7 +80,7 @@ fn a_batch_is_read_in_order() {
 }
 
 #[test]
-fn what_is_no_event_is_refused() {
+fn a_body_that_is_no_event_is_refused() {
     for (body, error) in [
         ("1", "the body is not an event or a batch of events"),
         ("[1]", "the event is not an object"),

@@ -18,7 +18,7 @@ fn refused(bytes: &[u8], error: &str) {
 }
 
 #[test]
-fn what_python_writes_is_read_and_printed_compactly() {
+fn json_as_python_writes_it_is_read_and_printed_compactly() {
     check(
         r#" {"a": [1, 2.50, -0, 1e+22], "b": null, "c": true,"d":false , "e": {}, "f": [ ] } "#,
         r#"{"a":[1,2.50,-0,1e+22],"b":null,"c":true,"d":false,"e":{},"f":[]}"#,
@@ -94,7 +94,7 @@ fn a_lone_surrogate_becomes_the_replacement_character() {
 }
 
 #[test]
-fn what_is_not_json_is_refused_with_its_place() {
+fn text_that_is_not_json_is_refused_with_its_place() {
     refused(b"", "unexpected end at byte 0");
     refused(b"  ", "unexpected end at byte 2");
     refused(b"[1,]", "expected a value at byte 3");
@@ -228,7 +228,7 @@ proptest! {
     }
 
     #[test]
-    fn parsing_and_skipping_agree_on_what_json_is(text in "[\\[\\]{}\",:0-9.eE+\\-\\\\ntrufalsNI u]{0,24}") {
+    fn parsing_and_skipping_accept_the_same_json(text in "[\\[\\]{}\",:0-9.eE+\\-\\\\ntrufalsNI u]{0,24}") {
         prop_assert_eq!(Value::parse(text.as_bytes()).is_ok(), RawJson::new(&text).is_ok());
     }
 

@@ -58,7 +58,7 @@ fn headers_of_unexpected_types_are_sent_on_as_they_came() {
 }
 
 #[test]
-fn what_is_no_task_is_refused() {
+fn a_message_that_is_no_task_is_refused() {
     refused("{}", "[[],{},{}]", "headers.task is missing");
     refused(r#"{"task": "t"}"#, "[[],{},{}]", "headers.id is missing");
     refused(r#"{"task": "t", "id": 1}"#, "[[],{},{}]", "headers.id is not a string");

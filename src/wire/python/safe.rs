@@ -165,12 +165,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_nested_too_deep_is_left_out() {
+    fn values_that_are_nested_too_deep_are_left_out() {
         check(r#"{"a": [{"b": [1], "c": {}}]}"#, "{'a': [{'b': [...], 'c': {...}}]}");
     }
 
     #[test]
-    fn what_is_too_long_is_cut_and_closed() {
+    fn a_repr_that_is_too_long_is_cut_and_closed() {
         let long = "x".repeat(2000);
         assert_eq!(safe_repr(&vec![long.as_str()].into()), format!("['{}...']", "x".repeat(1023)));
         let nested: Value = vec![Value::from(vec![long.as_str(), "never"]), "shown".into()].into();

@@ -87,7 +87,7 @@ fn a_result_of_any_depth_is_carried() {
 }
 
 #[test]
-fn what_is_no_result_document_is_refused() {
+fn text_that_is_no_result_document_is_refused() {
     for (text, error) in [
         ("", "the result document is not valid JSON"),
         ("[]", "the result document is not valid JSON"),

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_some_client_cannot_read_is_refused() {
+    fn a_result_that_some_client_cannot_read_is_refused() {
         assert_eq!(flaw("done"), "expected a value at byte 0");
         assert_eq!(flaw("1 2"), "data after the end of the value at byte 2");
         for text in ["[NaN]", "[-Infinity]", "[1e999]"] {
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_accepted_can_be_parsed_later() {
+    fn a_result_that_is_accepted_can_be_parsed_later() {
         let deep = |levels| "[".repeat(levels) + &"]".repeat(levels);
         for text in [deep(Limits::MAX_DEPTH), format!("[{}1]", "1,".repeat(1 << 20)), "7".to_owned()] {
             let value = value_of(&text).unwrap();

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_keeps_the_contract_is_told_what_came_of_it() {
+    async fn a_command_that_keeps_the_contract_is_shown_its_outcome() {
         let text = said("echo '{\"progress\": 3}'; echo '[1]'").await.unwrap();
         contains(&text, "It succeeded after 0.");
         contains(&text, "with the result [1]. Its last progress report was 3.");
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_breaks_the_contract_is_told_how() {
+    async fn a_command_that_breaks_the_contract_is_told_how() {
         contains(&said("echo done").await.unwrap_err(), "InvalidResult: the last line of standard output is no JSON");
         contains(&said("kill -9 $$").await.unwrap_err(), "WorkerLostError: Worker exited prematurely");
         contains(&said("sleep 3600").await.unwrap_err(), "It had not ended after 1.");

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_may_be_tried_again() {
+    fn a_start_that_fails_for_lack_of_resources_may_be_tried_again() {
         let outcome = |code| not_started(&Spec::new(["x"]), &io::Error::from_raw_os_error(code));
         let retryable = |code| matches!(outcome(code), Outcome::Failed { retryable: true, .. });
         assert!(retryable(11) && retryable(12) && retryable(24));

@@ -141,7 +141,7 @@ fn same(name: &str, case: &Case, ours: (Vec<Envelope>, &Value)) {
 }
 
 #[test]
-fn what_follows_is_what_celery_publishes_field_by_field() {
+fn the_messages_that_follow_a_run_equal_celerys_field_by_field() {
     let (origin, reply_to, routes, time_limit) = worker();
     let sender = Sender { origin: &origin, reply_to: &reply_to, routes: &routes, priority: 5, time_limit: &time_limit };
     let mut seen = HashMap::new();
@@ -237,7 +237,7 @@ fn chords_are_refused_before_anything_is_run() {
 }
 
 #[test]
-fn what_cannot_be_sent_is_refused_and_then_nothing_is_sent() {
+fn a_signature_that_cannot_be_sent_is_refused_and_then_nothing_is_sent() {
     let group = r#"{"task": "g", "subtask_type": "group", "kwargs": {"tasks": [{"task": "a"}, {"task": "b"}]}}"#;
     let chain = |tasks: &str| {
         format!(r#"{{"callbacks": [{{"task": "c", "subtask_type": "chain", "kwargs": {{"tasks": [{tasks}]}}}}]}}"#)
@@ -264,7 +264,7 @@ fn what_cannot_be_sent_is_refused_and_then_nothing_is_sent() {
 }
 
 #[test]
-fn nothing_follows_what_is_empty() {
+fn no_message_follows_an_empty_group_or_chain() {
     let empty = r#"{"task": "g", "subtask_type": "group", "kwargs": {"tasks": []}}"#;
     let chain = format!(r#"{{"task": "c", "subtask_type": "chain", "kwargs": {{"tasks": [{empty}]}}}}"#);
     for callbacks in ["[]", "null", "7", &format!("[{empty}]"), &format!("[{chain}]"), &format!("[{empty}, {chain}]")] {
@@ -274,7 +274,7 @@ fn nothing_follows_what_is_empty() {
 }
 
 #[test]
-fn a_countdown_of_zero_is_no_eta_and_what_has_expired_expires_at_once() {
+fn a_countdown_of_zero_is_no_eta_and_an_expiry_in_the_past_expires_at_once() {
     let embed = r#"{"callbacks": [{"task": "a", "options": {"countdown": 0, "expires": -5}}]}"#;
     let sent = following(embed, "1").unwrap().messages.remove(0);
     assert_eq!(sent.headers.get("eta"), Some(&Value::Null));
@@ -329,7 +329,7 @@ fn a_task_with_odd_headers_is_tried_again_as_often_as_any_other() {
 }
 
 #[test]
-fn what_follows_can_be_read_whatever_its_signature_would_set() {
+fn a_message_that_follows_a_run_can_be_decoded_whatever_its_signature_would_set() {
     let embed = r#"{"callbacks": [{"task": "a", "options": {"task_id": "next", "body_encoding": "base32", "delivery_tag": 7,
         "delivery_info": 7, "headers": {"id": 7, "task": null, "tenant": "a"}}}]}"#;
     let sent = following(embed, "1").unwrap().messages.remove(0);

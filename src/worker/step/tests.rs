@@ -59,7 +59,7 @@ fn a_revoked_or_expired_message_is_dropped_without_being_announced_and_before_it
 }
 
 #[test]
-fn what_the_rate_limit_and_the_lease_answer_decides_what_is_done_with_the_message() {
+fn the_answers_of_rate_limit_and_lease_decide_the_next_step_of_a_message() {
     let plain = task(|_| ());
     let ended = || Answer::Free(br#"{"status": "SUCCESS", "result": "cut off he"#.to_vec());
     let free = || Answer::Free(Vec::new());

@@ -152,7 +152,7 @@ fn the_soft_limit_is_shorter_than_the_hard_one() {
 }
 
 #[test]
-fn what_a_job_runs_cannot_be_changed_or_added_or_removed() {
+fn the_fields_that_define_a_jobs_task_cannot_be_changed_or_added_or_removed() {
     for (field, before, after) in [
         ("topic", "topic: bees", "topic: wasps"),
         ("poolRef", "poolRef: { name: a }", "poolRef: { name: b }"),
@@ -181,7 +181,7 @@ fn what_a_job_runs_cannot_be_changed_or_added_or_removed() {
 }
 
 #[test]
-fn what_a_job_is_to_become_can_be_changed() {
+fn the_fields_that_steer_a_job_can_be_changed() {
     let job = JOB.create("{ queue: a, retryPolicy: { maxRetries: 3 }, timeouts: { total: 1h }, inputs: { a: 1 } }");
     for change in [
         "suspend: true",

@@ -48,7 +48,7 @@ fn a_job_that_nests_too_deeply_is_read_like_any_other_and_known_for_it() {
 }
 
 #[test]
-fn what_the_api_server_fills_in_is_what_the_code_assumes() {
+fn the_defaults_of_the_api_server_are_those_of_the_code() {
     let server = ControlPlane::shared();
     let namespace = server.namespace();
     let (job, pool) = (JOB.create_in(&namespace, ""), POOL.create_in(&namespace, ""));

@@ -8,7 +8,7 @@ use futures::future::join_all;
 use super::*;
 
 #[tokio::test]
-async fn an_audit_finds_every_message_and_names_what_is_none() {
+async fn an_audit_finds_every_message_and_names_elements_that_are_none() {
     let server = RedisServer::start();
     let store = store(&server).await;
     for job in 1..=3 {
@@ -49,7 +49,7 @@ async fn an_audit_finds_every_message_and_names_what_is_none() {
 }
 
 #[tokio::test]
-async fn what_no_worker_survives_is_kept_apart_and_messages_stay() {
+async fn elements_that_no_worker_survives_are_quarantined_and_messages_stay() {
     let server = RedisServer::start();
     let store = store(&server).await;
     store.enqueue(FIRST, &message(1)).await.unwrap();

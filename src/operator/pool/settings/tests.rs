@@ -28,7 +28,7 @@ fn workers_that_are_set_up_as_they_should_are_not_complained_about() {
 }
 
 #[test]
-fn what_endangers_jobs_is_said_with_the_setting_that_mends_it() {
+fn worker_settings_that_endanger_jobs_are_said_with_the_setting_that_mends_them() {
     let celerys_default = NodeSettings {
         acks_late: Some(false),
         prefetch_multiplier: Some(4),
@@ -53,7 +53,7 @@ fn of_many_workers_some_are_named() {
 }
 
 #[test]
-fn a_worker_that_runs_more_tasks_at_once_than_the_pool_says_is_named_with_what_to_set() {
+fn a_worker_that_runs_more_tasks_at_once_than_the_pool_says_is_named_with_the_field_to_set() {
     let nodes =
         [good("crew@a"), NodeSettings { concurrency: Some(8), prefetch_count: Some(8), ..good("crew@threads") }];
     assert_eq!(all(&nodes, None).unwrap().reason, Reason::ConcurrencyDiffers);
