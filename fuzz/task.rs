@@ -4,14 +4,10 @@
 #![allow(clippy::unwrap_used, reason = "whatever does not hold must be seen")]
 
 use crewjob::wire::{Call, Envelope, Message, Object, RawJson, ResultDocument, State, TimeLimit, Value};
-use crewjob::worker::admit::{self, Read};
-use crewjob::worker::conclude::{Conclusion, RunEnd, conclude};
-use crewjob::worker::crew::Arguments;
-use crewjob::worker::document::About;
-use crewjob::worker::follow::{self, Sender};
-use crewjob::worker::outcome::{Failure, Outcome};
-use crewjob::worker::routes::Routes;
-use crewjob::worker::step::{Seen, next};
+use crewjob::worker::steps::{
+    About, Arguments, Conclusion, Failure, Outcome, Read, Routes, RunEnd, Seen, Sender, conclude, ended, may_retry,
+    next, read, refusal,
+};
 use jiff::Timestamp;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -28,7 +24,7 @@ pub fn message(bytes: &[u8]) {
             let (first, second) = bytes.split_at(bytes.len() / 2);
             take(&with_body(first, &Object::new().with("retries", 1_i64)).encode());
             let message = Message::decode(&Call::new("a.task", "id-1", "default").envelope()).unwrap();
-            let _ = (admit::ended(&message, true, second), admit::ended(&message, false, second));
+            let _ = (ended(&message, true, second), ended(&message, false, second));
         }
     }
 }
@@ -54,7 +50,7 @@ fn with_headers(headers: &[u8]) -> Envelope {
 }
 
 fn take(bytes: &[u8]) {
-    let (envelope, message) = match admit::read(bytes) {
+    let (envelope, message) = match read(bytes) {
         Read::Poison(_) => return,
         Read::Unreadable { id, failure, .. } => {
             let end = Conclusion::refused(&id, &failure, NOW);
@@ -77,7 +73,7 @@ fn take(bytes: &[u8]) {
     let _ = Arguments::bind(&message.args, &message.kwargs).map(|arguments| arguments.canonical());
     let about = About { message: &message, envelope: &envelope, worker: "w@h" };
     ends(about, &Conclusion::dropped(about, true, NOW), State::Revoked);
-    if let Some(failure) = follow::refusal(&message) {
+    if let Some(failure) = refusal(&message) {
         ends(about, &concluded(about, Outcome::Failed { failure, retryable: false }), State::Failure);
         return;
     }
@@ -86,7 +82,7 @@ fn take(bytes: &[u8]) {
     let status = if succeeded.is_success { State::Success } else { State::Failure };
     ends(about, &succeeded, status);
     let again = concluded(about, Outcome::Failed { failure: failure.clone(), retryable: true });
-    let tries = follow::may_retry(&message.headers, 3);
+    let tries = may_retry(&message.headers, 3);
     if tries {
         let next = Message::decode(&again.publish[0]).unwrap().headers;
         assert_eq!((&next.id, again.publish.len()), (&message.headers.id, 1));

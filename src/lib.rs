@@ -7,11 +7,13 @@
 //! | 0 | [`core`] | decisions as pure functions: `decide`, `scale`, and the plan they return |
 //! | 0 | [`wire`] | the Celery wire: bytes to values and back, no sockets |
 //! | 1 | `api` | the `CrewJob` and `CrewWorkerPool` resources |
+//! | 1 | `runtime` | clock, back-off, telemetry, metrics, admin server, shutdown |
 //! | 2 | `store` | Redis by intent: enqueue, requeue, withdraw, snapshot, outcome |
-//! | 2 | `runtime` | clock, configuration, telemetry, metrics, admin server, shutdown |
 //! | 3 | `operator` | Kubernetes in, Kubernetes out: observe, decide, act |
 //! | 3 | `worker` | Celery tasks in, commands run, results out |
 //! | 4 | `cli` | the command line |
+//!
+//! Public is what tests, benchmarks and the fuzzer use; the rest is private, so that rustc finds what has no caller.
 
 pub mod core;
 pub mod wire;
@@ -21,7 +23,7 @@ pub mod api;
 #[cfg(feature = "full")]
 pub mod cli;
 #[cfg(feature = "full")]
-pub mod operator;
+mod operator;
 #[cfg(feature = "full")]
 pub mod runtime;
 #[cfg(feature = "full")]

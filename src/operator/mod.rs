@@ -28,4 +28,4 @@ mod ttl;
 mod watch;
 
 pub use config::Config;
-pub use run::{StartError, run};
+pub use run::run;

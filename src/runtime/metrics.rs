@@ -27,7 +27,6 @@ pub struct EndLabels {
 
 /// A kind of write to the API server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[expect(missing_docs, reason = "the names are the documentation")]
 pub enum Written {
     JobStatus,
     PoolStatus,
@@ -39,7 +38,6 @@ pub enum Written {
 
 /// How a write to the API server went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[expect(missing_docs, reason = "the names are the documentation")]
 pub enum WriteOutcome {
     Done,
     Conflict,
@@ -57,7 +55,6 @@ pub struct WriteLabels {
 
 /// Why an Event was not written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[expect(missing_docs, reason = "the names are the documentation")]
 pub enum Dropped {
     Repeated,
     TooMany,

@@ -1,7 +1,7 @@
 //! What every long-running command needs: clock, logs, metrics, the admin server, shutdown.
 
-pub mod admin;
+pub(crate) mod admin;
 pub mod clock;
-pub mod metrics;
-pub mod shutdown;
-pub mod telemetry;
+pub(crate) mod metrics;
+pub(crate) mod shutdown;
+pub(crate) mod telemetry;

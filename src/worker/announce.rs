@@ -78,11 +78,6 @@ impl Announcer {
         self.clock.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// What the Lamport clock shows.
-    pub fn time(&self) -> i64 {
-        self.clock.load(Ordering::Relaxed)
-    }
-
     /// Takes over the logical clock of a worker that is ahead.
     pub fn adjust(&self, other: i64) {
         self.clock.fetch_max(other, Ordering::Relaxed);

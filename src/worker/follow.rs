@@ -27,9 +27,9 @@ use self::signature::{descent, elements, option};
 use super::outcome::{Failure, limits};
 use crate::wire::{Message, RawJson, Value};
 
-pub use backoff::{MAX_RETRIES, countdown, may_retry, sent_by_operator};
-pub use failed::{Failed, after_failure};
-pub use retry::{Retried, retry};
+pub use backoff::{countdown, may_retry};
+pub use failed::after_failure;
+pub use retry::retry;
 pub use sender::{Following, Sender};
 
 /// Why a task is not to be run: it is a part of a chord, or is followed by something that this worker cannot send. To

@@ -18,33 +18,45 @@
 //! | [`context`], [`entry`] | what all share: the setup, the tasks in hand |
 //! | [`config`], [`node`] | the command line |
 
-pub mod admit;
-pub mod announce;
-pub mod builtin;
-pub mod command;
-pub mod conclude;
-pub mod config;
-pub mod context;
-pub mod control;
-pub mod crew;
-pub mod document;
-pub mod entry;
-pub mod execute;
-pub mod follow;
-pub mod handle;
-pub mod leases;
-pub mod mailbox;
-pub mod metrics;
-pub mod node;
-pub mod outcome;
-pub mod pattern;
-pub mod rate;
-pub mod registry;
-pub mod routes;
-pub mod run;
-pub mod status;
-pub mod step;
-pub mod tasks;
+mod admit;
+mod announce;
+mod builtin;
+mod command;
+mod conclude;
+mod config;
+mod context;
+mod control;
+mod crew;
+mod document;
+mod entry;
+mod execute;
+mod follow;
+mod handle;
+mod leases;
+mod mailbox;
+mod metrics;
+mod node;
+mod outcome;
+mod pattern;
+mod rate;
+mod registry;
+mod routes;
+mod run;
+mod status;
+mod step;
+mod tasks;
 
 pub use config::Config;
 pub use run::{RunError, run};
+
+/// The pure steps from a message to what is stored and sent, which the fuzzer feeds (`fuzz/task.rs`).
+pub mod steps {
+    pub use super::admit::{Read, ended, read};
+    pub use super::conclude::{Conclusion, RunEnd, conclude};
+    pub use super::crew::Arguments;
+    pub use super::document::About;
+    pub use super::follow::{Sender, may_retry, refusal};
+    pub use super::outcome::{Failure, Outcome};
+    pub use super::routes::Routes;
+    pub use super::step::{Seen, next};
+}

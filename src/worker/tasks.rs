@@ -25,6 +25,7 @@ pub struct File {
 /// A command for a task. Times are in seconds.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "it is the key that users write")]
 pub struct Command {
     /// Program and arguments; no shell reads them.
     pub command: Vec<String>,

@@ -1,8 +1,5 @@
 use crate::wire::{Headers, Value};
 
-/// Retries of a task that says nothing else, Celery's `max_retries`; the first run is not one.
-pub const MAX_RETRIES: u32 = 3;
-
 /// The header by which the operator's messages are known.
 const UID_HEADER: &str = "crewjob_uid";
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use super::retry::Retried;
 use super::*;
 use crate::wire::{BrokerKeys, Envelope, Exception, Limits, Object, Properties, ResultDocument, TimeLimit, time};
 use crate::worker::routes::Routes;
