@@ -75,8 +75,8 @@ def installed_with(values: dict, folder: Path) -> Iterator[None]:
     file = folder / "values.json"
     file.write_text(json.dumps(values))
     upgrade = ["upgrade", kube.RELEASE, str(CHART), "--wait", "--timeout", "3m", *settings()]
-    # Other tests have patched the workers.
-    upgrade.append("--force-conflicts")
+    # Other tests have patched the workers. The hook that applies the CRDs takes seconds, and is a matter of test_8_upgrade.py.
+    upgrade += ["--force-conflicts", "--set", "crds.upgrade=false"]
     with workers.none():
         kube.helm(*upgrade, "--values", str(file))
     yield
@@ -94,12 +94,6 @@ def executions(app):
     counter = celery_side.Executions(app)
     yield counter
     counter.stop()
-
-
-@pytest.fixture
-def two_workers(installation):
-    with workers.at_least(2):
-        yield
 
 
 @pytest.fixture

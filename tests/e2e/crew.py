@@ -12,6 +12,8 @@ API_VERSION = "crewjob.dev/v1alpha1"
 SECRET = "crewjob-redis"
 WORKER_SECRET = "crewjob-redis-worker"
 FINAL = ("Succeeded", "Failed", "Cancelled")
+# Within so many seconds a job of a killed worker runs again.
+TAKEOVER_LIMIT = 10
 
 
 def job(name: str, label: str = "", **spec) -> dict:

@@ -23,7 +23,7 @@ REPLICATE = (
     f' --masterauth "$REDISCLI_AUTH" --replicaof 127.0.0.1 {MAIN} --daemonize yes'
 )
 JOBS = 5
-OUTAGE_SECONDS = int(os.environ.get("E2E_OUTAGE_SECONDS", "12"))
+OUTAGE_SECONDS = int(os.environ.get("E2E_OUTAGE_SECONDS", "8"))
 
 
 def cli(port: int, *command: str) -> str:

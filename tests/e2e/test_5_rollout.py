@@ -1,4 +1,4 @@
-"""Cancelling while the workers are being replaced."""
+"""Jobs go on, and are cancelled, while their workers are being replaced."""
 
 from collections import Counter
 from datetime import datetime
@@ -12,12 +12,30 @@ import workers
 pytestmark = pytest.mark.usefixtures("clean")
 
 PODS, CHILDREN = 3, 4
-JOBS, LASTING = PODS * CHILDREN, 40
+JOBS, LASTING = PODS * CHILDREN, 30
+WORKERS, BUSY = 4, 8
+
+
+def test_workers_that_are_told_to_stop_finish_their_jobs_although_they_send_no_events(executions, figure):
+    crew.workers_at_most(WORKERS)
+    with workers.replaced_as_soon_as_ready(), workers.at_least(WORKERS):
+        crew.start(*crew.batch("busy", BUSY, inputs={"seconds": 15}))
+        kube.until(f"{BUSY} jobs run", lambda: crew.phases("busy").get("Running") == BUSY)
+        tasks = crew.task_ids("busy")
+        kube.kubectl("rollout", "restart", f"deployment/{kube.WORKER}")
+        kube.patch("crewworkerpool", "default", {"spec": {"minReplicas": 0, "maxReplicas": WORKERS // 2}})
+        leaving = lambda: sum("deletionTimestamp" in pod["metadata"] for pod in crew.worker_pods())
+        kube.until("busy workers are told to go", lambda: leaving() >= WORKERS // 2)
+        crew.all_in_phase("busy", "Succeeded", BUSY, 120)
+        assert executions.of(tasks) == dict.fromkeys(tasks, 1)
+        for found in kube.items("crewjobs", "test=busy"):
+            assert (found["status"]["attempts"], found["status"].get("workerLosses", 0)) == (1, 0)
+        figure(f"{BUSY} jobs through a rollout and a scale-down of their workers: {BUSY} Succeeded, {BUSY} executions")
 
 
 @pytest.fixture
 def three_workers(installation):
-    with workers.at_least(PODS):
+    with workers.replaced_as_soon_as_ready(), workers.at_least(PODS):
         yield
 
 

@@ -62,6 +62,17 @@ def started_with(args: list[str] = (), **container_and_pod) -> Iterator[None]:
             kube.kubectl("patch", "deployment", kube.WORKER, "--type=json", "--patch", json.dumps(back))
 
 
+@contextmanager
+def replaced_as_soon_as_ready() -> Iterator[None]:
+    """A rollout that does not watch each new worker for seconds before it takes the next one."""
+    before = kube.get("deployment", kube.WORKER)["spec"]["minReadySeconds"]
+    kube.patch("deployment", kube.WORKER, {"spec": {"minReadySeconds": 0}})
+    try:
+        yield
+    finally:
+        kube.patch("deployment", kube.WORKER, {"spec": {"minReadySeconds": before}})
+
+
 # === One of them ===
 
 
