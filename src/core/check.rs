@@ -134,8 +134,8 @@ const RULES: &[Rule] = &[
         !matches!(c.plan.next, Next::At(at) if at <= c.now) || c.is != c.was
     }),
     ("a hold is recorded only for what is on no worker, unless its pool was deleted", |c| {
-        let is_of_deleted_pool = matches!(c.is.why, Why::Held(Hold::PoolDeleted { .. })) && !c.is.phase.is_terminal();
-        !matches!(c.is.why, Why::Held(_))
+        let is_of_deleted_pool = matches!(c.is.why, Why::OnHold(Hold::PoolDeleted { .. })) && !c.is.phase.is_terminal();
+        !matches!(c.is.why, Why::OnHold(_))
             || matches!(c.is.phase, Phase::Pending | Phase::Retrying)
             || is_of_deleted_pool
     }),

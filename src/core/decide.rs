@@ -40,7 +40,7 @@ pub fn decide(job: &Job, seen: &Observed, now: Timestamp) -> Plan {
     let policy = Policy::resolve(job.spec.overrides.as_deref(), defaults);
     let case = Case { job, seen, now, id: job.attempt_in_hand(), policy };
     if job.status.phase.is_terminal() {
-        return case.over();
+        return case.after_the_end();
     }
     let plan = match &seen.pool {
         Pool::Missing { .. } if job.spec.cancel && !case.is_begun() => case.cancelled(case.status()),
@@ -53,15 +53,15 @@ pub fn decide(job: &Job, seen: &Observed, now: Timestamp) -> Plan {
         }
         Pool::Missing { .. } if case.is_begun() => {
             let hold = Hold::PoolDeleted { pool: job.spec.pool.clone() };
-            Plan::record(Status { why: Why::Held(hold), ..case.status() }, Next::OnHint)
+            Plan::record(Status { why: Why::OnHold(hold), ..case.status() }, Next::OnHint)
         }
         // No pool could run it.
         Pool::Missing { .. } if job.spec.invalid.is_some() => case.invalid(),
         Pool::Missing { existing } => {
-            case.hold(Hold::PoolNotFound { pool: job.spec.pool.clone(), existing: existing.clone() })
+            case.hold_unless_begun(Hold::PoolNotFound { pool: job.spec.pool.clone(), existing: existing.clone() })
         }
         Pool::Unusable(problem) => {
-            case.hold(Hold::PoolNotReady { pool: job.spec.pool.clone(), problem: problem.clone() })
+            case.hold_unless_begun(Hold::PoolNotReady { pool: job.spec.pool.clone(), problem: problem.clone() })
         }
         Pool::Ready(_) if seen.of != case.id.task => case.nothing(),
         Pool::Ready(pool) => InPool { case: &case, pool }.follow(&seen.task),
@@ -132,7 +132,7 @@ impl Case<'_> {
     }
 
     /// The end is recorded: what is left of the attempt goes, and a result that comes now is late.
-    fn over(&self) -> Plan {
+    fn after_the_end(&self) -> Plan {
         let mut plan = Plan::record(self.job.status.clone(), Next::Never).then(Effect::Forget(self.id.task));
         if !matches!(self.seen.pool, Pool::Ready(_)) || self.seen.of != self.id.task {
             return plan;
@@ -172,17 +172,18 @@ impl Case<'_> {
     }
 
     /// Not on its way, or not to be followed now, and why. A job that is under way keeps its phase.
-    fn hold(&self, hold: Hold) -> Plan {
+    fn hold_unless_begun(&self, hold: Hold) -> Plan {
         let connecting =
             matches!(&hold, Hold::PoolNotReady { problem, .. } if problem.kind == PoolProblemKind::Connecting);
-        if self.is_begun() || connecting { self.nothing() } else { self.held_back(hold) }
+        if self.is_begun() || connecting { self.nothing() } else { self.on_hold(hold) }
     }
 
     /// Kept from being published, and why.
-    fn held_back(&self, hold: Hold) -> Plan {
+    fn on_hold(&self, hold: Hold) -> Plan {
         let phase = if self.job.status.retry_at.is_some() { Phase::Retrying } else { Phase::Pending };
         let suspended = hold == Hold::Suspended;
-        let plan = Plan::record(Status { phase, why: Why::Held(hold), progress: None, ..self.status() }, Next::OnHint);
+        let plan =
+            Plan::record(Status { phase, why: Why::OnHold(hold), progress: None, ..self.status() }, Next::OnHint);
         if suspended { plan } else { plan.warned() }
     }
 
@@ -323,7 +324,7 @@ impl InPool<'_> {
         }
         if self.job.spec.suspend {
             let status =
-                Status { phase: Phase::Pending, why: Why::Held(Hold::Suspended), ..self.under_way(generation) };
+                Status { phase: Phase::Pending, why: Why::OnHold(Hold::Suspended), ..self.under_way(generation) };
             return Plan::record(status, Next::OnHint);
         }
         if self.is_given_up_waiting() {
@@ -390,7 +391,7 @@ impl InPool<'_> {
             return self.invalid();
         }
         if let Some(hold) = self.refusal() {
-            return self.held_back(hold);
+            return self.on_hold(hold);
         }
         if let Some(retry_at) = status.retry_at.filter(|at| *at > self.now) {
             return Plan::record(Status { why: Why::RetryScheduled, ..self.status() }, Next::At(retry_at));
@@ -423,7 +424,7 @@ impl InPool<'_> {
             return self.stopped(stop, None, so_far);
         }
         if let Some(hold) = self.refusal() {
-            return self.held_back(hold);
+            return self.on_hold(hold);
         }
         if self.is_changed() {
             return self.give_up(GaveUp::SpecChanged, None, so_far);

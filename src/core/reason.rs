@@ -129,8 +129,8 @@ pub enum Why {
     /// Nothing has been looked at yet.
     #[default]
     Unseen,
-    /// Held back.
-    Held(Hold),
+    /// It may not run yet, or not be followed.
+    OnHold(Hold),
     /// On Redis.
     Enqueued,
     /// On Redis, and the workers of its pool do not start.
@@ -251,10 +251,10 @@ impl Why {
     /// Whether it says that the job's pool was deleted while the job was out.
     pub fn is_of_deleted_pool(&self) -> bool {
         match self {
-            Self::Held(Hold::PoolDeleted { .. }) => true,
+            Self::OnHold(Hold::PoolDeleted { .. }) => true,
             Self::Recorded { reason, .. } => &**reason == "PoolNotFound",
             Self::Unseen
-            | Self::Held(_)
+            | Self::OnHold(_)
             | Self::Enqueued
             | Self::Blocked { .. }
             | Self::Started
@@ -273,11 +273,11 @@ impl Why {
         match self {
             Self::Recorded { reason, .. } => reason,
             Self::Unseen => "Pending",
-            Self::Held(Hold::PoolNotFound { .. } | Hold::PoolDeleted { .. }) => "PoolNotFound",
-            Self::Held(Hold::QueueNotInPool { .. }) => "QueueNotInPool",
-            Self::Held(Hold::TaskNotAllowed { .. }) => "TaskNotAllowed",
-            Self::Held(Hold::PoolNotReady { problem, .. }) => problem.kind.reason(),
-            Self::Held(Hold::Suspended) => "Suspended",
+            Self::OnHold(Hold::PoolNotFound { .. } | Hold::PoolDeleted { .. }) => "PoolNotFound",
+            Self::OnHold(Hold::QueueNotInPool { .. }) => "QueueNotInPool",
+            Self::OnHold(Hold::TaskNotAllowed { .. }) => "TaskNotAllowed",
+            Self::OnHold(Hold::PoolNotReady { problem, .. }) => problem.kind.reason(),
+            Self::OnHold(Hold::Suspended) => "Suspended",
             Self::Enqueued => "Enqueued",
             Self::Blocked { blocked, .. } => blocked.kind.reason(),
             Self::Started => "Running",

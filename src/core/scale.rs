@@ -51,14 +51,14 @@ pub struct Scaling {
     /// Replicas to write now.
     pub write: Option<u32>,
     /// Why fewer are not written although fewer would do.
-    pub held: Option<Held>,
+    pub restraint: Option<Restraint>,
     /// When to look again.
     pub recheck: Option<Timestamp>,
 }
 
 /// Why replicas stay up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Held {
+pub enum Restraint {
     /// Less has not been enough for long enough.
     Stabilizing,
     /// A Pod that is chosen could be killed before its job is over.
@@ -124,24 +124,24 @@ pub fn scale(
     // What was desired before the bounds were lowered does not count any more.
     let ceiling = bounds.max.max(bounds.min);
     let peak = peak.min(ceiling);
-    let scaling = |write, held, recheck| Scaling { desired, write, held, recheck };
+    let scaling = |write, restraint, recheck| Scaling { desired, write, restraint, recheck };
     let up = desired > workers.replicas;
     if !up && peak >= workers.replicas {
-        let held = (desired < workers.replicas).then_some(Held::Stabilizing);
-        return scaling(None, held, recheck);
+        let restraint = (desired < workers.replicas).then_some(Restraint::Stabilizing);
+        return scaling(None, restraint, recheck);
     }
     if workers.contested {
-        return scaling(None, Some(Held::Contested), None);
+        return scaling(None, Some(Restraint::Contested), None);
     }
     if up {
         return scaling(Some(desired), None, recheck);
     }
     if workers.grace_period < hard_limit.saturating_add(GRACE_MARGIN) {
-        return scaling(None, Some(Held::GracePeriodTooShort), recheck);
+        return scaling(None, Some(Restraint::GracePeriodTooShort), recheck);
     }
     // A rollout may be stuck for good, while lowered bounds ask for fewer Pods now.
     if workers.rolling_out && workers.replicas <= ceiling {
-        return scaling(None, Some(Held::RollingOut), recheck);
+        return scaling(None, Some(Restraint::RollingOut), recheck);
     }
     scaling(Some(peak), None, recheck)
 }
@@ -203,7 +203,7 @@ mod tests {
         let mut window = Window::default();
         scale(load(1, 0), BOUNDS, workers(1), HOUR, &mut window, at(0));
         let scaling = scale(load(0, 0), BOUNDS, workers(1), HOUR, &mut window, at(10));
-        assert_eq!((scaling.held, scaling.recheck), (Some(Held::Stabilizing), Some(at(300))));
+        assert_eq!((scaling.restraint, scaling.recheck), (Some(Restraint::Stabilizing), Some(at(300))));
     }
 
     #[test]
@@ -217,7 +217,7 @@ mod tests {
     fn a_grace_period_shorter_than_a_job_keeps_replicas_up_but_not_down() {
         let short = Workers { grace_period: HOUR, ..workers(2) };
         let scaling = scale(load(0, 0), AT_ONCE, short, HOUR, &mut Window::default(), at(0));
-        assert_eq!((scaling.write, scaling.held), (None, Some(Held::GracePeriodTooShort)));
+        assert_eq!((scaling.write, scaling.restraint), (None, Some(Restraint::GracePeriodTooShort)));
         assert_eq!(write(load(3, 0), short, &mut Window::default(), 0), Some(3));
     }
 
@@ -225,7 +225,7 @@ mod tests {
     fn nothing_is_scaled_down_during_a_rollout() {
         let rolling = Workers { rolling_out: true, ..workers(2) };
         let scaling = scale(load(0, 0), AT_ONCE, rolling, HOUR, &mut Window::default(), at(0));
-        assert_eq!((scaling.write, scaling.held), (None, Some(Held::RollingOut)));
+        assert_eq!((scaling.write, scaling.restraint), (None, Some(Restraint::RollingOut)));
     }
 
     #[test]
@@ -234,7 +234,7 @@ mod tests {
         for rolling_out in [false, true] {
             let many = Workers { rolling_out, ..workers(7) };
             let scaling = scale(busy, BOUNDS, many, HOUR, &mut Window::default(), at(0));
-            assert_eq!((scaling.write, scaling.held), (Some(4), None), "rolling out: {rolling_out}");
+            assert_eq!((scaling.write, scaling.restraint), (Some(4), None), "rolling out: {rolling_out}");
         }
         let none = Bounds { max: 0, ..BOUNDS };
         assert_eq!(scale(busy, none, workers(7), HOUR, &mut Window::default(), at(0)).write, Some(0));
@@ -244,7 +244,7 @@ mod tests {
     fn a_lowered_max_replicas_waits_for_a_grace_period_that_a_job_outlives() {
         let short = Workers { grace_period: HOUR, ..workers(7) };
         let scaling = scale(load(9, 9), BOUNDS, short, HOUR, &mut Window::default(), at(0));
-        assert_eq!((scaling.write, scaling.held), (None, Some(Held::GracePeriodTooShort)));
+        assert_eq!((scaling.write, scaling.restraint), (None, Some(Restraint::GracePeriodTooShort)));
     }
 
     #[test]
@@ -257,6 +257,6 @@ mod tests {
     fn replicas_that_another_field_manager_sets_are_left_alone() {
         let contested = Workers { contested: true, ..workers(0) };
         let scaling = scale(load(9, 0), BOUNDS, contested, HOUR, &mut Window::default(), at(0));
-        assert_eq!((scaling.write, scaling.held), (None, Some(Held::Contested)));
+        assert_eq!((scaling.write, scaling.restraint), (None, Some(Restraint::Contested)));
     }
 }

@@ -318,7 +318,7 @@ impl Status {
         match &self.why {
             Why::Recorded { message, .. } => message.to_string(),
             Why::Unseen => "waiting for the operator".to_owned(),
-            Why::Held(hold) => hold.to_string(),
+            Why::OnHold(hold) => hold.to_string(),
             Why::Enqueued => "waiting on Redis for a worker".to_owned(),
             Why::Blocked { pool, blocked } => {
                 format!("waiting on Redis; the workers of CrewWorkerPool {pool:?} do not start: {}", blocked.detail)

@@ -138,7 +138,7 @@ async fn ask(worker: &Worker, entry: &Entry, take: bool) -> Answer {
             entry.lease(take);
             Answer::Free(head)
         }
-        Ok(Begun::Held(left)) => Answer::Held(left),
+        Ok(Begun::LeasedElsewhere(left)) => Answer::LeasedElsewhere(left),
         Err(error) => {
             tracing::warn!(task.id = id, task.name = name, %error, "taking the lease failed; putting the message aside and retrying");
             Answer::Failed
@@ -156,11 +156,11 @@ fn log_put_aside(entry: &Entry, why: Aside, is_first: bool) {
                 "put aside: the message was put back, and its former run may go on"
             );
         }
-        Aside::Held if is_first => {
+        Aside::LeasedElsewhere if is_first => {
             tracing::info!(task.id = id, task.name = name, "put aside: another run holds the lease");
         }
         // A long wait is logged once, a failure where it was seen.
-        Aside::Held | Aside::NoAnswer => {}
+        Aside::LeasedElsewhere | Aside::NoAnswer => {}
     }
 }
 

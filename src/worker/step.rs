@@ -37,7 +37,7 @@ pub enum Answer {
     /// Not for so long: its rate limit is reached.
     Limited(Duration),
     /// Another run holds the lease, which lasts for so long at most.
-    Held(Duration),
+    LeasedElsewhere(Duration),
     /// Redis did not answer.
     Failed,
     /// No other run holds the lease; with the beginning of the result that a run before has left, empty without one.
@@ -50,7 +50,7 @@ pub enum Aside {
     /// It was put back, and its former run may go on without its lease.
     PutBack,
     /// Another run holds the lease.
-    Held,
+    LeasedElsewhere,
     /// Redis did not answer.
     NoAnswer,
 }
@@ -90,8 +90,8 @@ pub fn next(seen: &Seen<'_>, now: Timestamp) -> Step {
         None => before_asking(seen, now),
         // With its slot, or the worker would take the whole queue.
         Some(Answer::Limited(time)) => Step::Rest(*time),
-        Some(Answer::Held(left)) if seen.aside.is_some() => Step::PutAside(Aside::Held, *left),
-        Some(Answer::Held(left)) => Step::PutAside(Aside::Held, FIRST_WAIT.min(*left)),
+        Some(Answer::LeasedElsewhere(left)) if seen.aside.is_some() => Step::PutAside(Aside::LeasedElsewhere, *left),
+        Some(Answer::LeasedElsewhere(left)) => Step::PutAside(Aside::LeasedElsewhere, FIRST_WAIT.min(*left)),
         Some(Answer::Failed) => Step::PutAside(Aside::NoAnswer, RENEW),
         Some(Answer::Free(head)) => match admit::ended(seen.message, seen.redelivered, head) {
             Some(how) => Step::Forget(how),

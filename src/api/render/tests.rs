@@ -69,7 +69,7 @@ fn the_end_is_told_as_kubernetes_tells_it() {
 #[test]
 fn a_long_list_of_pools_is_cut() {
     let existing = (0..1_000).map(|i| format!("pool-{i}").into()).collect();
-    let why = Why::Held(Hold::PoolNotFound { pool: "gpu".into(), existing });
+    let why = Why::OnHold(Hold::PoolNotFound { pool: "gpu".into(), existing });
     let conditions = render(&new_job(), &Status { why, ..Status::default() }).conditions;
     assert!(
         conditions[0].message.starts_with("CrewWorkerPool \"gpu\" does not exist in this namespace; there are: pool-0")
@@ -100,7 +100,7 @@ fn the_config_map_of_a_result_has_a_name_that_kubernetes_takes() {
 
 #[test]
 fn every_reason_is_documented() {
-    let held = [
+    let on_hold = [
         Hold::PoolNotFound { pool: "a".into(), existing: vec![] },
         Hold::QueueNotInPool { queue: "a".into(), queues: vec![] },
         Hold::TaskNotAllowed { task: "a".into(), allowed: vec![] },
@@ -140,8 +140,8 @@ fn every_reason_is_documented() {
         Why::FinishedBeforeCancel,
         Why::Cancelled,
     ];
-    let held = held.into_iter().chain(problems).map(Why::Held);
-    for why in held.chain(given_up.map(Why::GaveUp)).chain(others) {
+    let on_hold = on_hold.into_iter().chain(problems).map(Why::OnHold);
+    for why in on_hold.chain(given_up.map(Why::GaveUp)).chain(others) {
         assert!(Reason::named(why.reason()).is_some(), "{} is not in the list of reasons", why.reason());
     }
 }

@@ -214,7 +214,7 @@ impl World {
             Why::GaveUp(GaveUp::QueueTimeout) => "ends: QueueTimeout",
             Why::GaveUp(GaveUp::InvalidSpec | GaveUp::Revoked)
             | Why::Unseen
-            | Why::Held(_)
+            | Why::OnHold(_)
             | Why::Enqueued
             | Why::Blocked { .. }
             | Why::Started

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::core::id::ObjectKey;
 use crate::core::index::PoolJobs;
 use crate::core::index::pods::{DeploymentView, Fleet};
-use crate::core::scale::{Bounds, Held, Load, Scaling, Window, Workers, scale};
+use crate::core::scale::{Bounds, Load, Restraint, Scaling, Window, Workers, scale};
 use crate::operator::context::Context;
 use crate::operator::state::pools::Handle;
 use crate::operator::state::workers::{BUSY_COST, DELETION_COST, FIELD_MANAGER};
@@ -74,7 +74,7 @@ impl Scaler {
             // alone.
             Err(kube::Error::Api(error)) if error.code == 409 => {
                 tracing::debug!(pool = %pool.key, %error, "scaling workers was refused; another field manager owns replicas");
-                scaling.held = Some(Held::Contested);
+                scaling.restraint = Some(Restraint::Contested);
                 self.refused = Some((known.version.clone(), Instant::now()));
             }
             Err(error) => tracing::warn!(pool = %pool.key, %error, "scaling workers failed; retrying"),

@@ -44,7 +44,7 @@ pub struct Delivery {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Begun {
     /// Another run holds the lease, for so long at most.
-    Held(Duration),
+    LeasedElsewhere(Duration),
     /// The lease is ours. What the run before has left as its result, cut after 64 KiB; empty when there is none.
     Taken(Vec<u8>),
 }
@@ -91,7 +91,7 @@ impl Channel {
         let (remaining, mut head): (i64, Vec<u8>) = self.0.broker.script(ACT, &call).await?;
         if remaining != 0 {
             // A lease without an expiry was not written by a worker: ask now and then.
-            return Ok(Begun::Held(u64::try_from(remaining).map_or(lease, Duration::from_millis)));
+            return Ok(Begun::LeasedElsewhere(u64::try_from(remaining).map_or(lease, Duration::from_millis)));
         }
         if !self.0.same_database {
             let mut noted = redis::cmd("HGET");

@@ -64,12 +64,12 @@ fn the_answers_of_rate_limit_and_lease_decide_the_next_step_of_a_message() {
     let ended = || Answer::Free(br#"{"status": "SUCCESS", "result": "cut off he"#.to_vec());
     let free = || Answer::Free(Vec::new());
     let forget = || Step::Forget("SUCCESS".into());
-    let (once, again) = (None, Some(Aside::Held));
+    let (once, again) = (None, Some(Aside::LeasedElsewhere));
     for (redelivered, aside, answer, expected) in [
         (false, once, Answer::Limited(MINUTE), Step::Rest(MINUTE)),
-        (false, once, Answer::Held(MINUTE), Step::PutAside(Aside::Held, FIRST_WAIT)),
-        (false, once, Answer::Held(FIRST_WAIT / 2), Step::PutAside(Aside::Held, FIRST_WAIT / 2)),
-        (false, again, Answer::Held(MINUTE), Step::PutAside(Aside::Held, MINUTE)),
+        (false, once, Answer::LeasedElsewhere(MINUTE), Step::PutAside(Aside::LeasedElsewhere, FIRST_WAIT)),
+        (false, once, Answer::LeasedElsewhere(FIRST_WAIT / 2), Step::PutAside(Aside::LeasedElsewhere, FIRST_WAIT / 2)),
+        (false, again, Answer::LeasedElsewhere(MINUTE), Step::PutAside(Aside::LeasedElsewhere, MINUTE)),
         (false, once, Answer::Failed, Step::PutAside(Aside::NoAnswer, RENEW)),
         (false, once, free(), Step::Run),
         (false, again, free(), Step::Run),
@@ -92,9 +92,9 @@ fn a_message_that_was_put_back_takes_its_lease_only_after_a_wait_in_which_no_lea
     let plain = task(|_| ());
     for (redelivered, aside, take) in [
         (false, None, true),
-        (false, Some(Aside::Held), true),
+        (false, Some(Aside::LeasedElsewhere), true),
         (true, None, false),
-        (true, Some(Aside::Held), false),
+        (true, Some(Aside::LeasedElsewhere), false),
         (true, Some(Aside::NoAnswer), false),
         (true, Some(Aside::PutBack), true),
     ] {

@@ -82,7 +82,7 @@ async fn one_run_at_a_time_has_the_lease_on_a_task() {
         Ok(Begun::Taken(Vec::new())),
         "asked again: the answer was lost"
     );
-    let Ok(Begun::Held(left)) = channel.begin("1", "t1", "other", LEASE).await else { panic!("held") };
+    let Ok(Begun::LeasedElsewhere(left)) = channel.begin("1", "t1", "other", LEASE).await else { panic!("held") };
     assert!(left > Duration::from_secs(4) && left <= LEASE, "{left:?}");
     assert_eq!(server.run::<String>(&["GET", "crewjob-lease:1"]), "me", "the guard of Python workers looks there");
 }
