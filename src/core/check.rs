@@ -75,18 +75,10 @@ const RULES: &[Rule] = &[
         c.publications().all(|m| m.again == (m.id.number > 1 || m.id.generation > 0))
     }),
     ("a message is withdrawn or revoked only when that was asked for or the job is over", |c| {
-        c.plan.effects.iter().all(|effect| match effect {
-            Effect::Withdraw(_) => c.job.spec.suspend || c.was.phase.is_terminal() || may_end(c),
-            Effect::Revoke(_) | Effect::DeletePod(_) => may_end(c),
-            Effect::Enqueue(_)
-            | Effect::Requeue { .. }
-            | Effect::Retire { .. }
-            | Effect::Move { .. }
-            | Effect::StoreResult(_)
-            | Effect::ExtendResult { .. }
-            | Effect::Forget(_)
-            | Effect::Clear(_) => true,
-        })
+        let has = |is: fn(&Effect) -> bool| c.plan.effects.iter().any(is);
+        let may_withdraw = c.job.spec.suspend || c.was.phase.is_terminal() || may_end(c);
+        (may_withdraw || !has(|effect| matches!(effect, Effect::Withdraw(_))))
+            && (may_end(c) || !has(|effect| matches!(effect, Effect::Revoke(_) | Effect::DeletePod(_))))
     }),
     ("without a readable Redis, or on stale evidence, nothing is decided", is_blind_plan_empty),
     ("evidence of an older generation than the recorded one ends nothing", |c| {
@@ -172,25 +164,16 @@ fn may_end(c: &Case) -> bool {
 }
 
 fn is_result_kept(c: &Case) -> bool {
-    let mut acts = c.plan.effects.iter().filter_map(|effect| match effect {
-        Effect::StoreResult(output) => Some((Kept::ConfigMap, Some(output))),
-        Effect::ExtendResult { task, ttl } => {
+    let mut acts = c.plan.effects.iter().filter_map(|effect| {
+        if let Effect::ExtendResult { task, ttl } = effect {
             let until = c.now.checked_add(*ttl).unwrap_or(Timestamp::MAX);
             let named = c.is.result.as_ref().and_then(|result| match &result.kept {
                 Kept::Redis { key, .. } => Some(key.clone()).filter(|key| key.ends_with(&task.to_string())),
                 Kept::Inline | Kept::ConfigMap => None,
             });
-            Some((Kept::Redis { key: named.unwrap_or_default(), until }, None))
+            return Some((Kept::Redis { key: named.unwrap_or_default(), until }, None));
         }
-        Effect::Enqueue(_)
-        | Effect::Requeue { .. }
-        | Effect::Withdraw(_)
-        | Effect::Retire { .. }
-        | Effect::Move { .. }
-        | Effect::Revoke(_)
-        | Effect::DeletePod(_)
-        | Effect::Forget(_)
-        | Effect::Clear(_) => None,
+        if let Effect::StoreResult(output) = effect { Some((Kept::ConfigMap, Some(output))) } else { None }
     });
     let act = acts.next();
     let is_new = c.was.result.is_none();
@@ -217,26 +200,18 @@ fn is_forgotten_when_over(c: &Case) -> bool {
 
 fn is_publication_of_hand(c: &Case) -> bool {
     let hand = c.job.attempt_in_hand();
-    c.plan.effects.iter().all(|effect| match effect {
-        Effect::Enqueue(message) => message.id == hand && hand.generation == 0 && c.was.attempt.is_none(),
-        Effect::Requeue { in_place_of, message, .. } => {
+    c.plan.effects.iter().all(|effect| {
+        if let Effect::Requeue { in_place_of, message, .. } = effect {
             let attempt = c.is.attempt.map(|Attempt { number, generation, .. }| (number, generation));
-            message.id.task == hand.task
+            return message.id.task == hand.task
                 && message.id.number == hand.number
                 && message.id.generation > hand.generation
                 && in_place_of.generation().is_none_or(|given_up| message.id.generation > given_up)
                 && attempt == Some((hand.number, message.id.generation))
-                && c.is.phase == Phase::Queued
+                && c.is.phase == Phase::Queued;
         }
-        Effect::Withdraw(_)
-        | Effect::Retire { .. }
-        | Effect::Move { .. }
-        | Effect::Revoke(_)
-        | Effect::DeletePod(_)
-        | Effect::StoreResult(_)
-        | Effect::ExtendResult { .. }
-        | Effect::Forget(_)
-        | Effect::Clear(_) => true,
+        let publication = effect.publication();
+        publication.is_none_or(|message| message.id == hand && hand.generation == 0 && c.was.attempt.is_none())
     })
 }
 
