@@ -18,18 +18,22 @@ impl InPool<'_> {
         let in_place_of = search.marker.map_or(InPlaceOf::Nothing, InPlaceOf::Nowhere);
         let current = search.marker.unwrap_or(self.id.generation);
         if current < self.id.generation {
-            let is_missing = search.denied && search.audits >= AUDITS;
             // What a dead worker ran need not be stopped, and workers would refuse the next message under a revoked id.
             let held = search.seen.as_ref().filter(|held| !held.is_lost());
-            return if is_missing { self.behind(in_place_of) } else { self.stopping(held, self.nothing()) };
+            return if is_gone(search) { self.behind(in_place_of) } else { self.stopping(held, self.nothing()) };
         }
         if let Some(held) = search.seen.as_ref().filter(|held| held.generation == current) {
             match &held.by {
                 Holding::By(_, Liveness::Dead) | Holding::NoWorker if search.blind => {
                     return self.ended_unseen(Some(held));
                 }
-                // A worker that had not begun has lost nothing: its message would still be in flight.
-                Holding::By(_, Liveness::Dead) | Holding::NoWorker if held.started_at.is_some() => {
+                // A worker that had not begun has lost nothing: its message would still be in flight. One that had may
+                // have put the message back when it lost its connection, and another worker may have popped it since
+                // and not noted yet that it has it. So the message is looked for like one that vanished, unless the job
+                // ends anyway.
+                Holding::By(_, Liveness::Dead) | Holding::NoWorker
+                    if held.started_at.is_some() && (self.stop().is_some() || is_gone(search)) =>
+                {
                     return self.worker_lost(held, in_place_of, None);
                 }
                 Holding::By(_, Liveness::Alive | Liveness::Unreachable)
@@ -43,7 +47,7 @@ impl InPool<'_> {
         if !search.denied {
             return self.stopping(search.seen.as_ref(), self.nothing());
         }
-        if !emptied && search.audits < AUDITS {
+        if !is_gone(search) {
             return self.nothing();
         }
         if search.blind {
@@ -169,4 +173,10 @@ impl InPool<'_> {
             error,
         }
     }
+}
+
+/// Whether no worker can have a message that is nowhere: all have denied it, and enough audits have passed for one that
+/// had just popped it to note that. An emptied Redis explains by itself that it is nowhere.
+fn is_gone(search: &Search) -> bool {
+    search.denied && (search.marker.is_none() || search.audits >= AUDITS)
 }

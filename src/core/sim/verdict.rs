@@ -15,6 +15,7 @@ use super::world::World;
 pub struct Scene {
     publications: u32,
     is_queued: bool,
+    is_withdrawn: bool,
     ended: Option<Ending>,
 }
 
@@ -78,6 +79,7 @@ impl World {
         Scene {
             publications: self.broker.ledger.publications,
             is_queued: self.broker.data.queue.iter().any(|message| message.id.task == task),
+            is_withdrawn: self.broker.data.markers.get(&task).is_some_and(|marker| marker.withdrawn),
             ended,
         }
     }
@@ -90,11 +92,13 @@ impl World {
         }
         let Some(id) = effect.publication().map(|message| message.id) else { return };
         let task = id.task;
-        let is_of_failure = matches!(effect, Effect::Requeue { in_place_of: InPlaceOf::Ended(_), .. });
         let clears = matches!(effect, Effect::Requeue { clear_result: true, .. });
+        let is_of_failure = matches!(effect, Effect::Requeue { in_place_of: InPlaceOf::Ended(_), .. });
         let is_missed = matches!(effect, Effect::Requeue { in_place_of: InPlaceOf::Nowhere(_), .. });
         let (put_back, went_back) = (self.is_put_back(task), self.broker.ledger.went_back);
         let is_doubled = self.doubled.contains(&job);
+        // A message that Celery put back may be with two workers. What is looked for everywhere is found nevertheless.
+        let is_copied = put_back && (!is_missed || before.is_withdrawn);
         let complaint = match &before.ended {
             // A failure of a copy, made by Celery itself or by a Redis that went back, is taken for the queued
             // message's: nothing tells them apart. Nor does a script look through queues: one that is sent when Redis
@@ -107,7 +111,7 @@ impl World {
             }
             Some(Ending::Failed(_) | Ending::ChildLost(_)) if clears => None,
             Some(_) => Some("although its result is there"),
-            None if !put_back && !went_back && !is_doubled && self.is_with_living_worker(task) => {
+            None if !is_copied && !went_back && !is_doubled && self.is_with_living_worker(task) => {
                 // A leader published just this and did not live to record it, and then Redis was emptied: that cannot
                 // be known.
                 let is_unknown = self.broker.ledger.was_published_before_it_forgot((task, id.generation));

@@ -213,6 +213,25 @@ fn a_message_that_was_reserved_and_is_denied_now_was_lost() {
     );
 }
 
+/// Kombu puts back what a worker had when its connection broke, also what it ran, and notes what it pops a moment later.
+#[test]
+fn a_message_that_is_nowhere_when_its_worker_died_may_be_with_another_worker() {
+    let search = |audits| Search { seen: Some(dead()), ..vanished(audits) };
+    let scene = || scene().running().at(9_000);
+    let waits = "Running (Running), attempts 1; wait for a hint";
+    let emptied_and_not_denied = Search { seen: Some(dead()), denied: false, ..emptied() };
+    for too_soon in [search(0), search(1), Search { denied: false, ..search(9) }, emptied_and_not_denied] {
+        assert_eq!(scene().sees(Task::Absent(too_soon)).plan().to_string(), waits);
+    }
+    check(
+        scene().sees(Task::Absent(search(2))),
+        expect![
+            "requeue in place of #0 nowhere: attempt 1#1 on crew_jobs at priority 5; Queued (WorkerLost), attempts 1; warn WorkerLost; wait for a hint"
+        ],
+    );
+    check(scene().cancel().sees(Task::Absent(search(0))), expect!["Cancelled (Cancelled), attempts 1; then clear"]);
+}
+
 #[test]
 fn the_holder_of_an_earlier_generation_proves_nothing_about_the_next_one() {
     let search = Search { marker: Some(1), seen: Some(dead()), ..vanished(1) };
