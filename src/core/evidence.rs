@@ -290,6 +290,9 @@ impl Evidence {
         }
         match document {
             Document::Running(word) => self.hear(word),
+            // The attempt is published again for this. A leader that was paused may hear it late: Redis was emptied
+            // meanwhile, and it has published the first delivery once more, as no status told of it.
+            Document::Over { how: Ending::ChildLost(_), .. } => self.unread(),
             Document::Over { how, worker, celery_retries, finished_at } => {
                 self.over = Some(Box::new(Over { how, worker, celery_retries, finished_at }));
             }

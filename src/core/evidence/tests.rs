@@ -93,6 +93,21 @@ fn a_result_that_is_heard_counts_at_once_unless_it_may_be_of_an_earlier_delivery
     assert_eq!(task_of(&again), Task::Unread);
 }
 
+/// It may be of a delivery from before Redis was emptied, that a paused leader hears of after it has published the next.
+#[test]
+fn a_child_process_that_is_heard_to_have_died_counts_once_redis_says_so() {
+    let how = || Ending::ChildLost(TaskError::new("WorkerLostError", "signal 9", None));
+    let child_lost = || Document::Over { how: how(), worker: None, celery_retries: 0, finished_at: None };
+    let mut evidence = published(0);
+    evidence.told(child_lost());
+    assert_eq!(task_of(&evidence), Task::Unread);
+    let mut earlier = evidence.clone();
+    earlier.read(levels(0, Place::InFlight { generation: 0, received_at: None }));
+    assert!(matches!(task_of(&earlier), Task::Held(_)));
+    evidence.read(Levels { document: Some(child_lost()), ..levels(0, Place::Nowhere) });
+    assert!(matches!(task_of(&evidence), Task::Ended(ended) if ended.how == how()));
+}
+
 #[test]
 fn the_result_of_a_message_that_may_have_been_published_counts_once_its_marker_is_read() {
     let mut evidence = Evidence::unsent(task());
