@@ -93,7 +93,9 @@ impl World {
         let Some(id) = effect.publication().map(|message| message.id) else { return };
         let task = id.task;
         let clears = matches!(effect, Effect::Requeue { clear_result: true, .. });
-        let is_of_failure = matches!(effect, Effect::Requeue { in_place_of: InPlaceOf::Ended(_), .. });
+        // Of a message that was popped when Redis was emptied there is no marker.
+        let is_unmarked = clears && matches!(effect, Effect::Requeue { in_place_of: InPlaceOf::Nothing, .. });
+        let is_of_failure = is_unmarked || matches!(effect, Effect::Requeue { in_place_of: InPlaceOf::Ended(_), .. });
         let is_missed = matches!(effect, Effect::Requeue { in_place_of: InPlaceOf::Nowhere(_), .. });
         let (put_back, went_back) = (self.is_put_back(task), self.broker.ledger.went_back);
         let is_doubled = self.doubled.contains(&job);
