@@ -62,6 +62,8 @@ struct Denied {
     received_at: Option<Timestamp>,
     /// In how many audits in a row.
     times: u32,
+    /// Whether the worker that was seen with the message has denied it itself.
+    by_holder: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -395,18 +397,22 @@ impl Evidence {
                 self.disowned = if disowned { self.disowned + 1 } else { 0 };
             }
             Some(Place::InFlight { received_at, .. }) if denied => {
-                let times = self.denials_of(received_at).map_or(1, |times| times + 1);
-                self.denied_receipt = Some(Box::new(Denied { received_at, times }));
+                let before = self.denials_of(received_at);
+                let times = before.map_or(1, |denied| denied.times + 1);
+                let by_holder = disowned || before.is_some_and(|denied| denied.by_holder);
+                self.denied_receipt = Some(Box::new(Denied { received_at, times, by_holder }));
             }
             Some(Place::InFlight { .. } | Place::Queued { .. }) | None => {}
         }
     }
 
     /// The generation of a message in flight that a worker has, so that it must be kept from being put back. Not of one
-    /// that all workers have denied: keeping it renews its receipt, and the next denial would be about another one.
+    /// that all workers have denied: keeping it renews its receipt, and the next denial would be about another one. A
+    /// worker that was seen with it counts only if it has denied it itself: times tell that others cannot have it, and
+    /// the clock of its node may not be known.
     pub fn kept(&self) -> Option<u32> {
         let Some(Found::At(Place::InFlight { generation, received_at })) = self.place else { return None };
-        let is_denied = self.denials_of(received_at).is_some();
+        let is_denied = self.denials_of(received_at).is_some_and(|denied| denied.by_holder);
         let is_held = self.seen.is_some() && self.over.is_none() && !is_denied;
         is_held.then_some(generation)
     }
@@ -424,9 +430,9 @@ impl Evidence {
         }
     }
 
-    /// In how many audits in a row all workers have denied this receipt.
-    fn denials_of(&self, received_at: Option<Timestamp>) -> Option<u32> {
-        self.denied_receipt.as_ref().filter(|denied| denied.received_at == received_at).map(|denied| denied.times)
+    /// That all workers have denied this receipt.
+    fn denials_of(&self, received_at: Option<Timestamp>) -> Option<Denied> {
+        self.denied_receipt.as_deref().copied().filter(|denied| denied.received_at == received_at)
     }
 
     /// The holder is dead, and its task's result document has been read since.
@@ -505,11 +511,16 @@ impl Evidence {
             Some(Found::Withdrawn(generation)) => Task::Withdrawn { generation },
             Some(Found::At(Place::Queued { generation })) => Task::Queued { generation },
             Some(Found::At(Place::InFlight { generation, received_at })) => {
-                let is_without_worker = self.denials_of(received_at).is_some_and(|times| times >= DENIALS);
+                let denied = self.denials_of(received_at).filter(|denied| denied.times >= DENIALS);
+                let is_without_worker = denied.is_some();
                 let seen = self.seen.as_ref().filter(|seen| seen.generation == generation);
                 Task::Held(match seen {
-                    Some(seen) if is_without_worker => Held { by: Holding::NoWorker, ..held(seen, &liveness) },
-                    Some(seen) => held(seen, &liveness),
+                    Some(seen) => {
+                        let held = held(seen, &liveness);
+                        // Silence is not denial: where it lives, it has to say that it does not have it.
+                        let has_denied = held.is_lost() || denied.is_some_and(|denied| denied.by_holder);
+                        if is_without_worker && has_denied { Held { by: Holding::NoWorker, ..held } } else { held }
+                    }
                     None => Held {
                         generation,
                         started_at: None,

@@ -208,7 +208,7 @@ fn a_message_that_every_worker_denies_is_not_kept_from_being_put_back() {
     evidence.hear(word("a", 101, Some(101)));
     let mut audit = |place, denied| {
         evidence.audit(levels(0, place));
-        evidence.answered(denied, false);
+        evidence.answered(denied, denied);
         evidence.kept()
     };
     assert_eq!(audit(in_flight(0), false), Some(0), "its worker lives and does not hear");
@@ -216,6 +216,25 @@ fn a_message_that_every_worker_denies_is_not_kept_from_being_put_back() {
     let taken_again = Place::InFlight { generation: 0, received_at: Some(at(200)) };
     assert_eq!(audit(taken_again, false), Some(0), "another one has it");
     assert_eq!(audit(Place::Nowhere, false), None);
+}
+
+/// Times tell that other workers cannot have it, as they started later. Its own may be told by a clock that is not known.
+#[test]
+fn a_living_worker_that_was_seen_with_a_message_in_flight_has_to_deny_it_itself() {
+    let audited = |disowned| {
+        let mut evidence = published(0);
+        evidence.hear(word("a", 101, Some(101)));
+        for _ in 0..2 {
+            evidence.audit(levels(0, in_flight(0)));
+            evidence.answered(true, disowned);
+        }
+        evidence
+    };
+    let (silent, heard) = (audited(false), audited(true));
+    let by = |task| matches!(task, Task::Held(held) if held.by == Holding::NoWorker);
+    assert_eq!((by(task_of(&silent)), silent.kept()), (false, Some(0)));
+    assert_eq!((by(task_of(&heard)), heard.kept()), (true, None));
+    assert!(by(task_of_dead(&silent)), "a dead one cannot");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use crate::api::OnWorkerUnreachable;
 use crate::core::backoff;
 use crate::core::claims;
 use crate::core::evidence::{Document, Evidence, Levels, Mark, Place, Sighting, Word};
@@ -377,6 +378,7 @@ async fn renew(ctx: &Context, pool: &Handle, store: &Store, subjects: &[Subject]
     let longest_silence = pool.longest_silence();
     let is_to_be_kept = |seen: &Sighting| {
         let (holder, liveness) = ctx.workers.read(|pods| pods.judge(pool.fleet.as_ref(), &pool.key.namespace, seen));
+        let liveness = liveness.in_pool(pool.spec.on_worker_unreachable == OnWorkerUnreachable::Restart);
         // One that is no Pod is never declared dead. If it has only taken the message and is silent for longer than it
         // can be busy, the message is left to kombu, so that it is not lost for ever.
         let is_silent = holder.container.is_none()
