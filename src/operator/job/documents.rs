@@ -78,3 +78,123 @@ fn progress(document: &ResultDocument, now: Timestamp) -> Option<Progress> {
         at: now,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::core::id::TaskId;
+    use crate::core::status::Output;
+
+    const NOW: Timestamp = Timestamp::constant(1000, 0);
+
+    /// The second attempt, which began with run 3.
+    fn id() -> AttemptId {
+        AttemptId { task: TaskId::derive(Uuid::from_u128(1), 3), number: 3, generation: 0 }
+    }
+
+    fn holder(node: &str) -> Holder {
+        Holder { node: node.into(), container: None }
+    }
+
+    /// What a document in this state says that has this result and these further fields, read from a worker whose clock
+    /// is 7 ms behind.
+    fn read(state: &str, result: &str, more: &str) -> Option<evidence::Document> {
+        let text = format!(
+            r#"{{"status": "{state}", "result": {result}, "task_id": "{}", "retries": 2, "worker": "crew@w", "children": [],
+            "date_done": "1970-01-01T00:15:00Z"{more}}}"#,
+            id().task
+        );
+        read_text(&text)
+    }
+
+    fn read_text(text: &str) -> Option<evidence::Document> {
+        let fields = Box::new(ResultDocument::decode(text.as_bytes()).unwrap());
+        let is_success = fields.status == State::Success;
+        let output = is_success.then(|| (*Output::of("7")).clone());
+        super::read(id(), Document::Read { fields, output }, |node| (holder(node), 7), NOW)
+    }
+
+    fn word(holder: Option<Holder>, started_at: Option<Timestamp>, celery_retries: u32) -> Option<evidence::Document> {
+        let behind = 7;
+        let word = Word { holder, said_at: NOW, behind, started_at, celery_retries, progress: None };
+        Some(evidence::Document::Running(word))
+    }
+
+    fn over(how: Ending) -> Option<evidence::Document> {
+        let finished_at = Some(Timestamp::constant(900, 0));
+        Some(evidence::Document::Over { how, worker: Some(holder("crew@w")), celery_retries: 0, finished_at })
+    }
+
+    #[test]
+    fn each_state_of_a_result_document_says_that_a_run_goes_on_or_is_over_or_nothing() {
+        let error = |kind, message| TaskError::new(kind, message, None);
+        let exception = |kind: &str| format!(r#"{{"exc_type": "{kind}", "exc_message": ["no"]}}"#);
+        let without =
+            |state: &str| Ending::Unreadable(format!("the task ended in state {state} without a result").into());
+        let worker = || Some(holder("crew@w"));
+        let table = [
+            ("PENDING", "null".to_owned(), None),
+            ("RECEIVED", "null".to_owned(), None),
+            ("STARTED", r#"{"pid": 1}"#.to_owned(), word(worker(), Some(NOW), 0)),
+            ("COMPILING", "null".to_owned(), word(worker(), None, 0)),
+            ("RETRY", exception("ValueError"), word(None, None, 1)),
+            ("SUCCESS", "7".to_owned(), over(Ending::Succeeded(Output::of("7")))),
+            ("FAILURE", exception("ValueError"), over(Ending::Failed(error("ValueError", "no")))),
+            ("FAILURE", exception("WorkerLostError"), over(Ending::ChildLost(error("WorkerLostError", "no")))),
+            ("FAILURE", "\"?\"".to_owned(), over(Ending::Failed(error("Unknown", "\"?\"")))),
+            ("REVOKED", exception("TaskRevokedError"), over(Ending::Revoked)),
+            ("REJECTED", exception("Reject"), over(without("REJECTED"))),
+            ("IGNORED", "null".to_owned(), over(without("IGNORED"))),
+        ];
+        for (state, result, expected) in table {
+            assert_eq!(read(state, &result, ""), expected, "{state} with {result}");
+        }
+    }
+
+    #[test]
+    fn a_revoked_document_in_short_form_is_written_by_workers_that_do_not_have_the_task_and_says_nothing() {
+        let short = r#"{"status": "REVOKED", "result": null, "traceback": null, "children": null, "task_id": "t"}"#;
+        assert_eq!(read_text(short), None);
+    }
+
+    #[test]
+    fn retries_count_from_the_run_that_the_attempt_began_with() {
+        for (retries, expected) in [(0, 0), (2, 0), (4, 2), (1_000_000, claims::RETRIES)] {
+            let said = read("STARTED", "null", &format!(r#", "retries": {retries}"#));
+            assert_eq!(said, word(Some(holder("crew@w")), Some(NOW), expected), "{retries}");
+        }
+        let said = read("RETRY", "null", r#", "retries": 1000000"#);
+        assert_eq!(said, word(None, None, claims::RETRIES), "one more is not believed either");
+    }
+
+    #[test]
+    fn progress_is_bounded_and_other_shapes_of_it_give_what_they_have() {
+        let progress = |result: &str| match read("PROGRESS", result, "") {
+            Some(evidence::Document::Running(word)) => word.progress.map(|it| (it.percent, it.message)),
+            said => panic!("{said:?}"),
+        };
+        let table = [
+            (r#"{"percent": 40, "message": "half"}"#, Some((Some(40), Some("half".into())))),
+            (r#"{"percent": 4e9}"#, Some((Some(100), None))),
+            (r#"{"percent": "40", "step": "two"}"#, Some((None, Some("two".into())))),
+            (r#"{"percent": 1, "status": "one", "step": "two"}"#, Some((Some(1), Some("one".into())))),
+            (r#"{"done": 4}"#, None),
+            ("4", None),
+        ];
+        for (result, expected) in table {
+            assert_eq!(progress(result), expected, "{result}");
+        }
+    }
+
+    #[test]
+    fn a_worker_that_no_node_is_called_as_is_none_and_a_document_that_cannot_be_read_is_the_end() {
+        let said = read("SUCCESS", "7", r#", "worker": "\u0007""#);
+        let Some(evidence::Document::Over { worker, .. }) = said else { panic!("{said:?}") };
+        assert_eq!(worker, None);
+        let said = super::read(id(), Document::Unreadable("too deep".to_owned()), |node| (holder(node), 0), NOW);
+        let how = Ending::Unreadable("too deep".into());
+        assert_eq!(said, Some(evidence::Document::Over { how, worker: None, celery_retries: 0, finished_at: None }));
+    }
+}

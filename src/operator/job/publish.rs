@@ -67,3 +67,110 @@ fn to_wire(value: Value) -> wire::Value {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::core::id::{AttemptId, Priority, SpecHash};
+    use crate::core::status::{AttemptOutcome, PastAttempt};
+    use crate::wire::Envelope;
+
+    fn object(spec: Value) -> CrewJob {
+        let metadata = json!({
+            "name": "report", "namespace": "team", "uid": "00000000-0000-0000-0000-000000000001",
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+        });
+        serde_json::from_value(json!({ "metadata": metadata, "spec": spec })).unwrap()
+    }
+
+    /// The message of run `number`, published for the third time.
+    fn published(object: &CrewJob, number: u32, limits: (Duration, Duration)) -> (Message, Envelope, wire::Message) {
+        let mut job = object.to_job().unwrap();
+        job.status.history = vec![PastAttempt {
+            number: 1,
+            task: TaskId::derive(job.uid, 1),
+            outcome: AttemptOutcome::Failed,
+            worker: None,
+            enqueued_at: None,
+            started_at: None,
+            finished_at: job.created_at,
+            error: None,
+        }];
+        let publication = Publication {
+            id: AttemptId { task: TaskId::derive(job.uid, number), number, generation: 2 },
+            queue: "crew_jobs".into(),
+            priority: Priority::clamped(10),
+            limits,
+            spec_hash: SpecHash([7; 16]),
+            again: true,
+        };
+        let message = message(&job, object, &publication);
+        let envelope = Envelope::decode(&message.envelope).unwrap();
+        let task = wire::Message::decode(&envelope).unwrap();
+        (message, envelope, task)
+    }
+
+    const LIMITS: (Duration, Duration) = (Duration::from_mins(60), Duration::from_mins(59));
+
+    #[test]
+    fn a_message_names_its_job_its_attempt_and_its_queue_and_has_the_delivery_tag_of_its_generation() {
+        let (message, envelope, task) = published(&object(json!({ "topic": "bees" })), 3, LIMITS);
+        let id = TaskId::derive(message.uid, 3);
+        assert_eq!((&*message.namespace, &*message.name, &*message.queue), ("team", "report", "crew_jobs"));
+        assert_eq!((message.id.task, message.spec), (id, SpecHash([7; 16])));
+        assert_eq!(task.headers.id, id.to_string());
+        assert_eq!(envelope.properties.correlation_id, Some(id.to_string()));
+        assert_eq!(envelope.properties.delivery_tag, id.delivery_tag(2));
+        assert_eq!(envelope.properties.delivery_info.routing_key, "crew_jobs");
+        assert_eq!(envelope.properties.priority, Some(0), "Celery serves 0 first");
+        let header = |key| task.headers.other.get(key).and_then(wire::Value::as_str);
+        let uid = "00000000-0000-0000-0000-000000000001";
+        let names = ["crewjob_uid", "crewjob_namespace", "crewjob_name"].map(header);
+        assert_eq!(names, [Some(uid), Some("team"), Some("report")]);
+    }
+
+    #[test]
+    fn a_later_attempt_counts_the_runs_before_it_as_retries_and_names_the_first_and_the_last_task() {
+        let object = object(json!({ "topic": "bees" }));
+        let first = TaskId::derive(uuid::Uuid::from_u128(1), 1).to_string();
+        let (.., task) = published(&object, 3, LIMITS);
+        assert_eq!(
+            (task.headers.retries, task.headers.root_id, task.headers.parent_id),
+            (Some(2), Some(first.clone()), Some(first.clone()))
+        );
+        let (.., task) = published(&object, 1, LIMITS);
+        assert_eq!((task.headers.retries, task.headers.root_id, task.headers.parent_id), (Some(0), Some(first), None));
+    }
+
+    #[test]
+    fn time_limits_are_whole_seconds_and_never_0_which_celery_takes_for_none() {
+        let object = object(json!({ "topic": "bees" }));
+        for (limits, expected) in
+            [(LIMITS, (3600, 3540)), ((Duration::from_millis(2900), Duration::from_millis(900)), (2, 1))]
+        {
+            let (.., task) = published(&object, 1, limits);
+            assert_eq!(task.headers.timelimit, TimeLimit::seconds(expected.0, expected.1));
+        }
+    }
+
+    #[test]
+    fn the_task_is_called_with_the_topic_over_the_inputs_or_with_the_declared_arguments() {
+        let call = |spec: Value| {
+            let (.., task) = published(&object(spec), 1, LIMITS);
+            let args = wire::Value::Array(task.args).to_json();
+            (task.headers.task, args, wire::Value::Object(task.kwargs).to_json())
+        };
+        let (name, args, kwargs) =
+            call(json!({ "topic": "bees", "inputs": { "topic": "wasps", "n": 1.5, "none": null } }));
+        assert_eq!(name, crate::api::CrewJobSpec::with_topic("bees").task);
+        assert_eq!(args, r#"["report"]"#);
+        assert_eq!(kwargs, r#"{"bypass_cache":false,"inputs":{"n":1.5,"none":null,"topic":"bees"}}"#);
+        let spec = json!({ "topic": "bees", "task": "sum", "args": [[1, true], "a"], "kwargs": { "k": 12_345_678_901_234_567_890_u64 } });
+        let expected = ("sum".to_owned(), r#"[[1,true],"a"]"#.to_owned(), r#"{"k":12345678901234567890}"#.to_owned());
+        assert_eq!(call(spec), expected);
+    }
+}
