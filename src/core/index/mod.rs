@@ -6,12 +6,14 @@
 //! | `table` | the unfinished jobs: what was declared, recorded and seen of each |
 //! | `jobs` | what the jobs of each pool add up to |
 //! | `pods` | Pods and Deployments: which Pod holds a task, which worker is dead |
+//! | `audit` | a reading of Redis turned into knowledge: where each message is, which workers are asked, what is noted |
 //! | `turns` | which job is looked at next |
 //! | `ended` | the last jobs that ended without a result |
 //! | `rounds` | which of many things are done now, and which in the next round |
 //! | `notices` | which Events are written |
 //! | `names`, `last` | one copy of each name; the last so many of something |
 
+pub mod audit;
 mod ended;
 #[cfg(test)]
 mod fixtures;

@@ -4,6 +4,8 @@
 mod by_deployment;
 mod container;
 mod deployment;
+#[cfg(test)]
+pub(super) mod fixtures;
 mod fleet;
 mod pod;
 mod selector;

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `serve`, `problem` | connecting again and again, and what keeps a pool from working |
 //! | `secret`, `former` | where its Redis is, as its Secret says, and where it was before |
-//! | `listen`, `levels` | hints, and the levels behind them |
+//! | `listen`, `resync` | hints, and the levels behind them |
 //! | `strays` | attempts on Redis without an unfinished job |
 //! | `load`, `replicas` | load to replicas |
 //! | `view`, `report`, `verdicts` | what was seen, the pool's status, and its conditions |
@@ -12,12 +12,12 @@
 
 mod attribution;
 mod former;
-mod levels;
 mod listen;
 mod load;
 mod problem;
 mod replicas;
 mod report;
+mod resync;
 mod secret;
 mod serve;
 mod settings;

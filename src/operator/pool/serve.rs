@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::problem::{outranked, problem, problem_of, unreachable_problem};
 use super::report::{self, Reporter};
 use super::secret::{self, Found};
-use super::{former, levels, listen, load, settings, strays};
+use super::{former, listen, load, resync, settings, strays};
 use crate::api::{CrewWorkerPoolStatus, RedisStatus};
 use crate::core::backoff;
 use crate::core::evidence::Evidence;
@@ -94,7 +94,7 @@ async fn follow(
         },
         problem = load::run(ctx, pool, store, reporter) => problem,
         () = listen::run(ctx, pool, store) => unreachable_problem("the subscription ended"),
-        () = levels::run(ctx, pool, store) => unreachable_problem("reading levels ended"),
+        () = resync::run(ctx, pool, store) => unreachable_problem("reading levels ended"),
         () = strays::run(ctx, pool, store) => unreachable_problem("looking for strays ended"),
         () = settings::run(ctx, pool, store) => unreachable_problem("asking for settings ended"),
         () = sweep(ctx, pool, store) => unreachable_problem("looking for copies ended"),

@@ -1,54 +1,12 @@
-use super::super::super::evidence::{LastRun, Word};
+use super::super::super::evidence::Word;
+use super::fixtures::{at, fleet, key, pod, pods, run, team};
 use super::*;
-
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(second).unwrap()
-}
-
-fn team() -> Arc<str> {
-    "team".into()
-}
-
-fn fleet() -> Fleet {
-    Fleet { deployment: ObjectKey::new("team", "crew"), container: None }
-}
-
-fn key(name: &str) -> ObjectKey {
-    ObjectKey::new("team", name)
-}
-
-fn run(id: &str, started: i64, finished: Option<i64>) -> Run {
-    Run { id: Some(id.into()), times: LastRun { started_at: at(started), finished_at: finished.map(at) } }
-}
-
-/// A Pod of the Deployment `crew`, whose worker started at 100.
-fn pod() -> PodView {
-    let labels = [("app", "crew"), ("pod-template-hash", "5f6d")];
-    let worker = ContainerView { name: "crew".into(), shell: None, ready: true, run: Some(run("c-1", 100, None)) };
-    PodView {
-        uid: "uid-1".into(),
-        labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
-        replica_set: Some("crew-5f6d".into()),
-        containers: vec![worker],
-        ..PodView::default()
-    }
-}
 
 /// That Pod after a change.
 fn changed(change: impl FnOnce(&mut PodView)) -> PodView {
     let mut pod = pod();
     change(&mut pod);
     pod
-}
-
-/// A namespace with the Deployment `crew` and these Pods, called `w`.
-fn pods(listed: &[PodView]) -> Pods {
-    let mut pods = Pods::default();
-    let wants = Requirement { key: "app".to_owned(), wants: Wants::In(vec!["crew".to_owned()]) };
-    let crew = DeploymentView { selector: Selector(vec![wants]), ..DeploymentView::default() };
-    pods.list_deployments(&team(), [(key("crew"), crew)].into());
-    pods.list(&team(), listed.iter().map(|pod| (key("w"), pod.clone())).collect(), at(100));
-    pods
 }
 
 /// The worker of `pod()`, seen at 200.
@@ -153,6 +111,7 @@ fn a_deleted_pod_whose_container_was_seen_to_stop_is_gone_at_once() {
     for last in [changed(|it| it.containers[0].run = Some(run("c-1", 100, Some(299)))), changed(|it| it.over = true)] {
         let mut pods = pods(&[pod()]);
         pods.delete(&key("w"), last, at(300));
+        assert_eq!(pods.drop_expired(&team(), at(300)), (vec![], None));
         assert_eq!(judged(&pods, &seen()), Liveness::Dead);
     }
 }
