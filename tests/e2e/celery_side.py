@@ -23,8 +23,8 @@ def operators_redis_url() -> str:
     return of_the_secret("REDIS_URL")
 
 
-def of_the_secret(key: str) -> str:
-    return base64.b64decode(get("secret", SECRET)["data"][key]).decode()
+def of_the_secret(key: str, secret: str = SECRET) -> str:
+    return base64.b64decode(get("secret", secret)["data"][key]).decode()
 
 
 def application():

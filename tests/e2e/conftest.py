@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -94,6 +94,42 @@ def executions(app):
     counter = celery_side.Executions(app)
     yield counter
     counter.stop()
+
+
+@pytest.fixture(scope="session")
+def expired(installation):
+    """A finished job that gets a time to live which passed an hour ago; says since when."""
+    crew.start(crew.job("expired", crew.KEPT, inputs={"seconds": 0}, ttlAfterFinished="1h"))
+    bucket = crew.in_phase("expired", "Succeeded")["expiryBucket"]
+    assert bucket == f"{datetime.now(UTC) + timedelta(hours=1):%Y-%m-%dT%H}"
+    past = {"status": {"finishedAt": f"{datetime.now(UTC) - timedelta(hours=3):%Y-%m-%dT%H:%M:%SZ}"}}
+    patch = ["--subresource=status", "--type=merge", "--patch", json.dumps(past)]
+    kube.kubectl("patch", "crewjob", "expired", *patch)
+    kube.patch("crewjob", "expired", {"spec": {"ttlAfterFinished": "2h"}})
+    return time.monotonic()
+
+
+@pytest.fixture(scope="session")
+def unheard(installation):
+    """A running job of a solo worker, in a pool of its own, that is cancelled; gives the worker's Pod, and says since when.
+
+    A solo worker runs the task in its main loop: while it does, it hears nothing. Workers of several tasks at a time, which
+    answer on the same database, would keep the operator from taking it at its pool's word.
+    """
+    url = lambda secret: celery_side.of_the_secret("REDIS_URL", secret).removesuffix("/0") + "/1"
+    workers.deploy("solo", ["--pool", "solo", "--concurrency", "1", "--queues", "solo"], REDIS_URL=url(crew.WORKER_SECRET))
+    own = {"redis": {"secretName": "solo"}, "deploymentRef": {"name": "solo"}, "queues": [{"name": "solo"}]}
+    one = {"concurrency": 1, "minReplicas": 1, "maxReplicas": 1}
+    secret, pool = crew.secret("solo", REDIS_URL=url(crew.SECRET)), crew.pool("solo")
+    pool["spec"] = kube.get("crewworkerpool", "default")["spec"] | own | one
+    for made in (secret, pool):
+        del made["metadata"]["labels"]["test"]
+    kube.create(secret, pool)
+    crew.start(crew.job("unheard", crew.KEPT, inputs={"seconds": 600}, poolRef={"name": "solo"}))
+    pod = crew.in_phase("unheard", "Running")["worker"]["podName"]
+    kube.patch("crewjob", "unheard", {"spec": {"cancel": True}})
+    yield pod, time.monotonic()
+    kube.kubectl("delete", "crewworkerpool,deployment,secret", "solo", "--ignore-not-found")
 
 
 @pytest.fixture

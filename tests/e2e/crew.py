@@ -14,6 +14,8 @@ WORKER_SECRET = "crewjob-redis-worker"
 FINAL = ("Succeeded", "Failed", "Cancelled")
 # Within so many seconds a job of a killed worker runs again.
 TAKEOVER_LIMIT = 10
+# The label of jobs that outlive the test that is under way.
+KEPT = "kept"
 
 
 def job(name: str, label: str = "", **spec) -> dict:
@@ -54,9 +56,9 @@ def cancel(label: str) -> dict[str, str]:
 
 
 def remove_all() -> None:
-    """Deletes all jobs in one request, but those that are to be deleted by themselves."""
+    """Deletes all jobs in one request, but those that outlive tests."""
     path = f"/apis/{API_VERSION}/namespaces/{NAMESPACE}/crewjobs"
-    kubectl("delete", "--raw", f"{path}?labelSelector=test!%3Dexpired")
+    kubectl("delete", "--raw", f"{path}?labelSelector=test!%3D{KEPT}")
 
 
 def status(name: str) -> dict:

@@ -5,7 +5,8 @@ import pytest
 import crew
 import kube
 
-pytestmark = pytest.mark.usefixtures("clean")
+# The operator takes most of a minute over two jobs of test_5_stops.py: they begin here, and go on beside the tests up to there.
+pytestmark = pytest.mark.usefixtures("clean", "expired", "unheard")
 
 
 def test_a_finished_job_goes_with_the_config_map_of_its_result():

@@ -62,6 +62,18 @@ def started_with(args: list[str] = (), **container_and_pod) -> Iterator[None]:
             kube.kubectl("patch", "deployment", kube.WORKER, "--type=json", "--patch", json.dumps(back))
 
 
+def deploy(name: str, args: list[str], **env: str) -> None:
+    """Another Deployment of the same worker, which no test counts among the workers."""
+    template = kube.get("deployment", kube.WORKER)["spec"]["template"]
+    template["metadata"] = {"labels": {"app": name}}
+    worker = template["spec"]["containers"][0]
+    worker["args"] += args
+    kept = [entry for entry in worker["env"] if entry["name"] not in env]
+    worker["env"] = [*kept, *({"name": key, "value": value} for key, value in env.items())]
+    spec = {"selector": {"matchLabels": {"app": name}}, "template": template}
+    kube.create({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec})
+
+
 @contextmanager
 def replaced_as_soon_as_ready() -> Iterator[None]:
     """A rollout that does not watch each new worker for seconds before it takes the next one."""
