@@ -52,10 +52,12 @@ class Extent:
     pause: tuple[float, float]
     settle: float
     deck: list[str]
+    flood: tuple[int, int]
+    """Jobs that wait for a pool that does not exist: so many, and so many far too large ones, each of which takes two seconds."""
 
 
-LONG = Extent(500, 300, (2.0, 6.0), 300, faults.DECK)
-SHORT = Extent(40, 60, (1.5, 3.5), 300, list(faults.KINDS))
+LONG = Extent(500, 300, (2.0, 6.0), 300, faults.DECK, (300, 10))
+SHORT = Extent(40, 48, (1.5, 3.5), 300, list(faults.KINDS), (300, 4))
 
 
 @dataclass
@@ -122,8 +124,12 @@ def use_workers(class_: str, folder: Path, say) -> Path:
         "resources": {"requests": limits, "limits": limits},
         "securityContext": container.get("securityContext"),
     }
-    patch = {"spec": {"template": {"spec": {"containers": [change, sidecar], "volumes": [volume]}}}}
+    # All at once: a rollout that spares the workers of before takes ten seconds for each.
+    at_once = {"minReadySeconds": 0, "strategy": {"rollingUpdate": {"maxSurge": "100%"}}}
+    patch = {"spec": {**at_once, "template": {"spec": {"containers": [change, sidecar], "volumes": [volume]}}}}
     kube.kubectl("patch", "deployment", kube.WORKER, "--type=strategic", "--patch", json.dumps(patch))
+    theirs = new_folder(records_of_rival(records))
+    rival.use_workers(theirs)
     kube.until("the workers take tasks", lambda: ready_workers(records) >= WORKERS, seconds=120)
     try:
         kube.until("the workers of another class have gone", lambda: not others(records), seconds=30)
@@ -132,8 +138,6 @@ def use_workers(class_: str, folder: Path, say) -> Path:
         stubborn = others(records)
         say(f"{class_}: {', '.join(stubborn)} does not stop and is ended by force")
         kube.kubectl("delete", "pod", *stubborn, "--grace-period=0", "--force", "--ignore-not-found")
-    theirs = new_folder(records_of_rival(records))
-    rival.use_workers(theirs)
     kube.until("a worker of the other tenant takes tasks", lambda: ready_workers(theirs), seconds=120)
     return records
 
@@ -175,7 +179,7 @@ def try_class(class_: str, extent: Extent, seed: int, folder: Path, say) -> Outc
     jobs, theirs = load.Load(plan), load.Load(theirs, rival.NAMESPACE)
     try:
         cluster = [str(bed.CLUSTER), "--name", os.environ["CHAOS_CLUSTER"]]
-        broken = faults.Faults(random.Random(f"{seed} faults {class_}"), cluster, records, jobs, say)
+        broken = faults.Faults(random.Random(f"{seed} faults {class_}"), cluster, records, jobs, say, extent.flood)
         broken.go_on(time.time() + extent.seconds, extent.pause, extent.deck)
         broken.mend()
         jobs.finish()
@@ -288,6 +292,7 @@ def main() -> int:
         extent.pause,
         float(os.environ.get("CHAOS_SETTLE") or extent.settle),
         extent.deck,
+        extent.flood,
     )
     seed = int(os.environ.get("CHAOS_SEED") or random.randrange(10**6))
     classes = (os.environ.get("CHAOS_CLASSES") or ",".join(CLASSES)).split(",")

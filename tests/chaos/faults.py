@@ -31,7 +31,6 @@ LARGE_BYTES = 40 * 1024 * 1024
 LARGE_RESULTS = 3
 # How long a planted epoch stays before the tenant that planted it clears it.
 PLANTED_SECONDS = 6.0
-FLOOD = (300, 10)
 # A container beside the worker's in each of its Pods; its name sorts before the worker's.
 SIDECAR = "a-proxy"
 
@@ -46,12 +45,15 @@ table netdev chaos {
 class Faults:
     """Breaks the installation; remembers what it broke and when."""
 
-    def __init__(self, dice: random.Random, cluster: list[str], folder: Path, jobs: load.Load, say: Callable):
+    def __init__(
+        self, dice: random.Random, cluster: list[str], folder: Path, jobs: load.Load, say: Callable, flood: tuple[int, int]
+    ):
         self.dice = dice
         self.cluster = cluster
         self.folder = folder
         self.jobs = jobs
         self.say = say
+        self.flood = flood
         self.done: list[Fault] = []
         self.lost_data: list[float] = []
         self.mending: list[threading.Thread] = []
@@ -274,7 +276,7 @@ class Faults:
     # === Another tenant, and what is large ===
 
     def tenant_flood(self) -> str | None:
-        small, large = FLOOD
+        small, large = self.flood
         rival.flood(small, large)
         self.later(5.0, rival.drain)
         return f"{small} jobs of a pool that does not exist, and {large} of 1.2 MB"
