@@ -79,7 +79,7 @@ mod tests {
     use crate::core::status::{AttemptOutcome, PastAttempt};
     use crate::wire::Envelope;
 
-    fn object(spec: Value) -> CrewJob {
+    fn object(spec: &Value) -> CrewJob {
         let metadata = json!({
             "name": "report", "namespace": "team", "uid": "00000000-0000-0000-0000-000000000001",
             "creationTimestamp": "2026-01-01T00:00:00Z",
@@ -114,11 +114,11 @@ mod tests {
         (message, envelope, task)
     }
 
-    const LIMITS: (Duration, Duration) = (Duration::from_mins(60), Duration::from_mins(59));
+    const LIMITS: (Duration, Duration) = (Duration::from_hours(1), Duration::from_mins(59));
 
     #[test]
     fn a_message_names_its_job_its_attempt_and_its_queue_and_has_the_delivery_tag_of_its_generation() {
-        let (message, envelope, task) = published(&object(json!({ "topic": "bees" })), 3, LIMITS);
+        let (message, envelope, task) = published(&object(&json!({ "topic": "bees" })), 3, LIMITS);
         let id = TaskId::derive(message.uid, 3);
         assert_eq!((&*message.namespace, &*message.name, &*message.queue), ("team", "report", "crew_jobs"));
         assert_eq!((message.id.task, message.spec), (id, SpecHash([7; 16])));
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_later_attempt_counts_the_runs_before_it_as_retries_and_names_the_first_and_the_last_task() {
-        let object = object(json!({ "topic": "bees" }));
+        let object = object(&json!({ "topic": "bees" }));
         let first = TaskId::derive(uuid::Uuid::from_u128(1), 1).to_string();
         let (.., task) = published(&object, 3, LIMITS);
         assert_eq!(
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn time_limits_are_whole_seconds_and_never_0_which_celery_takes_for_none() {
-        let object = object(json!({ "topic": "bees" }));
+        let object = object(&json!({ "topic": "bees" }));
         for (limits, expected) in
             [(LIMITS, (3600, 3540)), ((Duration::from_millis(2900), Duration::from_millis(900)), (2, 1))]
         {
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn the_task_is_called_with_the_topic_over_the_inputs_or_with_the_declared_arguments() {
         let call = |spec: Value| {
-            let (.., task) = published(&object(spec), 1, LIMITS);
+            let (.., task) = published(&object(&spec), 1, LIMITS);
             let args = wire::Value::Array(task.args).to_json();
             (task.headers.task, args, wire::Value::Object(task.kwargs).to_json())
         };
