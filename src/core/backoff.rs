@@ -1,4 +1,4 @@
-//! How long the operator waits after failures of its own before it tries the same again.
+//! How long to wait after failures before the same is tried again.
 
 use std::mem::Discriminant;
 use std::time::Duration;
@@ -8,10 +8,11 @@ use uuid::Uuid;
 
 use super::plan::{Effect, Plan};
 
-/// Wait after the first failure, at most; it doubles with each one.
-const FIRST: Duration = Duration::from_millis(500);
-/// Longest wait.
-const LONGEST: Duration = Duration::from_secs(30);
+/// The longest pause after the first failure, and after any number of failures.
+pub type Bounds = (Duration, Duration);
+
+/// How long what failed in the operator waits.
+pub const AGAIN: Bounds = (Duration::from_millis(500), Duration::from_secs(30));
 
 /// A job that could not be brought forward.
 #[derive(Debug, Clone)]
@@ -36,7 +37,10 @@ impl Stumble {
         now: Timestamp,
     ) -> Self {
         let failures = before.map_or(0, |before| before.failures).saturating_add(1);
-        let until = now.checked_add(pause(job, failures)).unwrap_or(now);
+        // By the job, so that those that failed together do not come back together.
+        let [high, low, ..] = *Uuid::new_v5(&job, &failures.to_be_bytes()).as_bytes();
+        let pause = pause(AGAIN, failures, u16::from_be_bytes([high, low]));
+        let until = now.checked_add(pause).unwrap_or(now);
         Self { failures, until, refused, act }
     }
 
@@ -66,12 +70,11 @@ pub fn first_act(plan: &Plan) -> Option<Discriminant<Effect>> {
     plan.effects.first().map(std::mem::discriminant)
 }
 
-/// How long to wait after so many failures in a row: between half of it and all, by what waits and how often it has, so
-/// that those that failed together do not come back together.
-pub fn pause(waiter: Uuid, failures: u32) -> Duration {
-    let longest = FIRST.saturating_mul(2u32.saturating_pow(failures.saturating_sub(1))).min(LONGEST);
-    let drawn = Uuid::new_v5(&waiter, &failures.to_be_bytes()).as_u128() % 1000;
-    longest / 2 + longest / 2 * u32::try_from(drawn).unwrap_or(0) / 1000
+/// How long to wait after so many failures in a row. The bound doubles with each failure; `drawn` chooses between half of
+/// the bound and all of it.
+pub fn pause((first, longest): Bounds, failures: u32, drawn: u16) -> Duration {
+    let bound = first.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(longest);
+    bound / 2 + bound / 2 * u32::from(drawn) / u32::from(u16::MAX)
 }
 
 #[cfg(test)]
@@ -79,14 +82,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_the_longest_and_differ_from_job_to_job() {
-        let job = Uuid::from_u128(1);
+    fn pauses_double_up_to_the_longest_and_are_between_half_of_it_and_all() {
         for (failures, most) in [(1, 500), (2, 1_000), (3, 2_000), (6, 16_000), (7, 30_000), (u32::MAX, 30_000)] {
-            let (wait, most) = (pause(job, failures), Duration::from_millis(most));
-            assert!(most / 2 <= wait && wait <= most, "{failures}: {wait:?}");
+            let [half, between, all] = [0, u16::MAX / 2, u16::MAX].map(|drawn| pause(AGAIN, failures, drawn));
+            assert_eq!((half * 2, all), (Duration::from_millis(most), Duration::from_millis(most)), "{failures}");
+            assert!(half < between && between < all, "{failures}: {between:?}");
         }
-        let waits: std::collections::HashSet<Duration> = (0..50).map(|job| pause(Uuid::from_u128(job), 7)).collect();
-        assert!(waits.len() > 40, "{waits:?}");
+    }
+
+    #[test]
+    fn jobs_that_failed_together_do_not_come_back_together() {
+        let again = |job| Stumble::again(None, Uuid::from_u128(job), None, false, Timestamp::UNIX_EPOCH).until();
+        let times: std::collections::HashSet<Timestamp> = (0..50).map(again).collect();
+        assert!(times.len() > 40, "{times:?}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::core::claims::fence::{Term, next_transitions};
+use crate::runtime::backoff::{Backoff, Bounds};
 use crate::runtime::clock;
 use crate::runtime::telemetry::Repeated;
 
@@ -33,7 +34,7 @@ const LONG_PATIENCE: Duration = Duration::from_secs(5);
 const DISCARD_AFTER: Duration = Duration::from_secs(10);
 /// How often a standby looks, and how seldom while the Lease cannot be read or written.
 const LOOK: Duration = Duration::from_millis(500);
-const LOOK_SELDOM: Duration = Duration::from_secs(4);
+const LOOK_SELDOM: Bounds = (Duration::from_secs(1), Duration::from_secs(4));
 
 /// The claimant: the Pod and this very process.
 #[derive(Debug, Clone)]
@@ -152,24 +153,25 @@ impl Claim {
     pub async fn acquire(&self, on_turn: impl Fn(Turn<'_>)) -> Leadership {
         let mut seen: Option<(Option<String>, Instant)> = None;
         let mut failures = Repeated::default();
-        let mut pause = LOOK;
+        let mut backoff = Backoff::new(LOOK_SELDOM);
         loop {
-            match self.try_acquire(&mut seen, &on_turn).await {
+            let pause = match self.try_acquire(&mut seen, &on_turn).await {
                 Ok(Some((term, asked_at))) => return Leadership::won(term, asked_at),
                 Ok(None) => {
                     if failures.is_over() {
                         tracing::info!(lease = %self.name, "the Lease can be read again");
                     }
-                    pause = LOOK;
+                    backoff.reset();
+                    LOOK
                 }
                 Err(error) => {
                     on_turn(Turn::Failed(&error.to_string()));
                     if failures.is_to_be_said(tokio::time::Instant::now()) {
                         tracing::warn!(%error, lease = %self.name, "claiming the Lease failed; trying on, and saying so once a minute");
                     }
-                    pause = (pause * 2).min(LOOK_SELDOM);
+                    backoff.pause()
                 }
-            }
+            };
             tokio::time::sleep(pause).await;
         }
     }

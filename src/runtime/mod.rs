@@ -1,6 +1,7 @@
-//! What every long-running command needs: clock, logs, metrics, the admin server, shutdown.
+//! What every long-running command needs: clock, back-off, logs, metrics, the admin server, shutdown.
 
 pub(crate) mod admin;
+pub(crate) mod backoff;
 pub mod clock;
 pub(crate) mod metrics;
 pub(crate) mod shutdown;

@@ -13,6 +13,7 @@ use super::address::{Address, Place};
 use super::dial::{Connection, dial};
 use super::error::{ConnectError, Error};
 use super::settings::Access;
+use crate::runtime::backoff::{Backoff, Bounds};
 
 /// A script of this folder.
 macro_rules! script {
@@ -30,8 +31,8 @@ macro_rules! fenced {
 
 pub(super) use {fenced, script};
 
-/// Longest pause between two attempts to connect.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Longest pause after the first attempt to connect that failed, and after any.
+const PAUSE: Bounds = (Duration::from_millis(100), Duration::from_secs(5));
 /// Bytes of an event or result that is heard: those of the largest batch of events that Celery sends, and some more.
 const HEARD: usize = 128 << 10;
 
@@ -51,7 +52,7 @@ struct Shared {
 
 enum State {
     Up { connection: Connection, serial: u64 },
-    Down { failures: u32, pause: Option<(Instant, RedisError)>, serial: u64 },
+    Down { backoff: Backoff, pause: Option<(Instant, RedisError)>, serial: u64 },
 }
 
 impl Link {
@@ -72,7 +73,7 @@ impl Link {
             config: AsyncConnectionConfig::new().set_response_timeout(Some(access.response_timeout)),
             connect_timeout: access.connect_timeout,
             limit,
-            state: Mutex::new(State::Down { failures: 0, pause: None, serial: 0 }),
+            state: Mutex::new(State::Down { backoff: Backoff::new(PAUSE), pause: None, serial: 0 }),
             round_trips: round_trips.clone(),
         }))
     }
@@ -183,10 +184,10 @@ impl Link {
 
     async fn connection(&self) -> Result<(Connection, u64), RedisError> {
         let mut state = self.0.state.lock().await;
-        let (failures, serial) = match &*state {
+        let (mut backoff, serial) = match &*state {
             State::Up { connection, serial } => return Ok((connection.clone(), *serial)),
             State::Down { pause: Some((until, error)), .. } if *until > Instant::now() => return Err(error.clone()),
-            State::Down { failures, serial, .. } => (*failures, *serial),
+            State::Down { backoff, serial, .. } => (*backoff, *serial),
         };
         let info = self.0.address.connection_info();
         let config = self.0.config.clone();
@@ -198,9 +199,8 @@ impl Link {
                 Ok((connection, serial))
             }
             Err(error) => {
-                let pause = Duration::from_millis(100 << failures.min(6)).min(LONGEST_PAUSE);
-                let pause = Some((Instant::now() + pause, error.clone()));
-                *state = State::Down { failures: failures + 1, pause, serial };
+                let pause = Some((Instant::now() + backoff.pause(), error.clone()));
+                *state = State::Down { backoff, pause, serial };
                 Err(error)
             }
         }
@@ -210,7 +210,7 @@ impl Link {
     async fn discard(&self, lost: u64) {
         let mut state = self.0.state.lock().await;
         if matches!(&*state, State::Up { serial, .. } if *serial == lost) {
-            *state = State::Down { failures: 0, pause: None, serial: lost + 1 };
+            *state = State::Down { backoff: Backoff::new(PAUSE), pause: None, serial: lost + 1 };
         }
     }
 }

@@ -9,11 +9,12 @@ use tokio::time::{sleep, timeout};
 
 use super::Error;
 use super::link::Link;
+use crate::runtime::backoff::{Backoff, Bounds};
 
 /// How often a silent connection is tried.
 const KEEPALIVE: Duration = Duration::from_secs(5);
-const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Longest pause after the first connection that failed or was lost, and after any.
+const PAUSE: Bounds = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// What a subscription says.
 pub(super) enum Heard {
@@ -37,8 +38,7 @@ pub(super) async fn listen(
     patterns: Vec<String>,
     hear: impl Fn(Heard) + Clone + Send + Sync + 'static,
 ) {
-    let mut pause = SHORTEST_PAUSE;
-    let mut told = false;
+    let (mut backoff, mut told) = (Backoff::new(PAUSE), false);
     loop {
         let lost = Arc::new(Notify::new());
         let (pushed, gone) = (hear.clone(), lost.clone());
@@ -53,7 +53,8 @@ pub(super) async fn listen(
         };
         let reason = match link.listener(act, push, &patterns).await {
             Ok(mut connection) => {
-                (pause, told) = (SHORTEST_PAUSE, false);
+                backoff.reset();
+                told = false;
                 hear(Heard::Connected);
                 loop {
                     if timeout(KEEPALIVE, lost.notified()).await.is_ok() {
@@ -70,8 +71,7 @@ pub(super) async fn listen(
             hear(Heard::Disconnected(reason));
             told = true;
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        sleep(backoff.pause()).await;
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::Error;
 use super::link::{Link, script};
 use crate::core::claims;
+use crate::runtime::backoff::{Backoff, Bounds};
 use crate::wire::keys::PIDBOX_REPLY;
 use crate::wire::pidbox::{Reply, Request, ReturnAddress, error_of};
 use crate::wire::{BrokerKeys, Object, Value};
@@ -25,6 +26,8 @@ const MOST_ANSWERS: usize = 10_000;
 
 /// How long workers are given to answer, as in Celery.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Longest time until the first look for answers, and until any other.
+const LOOKS: Bounds = (Duration::from_millis(5), Duration::from_millis(50));
 
 /// The way to all workers and back. Cloning is cheap.
 #[derive(Clone)]
@@ -81,10 +84,9 @@ impl Pidbox {
         take.arg(LARGEST_REPLY).arg(REPLIES_AT_ONCE);
         let mut answers = Vec::new();
         let patience = Instant::now() + PATIENCE;
-        let mut pause = Duration::from_millis(5);
+        let mut looks = Backoff::new(LOOKS);
         while answers.len() < listening.min(MOST_ANSWERS) && Instant::now() < patience {
-            sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_millis(50));
+            sleep(looks.pause()).await;
             let replies: Vec<Vec<u8>> = self.0.link.script(act, &take).await?;
             let replies = replies.into_iter().filter_map(|reply| Reply::decode(&reply).ok());
             for reply in replies.filter(|reply| reply.ticket.as_ref() == Some(&address.ticket)) {

@@ -21,6 +21,7 @@ use super::rate::Rates;
 use super::registry::{Limits, Registry};
 use super::routes::Routes;
 use crate::runtime::admin::Readiness;
+use crate::runtime::backoff::{Backoff, Bounds};
 use crate::runtime::clock;
 use crate::store::{Channel, Error, Queue};
 use crate::wire::TimeLimit;
@@ -33,8 +34,8 @@ pub const RENEW: Duration = Duration::from_secs(2);
 /// Most tasks that may run at once.
 const MOST: u32 = 1000;
 
-/// First and longest pause between two tries of what must not fail.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// Longest pause after the first failure of what must not fail, and after any.
+const PAUSE: Bounds = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// A worker.
 pub struct Worker {
@@ -156,7 +157,7 @@ impl Worker {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let mut pause = PAUSE.0;
+        let mut backoff = Backoff::new(PAUSE);
         let mut told = false;
         loop {
             let error = match what().await {
@@ -168,7 +169,7 @@ impl Worker {
                 told = true;
             }
             tokio::select! {
-                () = sleep(pause) => pause = (pause * 2).min(PAUSE.1),
+                () = sleep(backoff.pause()) => {}
                 () = self.cold_shutdown.cancelled() => return None,
             }
         }

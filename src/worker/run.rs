@@ -22,6 +22,7 @@ use super::registry::{Registry, Task};
 use super::tasks::TasksError;
 use super::{leases, mailbox, node, status};
 use crate::runtime::admin::{self, Liveness, Readiness};
+use crate::runtime::backoff::{Backoff, Bounds};
 use crate::runtime::{clock, shutdown};
 use crate::store::channel::Arrivals;
 use crate::store::{Channel, ConnectError, Error, Queue};
@@ -30,8 +31,8 @@ use crate::wire::event::Detail;
 
 /// How long the first and the last words may take.
 const GREETING: Duration = Duration::from_secs(5);
-/// Longest pause between two looks for messages while Redis is away.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Longest pause after the first failure to take a message, and after any.
+const PAUSE: Bounds = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// Why a worker does not run.
 #[derive(Debug, thiserror::Error)]
@@ -200,7 +201,7 @@ async fn consume(worker: &Arc<Worker>) {
     let mut queues = worker.queues.subscribe();
     // On the queues that were consumed when it began to wait.
     let mut arrivals: Option<(Vec<Queue>, Arrivals)> = None;
-    let mut pause = Duration::from_millis(100);
+    let mut backoff = Backoff::new(PAUSE);
     loop {
         let slot = tokio::select! {
             biased;
@@ -214,7 +215,7 @@ async fn consume(worker: &Arc<Worker>) {
             (0..consumed.len()).map(|at| &*consumed[(at + rotation) % consumed.len()].name).collect();
         match worker.channel.reserve(&names, &asker, &last).await {
             Ok((delivery, refused)) => {
-                pause = Duration::from_millis(100);
+                backoff.reset();
                 if refused > 0 {
                     tracing::error!(
                         refused,
@@ -231,8 +232,7 @@ async fn consume(worker: &Arc<Worker>) {
             }
             Err(error) => {
                 tracing::warn!(%error, "taking a message from Redis failed; retrying");
-                tokio::select! { () = sleep(pause) => {} () = worker.warm_shutdown.cancelled() => break }
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                tokio::select! { () = sleep(backoff.pause()) => {} () = worker.warm_shutdown.cancelled() => break }
                 continue;
             }
         }

@@ -21,6 +21,7 @@ use crate::core::index::pods::Pods;
 use crate::operator::context::Context;
 use crate::operator::job::refused;
 use crate::operator::state::pools::Handle;
+use crate::runtime::backoff::Backoff;
 use crate::runtime::clock;
 use crate::store::{Audit, Error, Glance, Store};
 use fetch::{ask_workers, copies, locate, read_documents, read_markers};
@@ -37,7 +38,7 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
     let phase = Phase::of(pool, ctx.audit_every);
     let mut next = phase.next();
     let mut last = LastAudit::default();
-    let (pool_id, mut failures) = (Uuid::new_v5(&Uuid::NAMESPACE_URL, pool.key.to_string().as_bytes()), 0);
+    let mut backoff = Backoff::new(backoff::AGAIN);
     loop {
         let scope = tokio::select! {
             () = pool.audit.notified() => Scope::Everything,
@@ -46,15 +47,14 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
         };
         match read(ctx, pool, store, scope, &mut last).await {
             Ok(missed) => {
-                failures = 0;
+                backoff.reset();
                 let again = |rounds| tokio::time::Instant::now() + audit::look_again_after(rounds, ctx.audit_every);
                 let soon = missed.map(again);
                 let due = if scope == Scope::Unread { next } else { phase.next() };
                 next = soon.map_or(due, |soon| soon.min(due));
             }
             Err(error) => {
-                failures += 1;
-                let wait = backoff::pause(pool_id, failures);
+                let wait = backoff.pause();
                 tracing::warn!(pool = %pool.key, %error, retry_in = ?wait, "levels could not be read");
                 let unread = ctx.jobs.lock().unread_of(&pool.key).map(|entry| entry.job.key.clone()).collect();
                 refused::tell_all(ctx, unread, &error).await;

@@ -4,26 +4,25 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use uuid::Uuid;
-
 use super::problem::{outranked, problem, problem_of, unreachable_problem};
 use super::report::{self, Reporter};
 use super::secret::{self, Found};
 use super::{former, listen, load, resync, settings, strays};
 use crate::api::{CrewWorkerPoolStatus, RedisStatus};
-use crate::core::backoff;
+use crate::core::backoff::AGAIN;
 use crate::core::evidence::Evidence;
 use crate::core::id::TaskId;
 use crate::core::status::{PoolProblem, PoolProblemKind};
 use crate::operator::context::Context;
 use crate::operator::job::refused;
 use crate::operator::state::pools::Handle;
+use crate::runtime::backoff::{Backoff, Bounds};
 use crate::store::{ConnectError, Error, MarkerId, Store, Swept, Wanted};
 
 /// Shortest and longest wait between two passes through the queues; a pass takes a fifth of the time at most.
 const SWEEPS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// Shortest and longest wait between two tries to connect.
-const RECONNECT: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(4));
+/// Longest wait after the first try to connect that failed, and after any.
+const RECONNECT: Bounds = (Duration::from_millis(500), Duration::from_secs(4));
 
 /// Serves a pool until it is stopped.
 pub async fn serve(ctx: Arc<Context>, pool: Arc<Handle>, status: CrewWorkerPoolStatus) {
@@ -32,13 +31,13 @@ pub async fn serve(ctx: Arc<Context>, pool: Arc<Handle>, status: CrewWorkerPoolS
     let stop = pool.stop.clone();
     let lost = ctx.leadership.lost.clone();
     let serving = async {
-        let mut wait = RECONNECT.0;
+        let mut backoff = Backoff::new(RECONNECT);
         let mut found: Option<Found> = None;
         let mut left = pool.take_left();
         loop {
             match connect(&ctx, &pool, found.take()).await {
                 Ok((store, current)) => {
-                    wait = RECONNECT.0;
+                    backoff.reset();
                     if let Some(left) = left.take() {
                         former::leave(&ctx, &pool, left, &store).await;
                     }
@@ -57,8 +56,7 @@ pub async fn serve(ctx: Arc<Context>, pool: Arc<Handle>, status: CrewWorkerPoolS
             }
             reporter.report(None);
             if ctx.namespaces.contains(&pool.key.namespace) {
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(RECONNECT.1);
+                tokio::time::sleep(backoff.pause()).await;
             } else {
                 ctx.namespaces.changed(&pool.key.namespace, true).await;
             }
@@ -119,7 +117,7 @@ async fn forget(pool: &Handle, store: &Store) {
 
 /// Takes messages off the queues, or moves them, that cannot be named by their bytes: in one pass for as many as there are.
 async fn sweep(ctx: &Context, pool: &Handle, store: &Store) {
-    let (mut pause, mut failures) = (SWEEPS.0, 0);
+    let (mut pause, mut failing) = (SWEEPS.0, Backoff::new(AGAIN));
     loop {
         pool.sweep.notified().await;
         tokio::time::sleep(pause).await; // a pass goes through whole queues
@@ -134,8 +132,7 @@ async fn sweep(ctx: &Context, pool: &Handle, store: &Store) {
                 pool.forget(errands.over);
             }
             Err(error) => {
-                failures += 1;
-                let wait = backoff::pause(Uuid::nil(), failures);
+                let wait = failing.pause();
                 tracing::warn!(pool = %pool.key, %error, retry_in = ?wait, "looking through the queues failed");
                 let keys = {
                     let table = ctx.jobs.lock();
@@ -147,7 +144,7 @@ async fn sweep(ctx: &Context, pool: &Handle, store: &Store) {
                 continue;
             }
         }
-        failures = 0;
+        failing.reset();
         pause = (began_at.elapsed() * 4).clamp(SWEEPS.0, SWEEPS.1);
     }
 }

@@ -21,6 +21,7 @@ use crate::core::id::ObjectKey;
 use crate::operator::context::Context;
 use crate::operator::job::write::patch_status;
 use crate::operator::state::watches::Scope;
+use crate::runtime::backoff::{Backoff, Bounds};
 use crate::runtime::clock;
 use crate::runtime::metrics::{WriteOutcome, Written};
 
@@ -28,8 +29,8 @@ use crate::runtime::metrics::{WriteOutcome, Written};
 const COMPARED: [i64; 2] = [1, 2];
 /// Jobs that are read and written side by side; while there are so many, no further ones are taken from the watches.
 const AT_ONCE: usize = 4;
-/// Shortest and longest pause until a job is tried again.
-const AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(8));
+/// Longest pause after the first failure of a job, and after any.
+const AGAIN: Bounds = (Duration::from_millis(250), Duration::from_secs(8));
 
 /// The finished jobs of one watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +96,7 @@ async fn watch(ctx: &Arc<Context>, observed: Observed, room: &Arc<Semaphore>) {
 
 /// Lets the status of a finished job follow its spec, as often as it takes.
 async fn until_followed(ctx: Arc<Context>, key: ObjectKey, _room: OwnedSemaphorePermit) {
-    let mut pause = AGAIN.0;
+    let mut backoff = Backoff::new(AGAIN);
     loop {
         let Err(error) = follow(&ctx, &key).await else { return };
         if is_refused(&error) {
@@ -103,13 +104,13 @@ async fn until_followed(ctx: Arc<Context>, key: ObjectKey, _room: OwnedSemaphore
                 job = %key, %error, "the status of a finished job cannot follow its spec; tried again when the job changes"
             );
         }
+        let pause = backoff.pause();
         if !is_conflict(&error) {
             tracing::warn!(
                 job = %key, %error, again_in = ?pause, "the status of a finished job could not follow its spec; trying again"
             );
         }
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(AGAIN.1);
     }
 }
 

@@ -11,10 +11,11 @@ use tokio::time::{Instant, sleep_until};
 
 use super::kin::Kin;
 use super::orphans;
+use crate::runtime::backoff::{Backoff, Bounds};
 
-/// First and longest time between two looks for new descendants. A process that leaves the group and loses its parent
+/// Longest time until the second look for new descendants, and until any other. A process that leaves the group and loses its parent
 /// in between cannot be attributed to the command.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+const PAUSE: Bounds = (Duration::from_millis(20), Duration::from_secs(1));
 
 /// A process that leads its own group. Dropping it kills the group.
 ///
@@ -30,7 +31,7 @@ pub(super) struct Group {
     children: unix::Signal,
     kin: Kin,
     look: Instant,
-    pause: Duration,
+    pauses: Backoff,
     told: bool,
 }
 
@@ -47,7 +48,9 @@ impl Group {
         let number = child.id().ok_or(io::ErrorKind::NotFound)?;
         let leader = i32::try_from(number).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
         let kin = Kin::of(leader.as_raw_nonzero().get());
-        Ok(Self { child, leader, number, children, kin, look: Instant::now() + PAUSE.0, pause: PAUSE.0, told: false })
+        let mut pauses = Backoff::new(PAUSE);
+        let look = Instant::now() + pauses.pause();
+        Ok(Self { child, leader, number, children, kin, look, pauses, told: false })
     }
 
     /// The number of the leader and of the group.
@@ -110,8 +113,7 @@ impl Group {
                 },
                 () = sleep_until(self.look) => {
                     self.kin.look();
-                    self.pause = (self.pause * 2).min(PAUSE.1);
-                    self.look = Instant::now() + self.pause;
+                    self.look = Instant::now() + self.pauses.pause();
                 }
             }
         }

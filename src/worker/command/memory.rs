@@ -7,9 +7,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::processes::children;
+use crate::runtime::backoff::{Backoff, Bounds};
 
-/// First and longest time between two looks. Most commands are short, and they matter too.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
+/// Longest time until the second look, and until any other. Most commands are short, and they matter too.
+const PAUSE: Bounds = (Duration::from_millis(5), Duration::from_millis(500));
 /// A command that prints a lot is not looked at more often than this.
 const OUTPUT_PAUSE: Duration = Duration::from_millis(10);
 /// Most processes of a command that are looked at.
@@ -23,14 +24,16 @@ pub(super) struct Peak {
     leader: u32,
     highest: Option<u64>,
     next: Instant,
-    pause: Duration,
+    pauses: Backoff,
     printed: Option<Instant>,
 }
 
 impl Peak {
     /// Looks for the first time.
     pub(super) fn new(leader: u32) -> Self {
-        let mut peak = Self { leader, highest: None, next: Instant::now() + PAUSE.0, pause: PAUSE.0, printed: None };
+        let mut pauses = Backoff::new(PAUSE);
+        let next = Instant::now() + pauses.pause();
+        let mut peak = Self { leader, highest: None, next, pauses, printed: None };
         peak.look();
         peak
     }
@@ -43,8 +46,7 @@ impl Peak {
     /// Waits for the next look, and looks.
     pub(super) async fn watch(&mut self) {
         sleep_until(self.next).await;
-        self.pause = (self.pause * 2).min(PAUSE.1);
-        self.next = Instant::now() + self.pause;
+        self.next = Instant::now() + self.pauses.pause();
         self.look();
     }
 
