@@ -10,7 +10,7 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, stream};
 use kube::api::WatchParams;
 use kube::runtime::WatchStreamExt as _;
-use kube::runtime::utils::Backoff;
+use kube::runtime::utils;
 use kube::runtime::watcher as watch;
 use kube::runtime::watcher::{self, Config, Event};
 use kube::{Api, Resource};
@@ -18,18 +18,55 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::operator::state::watches::{Scope, Watches, key};
-use crate::runtime::clock;
+use crate::runtime::backoff::{Backoff, Bounds};
 
 /// Objects of one page, where the API server does not send them one by one. An object has up to 1.5 MB.
 const PAGE: u32 = 10;
 
-/// Shortest and longest pause of a watch that fails again and again.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(8));
+/// Longest pause of a watch after its first failure, and after any.
+const PAUSE: Bounds = (Duration::from_millis(500), Duration::from_secs(8));
 
 /// After so long without a failure the next pause is a short one.
 const CALM: Duration = Duration::from_mins(1);
 
 type Events<K> = Pin<Box<dyn Stream<Item = watcher::Result<Event<K>>> + Send>>;
+
+/// What is kept of the objects of a kind.
+pub trait Index<K> {
+    /// What is kept of a list until it is complete.
+    type List: Default;
+
+    /// An object of a list that is not complete yet. Those that are missing from it are not known before its end.
+    fn list(&mut self, object: K, list: &mut Self::List);
+
+    /// The list is complete: what is not in it is gone.
+    fn reset(&mut self, list: Self::List);
+
+    /// An object was created or changed.
+    fn apply(&mut self, object: K);
+
+    /// An object was deleted, or does not match the selector any more. This is its last state.
+    fn delete(&mut self, object: K);
+
+    /// The watch failed, and is tried again.
+    fn failed(&mut self, error: &watcher::Error);
+}
+
+/// Keeps an index in step with the objects, for ever.
+pub async fn follow_into<K>(mut events: BoxStream<'static, watcher::Result<Event<K>>>, index: &mut impl Index<K>) {
+    let mut list = None;
+    while let Some(event) = events.next().await {
+        match event {
+            // This says only that a list was asked for: nothing is forgotten before it has come.
+            Ok(Event::Init) => list = None,
+            Ok(Event::InitApply(object)) => index.list(object, list.get_or_insert_default()),
+            Ok(Event::InitDone) => index.reset(list.take().unwrap_or_default()),
+            Ok(Event::Apply(object)) => index.apply(object),
+            Ok(Event::Delete(object)) => index.delete(object),
+            Err(error) => index.failed(&error),
+        }
+    }
+}
 
 /// Follows `what` for ever. Of failures that repeat only the first is passed on, and then one a minute.
 pub fn follow<K>(
@@ -80,13 +117,13 @@ fn is_refused(error: &watcher::Error) -> bool {
 
 /// Pauses that double from failure to failure. A success resets nothing: kube says `Init` before each list.
 struct Pause {
-    next: Duration,
+    backoff: Backoff,
     failed_at: Option<Instant>,
 }
 
 impl Default for Pause {
     fn default() -> Self {
-        Self { next: PAUSE.0, failed_at: None }
+        Self { backoff: Backoff::new(PAUSE), failed_at: None }
     }
 }
 
@@ -96,29 +133,29 @@ impl Iterator for Pause {
     fn next(&mut self) -> Option<Duration> {
         let now = Instant::now();
         if self.failed_at.replace(now).is_some_and(|at| now > at + CALM) {
-            self.next = PAUSE.0;
+            self.backoff.reset();
         }
-        let pause = self.next;
-        self.next = (pause * 2).min(PAUSE.1);
-        // Between half of it and all, so that not all watches come at once.
-        let [random, ..] = *clock::random_id().as_bytes();
-        Some(pause / 2 + pause * u32::from(random) / 512)
+        Some(self.backoff.pause())
     }
 }
 
-impl Backoff for Pause {
+impl utils::Backoff for Pause {
     fn reset(&mut self) {}
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::convert::Infallible;
 
     use http::{Request, Response};
     use k8s_openapi::api::core::v1::ConfigMap;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
     use kube::client::Body;
     use kube::{Client, ResourceExt};
     use serde_json::json;
+
+    use utils::Backoff as _;
 
     use super::*;
 
@@ -169,6 +206,85 @@ mod tests {
             "message": "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled",
         });
         assert_eq!(followed((422, refusal.to_string())).await, ["paged"]);
+    }
+
+    /// The names that are known, and the changes to them.
+    #[derive(Default)]
+    struct Names(BTreeSet<String>, Vec<String>);
+
+    impl Names {
+        fn note(&mut self, what: &str) {
+            self.1.push(format!("{what}: {}", self.0.iter().map(String::as_str).collect::<Vec<_>>().join(" ")));
+        }
+    }
+
+    impl Index<ConfigMap> for Names {
+        type List = BTreeSet<String>;
+
+        fn list(&mut self, object: ConfigMap, list: &mut BTreeSet<String>) {
+            list.insert(object.name_any());
+            self.note("list");
+        }
+
+        fn reset(&mut self, list: BTreeSet<String>) {
+            self.0 = list;
+            self.note("reset");
+        }
+
+        fn apply(&mut self, object: ConfigMap) {
+            self.0.insert(object.name_any());
+            self.note("apply");
+        }
+
+        fn delete(&mut self, object: ConfigMap) {
+            self.0.remove(&object.name_any());
+            self.note("delete");
+        }
+
+        fn failed(&mut self, _: &watcher::Error) {
+            self.note("failed");
+        }
+    }
+
+    #[tokio::test]
+    async fn objects_stay_known_while_they_are_listed_again_until_a_list_without_them_is_complete() {
+        let named = |name: &str| {
+            let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+            ConfigMap { metadata, ..ConfigMap::default() }
+        };
+        let events = vec![
+            Ok(Event::Init),
+            Ok(Event::InitApply(named("a"))),
+            Ok(Event::InitApply(named("b"))),
+            Ok(Event::InitDone),
+            Ok(Event::Apply(named("c"))),
+            Ok(Event::Delete(named("a"))),
+            Err(watcher::Error::NoResourceVersion),
+            Ok(Event::Init),
+            Ok(Event::InitApply(named("d"))),
+            Err(watcher::Error::NoResourceVersion),
+            Ok(Event::Init),
+            Ok(Event::InitApply(named("b"))),
+            Ok(Event::InitDone),
+            Ok(Event::Init),
+            Ok(Event::InitDone),
+        ];
+        let mut known = Names::default();
+        follow_into(stream::iter(events).boxed(), &mut known).await;
+        let expected = [
+            "list: ",
+            "list: ",
+            "reset: a b",
+            "apply: a b c",
+            "delete: b c",
+            "failed: b c",
+            "list: b c",
+            "failed: b c",
+            "list: b c",
+            "reset: b",
+            "reset: ",
+        ];
+        assert_eq!(known.1, expected);
     }
 
     #[test]

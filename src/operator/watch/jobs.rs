@@ -6,13 +6,11 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::api::Guard;
-use futures::StreamExt;
-use kube::runtime::watcher::{self, Event};
+use kube::runtime::watcher;
 use kube::{Api, ResourceExt};
 
-use super::follow::follow;
-use crate::api::{CrewJob, UNFINISHED};
+use super::follow::{Index, follow, follow_into};
+use crate::api::{CrewJob, Guard, UNFINISHED};
 use crate::core::id::ObjectKey;
 use crate::operator::context::Context;
 use crate::operator::job::arrive::arrive;
@@ -23,35 +21,45 @@ use crate::operator::state::watches::Scope;
 pub async fn watch_jobs(ctx: Arc<Context>) {
     let api: Api<Guard<CrewJob>> = Api::all(ctx.client.clone());
     let config = watcher::Config::default().fields(UNFINISHED);
-    let mut events = follow(&ctx.watches, "crewjobs", Scope::All, api, config);
-    let mut listing: HashSet<ObjectKey> = HashSet::new();
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(Event::Init) => listing.clear(),
-            Ok(Event::InitApply(object)) => {
-                let first = !ctx.jobs.listed.is_cancelled();
-                listing.extend(apply(&ctx, object, first));
-            }
-            Ok(Event::Apply(object)) => {
-                apply(&ctx, object, false);
-            }
-            Ok(Event::InitDone) => {
-                let missing = ctx.jobs.lock().missing_from(&std::mem::take(&mut listing));
-                for turn in missing {
-                    ctx.lookups.ask(turn);
-                }
-                ctx.jobs.listed.cancel();
-                tracing::info!(jobs = ctx.jobs.lock().live(), "unfinished jobs listed");
-            }
-            Ok(Event::Delete(object)) => {
-                let key = ObjectKey::new(object.namespace().unwrap_or_default(), object.name_any());
-                let left = ctx.jobs.lock().get(&key).filter(|entry| !entry.closing).map(Entry::turn_of);
-                if let Some(turn) = left {
-                    ctx.lookups.ask(turn);
-                }
-            }
-            Err(error) => tracing::warn!(%error, "watching jobs failed; trying again"),
+    let events = follow(&ctx.watches, "crewjobs", Scope::All, api, config);
+    follow_into(events, &mut Unfinished(ctx)).await;
+}
+
+struct Unfinished(Arc<Context>);
+
+impl Index<Guard<CrewJob>> for Unfinished {
+    type List = HashSet<ObjectKey>;
+
+    fn list(&mut self, object: Guard<CrewJob>, list: &mut HashSet<ObjectKey>) {
+        let first = !self.0.jobs.listed.is_cancelled();
+        list.extend(apply(&self.0, object, first));
+    }
+
+    fn reset(&mut self, list: HashSet<ObjectKey>) {
+        let Self(ctx) = self;
+        let missing = ctx.jobs.lock().missing_from(&list);
+        for turn in missing {
+            ctx.lookups.ask(turn);
         }
+        ctx.jobs.listed.cancel();
+        tracing::info!(jobs = ctx.jobs.lock().live(), "unfinished jobs listed");
+    }
+
+    fn apply(&mut self, object: Guard<CrewJob>) {
+        apply(&self.0, object, false);
+    }
+
+    fn delete(&mut self, object: Guard<CrewJob>) {
+        let Self(ctx) = self;
+        let key = ObjectKey::new(object.namespace().unwrap_or_default(), object.name_any());
+        let left = ctx.jobs.lock().get(&key).filter(|entry| !entry.closing).map(Entry::turn_of);
+        if let Some(turn) = left {
+            ctx.lookups.ask(turn);
+        }
+    }
+
+    fn failed(&mut self, error: &watcher::Error) {
+        tracing::warn!(%error, "watching jobs failed; trying again");
     }
 }
 

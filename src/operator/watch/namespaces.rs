@@ -3,15 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use futures::StreamExt;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
-use kube::runtime::watcher::{self, Event};
+use kube::runtime::watcher;
 use kube::{Api, ResourceExt};
 use tokio::task::JoinSet;
 
 use super::deployments::watch_deployments;
-use super::follow::follow;
+use super::follow::{Index, follow, follow_into};
 use super::pods::watch_pods;
 use crate::operator::context::Context;
 use crate::operator::state::watches::Scope;
@@ -57,32 +56,43 @@ async fn follow_labels(ctx: &Context) {
     let Some(selector) = &ctx.namespaces.selector else { return std::future::pending().await };
     let api: Api<PartialObjectMeta<Namespace>> = Api::all(ctx.client.clone());
     let config = watcher::Config::default().labels(selector);
-    let mut events = follow(&ctx.watches, "namespaces", Scope::All, api, config);
-    let (mut labelled, mut listing) = (BTreeSet::new(), BTreeSet::new());
-    let name = |namespace: &PartialObjectMeta<Namespace>| -> Arc<str> { namespace.name_any().into() };
-    // One that is being deleted is left at its end, with its Pods.
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(Event::Init) => listing.clear(),
-            Ok(Event::InitApply(namespace)) => {
-                listing.insert(name(&namespace));
-                continue;
-            }
-            Ok(Event::InitDone) => labelled = std::mem::take(&mut listing),
-            Ok(Event::Apply(namespace)) => {
-                labelled.insert(name(&namespace));
-            }
-            Ok(Event::Delete(namespace)) => {
-                labelled.remove(&name(&namespace));
-            }
-            Err(error) => {
-                tracing::warn!(
-                    %error, selector,
-                    "watching namespaces by label failed; trying again. The operator needs the verbs list and watch on namespaces"
-                );
-                continue;
-            }
-        }
-        ctx.namespaces.set(&labelled);
+    let events = follow(&ctx.watches, "namespaces", Scope::All, api, config);
+    follow_into(events, &mut Labelled { ctx, selector, names: BTreeSet::new() }).await;
+}
+
+/// One that is being deleted is left at its end, with its Pods.
+struct Labelled<'a> {
+    ctx: &'a Context,
+    selector: &'a str,
+    names: BTreeSet<Arc<str>>,
+}
+
+impl Index<PartialObjectMeta<Namespace>> for Labelled<'_> {
+    type List = BTreeSet<Arc<str>>;
+
+    fn list(&mut self, namespace: PartialObjectMeta<Namespace>, list: &mut Self::List) {
+        list.insert(namespace.name_any().into());
+    }
+
+    fn reset(&mut self, list: Self::List) {
+        self.names = list;
+        self.ctx.namespaces.set(&self.names);
+    }
+
+    fn apply(&mut self, namespace: PartialObjectMeta<Namespace>) {
+        self.names.insert(namespace.name_any().into());
+        self.ctx.namespaces.set(&self.names);
+    }
+
+    fn delete(&mut self, namespace: PartialObjectMeta<Namespace>) {
+        self.names.remove(&*namespace.name_any());
+        self.ctx.namespaces.set(&self.names);
+    }
+
+    fn failed(&mut self, error: &watcher::Error) {
+        tracing::warn!(
+            %error, selector = self.selector,
+            "watching namespaces by label failed; trying again. The operator needs the verbs list and watch on namespaces"
+        );
     }
 }

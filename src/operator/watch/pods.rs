@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use kube::runtime::watcher::{self, Event};
+use kube::runtime::watcher;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::follow::follow;
+use super::follow::{Index, follow, follow_into};
 use crate::core::id::ObjectKey;
 use crate::core::index::pods::PodView;
 use crate::operator::context::Context;
@@ -21,78 +21,94 @@ use crate::runtime::clock;
 pub async fn watch_pods(ctx: Arc<Context>, namespace: Arc<str>) {
     let api: Api<Pod> = Api::namespaced(ctx.client.clone(), &namespace);
     let what = format!("pods in {namespace}");
-    let mut events = follow(&ctx.watches, &what, Scope::Part, api, watcher::Config::default());
-    let mut listing: HashMap<ObjectKey, PodView> = HashMap::new();
-    let mut next_expiry = None;
+    let events = follow(&ctx.watches, &what, Scope::Part, api, watcher::Config::default());
+    let expiry = watch::Sender::new(None);
+    let mut index = Pods { ctx: &ctx, namespace: &namespace, expiry: &expiry };
+    let pods = index;
+    tokio::select! {
+        () = follow_into(events, &mut index) => {},
+        () = expire(pods) => {},
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Pods<'a> {
+    ctx: &'a Context,
+    namespace: &'a Arc<str>,
+    /// When the next deleted Pod is to be forgotten.
+    expiry: &'a watch::Sender<Option<Instant>>,
+}
+
+impl Index<Pod> for Pods<'_> {
+    type List = HashMap<ObjectKey, PodView>;
+
+    fn list(&mut self, pod: Pod, list: &mut Self::List) {
+        list.extend(key_of(&pod).map(|key| (key, PodView::from(&pod))));
+    }
+
+    fn reset(&mut self, list: Self::List) {
+        self.ctx.workers.write(|pods| pods.list(self.namespace, list, clock::now()));
+        self.drop_expired();
+        self.ctx.jobs.look_at_seen_in(self.namespace);
+        self.ctx.pools.refresh_workers(self.namespace);
+    }
+
+    fn apply(&mut self, pod: Pod) {
+        let Some(key) = key_of(&pod) else { return };
+        let view = PodView::from(&pod);
+        if self.ctx.workers.write(|pods| pods.apply(key.clone(), view)) {
+            self.changed(key);
+        }
+    }
+
+    fn delete(&mut self, pod: Pod) {
+        let Some(key) = key_of(&pod) else { return };
+        // How it stopped is often told only now.
+        let view = PodView::from(&pod);
+        self.ctx.workers.write(|pods| pods.delete(&key, view, clock::now()));
+        self.changed(key);
+    }
+
+    fn failed(&mut self, error: &watcher::Error) {
+        tracing::warn!(%error, namespace = %self.namespace, "watching pods failed; trying again");
+    }
+}
+
+impl Pods<'_> {
+    fn changed(&self, pod: ObjectKey) {
+        let mut touched = self.drop_expired();
+        touched.push(pod);
+        self.look_at_seen_with(&touched);
+    }
+
+    /// Forgets the deleted Pods whose containers must have stopped; returns them, and notes when the next one will be due.
+    fn drop_expired(&self) -> Vec<ObjectKey> {
+        let now = clock::now();
+        let (expired, due) = self.ctx.workers.write(|pods| pods.drop_expired(self.namespace, now));
+        self.expiry.send_replace(due.map(|due| Instant::now() + clock::until(due, now)));
+        expired
+    }
+
+    /// Pods changed: their tasks may have lost their holder.
+    fn look_at_seen_with(&self, pods: &[ObjectKey]) {
+        for pod in pods {
+            self.ctx.jobs.look_at_seen_with(pod);
+        }
+        self.ctx.pools.refresh_workers(self.namespace);
+    }
+}
+
+/// Forgets deleted Pods when it is time, for ever.
+async fn expire(pods: Pods<'_>) {
+    let mut expiry = pods.expiry.subscribe();
     loop {
-        let event = tokio::select! {
-            event = events.next() => event,
-            () = sleep_until(next_expiry.unwrap_or_else(Instant::now)), if next_expiry.is_some() => {
-                let expired = drop_expired(&ctx, &namespace, &mut next_expiry);
-                look_at_seen_with(&ctx, &namespace, &expired);
-                continue;
-            }
-        };
-        let Some(event) = event else { return };
-        // The Pod that changed, where it is not all of them.
-        let mut changed_pod = None;
-        let mut changed = true;
-        match event {
-            Ok(Event::Init) => {
-                listing.clear();
-                changed = false;
-            }
-            Ok(Event::InitApply(pod)) => {
-                listing.extend(key_of(&pod).map(|key| (key, PodView::from(&pod))));
-                changed = false;
-            }
-            Ok(Event::InitDone) => {
-                let listed = std::mem::take(&mut listing);
-                ctx.workers.write(|pods| pods.list(&namespace, listed, clock::now()));
-            }
-            Ok(Event::Apply(pod)) => {
-                let Some(key) = key_of(&pod) else { continue };
-                let view = PodView::from(&pod);
-                changed_pod = Some(key.clone());
-                changed = ctx.workers.write(|pods| pods.apply(key, view));
-            }
-            Ok(Event::Delete(pod)) => {
-                let Some(key) = key_of(&pod) else { continue };
-                // How it stopped is often told only now.
-                let view = PodView::from(&pod);
-                changed_pod = Some(key.clone());
-                ctx.workers.write(|pods| pods.delete(&key, view, clock::now()));
-            }
-            Err(error) => {
-                tracing::warn!(%error, %namespace, "watching pods failed; trying again");
-                changed = false;
-            }
-        }
-        if changed {
-            let mut touched = drop_expired(&ctx, &namespace, &mut next_expiry);
-            if let Some(pod) = changed_pod {
-                touched.push(pod);
-                look_at_seen_with(&ctx, &namespace, &touched);
-            } else {
-                ctx.jobs.look_at_seen_in(&namespace);
-                ctx.pools.refresh_workers(&namespace);
+        let next = *expiry.borrow_and_update();
+        tokio::select! {
+            _ = expiry.changed() => {}
+            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
+                let expired = pods.drop_expired();
+                pods.look_at_seen_with(&expired);
             }
         }
     }
-}
-
-/// Forgets the deleted Pods whose containers must have stopped; returns them, and notes when the next one will be due.
-fn drop_expired(ctx: &Context, namespace: &Arc<str>, next_expiry: &mut Option<Instant>) -> Vec<ObjectKey> {
-    let now = clock::now();
-    let (expired, due) = ctx.workers.write(|pods| pods.drop_expired(namespace, now));
-    *next_expiry = due.map(|due| Instant::now() + clock::until(due, now));
-    expired
-}
-
-/// Pods changed: their tasks may have lost their holder.
-fn look_at_seen_with(ctx: &Context, namespace: &Arc<str>, pods: &[ObjectKey]) {
-    for pod in pods {
-        ctx.jobs.look_at_seen_with(pod);
-    }
-    ctx.pools.refresh_workers(namespace);
 }

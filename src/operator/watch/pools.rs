@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt;
-use kube::runtime::watcher::{self, Event};
+use kube::runtime::watcher;
 use kube::{Api, ResourceExt};
 use tokio_util::sync::CancellationToken;
 
-use super::follow::follow;
+use super::follow::{Index, follow, follow_into};
 use crate::api::{CrewWorkerPool, Guard};
 use crate::core::id::ObjectKey;
 use crate::operator::context::Context;
@@ -15,31 +14,43 @@ use crate::operator::pool;
 use crate::operator::state::pools::{Handle, take_replicas};
 use crate::operator::state::watches::Scope;
 
-/// Follows the pools, for ever, and keeps one server running for each.
+/// Follows the pools, for ever, and keeps one server running for each. `listed` is cancelled when all are known.
 pub async fn watch_pools(ctx: Arc<Context>, listed: CancellationToken) {
     let api: Api<Guard<CrewWorkerPool>> = Api::all(ctx.client.clone());
-    let mut events = follow(&ctx.watches, "crewworkerpools", Scope::All, api, watcher::Config::default());
-    let mut listing = Vec::new();
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(Event::Init) => listing.clear(),
-            Ok(Event::InitApply(pool)) => listing.extend(apply(&ctx, pool)),
-            Ok(Event::Apply(pool)) => {
-                apply(&ctx, pool);
-            }
-            Ok(Event::InitDone) => {
-                let gone: Vec<ObjectKey> =
-                    ctx.pools.read().keys().filter(|key| !listing.contains(key)).cloned().collect();
-                for key in gone {
-                    remove(&ctx, &key);
-                }
-                listed.cancel();
-            }
-            Ok(Event::Delete(pool)) => {
-                remove(&ctx, &ObjectKey::new(pool.namespace().unwrap_or_default(), pool.name_any()));
-            }
-            Err(error) => tracing::warn!(%error, "watching pools failed; trying again"),
+    let events = follow(&ctx.watches, "crewworkerpools", Scope::All, api, watcher::Config::default());
+    follow_into(events, &mut Served { ctx, listed }).await;
+}
+
+struct Served {
+    ctx: Arc<Context>,
+    listed: CancellationToken,
+}
+
+impl Index<Guard<CrewWorkerPool>> for Served {
+    type List = Vec<ObjectKey>;
+
+    fn list(&mut self, pool: Guard<CrewWorkerPool>, list: &mut Vec<ObjectKey>) {
+        list.extend(apply(&self.ctx, pool));
+    }
+
+    fn reset(&mut self, list: Vec<ObjectKey>) {
+        let gone: Vec<ObjectKey> = self.ctx.pools.read().keys().filter(|key| !list.contains(key)).cloned().collect();
+        for key in gone {
+            remove(&self.ctx, &key);
         }
+        self.listed.cancel();
+    }
+
+    fn apply(&mut self, pool: Guard<CrewWorkerPool>) {
+        apply(&self.ctx, pool);
+    }
+
+    fn delete(&mut self, pool: Guard<CrewWorkerPool>) {
+        remove(&self.ctx, &ObjectKey::new(pool.namespace().unwrap_or_default(), pool.name_any()));
+    }
+
+    fn failed(&mut self, error: &watcher::Error) {
+        tracing::warn!(%error, "watching pools failed; trying again");
     }
 }
 
