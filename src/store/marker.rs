@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{Error, MarkerId, Store};
 use crate::core::claims;
+use crate::core::evidence::Mark;
 use crate::core::id::{Priority, SpecHash};
 
 const ACT: &str = "reading markers";
@@ -57,6 +58,17 @@ pub enum MarkerState {
 }
 
 impl Marker {
+    /// What it says of its attempt.
+    pub fn mark(&self) -> Mark {
+        Mark {
+            generation: self.generation,
+            withdrawn: self.state == MarkerState::Withdrawn,
+            at: self.at,
+            spec: self.spec,
+            priority: self.priority,
+        }
+    }
+
     /// Reads the values of `FIELDS`, as far as an operator can have written them.
     pub fn of(values: &[Option<Vec<u8>>]) -> Option<Self> {
         let fields: HashMap<_, _> = FIELDS.iter().zip(values).collect();

@@ -70,6 +70,11 @@ impl Tracked {
         Self { key: entry.job.key.clone(), id: entry.job.attempt_in_hand(), turn: entry.turn }
     }
 
+    /// Whether more was learned of the job since Redis was read for it.
+    pub fn is_overtaken<F>(&self, table: &Table<F>) -> bool {
+        table.get(&self.key).is_some_and(|entry| entry.turn != self.turn)
+    }
+
     /// The jobs of a pool that have, or may have, something on Redis.
     pub fn all<F>(table: &Table<F>, pool: &ObjectKey) -> Vec<Self> {
         let is_read = |entry: &&Entry<F>| !entry.evidence.is_over() && (entry.evidence.is_unread() || is_begun(entry));
@@ -133,7 +138,7 @@ pub fn apply_findings<F>(
 ) {
     for tracked in tracked {
         let Some(entry) = table.get(&tracked.key) else { continue };
-        if entry.turn != tracked.turn {
+        if tracked.is_overtaken(table) {
             outcome.is_overtaken |= entry.evidence.is_unread();
             continue;
         }

@@ -35,7 +35,7 @@ pub use selector::{Requirement, Selector, Wants};
 const FORCE_DELETE_GRACE: Duration = Duration::from_secs(4);
 
 /// What is known of Pods and Deployments in the pools' namespaces.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Pods {
     known: ByDeployment,
     deployments: HashMap<ObjectKey, DeploymentView>,

@@ -11,14 +11,17 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::super::evidence::Evidence;
+use super::super::evidence::{Document, Evidence};
 use super::super::id::{AttemptId, ObjectKey, TaskId};
 use super::super::job::Job;
+use super::super::status::Status;
 use super::jobs::{Index, PoolJobs};
 use super::last::Last;
 use super::names::Names;
 pub use arrive::Applied;
+use entry::is_newer;
 pub use entry::{Entry, Lane};
+pub use leave::Stray;
 
 /// Bytes of results that are held until their statuses are written; the others are read again then.
 const TEXTS: usize = 8 << 20;
@@ -179,6 +182,35 @@ impl<F> Table<F> {
             note(&entry.job, &mut entry.evidence);
             true
         });
+    }
+
+    /// Notes something about the attempt that this job had in hand, if it is still in hand.
+    pub fn learn(&mut self, job: &Job, what: impl FnOnce(&mut Evidence)) {
+        let of = job.attempt_in_hand().task;
+        let is_in_hand = |entry: &Entry<F>| entry.job.uid == job.uid && entry.job.attempt_in_hand().task == of;
+        if self.get(&job.key).is_some_and(is_in_hand) {
+            self.note(&job.key, |_, evidence| what(evidence.about(of)));
+        }
+    }
+
+    /// What the dead worker of a job has stored was read, when this was known of the job. What came since counts for
+    /// more.
+    pub fn death_checked(&mut self, before: &Entry<F>, document: Option<Document>) {
+        let key = &before.job.key;
+        if self.get(key).is_some_and(|now| now.turn == before.turn) {
+            self.note(key, |_, evidence| evidence.death_checked(document));
+        }
+    }
+
+    /// A status was written. What another writer has written since is known already, or another job may have the name.
+    pub fn recorded(&mut self, job: &Job, version: &Arc<str>, status: &Status) {
+        let is_newest = |entry: &Entry<F>| entry.job.uid == job.uid && is_newer(version, &entry.version);
+        if self.get(&job.key).is_some_and(is_newest) {
+            self.update(&job.key, |entry| {
+                entry.version = version.clone();
+                entry.job.status = status.clone();
+            });
+        }
     }
 
     /// Notes what was heard of a task; `None` when no unfinished job has it in hand.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::abandon::abandon;
-use super::end::ended_elsewhere;
 use crate::api::CrewJob;
 use crate::operator::context::Context;
 use crate::operator::state::jobs::Applied;
@@ -15,9 +14,6 @@ pub fn arrive(ctx: &Context, object: CrewJob, listing: bool) {
         Ok(job) => job,
         Err(error) => return tracing::error!(%error, "an incomplete CrewJob is left alone"),
     };
-    if job.status.phase.is_terminal() {
-        return ended_elsewhere(ctx, &job, &version);
-    }
     let key = job.key.clone();
     let (namespace, pool) = (key.namespace.clone(), job.spec.pool.clone());
     let applied = ctx.jobs.apply(job, version, object, listing);
@@ -26,6 +22,7 @@ pub fn arrive(ctx: &Context, object: CrewJob, listing: bool) {
         Applied::Stale => return,
         Applied::Changed => {}
         Applied::Replaced(old) => abandon(ctx, *old),
+        Applied::Ended(entry) => return ctx.pools.forget(&entry.job, entry.job.attempt_in_hand().task),
     }
     if ctx.jobs.lock().get(&key).is_some_and(|entry| entry.evidence.is_unread()) {
         ctx.pools.read_levels(&namespace, &pool);

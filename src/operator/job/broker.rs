@@ -29,15 +29,7 @@ pub fn fenced<T>(ctx: &Context, job: &Job, answer: Result<T, store::Error>) -> R
 
 /// Notes something about the attempt in hand, if it is still in hand.
 pub fn learn(ctx: &Context, job: &Job, what: impl FnOnce(&mut Evidence)) {
-    let mut table = ctx.jobs.lock();
-    if table.get(&job.key).is_some_and(|entry| entry.job.uid == job.uid) {
-        let of = job.attempt_in_hand().task;
-        table.note(&job.key, |now, evidence| {
-            if now.attempt_in_hand().task == of {
-                what(evidence.about(of));
-            }
-        });
-    }
+    ctx.jobs.lock().learn(job, what);
 }
 
 /// Redis knows better: read its levels for this job before anything else is decided.

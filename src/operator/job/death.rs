@@ -25,11 +25,7 @@ pub async fn check_death(ctx: &Context, entry: &Entry) -> Result<(), Error> {
     let document = store.outcome(id.task).await?;
     let holder = |node: &Arc<str>| ctx.speaker(&pool, node);
     let said = document.and_then(|document| documents::read(id, document, holder, clock::now()));
-    let mut table = ctx.jobs.lock();
-    if table.get(&job.key).is_some_and(|now| now.turn == entry.turn) {
-        table.note(&job.key, |_, evidence| evidence.death_checked(said));
-    }
-    drop(table);
+    ctx.jobs.lock().death_checked(entry, said);
     ctx.jobs.look_at(&job.key);
     Ok(())
 }

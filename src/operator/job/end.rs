@@ -1,4 +1,4 @@
-//! Where a job leaves the table: it has ended, it was deleted, or nothing is left of it on Redis.
+//! Where a job leaves the table: its end is recorded, or it was deleted.
 
 use uuid::Uuid;
 
@@ -7,14 +7,14 @@ use crate::core::id::ObjectKey;
 use crate::core::job::Job;
 use crate::core::status::{Phase, Status};
 use crate::operator::context::Context;
-use crate::operator::state::jobs::{Entry, Table};
+use crate::operator::state::jobs::Entry;
 use crate::runtime::metrics::EndLabels;
 
 /// Takes a job out of the table.
-fn leave(ctx: &Context, remove: impl FnOnce(&mut Table) -> Option<Box<Entry>>) -> Option<Box<Entry>> {
+fn leave(ctx: &Context, key: &ObjectKey, uid: Uuid) -> Option<Box<Entry>> {
     let (entry, live) = {
         let mut table = ctx.jobs.lock();
-        (remove(&mut table), table.live())
+        (table.remove_job(key, uid), table.live())
     };
     ctx.metrics.jobs_live.set(i64::try_from(live).unwrap_or(i64::MAX));
     entry
@@ -22,7 +22,7 @@ fn leave(ctx: &Context, remove: impl FnOnce(&mut Table) -> Option<Box<Entry>>) -
 
 /// The end is recorded: nothing of the job is kept.
 pub fn finished(ctx: &Context, job: &Job, status: &Status) {
-    leave(ctx, |table| table.remove_job(&job.key, job.uid));
+    leave(ctx, &job.key, job.uid);
     if job.key.is_deleted() {
         return tracing::info!(job = %job.key, reason = status.why.reason(), "deleted job taken off Redis");
     }
@@ -36,19 +36,9 @@ pub fn finished(ctx: &Context, job: &Job, status: &Status) {
     );
 }
 
-/// Another writer has recorded the end of this job.
-pub fn ended_elsewhere(ctx: &Context, job: &Job, version: &str) {
-    match leave(ctx, |table| table.remove_ended(&job.key, job.uid, version)) {
-        Some(entry) if entry.job.uid == job.uid => ctx.pools.forget(&entry.job, entry.job.attempt_in_hand().task),
-        // An earlier job of that name, which was deleted.
-        Some(entry) => abandon(ctx, *entry),
-        None => {}
-    }
-}
-
 /// The job does not exist any more.
 pub fn gone(ctx: &Context, key: &ObjectKey, uid: Uuid) {
-    if let Some(entry) = leave(ctx, |table| table.remove_job(key, uid)) {
+    if let Some(entry) = leave(ctx, key, uid) {
         ctx.jobs.queue.forget(key);
         abandon(ctx, *entry);
     }

@@ -50,10 +50,7 @@ pub async fn write_status(
                 ctx.hours.note(expiry_bucket(at), clock::now());
             }
             let version = written.metadata.resource_version.unwrap_or_default();
-            ctx.jobs.lock().update(key, |entry| {
-                entry.version = version.into();
-                entry.job.status = status.clone();
-            });
+            ctx.jobs.lock().recorded(&entry.job, &version.into(), status);
             Ok(Step::Done)
         }
         Err(kube::Error::Api(error)) if error.code == 409 || error.code == 404 => {

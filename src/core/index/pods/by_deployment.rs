@@ -9,7 +9,7 @@ use super::super::super::id::ObjectKey;
 use super::pod::PodView;
 
 /// Pods by namespace and name.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct ByDeployment {
     all: HashMap<ObjectKey, PodView>,
     /// The names of the Pods of each Deployment.

@@ -26,6 +26,8 @@ pub enum Applied<F> {
     Stale,
     /// It took the place of a deleted job of the same name.
     Replaced(Box<Entry<F>>),
+    /// The job has ended, and another writer has recorded that.
+    Ended(Box<Entry<F>>),
 }
 
 impl<F> Table<F> {
@@ -40,6 +42,9 @@ impl<F> Table<F> {
         whole: impl FnOnce() -> F,
         listing: bool,
     ) -> Applied<F> {
+        if job.status.phase.is_terminal() {
+            return self.apply_ended(&job, &version);
+        }
         self.names.share(&mut job.key.namespace);
         self.names.share(&mut job.spec.pool);
         self.names.share(&mut job.spec.task);
@@ -63,6 +68,16 @@ impl<F> Table<F> {
                 self.insert(job, version, weight, whole, listing);
                 Applied::Changed
             }
+        }
+    }
+
+    /// An object that has ended takes out its job, or an older one of its name that was deleted.
+    fn apply_ended(&mut self, job: &Job, version: &str) -> Applied<F> {
+        let known = self.get(&job.key).map(|entry| (entry.job.uid == job.uid, is_newer(version, &entry.version)));
+        match known {
+            Some((true, _)) => self.remove(&job.key).map_or(Applied::Stale, Applied::Ended),
+            Some((false, true)) => self.remove(&job.key).map_or(Applied::Stale, Applied::Replaced),
+            Some((false, false)) | None => Applied::Stale,
         }
     }
 
@@ -102,17 +117,6 @@ impl<F> Table<F> {
         self.by_task.insert(of, key.clone());
         let entry =
             Entry { job, version, evidence, turn: self.turns, closing: false, stumble: None, weight, fresh, lane };
-        self.index.change(&key, None, Some(&entry.share()));
-        self.by_key.insert(key, Box::new(entry));
-    }
-
-    /// Keeps what is left of a deleted job until it is taken off Redis.
-    pub fn keep(&mut self, job: Job, evidence: Evidence) {
-        let (key, lane) = (job.key.clone(), self.lane(&job));
-        self.turns += 1;
-        self.by_task.insert(job.attempt_in_hand().task, key.clone());
-        let (turn, version) = (self.turns, "".into());
-        let entry = Entry { job, version, evidence, turn, closing: false, stumble: None, weight: 0, fresh: None, lane };
         self.index.change(&key, None, Some(&entry.share()));
         self.by_key.insert(key, Box::new(entry));
     }

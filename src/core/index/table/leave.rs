@@ -1,11 +1,14 @@
 //! Where a job leaves the table.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::super::super::id::ObjectKey;
-use super::entry::is_newer;
+use super::super::super::evidence::{Evidence, Mark};
+use super::super::super::id::{ObjectKey, SpecHash, TaskId};
+use super::super::super::job::{Job, Spec};
+use super::super::super::status::{Attempt, Phase, Status, Why};
 use super::{Entry, Lane, Table};
 
 impl<F> Table<F> {
@@ -29,15 +32,83 @@ impl<F> Table<F> {
         self.remove(key)
     }
 
-    /// The same for an object that has ended: takes out the job, or an older one of its name that was deleted.
-    pub fn remove_ended(&mut self, key: &ObjectKey, uid: Uuid, version: &str) -> Option<Box<Entry<F>>> {
-        self.get(key).filter(|entry| entry.job.uid == uid || is_newer(version, &entry.version))?;
-        self.remove(key)
-    }
-
     /// The jobs that a list did not contain.
     pub fn missing_from(&self, listed: &HashSet<ObjectKey>) -> Vec<(Lane, ObjectKey)> {
         let missing = self.by_key.iter().filter(|(key, _)| !key.is_deleted() && !listed.contains(*key));
         missing.map(|(_, entry)| entry.turn_of()).collect()
+    }
+
+    /// Keeps what is left of a deleted job until it is taken off Redis.
+    pub fn keep(&mut self, job: Job, evidence: Evidence) {
+        let (key, lane) = (job.key.clone(), self.lane(&job));
+        self.turns += 1;
+        self.by_task.insert(job.attempt_in_hand().task, key.clone());
+        let (turn, version) = (self.turns, "".into());
+        let entry = Entry { job, version, evidence, turn, closing: false, stumble: None, weight: 0, fresh: None, lane };
+        self.index.change(&key, None, Some(&entry.share()));
+        self.by_key.insert(key, Box::new(entry));
+    }
+}
+
+impl<F> Entry<F> {
+    /// What is left of a job that was deleted before its end: one attempt, which is brought to its end as that of a
+    /// cancelled job is. `None` when nothing of it can be on Redis.
+    pub fn remains(self) -> Option<(Job, Evidence)> {
+        let Self { mut job, evidence, .. } = self;
+        let is_out = job.status.attempt.is_some() || evidence.is_out() || evidence.is_published();
+        job.key = job.key.deleted(job.attempt_in_hand().task);
+        job.spec.cancel = true;
+        is_out.then_some((job, evidence))
+    }
+}
+
+/// An attempt that a marker on Redis names, and that is in hand of no job any more.
+#[derive(Debug, Clone)]
+pub struct Stray {
+    /// Its job, which has ended, was deleted, or has another attempt in hand.
+    pub job: ObjectKey,
+    /// UID of that job.
+    pub uid: Uuid,
+    /// Number of the attempt.
+    pub number: u32,
+    /// The pool on whose Redis it is.
+    pub pool: Arc<str>,
+    /// The queue that it was published to.
+    pub queue: Option<Arc<str>>,
+    /// What its marker says.
+    pub mark: Mark,
+}
+
+impl Stray {
+    /// It as a job of its own, which is cancelled. `None` when the marker does not name this task.
+    pub fn into_job(self, task: TaskId) -> Option<Job> {
+        let Self { job, uid, number, pool, queue, mark } = self;
+        let attempt = Attempt { number, generation: mark.generation, enqueued_at: mark.at, started_at: None };
+        let job = Job {
+            key: job.deleted(task),
+            uid,
+            created_at: mark.at,
+            spec: Spec {
+                generation: 0,
+                pool,
+                queue: queue.clone(),
+                task: "".into(),
+                priority: mark.priority,
+                overrides: None,
+                suspend: false,
+                cancel: true,
+                hash: mark.spec.unwrap_or(SpecHash([0; 16])),
+                invalid: None,
+            },
+            status: Status {
+                phase: Phase::Queued,
+                why: Why::Enqueued,
+                attempt: Some(attempt),
+                queue,
+                spec_hash: mark.spec,
+                ..Status::default()
+            },
+        };
+        Some(job).filter(|job| job.attempt_in_hand().task == task)
     }
 }

@@ -5,9 +5,10 @@ use jiff::Timestamp;
 
 use super::super::fixtures;
 use super::*;
-use crate::core::evidence::Word;
+use crate::core::evidence::{Levels, Mark, Place, Word};
+use crate::core::observed::Ending;
 use crate::core::policy::Overrides;
-use crate::core::status::Holder;
+use crate::core::status::{Attempt, Holder, Phase, TaskError};
 
 /// A job of a pool.
 fn job(namespace: &str, name: &str, uid: u128, pool: &str) -> Job {
@@ -86,18 +87,201 @@ fn the_figures_of_pools_follow_every_change_of_their_jobs() {
     assert_eq!(table.index, Index::default());
 }
 
+/// As another writer has recorded it: this attempt is out.
+fn with_attempt(mut job: Job, number: u32, generation: u32) -> Job {
+    let enqueued_at = Timestamp::UNIX_EPOCH;
+    job.status.attempt = Some(Attempt { number, generation, enqueued_at, started_at: None });
+    job.status.phase = Phase::Queued;
+    job
+}
+
+fn ended(mut job: Job) -> Job {
+    job.status.phase = Phase::Succeeded;
+    job
+}
+
+fn new_job(uid: u128) -> Job {
+    job("team", "job", uid, "default")
+}
+
+fn entry(table: &Table<()>) -> &Entry<()> {
+    table.get(&ObjectKey::new("team", "job")).unwrap()
+}
+
 #[test]
 fn a_job_that_took_the_name_of_a_deleted_one_does_not_leave_the_table_with_it() {
     let (mut table, key) = (Table::default(), ObjectKey::new("team", "job"));
     let (old, new) = (Uuid::from_u128(1), Uuid::from_u128(2));
     apply(&mut table, 2, 7);
     assert!(table.remove_job(&key, old).is_none());
-    assert!(table.remove_ended(&key, old, "6").is_none(), "what is read late of the old one is no news");
+    let late = arrive(&mut table, ended(new_job(1)), 6);
+    assert!(matches!(late, Applied::Stale), "what is read late of the old one is no news");
     assert!(table.get(&key).is_some());
     assert_eq!(table.remove_job(&key, new).map(|entry| entry.job.uid), Some(new));
     apply(&mut table, 3, 8);
-    let left = table.remove_ended(&key, Uuid::from_u128(4), "9");
-    assert_eq!(left.map(|entry| entry.job.uid), Some(Uuid::from_u128(3)), "a newer job of its name has ended already");
+    let Applied::Replaced(left) = arrive(&mut table, ended(new_job(4)), 9) else {
+        panic!("a newer job of its name has ended already");
+    };
+    assert_eq!((left.job.uid, table.live()), (Uuid::from_u128(3), 0));
+}
+
+#[test]
+fn a_job_whose_end_another_writer_has_recorded_leaves_the_table_for_good() {
+    let mut table = Table::default();
+    apply(&mut table, 1, 7);
+    assert!(matches!(arrive(&mut table, ended(new_job(1)), 9), Applied::Ended(_)));
+    assert!(matches!(arrive(&mut table, ended(new_job(1)), 9), Applied::Stale));
+    assert!(matches!(apply(&mut table, 1, 8), Applied::Stale), "what the watch says late of it");
+    assert!(is_counted_right(&table));
+}
+
+#[test]
+fn a_job_is_new_only_where_it_comes_after_the_first_list_and_no_status_names_an_attempt() {
+    let mut table = Table::default();
+    let is_new = |table: &Table<()>| (!entry(table).evidence.is_unread(), entry(table).fresh.is_some());
+    apply(&mut table, 1, 1);
+    assert_eq!(is_new(&table), (true, true));
+    table.remove(&ObjectKey::new("team", "job"));
+    table.apply(new_job(2), "2".into(), 100, || (), true);
+    assert_eq!(is_new(&table), (false, false), "it may have been published before it was listed");
+    table.remove(&ObjectKey::new("team", "job"));
+    arrive(&mut table, with_attempt(new_job(3), 1, 0), 3);
+    assert_eq!(is_new(&table), (false, false));
+    table.remove(&ObjectKey::new("team", "job"));
+    let mut retried = new_job(4);
+    retried.status.attempts = 1;
+    arrive(&mut table, retried, 4);
+    assert_eq!(is_new(&table), (false, false));
+}
+
+#[test]
+fn a_status_that_another_writer_has_written_makes_redis_be_read_again() {
+    let (mut table, key) = (Table::default(), ObjectKey::new("team", "job"));
+    apply(&mut table, 1, 1);
+    let turn = entry(&table).turn;
+    let mut edited = new_job(1);
+    edited.spec.suspend = true;
+    arrive(&mut table, edited, 2);
+    assert!(!entry(&table).evidence.is_unread() && entry(&table).turn == turn, "a spec says nothing of Redis");
+    assert!(entry(&table).fresh.is_none(), "it is not what was created any more");
+    arrive(&mut table, with_attempt(new_job(1), 1, 0), 3);
+    assert!(entry(&table).evidence.is_unread() && entry(&table).turn != turn);
+    table.note(&key, |_, evidence| evidence.read(Levels { marker: None, place: Place::Nowhere, document: None }));
+    arrive(&mut table, with_attempt(new_job(1), 2, 0), 4);
+    let of = TaskId::derive(Uuid::from_u128(1), 2);
+    assert!(entry(&table).evidence.is_unread() && entry(&table).evidence.of() == of);
+    assert!(is_counted_right(&table), "and is found by the task of its new attempt");
+}
+
+#[test]
+fn the_worker_that_a_foreign_status_names_is_recalled() {
+    let mut table = Table::default();
+    apply(&mut table, 1, 1);
+    let mut running = with_attempt(new_job(1), 1, 0);
+    running.status.phase = Phase::Running;
+    running.status.worker = Some(Box::new(Holder { node: "crew@w".into(), container: None }));
+    arrive(&mut table, running.clone(), 2);
+    assert_eq!(&*entry(&table).evidence.holder().unwrap().node, "crew@w");
+    table.remove(&ObjectKey::new("team", "job"));
+    running.uid = Uuid::from_u128(2);
+    table.apply(running, "3".into(), 100, || (), true);
+    assert_eq!(&*entry(&table).evidence.holder().unwrap().node, "crew@w", "also when it is met for the first time");
+}
+
+#[test]
+fn what_is_known_of_one_attempt_is_not_taken_for_the_next() {
+    let (mut table, key) = (Table::default(), ObjectKey::new("team", "job"));
+    apply(&mut table, 1, 1);
+    let first = new_job(1);
+    let id = first.attempt_in_hand();
+    table.learn(&first, |evidence| evidence.expect(id, Timestamp::UNIX_EPOCH));
+    assert!(entry(&table).evidence.is_queued());
+    table.update(&key, |entry| entry.job.status.attempts = 1);
+    assert_eq!(entry(&table).evidence, Evidence::unsent(TaskId::derive(first.uid, 2)));
+    assert!(is_counted_right(&table));
+    table.learn(&first, |evidence| evidence.expect(id, Timestamp::UNIX_EPOCH));
+    assert!(!entry(&table).evidence.is_published(), "an answer about an attempt that is not in hand any more");
+    let mut other = new_job(2);
+    other.status.attempts = 1;
+    table.learn(&other, |evidence| evidence.expect(id, Timestamp::UNIX_EPOCH));
+    assert!(!entry(&table).evidence.is_published(), "an answer about another job of that name");
+}
+
+#[test]
+fn what_is_heard_of_a_task_is_noted_of_the_job_that_has_it_in_hand() {
+    let mut table = Table::default();
+    apply(&mut table, 1, 1);
+    let task = new_job(1).attempt_in_hand().task;
+    let turn = entry(&table).turn;
+    let heard = table.hear(task, |_, evidence| evidence.unread()).unwrap();
+    assert!(heard.is_unread && heard.turn.1 == new_job(1).key);
+    assert_ne!(entry(&table).turn, turn, "a reading that began before does not overwrite it");
+    assert!(table.hear(TaskId::derive(Uuid::from_u128(1), 2), |_, evidence| evidence.unread()).is_none());
+}
+
+#[test]
+fn what_a_dead_worker_has_stored_does_not_count_where_more_was_heard_since() {
+    let mut table = Table::default();
+    apply(&mut table, 1, 1);
+    let before = entry(&table).clone();
+    let failed = || {
+        let how = Ending::Failed(TaskError::new("ValueError", "no", None));
+        Some(Document::Over { how, worker: None, celery_retries: 0, finished_at: None })
+    };
+    table.note(&before.job.key, |_, evidence| evidence.unread());
+    table.death_checked(&before, failed());
+    assert!(!entry(&table).evidence.is_over());
+    let now = entry(&table).clone();
+    table.death_checked(&now, failed());
+    assert!(entry(&table).evidence.is_over());
+}
+
+#[test]
+fn a_status_that_was_written_counts_unless_more_is_known_already() {
+    let mut table = Table::default();
+    apply(&mut table, 1, 5);
+    let written = with_attempt(new_job(1), 1, 0).status;
+    table.recorded(&new_job(1), &"6".into(), &written);
+    assert_eq!((&*entry(&table).version, &entry(&table).job.status), ("6", &written));
+    arrive(&mut table, with_attempt(new_job(1), 2, 0), 8);
+    table.recorded(&new_job(1), &"7".into(), &written);
+    assert_eq!(&*entry(&table).version, "8", "the watch was faster than the answer, and knew more");
+    assert_eq!(entry(&table).job.status.attempt.unwrap().number, 2);
+    table.recorded(&new_job(2), &"9".into(), &written);
+    assert_eq!(&*entry(&table).version, "8", "another job has that name by now");
+}
+
+#[test]
+fn what_is_left_of_a_deleted_job_is_brought_to_its_end_under_a_name_of_its_own() {
+    let (mut table, key) = (Table::default(), ObjectKey::new("team", "job"));
+    apply(&mut table, 1, 1);
+    assert!(table.remove(&key).unwrap().remains().is_none(), "nothing of it was published");
+    arrive(&mut table, with_attempt(new_job(2), 1, 0), 2);
+    let task = entry(&table).evidence.of();
+    let (job, evidence) = table.remove(&key).unwrap().remains().unwrap();
+    assert!(job.spec.cancel && job.key.is_deleted());
+    table.keep(job, evidence);
+    assert!(table.is_in_hand("team", task) && is_counted_right(&table));
+    apply(&mut table, 3, 3);
+    let listed = HashSet::new();
+    assert_eq!(table.missing_from(&listed).len(), 1, "no list contains what was deleted");
+    let stray = Stray {
+        job: key.clone(),
+        uid: Uuid::from_u128(2),
+        number: 1,
+        pool: "default".into(),
+        queue: None,
+        mark: Mark {
+            generation: 3,
+            withdrawn: false,
+            at: Timestamp::UNIX_EPOCH,
+            spec: None,
+            priority: crate::core::id::Priority::default(),
+        },
+    };
+    let taken_up = stray.clone().into_job(task).unwrap();
+    assert_eq!((taken_up.key, taken_up.status.attempt.unwrap().generation), (key.deleted(task), 3));
+    assert!(stray.into_job(TaskId::derive(Uuid::from_u128(9), 1)).is_none(), "a marker of another task");
 }
 
 #[test]

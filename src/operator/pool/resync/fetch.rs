@@ -6,14 +6,14 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::api::OnWorkerUnreachable;
-use crate::core::evidence::{Mark, Place};
+use crate::core::evidence::Place;
 use crate::core::id::{AttemptId, TaskId};
 use crate::core::index::audit::{Answer, Answers, Asked, Findings, Tracked};
 use crate::operator::context::Context;
 use crate::operator::job::documents;
 use crate::operator::state::pools::Handle;
 use crate::runtime::clock;
-use crate::store::{self, Error, Marker, MarkerId, MarkerState, Store};
+use crate::store::{self, Error, MarkerId, Store};
 
 /// Reads result documents one at a time, and keeps of each what it says.
 pub async fn read_documents(
@@ -39,7 +39,7 @@ pub async fn read_documents(
 /// Reads the markers of these attempts.
 pub async fn read_markers(found: &mut Findings, store: &Store, tracked: &[Tracked]) -> Result<(), Error> {
     let markers = store.markers(&marker_ids(tracked)).await?;
-    let marks = tracked.iter().zip(markers).filter_map(|(it, marker)| Some((it.id.task, mark(&marker?))));
+    let marks = tracked.iter().zip(markers).filter_map(|(it, marker)| Some((it.id.task, marker?.mark())));
     found.marks.extend(marks);
     Ok(())
 }
@@ -75,16 +75,6 @@ pub async fn ask_workers(ctx: &Context, pool: &Handle, store: &Store, tasks: &[T
 
 fn marker_ids(tracked: &[Tracked]) -> Vec<MarkerId> {
     tracked.iter().map(|it| MarkerId::new(it.key.namespace.clone(), it.id.task)).collect()
-}
-
-fn mark(marker: &Marker) -> Mark {
-    Mark {
-        generation: marker.generation,
-        withdrawn: marker.state == MarkerState::Withdrawn,
-        at: marker.at,
-        spec: marker.spec,
-        priority: marker.priority,
-    }
 }
 
 /// A copy of a task's message; `None` when its delivery tag is not one of this task's.
