@@ -38,8 +38,12 @@ impl<F> Table<F> {
         missing.map(|(_, entry)| entry.turn_of()).collect()
     }
 
-    /// Keeps what is left of a deleted job until it is taken off Redis.
-    pub fn keep(&mut self, job: Job, evidence: Evidence) {
+    /// Keeps what is left of a deleted job until it is taken off Redis. Its result belongs to nothing.
+    pub fn keep(&mut self, job: Job, mut evidence: Evidence) {
+        if self.by_key.contains_key(&job.key) {
+            return;
+        }
+        evidence.drop_text();
         let (key, lane) = (job.key.clone(), self.lane(&job));
         self.turns += 1;
         self.by_task.insert(job.attempt_in_hand().task, key.clone());

@@ -8,7 +8,7 @@ use super::*;
 use crate::core::evidence::{Levels, Mark, Place, Word};
 use crate::core::observed::Ending;
 use crate::core::policy::Overrides;
-use crate::core::status::{Attempt, Holder, Phase, TaskError};
+use crate::core::status::{Attempt, Holder, Output, Phase, TaskError};
 
 /// A job of a pool.
 fn job(namespace: &str, name: &str, uid: u128, pool: &str) -> Job {
@@ -282,6 +282,25 @@ fn what_is_left_of_a_deleted_job_is_brought_to_its_end_under_a_name_of_its_own()
     let taken_up = stray.clone().into_job(task).unwrap();
     assert_eq!((taken_up.key, taken_up.status.attempt.unwrap().generation), (key.deleted(task), 3));
     assert!(stray.into_job(TaskId::derive(Uuid::from_u128(9), 1)).is_none(), "a marker of another task");
+}
+
+#[test]
+fn what_is_left_of_a_deleted_job_counts_once_and_holds_no_result() {
+    let (mut table, key) = (Table::default(), ObjectKey::new("team", "job"));
+    arrive(&mut table, with_attempt(new_job(1), 1, 0), 1);
+    let output = Output { bytes: 2, sha256: [7; 32], text: Some("42".into()) };
+    let how = Ending::Succeeded(Arc::new(output));
+    let document = Some(Document::Over { how, worker: None, celery_retries: 0, finished_at: None });
+    let levels = Levels { marker: None, place: Place::Nowhere, document };
+    table.note(&key, |_, evidence| evidence.read(levels));
+    let (job, evidence) = table.remove(&key).unwrap().remains().unwrap();
+    assert!(evidence.text_bytes() > 0);
+    table.keep(job.clone(), evidence.clone());
+    assert!(is_counted_right(&table), "its result belongs to nothing");
+    table.keep(job.clone(), evidence);
+    assert!(is_counted_right(&table), "a marker may be found again of what is known");
+    table.remove(&job.key);
+    assert_eq!((table.live(), &table.index), (0, &Index::default()));
 }
 
 #[test]
