@@ -1,23 +1,32 @@
 //! What an operator does to the world: one effect after the other, each of which may be refused.
 
 use super::super::evidence::Evidence;
-use super::super::id::TaskId;
+use super::super::id::{ObjectKey, TaskId};
+use super::super::index::{Entry, Stray};
+use super::super::job::Job;
 use super::super::plan::{Effect, InPlaceOf, Publication};
-use super::super::status::{Attempt, Phase, Status, Why};
 use super::broker::{Marker, Message};
+use super::operator::Order;
 use super::scripts::Reply;
-use super::world::World;
+use super::world::{World, number_of};
 use super::{at, say};
 
 impl World {
     /// Does one effect; false when the plan is to be dropped.
-    pub fn act(&mut self, operator: usize, job: usize, effect: &Effect) -> bool {
+    pub fn act(&mut self, operator: usize, entry: &Entry<()>, effect: &Effect) -> bool {
         let Some(epoch) = self.operators[operator].epoch else { return false };
-        if let Some(message) = effect.publication() {
-            self.operators[operator].evidence(job, message.id.task).expect(message.id, at(self.now));
+        let (key, job) = (&entry.job.key, number_of(&entry.job.key));
+        if !self.operators[operator].connected {
+            self.count("down");
+            let wait = self.rng.between(100, 1_000);
+            self.look_at_later(operator, key, wait);
+            return false;
         }
-        let is_connected = self.operators[operator].connected;
-        let mut reply = if is_connected { self.send(epoch, job, effect) } else { Reply::Down };
+        if let Some(message) = effect.publication() {
+            let now = at(self.now);
+            self.operators[operator].table.learn(&entry.job, |evidence| evidence.expect(message.id, now));
+        }
+        let mut reply = self.send(epoch, job, effect);
         if reply == Reply::Done && self.chaos.outages && self.rng.per_mille(150) {
             // The connection breaks before the answer: the client sends it again, or gives up.
             reply = if self.rng.per_mille(500) { self.send_again(epoch, job, effect) } else { Reply::Lost };
@@ -25,29 +34,28 @@ impl World {
         self.count(name(effect, reply));
         match reply {
             Reply::Done => {
-                self.learn(operator, job, effect);
+                self.learn(operator, &entry.job, effect);
                 // What was found decides what comes next.
                 let is_asked_anew = matches!(effect, Effect::Withdraw(_) | Effect::Retire { .. });
                 if is_asked_anew {
-                    self.look_in(operator, job, 1);
+                    self.look_at(operator, key);
                 }
                 !is_asked_anew
             }
             Reply::Refused if matches!(effect, Effect::Move { .. }) => {
-                self.learn(operator, job, effect); // it has left the queue: there is nothing to move
+                self.learn(operator, &entry.job, effect); // it has left the queue: there is nothing to move
                 true
             }
             Reply::Refused | Reply::Down | Reply::Lost => {
-                if let Some(notes) = self.operators[operator].notes.get_mut(&job) {
-                    notes.unread();
-                }
-                say!(self, "operator {operator}, job-{job}: {effect} is {reply:?}");
+                self.operators[operator].table.learn(&entry.job, Evidence::unread);
+                self.operators[operator].readings.want_unread();
+                say!(self, "operator {operator}, {}: {effect} is {reply:?}", key.name);
                 let wait = self.rng.between(100, 1_000);
-                self.look_in(operator, job, wait);
+                self.look_at_later(operator, key, wait);
                 false
             }
             Reply::Fenced => {
-                say!(self, "operator {operator}, job-{job}: {effect} is fenced off");
+                say!(self, "operator {operator}, {}: {effect} is fenced off", key.name);
                 self.step_down(operator);
                 false
             }
@@ -55,19 +63,24 @@ impl World {
     }
 
     /// What an operator knows of an attempt once it has acted on it.
-    fn learn(&mut self, operator: usize, job: usize, effect: &Effect) {
-        let now = at(self.now);
+    fn learn(&mut self, operator: usize, job: &Job, effect: &Effect) {
+        let (it, now) = (&mut self.operators[operator], at(self.now));
         if let Some(message) = effect.publication() {
-            self.operators[operator].fresh.remove(&job);
-            let notes = self.operators[operator].evidence(job, message.id.task);
-            return notes.published(now, message.spec_hash, message.priority);
+            it.table.learn(job, |evidence| evidence.published(now, message.spec_hash, message.priority));
+            it.table.update(&job.key, |entry| entry.fresh = None);
+            if it.table.get(&job.key).is_none() {
+                self.order(operator, 1, Order::Strays); // it was deleted meanwhile
+            }
+            return;
         }
-        let Some(notes) = self.operators[operator].notes.get_mut(&job) else { return };
-        match effect {
-            Effect::Revoke(_) => notes.stop_asked(now),
-            Effect::Move { priority, .. } => notes.moved(*priority),
-            Effect::Withdraw(id) => notes.withdrawn(id.generation),
-            Effect::Retire { .. } => notes.unread(),
+        if matches!(effect, Effect::Retire { .. }) {
+            it.readings.want_unread();
+        }
+        it.table.learn(job, |evidence| match effect {
+            Effect::Revoke(_) => evidence.stop_asked(now),
+            Effect::Move { priority, .. } => evidence.moved(*priority),
+            Effect::Withdraw(id) => evidence.withdrawn(id.generation),
+            Effect::Retire { .. } => evidence.unread(),
             Effect::Enqueue(_)
             | Effect::Requeue { .. }
             | Effect::DeletePod(_)
@@ -75,7 +88,7 @@ impl World {
             | Effect::ExtendResult { .. }
             | Effect::Forget(_)
             | Effect::Clear(_) => {}
-        }
+        });
     }
 
     /// A requeue that was done is done when it is sent again: else its loss would never be counted.
@@ -125,60 +138,45 @@ impl World {
         reply
     }
 
-    /// Markers of attempts that are over: what a crash between the status and `Forget` leaves.
-    pub fn forget_strays(&mut self, operator: usize) {
-        let is_over = |task: &TaskId, marker: &Marker| {
-            let stored = &self.api.jobs[marker.job];
-            let is_over = stored.job.status.phase.is_terminal() || stored.job.attempt_in_hand().number > marker.number;
-            let cached = self.operators[operator].cache.get(&marker.job);
-            if stored.deleted { cached.is_none_or(|(_, is)| is.attempt_in_hand().task != *task) } else { is_over }
-        };
-        let markers = &self.broker.data.markers;
-        let strays: Vec<(TaskId, Marker)> =
-            markers.iter().filter(|(task, marker)| is_over(task, marker)).map(|(task, it)| (*task, *it)).collect();
-        for (task, marker) in strays {
-            if self.api.jobs[marker.job].deleted {
-                self.take_up(operator, &marker);
-                continue;
-            }
-            say!(self, "operator {operator} forgets {}", self.task_name(task));
-            self.count("stray marker");
-            self.broker.forget(task);
-        }
-    }
-}
-
-impl World {
-    /// What is left of a job that was deleted is brought to its end, one attempt after the other.
-    fn take_up(&mut self, operator: usize, marker: &Marker) {
-        if self.operators[operator].cache.contains_key(&marker.job) {
+    /// Markers of attempts that no unfinished job has in hand: what a crash between the status and `Forget` leaves, and
+    /// what is left of jobs that were deleted.
+    pub fn look_for_strays(&mut self, operator: usize) {
+        if self.broker.down || !self.operators[operator].connected {
             return;
         }
-        self.count("taken up");
+        let is_stray = |task: TaskId, marker: &Marker| {
+            let stored = &self.api.jobs[marker.job];
+            let is_over = stored.job.status.phase.is_terminal() || stored.job.attempt_in_hand().task != task;
+            (stored.deleted || is_over) && !self.operators[operator].table.is_in_hand(&self.pool.namespace, task)
+        };
+        let markers = self.broker.data.markers.iter().map(|(task, marker)| (*task, *marker));
+        let strays: Vec<(TaskId, Marker)> = markers.filter(|(task, marker)| is_stray(*task, marker)).collect();
+        for (task, marker) in strays {
+            self.count("stray marker");
+            self.take_up(operator, task, &marker);
+        }
+    }
+
+    /// What is left of an attempt is brought to its end.
+    fn take_up(&mut self, operator: usize, task: TaskId, marker: &Marker) {
         let stored = &self.api.jobs[marker.job];
-        let attempt = Attempt {
+        if stored.deleted {
+            *self.tally.entry("taken up").or_default() += 1;
+        }
+        let stray = Stray {
+            job: ObjectKey::clone(&stored.job.key),
+            uid: stored.job.uid,
             number: marker.number,
-            generation: marker.generation,
-            enqueued_at: at(marker.at),
-            started_at: None,
+            pool: self.pool.name.clone(),
+            queue: None,
+            mark: marker.mark(),
         };
-        let mut job = stored.job.clone();
-        job.spec.cancel = true;
-        job.status = Status {
-            phase: Phase::Queued,
-            why: Why::Enqueued,
-            attempt: Some(attempt),
-            spec_hash: Some(marker.spec),
-            ..Status::default()
-        };
-        let (number, version) = (marker.job, stored.version);
-        say!(self, "operator {operator} takes up what is left of job-{number}");
-        let it = &mut self.operators[operator];
-        it.ended.remove(&number);
-        it.deleted.insert(number);
-        it.notes.insert(number, Evidence::none(job.attempt_in_hand().task));
-        it.cache.insert(number, (version, job));
-        self.look_in(operator, number, 1);
+        let job = stray.into_job(task).unwrap();
+        let key = job.key.clone();
+        say!(self, "operator {operator} takes up {}", self.task_name(task));
+        self.operators[operator].table.keep(job, Evidence::none(task));
+        self.read_if_unread(operator, &key);
+        self.look_at(operator, &key);
     }
 }
 

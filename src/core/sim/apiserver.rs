@@ -45,6 +45,11 @@ impl ApiServer {
         self.versions
     }
 
+    /// What a list of the unfinished jobs contains.
+    pub fn unfinished(&self) -> impl Iterator<Item = &Stored> {
+        self.jobs.iter().filter(|stored| !stored.deleted && !stored.job.status.phase.is_terminal())
+    }
+
     pub fn create(&mut self, job: Job) -> usize {
         let version = self.next_version();
         self.jobs.push(Stored { version, job, writes: 0, deleted: false });

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::super::evidence::Mark;
 use super::super::id::{AttemptId, Priority, SpecHash, TaskId};
 use super::super::observed::Ending;
+use super::at;
 
 /// A message: whose, and which attempt and generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +45,19 @@ pub struct Marker {
     pub at: i64,
     pub spec: SpecHash,
     pub priority: Priority,
+}
+
+impl Marker {
+    /// What it says of its attempt.
+    pub fn mark(&self) -> Mark {
+        Mark {
+            generation: self.generation,
+            withdrawn: self.withdrawn,
+            at: at(self.at),
+            spec: Some(self.spec),
+            priority: self.priority,
+        }
+    }
 }
 
 /// A result document.
@@ -111,33 +126,8 @@ impl Ledger {
     }
 }
 
-/// All that one look tells about a task.
-#[derive(Debug, Clone)]
-pub struct Sight {
-    pub marker: Option<Marker>,
-    pub queued: Option<u32>,
-    pub in_flight: Option<InFlight>,
-    pub document: Option<Document>,
-}
-
 impl Broker {
     // === reads ===
-
-    pub fn look(&self, task: TaskId) -> Sight {
-        let marker = self.data.markers.get(&task).copied();
-        let is_current = |id: AttemptId| id.task == task && marker.is_none_or(|m| m.generation == id.generation);
-        Sight {
-            marker,
-            queued: self.data.queue.iter().find(|message| is_current(message.id)).map(|message| message.id.generation),
-            in_flight: self
-                .data
-                .unacked
-                .range((task, 0)..=(task, u32::MAX))
-                .map(|(_, entry)| *entry)
-                .find(|entry| is_current(entry.message.id)),
-            document: self.document(task).cloned(),
-        }
-    }
 
     pub fn document(&self, task: TaskId) -> Option<&Document> {
         self.data.documents.get(&task).filter(|(_, expires_at)| *expires_at > self.now).map(|(document, _)| document)

@@ -14,7 +14,9 @@ impl World {
         let container = self.pods[pod].container;
         if self.pods[pod].draining {
             self.pods[pod].gone = true;
-        } else {
+        }
+        self.tell_pod(pod);
+        if !self.pods[pod].gone {
             // The kubelet looks every second, and then it takes a moment.
             self.after(1_100, 5_000, Event::Restart { pod, container });
         }
@@ -48,12 +50,14 @@ impl World {
         it.finished_at = None;
         it.up = true;
         say!(self, "{} restarts in place", self.pods[pod].name);
+        self.tell_pod(pod);
         self.at(20, Event::Poll { pod });
     }
 
     /// The Pod is deleted by force, or its Node is gone; another Pod comes.
     pub fn delete_pod(&mut self, pod: usize) {
         say!(self, "{} is gone", self.pods[pod].name);
+        self.tell_deleted_by_force(pod);
         self.stop_container(pod);
         self.pods[pod].gone = true;
         self.after(500, 5_000, Event::AddPod);
@@ -87,6 +91,7 @@ impl World {
             say!(self, "{} has left", self.pods[pod].name);
             self.stop_container(pod);
             self.pods[pod].gone = true;
+            self.tell_pod(pod);
         }
     }
 
@@ -155,7 +160,7 @@ impl World {
                 }
                 self.broker.store(task, Document::Ended { how: Ending::Revoked, pod });
                 self.broker.ack(copy.message.tag());
-                self.hint(copy.message.job, task);
+                self.hint(task);
             }
             self.start_runs(pod);
             self.at(1, Event::Poll { pod });

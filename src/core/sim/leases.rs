@@ -95,7 +95,7 @@ impl World {
         if it.revoked.contains(&message.id.task) && !self.broker.down {
             self.broker.store(message.id.task, Document::Ended { how: Ending::Revoked, pod });
             self.drop_copy(pod, index);
-            self.hint(message.job, message.id.task);
+            self.hint(message.id.task);
         }
         self.start_runs(pod);
     }

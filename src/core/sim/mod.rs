@@ -7,12 +7,15 @@ mod act;
 mod apiserver;
 mod broker;
 mod chaos;
+mod hints;
 mod ills;
+mod kubelet;
 mod leases;
 mod losses;
 mod observe;
 mod operator;
 mod pass;
+mod reading;
 mod rng;
 mod run;
 mod scripts;
@@ -109,6 +112,7 @@ const MUST_HAPPEN: &[&str] = &[
     "ends: DeadlineExceeded",
     "ends: QueueTimeout",
     "delete Pod",
+    "deleted by force",
     "retire",
     "refused: its result is there",
     "refused: it is queued",
@@ -117,6 +121,8 @@ const MUST_HAPPEN: &[&str] = &[
     "write unanswered",
     "watch broken",
     "left the watch",
+    "stale watch event",
+    "reading overtaken",
     "put aside",
     "put aside: it was put back",
     "put aside: no answer",

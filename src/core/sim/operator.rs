@@ -1,13 +1,18 @@
-//! Two operators as the real one works: a Lease between them, hints that get lost, one pass per job at a time.
+//! Two operators as the real one works: a Lease between them, hints that get lost, one pass per job at a time. What they
+//! know is in the tables of `core::index`, as in the real one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
 
 use super::super::claims::clocks::Clocks;
-use super::super::evidence::{Document, Evidence, Word};
-use super::super::id::TaskId;
+use super::super::evidence::{Document, Evidence};
+use super::super::id::{ObjectKey, TaskId};
+use super::super::index::{Lane, Limits, Table, Turns};
 use super::super::job::Job;
-use super::broker::Message;
+use super::hints::Heard;
 use super::pass::Pass;
+use super::reading::Readings;
 use super::scripts::Reply;
 use super::world::{Event, World};
 use super::{at, say};
@@ -19,8 +24,13 @@ const HEARTBEAT: i64 = 2_000;
 /// A claim that was not renewed for so long is not acted on.
 const STALE_CLAIM: i64 = 5_500;
 
+/// Jobs that are looked at side by side, as in the real one.
+const LIMITS: Limits = Limits { all: 1024, lane: 32 };
+/// Jobs that are remembered to be over: fewer than a world has, and more than end while the watch is behind.
+const OVER: usize = 4;
+
 /// One of the two processes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Operator {
     /// How often it was started; what was meant for an earlier life is dropped.
     pub life: u32,
@@ -33,28 +43,18 @@ pub struct Operator {
     renewed_at: i64,
     /// Whether it has a connection to Redis, over which it has raised the fence.
     pub connected: bool,
-    /// Unfinished jobs as its watch and its own writes have them.
-    pub cache: BTreeMap<usize, (u64, Job)>,
-    pub notes: BTreeMap<usize, Evidence>,
+    /// The unfinished jobs.
+    pub table: Table<()>,
+    /// Which of them is looked at next.
+    pub turns: Turns<Lane, ObjectKey>,
     /// The clocks of workers, as far as it has heard them.
     pub clocks: Clocks,
     /// When it last read Redis, or a leader before it completed an audit.
     pub read_at: i64,
-    pub passes: BTreeMap<usize, Pass>,
-    /// Jobs that a hint came for during their pass.
-    pub again: BTreeSet<usize>,
-    /// Jobs whose end is being written: that they leave the watch is no news.
-    pub closing: BTreeSet<usize>,
-    /// Jobs that it has seen as they were created, and nothing since: their first message needs no live look.
-    pub fresh: BTreeSet<usize>,
-    /// Jobs that it knows to have ended: what the watch still says of them is old.
-    pub ended: BTreeSet<usize>,
-    /// Jobs that were deleted, as long as something of them is left on Redis.
-    pub deleted: BTreeSet<usize>,
+    pub passes: BTreeMap<ObjectKey, Pass>,
     /// When its watch delivers what it has to deliver till now: in order.
     pub watched_until: i64,
-    /// How many audits were planned: only the last of them takes place.
-    audits: u32,
+    pub readings: Readings,
 }
 
 /// What an operator does next.
@@ -64,18 +64,22 @@ pub enum Order {
     Tick,
     /// Begins an audit, unless another one was planned since.
     Audit { number: u32 },
-    /// Ends an audit.
-    Inspect,
-    /// Begins a pass over a job.
-    Look { job: usize },
+    /// Goes on with a reading of Redis.
+    Read,
+    /// Looks at markers whose jobs are over or gone.
+    Strays,
+    /// Looks at a job.
+    Look { key: ObjectKey },
+    /// Looks at the jobs whose time has come.
+    Timers,
     /// Goes on with a pass.
-    Step { job: usize },
+    Step { key: ObjectKey },
     /// The watch says what the job is.
-    Watch { job: usize, version: u64, is: Box<Job> },
+    Watch { version: u64, is: Box<Job> },
     /// The watch says that the job was deleted, with its old content: it does not meet the selector any more.
-    Left { job: usize, was: Box<Job> },
-    /// The answer to a GET of the job comes.
-    Live { job: usize },
+    Left { was: Box<Job> },
+    /// The answer to a GET of the job with this UID comes.
+    Live { key: ObjectKey, uid: Uuid },
     /// The watch was broken, and everything is listed again.
     List,
     /// Redis is connected again, or found not to be what it was.
@@ -85,17 +89,37 @@ pub enum Order {
     /// A worker's event.
     Hear(Heard),
     /// A result document, as it was when it was stored.
-    Told { job: usize, task: TaskId, document: Box<Document> },
+    Told { task: TaskId, document: Box<Document> },
 }
 
-/// What a worker's event says.
-#[derive(Debug, Clone)]
-pub struct Heard {
-    job: usize,
-    task: TaskId,
-    pod: usize,
-    sent_at: i64,
-    began_at: Option<i64>,
+impl Default for Operator {
+    fn default() -> Self {
+        Self {
+            life: 0,
+            up: false,
+            boots_at: 0,
+            paused_until: 0,
+            epoch: None,
+            renewed_at: 0,
+            connected: false,
+            table: Table::remembering(OVER),
+            turns: Turns::new(LIMITS),
+            clocks: Clocks::default(),
+            read_at: 0,
+            passes: BTreeMap::new(),
+            watched_until: 0,
+            readings: Readings::default(),
+        }
+    }
+}
+
+impl Operator {
+    /// The jobs of the pool, in an order that is the same at every run.
+    pub fn jobs(&self, pool: &ObjectKey) -> Vec<ObjectKey> {
+        let mut keys: Vec<ObjectKey> = self.table.of_pool(pool).map(|entry| entry.job.key.clone()).collect();
+        keys.sort();
+        keys
+    }
 }
 
 impl World {
@@ -111,21 +135,26 @@ impl World {
         }
         match order {
             Order::Tick => self.tick(operator),
-            Order::Step { job } => self.proceed(operator, job),
+            Order::Step { key } => self.proceed(operator, key),
             _ if it.epoch.is_none() => {}
-            Order::Audit { number } if number != it.audits => {}
-            Order::Audit { .. } => self.audit(operator),
-            Order::Inspect => self.inspect(operator),
-            Order::Look { job } => self.look(operator, job),
-            Order::Watch { job, version, is } => self.watched(operator, job, version, *is),
-            Order::Left { job, was } => self.left(operator, job, &was),
-            Order::Live { job } => self.read_live(operator, job),
+            Order::Audit { number } => self.audit(operator, number),
+            Order::Read => self.read_on(operator),
+            Order::Strays => self.look_for_strays(operator),
+            Order::Look { key } => self.look_upon_hint(operator, &key),
+            Order::Timers => {
+                self.operators[operator].turns.due(at(self.now));
+            }
+            Order::Watch { version, is } => self.watched(operator, version, *is),
+            Order::Left { was } => self.left(operator, &was),
+            Order::Live { key, uid } => self.read_live(operator, &key, uid),
             Order::List => self.listed(operator),
             Order::Reconnect { was_cut_off } => self.reconnected(operator, was_cut_off),
             Order::Heartbeats => self.heartbeats(operator),
             Order::Hear(heard) => self.heard(operator, &heard),
-            Order::Told { job, task, document } => self.told_of(operator, job, task, *document),
+            Order::Told { task, document } => self.told_of(operator, task, *document),
         }
+        self.take_turns(operator);
+        self.begin_reading(operator);
     }
 
     /// Whether its claim on the Lease is fresh enough to act on: after a pause it is not.
@@ -188,19 +217,14 @@ impl World {
         say!(self, "operator {operator} leads, epoch {epoch}");
         // The fence goes up before anything is read: what the last leader does from now on is refused, not overlooked.
         let admitted = self.broker.admit(epoch);
-        let unfinished = self
-            .api
-            .jobs
-            .iter()
-            .enumerate()
-            .filter(|(_, stored)| !stored.deleted && !stored.job.status.phase.is_terminal());
-        let cache = unfinished.map(|(number, stored)| (number, (stored.version, stored.job.clone()))).collect();
         let it = &mut self.operators[operator];
         it.epoch = Some(epoch);
         it.renewed_at = self.now;
         it.connected = admitted == Reply::Done;
         it.read_at = read_at;
-        it.cache = cache;
+        for stored in self.api.unfinished() {
+            it.table.apply(stored.job.clone(), stored.version.to_string().into(), 0, || (), true);
+        }
         self.look_at_all(operator, 1, 100);
         self.plan_audit(operator, 200);
         if self.chaos.skew {
@@ -220,13 +244,6 @@ impl World {
         }
     }
 
-    /// Plans the next audit, in place of the one that was planned.
-    pub fn plan_audit(&mut self, operator: usize, wait: i64) {
-        self.operators[operator].audits += 1;
-        let number = self.operators[operator].audits;
-        self.order(operator, wait, Order::Audit { number });
-    }
-
     pub fn step_down(&mut self, operator: usize) {
         say!(self, "operator {operator} does not lead any more");
         let it = &mut self.operators[operator];
@@ -244,85 +261,10 @@ impl World {
             Reply::Done | Reply::Refused | Reply::Lost => self.operators[operator].connected = true,
         }
         if was_cut_off {
-            for notes in self.operators[operator].notes.values_mut() {
-                notes.unread_if_published();
-            }
+            self.operators[operator].table.note_all(&self.pool, |_| true, Evidence::unread_if_published);
+            self.look_at_all(operator, 0, 10);
         }
         let wait = self.rng.between(100, 1_000);
         self.plan_audit(operator, wait);
-    }
-
-    // === hints ===
-
-    pub fn leaders(&self) -> impl Iterator<Item = usize> + use<> {
-        let leads: Vec<bool> = self.operators.iter().map(|it| it.epoch.is_some()).collect();
-        leads.into_iter().enumerate().filter(|(_, leads)| *leads).map(|(operator, _)| operator)
-    }
-
-    fn is_lost(&mut self) -> bool {
-        let chance = if self.chaos.deafness { 400 } else { 30 };
-        self.rng.per_mille(chance)
-    }
-
-    /// A result message on Redis.
-    pub fn hint(&mut self, job: usize, task: TaskId) {
-        let Some(document) = self.broker.look(task).document.map(|document| self.told(&document)) else { return };
-        for operator in self.leaders() {
-            if !self.is_lost() {
-                let document = Box::new(document.clone());
-                self.order_after(operator, 1, 30, Order::Told { job, task, document });
-            }
-        }
-    }
-
-    /// A task event of a worker.
-    pub fn announce(&mut self, pod: usize, message: Message, began_at: Option<i64>) {
-        if self.pods[pod].silent {
-            return;
-        }
-        let sent_at = self.now;
-        for operator in self.leaders() {
-            if !self.is_lost() {
-                let heard = Heard { job: message.job, task: message.id.task, pod, sent_at, began_at };
-                self.order_after(operator, 1, 20, Order::Hear(heard));
-            }
-        }
-    }
-
-    /// The watch on Pods.
-    pub fn wake_operators(&mut self) {
-        for operator in self.leaders() {
-            self.look_at_all(operator, 10, if self.chaos.deafness { 3_000 } else { 200 });
-        }
-    }
-
-    pub fn look_at_all(&mut self, operator: usize, earliest: i64, latest: i64) {
-        let jobs: Vec<usize> = self.operators[operator].cache.keys().copied().collect();
-        for job in jobs {
-            self.order_after(operator, earliest, latest, Order::Look { job });
-        }
-    }
-
-    fn heard(&mut self, operator: usize, heard: &Heard) {
-        let (node, told) = (self.pods[heard.pod].holder().node, self.pods[heard.pod].told(heard.sent_at));
-        let moment = self.operators[operator].clocks.hear(&node, told, at(self.now));
-        let began_at = heard.began_at.map(|_| moment.at); // the event says nothing else
-        let word = Word { behind: moment.behind, ..self.word(heard.pod, moment.at, began_at) };
-        let it = &mut self.operators[operator];
-        let Some((_, job)) = it.cache.get(&heard.job) else { return };
-        if job.attempt_in_hand().task != heard.task {
-            return; // about an earlier attempt
-        }
-        it.evidence(heard.job, heard.task).hear(word);
-        self.look(operator, heard.job);
-    }
-
-    fn told_of(&mut self, operator: usize, job: usize, task: TaskId, document: Document) {
-        let it = &self.operators[operator];
-        if it.cache.get(&job).is_some_and(|(_, is)| is.attempt_in_hand().task == task) {
-            let document = self.heard_of(operator, document);
-            self.operators[operator].evidence(job, task).told(document);
-            self.look(operator, job);
-        }
     }
 }

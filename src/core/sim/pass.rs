@@ -1,25 +1,29 @@
-//! One turn of a job: look at the Pods, read Redis, decide, act, record, and what must wait for the record. The operator
-//! may die or stop between any two steps.
+//! One turn of a job: take what is known of it, decide, act, record, and what must wait for the record. The operator may
+//! die or stop between any two steps.
 
 use super::super::check::check;
 use super::super::decide::decide;
-use super::super::evidence::Evidence;
-use super::super::job::Job;
+use super::super::evidence::{Document, Sighting};
+use super::super::id::ObjectKey;
+use super::super::index::Entry;
 use super::super::plan::{Effect, Next, Plan};
 use super::apiserver::Refused;
 use super::chaos::CHAOS_ENDS;
-use super::observe::PodSight;
 use super::operator::Order;
-use super::world::World;
+use super::world::{World, number_of};
 use super::{at, millis, say};
+
+/// How soon a job is looked at again whose turn came while the claim on the Lease was stale.
+const STALE_LEASE: i64 = 250;
 
 /// How far it is.
 #[derive(Debug)]
 pub struct Pass {
     step: Step,
-    version: u64,
-    job: Job,
-    pods: Vec<PodSight>,
+    /// What was known of the job when the pass began.
+    entry: Box<Entry<()>>,
+    /// What the dead worker had stored.
+    said: Option<Document>,
     plan: Option<Plan>,
     /// What the API server made of the status.
     written: Option<Result<u64, Refused>>,
@@ -27,10 +31,12 @@ pub struct Pass {
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
-    /// Takes the job and the Pods from the caches.
+    /// Decides by what is known.
     Look,
-    /// Reads Redis, later than the Pods: what a dead worker stored is certainly seen.
-    Read,
+    /// Reads what a dead worker has stored, later than the Pods: it is certainly seen.
+    ReadLast,
+    /// Notes that.
+    CheckDeath,
     /// Reads the job live before a publication, unless it is the first of a job that was only just created.
     Check(usize),
     Act(usize),
@@ -41,41 +47,38 @@ enum Step {
 }
 
 impl World {
-    pub fn look(&mut self, operator: usize, job: usize) {
-        let it = &mut self.operators[operator];
-        if it.passes.contains_key(&job) {
-            it.again.insert(job);
-            return;
+    /// Begins the passes of all jobs that have their turn.
+    pub fn take_turns(&mut self, operator: usize) {
+        while self.operators[operator].paused_until <= self.now
+            && let Some(key) = self.operators[operator].turns.take()
+        {
+            if !self.may_act(operator) {
+                self.look_at_later(operator, &key, STALE_LEASE);
+                self.operators[operator].turns.done(key);
+                continue;
+            }
+            let Some(entry) = self.operators[operator].table.get(&key).cloned().map(Box::new) else {
+                self.operators[operator].turns.forget(&key);
+                self.operators[operator].turns.done(key);
+                continue;
+            };
+            let pass = Pass { step: Step::Look, entry, said: None, plan: None, written: None };
+            self.operators[operator].passes.insert(key.clone(), pass);
+            self.proceed(operator, key);
         }
-        if !self.may_act(operator) {
-            return self.look_in(operator, job, 250);
-        }
-        let Some((version, cached)) = self.operators[operator].cache.get(&job) else { return };
-        let pass = Pass {
-            step: Step::Look,
-            version: *version,
-            job: cached.clone(),
-            pods: Vec::new(),
-            plan: None,
-            written: None,
-        };
-        self.operators[operator].passes.insert(job, pass);
-        self.proceed(operator, job);
     }
 
-    pub fn proceed(&mut self, operator: usize, job: usize) {
-        while let Some(mut pass) = self.operators[operator].passes.remove(&job) {
-            let goes_on = self.step(operator, job, &mut pass);
+    pub fn proceed(&mut self, operator: usize, key: ObjectKey) {
+        while let Some(mut pass) = self.operators[operator].passes.remove(&key) {
+            let goes_on = self.step(operator, &key, &mut pass);
             let it = &mut self.operators[operator];
-            if !goes_on || !it.up {
-                if it.again.remove(&job) {
-                    self.look_in(operator, job, 0);
-                }
+            if !goes_on || it.epoch.is_none() {
+                it.turns.done(key);
                 return;
             }
             let step = pass.step;
-            it.passes.insert(job, pass);
-            if self.is_interrupted(operator, job, step) {
+            it.passes.insert(key.clone(), pass);
+            if self.is_interrupted(operator, &key, step) {
                 return;
             }
         }
@@ -83,22 +86,22 @@ impl World {
 
     /// Before a step: nothing, a delay, a long pause, or death. Nothing is awaited between a look at the claim on the Lease
     /// and a decision.
-    fn is_interrupted(&mut self, operator: usize, job: usize, step: Step) -> bool {
-        let early = self.now < CHAOS_ENDS && !matches!(step, Step::Read);
+    fn is_interrupted(&mut self, operator: usize, key: &ObjectKey, step: Step) -> bool {
+        let early = self.now < CHAOS_ENDS;
         if early && self.chaos.crashes && self.rng.per_mille(15) {
             let away = self.rng.between(300, 6_000);
             self.crash(operator, away);
         } else if early && self.chaos.pauses && self.rng.per_mille(30) {
             let pause = self.rng.between(5_000, 40_000);
-            say!(self, "operator {operator} stops for {pause} ms, on job-{job}");
+            say!(self, "operator {operator} stops for {pause} ms, on {}", key.name);
             self.operators[operator].paused_until = self.now + pause;
-            self.order(operator, 0, Order::Step { job });
+            self.order(operator, 0, Order::Step { key: key.clone() });
         } else if self.chaos.sluggish && early && matches!(step, Step::Check(_)) {
             // The job is read live before it is published again.
-            self.order_after(operator, 1, 12_000, Order::Step { job });
+            self.order_after(operator, 1, 12_000, Order::Step { key: key.clone() });
         } else if self.rng.per_mille(250) {
             let latest = self.rng.one_of(&[5, 50, 1_000, 4_000]);
-            self.order_after(operator, 1, latest, Order::Step { job });
+            self.order_after(operator, 1, latest, Order::Step { key: key.clone() });
         } else {
             return false;
         }
@@ -106,34 +109,51 @@ impl World {
     }
 
     /// Does one step; false when the pass is over.
-    fn step(&mut self, operator: usize, job: usize, pass: &mut Pass) -> bool {
+    fn step(&mut self, operator: usize, key: &ObjectKey, pass: &mut Pass) -> bool {
         match pass.step {
             Step::Look => {
-                pass.pods = self.pods.iter().map(PodSight::of).collect();
-                pass.step = Step::Read;
-                true
-            }
-            Step::Read => {
-                let seen = self.observe(operator, job, &pass.job, &pass.pods);
-                let now = at(self.now);
-                let plan = decide(&pass.job, &seen, now);
-                for finding in check(&pass.job, &seen, now, &plan) {
-                    self.broken.push(format!("job-{job}: {finding}: {plan} upon {seen:?}"));
+                let seen = self.observe(operator, &pass.entry);
+                if pass.entry.evidence.must_check(&seen.task) {
+                    let has_begun = |seen: &Sighting| seen.word.started_at.is_some();
+                    if !pass.entry.evidence.sighting().is_some_and(has_begun) {
+                        // Only an audit can tell where the message is.
+                        self.plan_audit(operator, 10);
+                    }
+                    pass.step = Step::ReadLast;
+                    return true;
                 }
-                if !plan.effects.is_empty() || plan.status != pass.job.status {
-                    say!(self, "operator {operator}, job-{job}: {plan}");
+                let (job, now) = (&pass.entry.job, at(self.now));
+                let plan = decide(job, &seen, now);
+                for finding in check(job, &seen, now, &plan) {
+                    self.broken.push(format!("{}: {finding}: {plan} upon {seen:?}", key.name));
+                }
+                if !plan.effects.is_empty() || plan.status != job.status {
+                    say!(self, "operator {operator}, {}: {plan}", key.name);
                 }
                 pass.step = if plan.effects.is_empty() { Step::Record } else { Step::Check(0) };
                 pass.plan = Some(plan);
                 true
             }
+            Step::ReadLast if !self.operators[operator].connected => false,
+            Step::ReadLast => {
+                let said = self.broker.document(pass.entry.evidence.of());
+                pass.said = said.map(|document| self.heard_of(operator, self.told(document)));
+                pass.step = Step::CheckDeath;
+                true
+            }
+            Step::CheckDeath => {
+                self.operators[operator].table.death_checked(&pass.entry, pass.said.take());
+                self.look_at(operator, key);
+                false
+            }
             Step::Check(index) => {
                 let publication = pass.effects().get(index).and_then(Effect::publication);
-                let is_read = publication.is_some_and(|it| it.again || !self.operators[operator].fresh.contains(&job));
-                if is_read && self.api.jobs[job].version != pass.version {
-                    say!(self, "operator {operator}, job-{job} is not as it was");
+                let is_read = publication.is_some_and(|it| it.again || pass.entry.fresh.is_none());
+                if is_read && !self.is_as_it_was(&pass.entry) {
+                    say!(self, "operator {operator}, {} is not as it was", key.name);
                     self.count("not as it was");
-                    self.read_live(operator, job);
+                    self.read_live(operator, key, pass.entry.job.uid);
+                    self.look_at(operator, key);
                     return false;
                 }
                 pass.step = Step::Act(index);
@@ -141,25 +161,25 @@ impl World {
             }
             Step::Act(index) => {
                 let effect = pass.effects()[index].clone();
-                if !self.act(operator, job, &effect) {
+                if !self.act(operator, &pass.entry, &effect) {
                     return false;
                 }
                 pass.step = if index + 1 < pass.effects().len() { Step::Check(index + 1) } else { Step::Record };
                 true
             }
             Step::Record => {
-                self.record(operator, job, pass);
+                self.record(operator, key, pass);
                 true
             }
-            Step::Recorded => self.recorded(operator, job, pass),
+            Step::Recorded => self.recorded(operator, key, pass),
             Step::After(index) => {
                 let Some(plan) = &pass.plan else { return false };
                 let Some(effect) = plan.afterwards.get(index).cloned() else {
                     let next = plan.next;
-                    self.end_pass(operator, job, next);
+                    self.end_pass(operator, key, next);
                     return false;
                 };
-                if !self.act(operator, job, &effect) {
+                if !self.act(operator, &pass.entry, &effect) {
                     return false;
                 }
                 pass.step = Step::After(index + 1);
@@ -168,37 +188,41 @@ impl World {
         }
     }
 
-    fn end_pass(&mut self, operator: usize, job: usize, next: Next) {
+    /// Whether the live object is the one that was decided on.
+    fn is_as_it_was(&self, entry: &Entry<()>) -> bool {
+        let stored = &self.api.jobs[number_of(&entry.job.key)];
+        !stored.deleted && *entry.version == *stored.version.to_string()
+    }
+
+    fn end_pass(&mut self, operator: usize, key: &ObjectKey, next: Next) {
         match next {
-            Next::Never => self.operators[operator].forget_job(job),
+            Next::Never => self.operators[operator].turns.forget(key),
             Next::At(time) => {
                 let wait = (millis(time) - self.now).max(0) + 1;
-                self.look_in(operator, job, wait);
+                self.look_at_later(operator, key, wait);
             }
             Next::OnHint => {}
         }
     }
 
-    pub fn look_in(&mut self, operator: usize, job: usize, wait: i64) {
-        self.order(operator, wait, Order::Look { job });
-    }
-
-    fn record(&mut self, operator: usize, job: usize, pass: &mut Pass) {
+    fn record(&mut self, operator: usize, key: &ObjectKey, pass: &mut Pass) {
         let Some(status) = pass.plan.as_ref().map(|plan| plan.status.clone()) else { return };
-        let is_news = status != pass.job.status;
+        let is_terminal = status.phase.is_terminal();
+        let table = &mut self.operators[operator].table;
+        table.update(key, |entry| entry.closing = is_terminal);
+        let is_news = status != pass.entry.job.status;
         pass.step = if is_news { Step::Recorded } else { Step::After(0) };
         if !is_news {
             return;
         }
-        if self.operators[operator].deleted.contains(&job) {
-            pass.written = Some(Ok(pass.version));
+        if key.is_deleted() {
+            table.update(key, |entry| entry.job.status = status);
+            pass.written = Some(Ok(0));
             return;
         }
-        if status.phase.is_terminal() {
-            self.operators[operator].closing.insert(job);
-        }
+        let job = number_of(key);
         let was = self.api.jobs[job].job.clone();
-        let written = self.api.patch_status(job, pass.version, status);
+        let written = self.api.patch_status(job, pass.entry.version.parse().unwrap(), status);
         if written.is_ok() {
             self.judge_record(job);
             self.tell_watchers(job, &was);
@@ -206,42 +230,38 @@ impl World {
         pass.written = Some(written);
     }
 
-    fn recorded(&mut self, operator: usize, job: usize, pass: &mut Pass) -> bool {
+    fn recorded(&mut self, operator: usize, key: &ObjectKey, pass: &mut Pass) -> bool {
         let (Some(plan), Some(written)) = (&pass.plan, &pass.written) else { return false };
-        let is_lost = self.chaos.deafness && self.rng.per_mille(50);
-        let it = &mut self.operators[operator];
+        // What is left of a deleted job is written nowhere.
+        let is_lost = self.chaos.deafness && !key.is_deleted() && self.rng.per_mille(50);
+        let table = &mut self.operators[operator].table;
         match written {
             Ok(_) if is_lost => {
-                it.closing.remove(&job);
+                table.update(key, |entry| entry.closing = false);
                 self.count("write unanswered");
-                self.look_in(operator, job, 250);
+                self.look_at_later(operator, key, 250);
                 false
             }
             Ok(version) => {
                 pass.step = Step::After(0);
+                let job = &pass.entry.job;
+                if !key.is_deleted() {
+                    table.recorded(job, &version.to_string().into(), &plan.status);
+                }
                 if plan.status.phase.is_terminal() {
-                    it.forget_job(job);
-                } else if let Some((known, is)) = it.cache.get_mut(&job) {
-                    let before = is.attempt_in_hand().task;
-                    *known = *version;
-                    is.status = plan.status.clone();
-                    let after = is.attempt_in_hand().task;
-                    if before != after {
-                        it.notes.insert(job, Evidence::unsent(after));
-                    }
+                    table.remove_job(key, job.uid);
                 }
                 true
             }
             Err(Refused::Conflict) => {
-                it.closing.remove(&job);
-                say!(self, "operator {operator}, job-{job}: conflict");
+                table.update(key, |entry| entry.closing = false);
+                say!(self, "operator {operator}, {}: conflict", key.name);
                 self.count("conflict");
-                self.read_live(operator, job);
-                self.look_in(operator, job, 1);
+                self.read_live(operator, key, pass.entry.job.uid);
                 false
             }
             Err(Refused::Invalid(rule)) => {
-                self.broken.push(format!("job-{job}: the API server had to say: {rule}"));
+                self.broken.push(format!("{}: the API server had to say: {rule}", key.name));
                 false
             }
         }

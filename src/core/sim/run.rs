@@ -39,7 +39,7 @@ impl World {
         if !silent && !self.broker.down {
             self.broker.store(message.id.task, Document::Started { pod });
             self.announce(pod, message, Some(self.now));
-            self.hint(message.job, message.id.task);
+            self.hint(message.id.task);
         }
         if leased {
             self.at(RENEW_EVERY, Event::Renew { pod, container, run });
@@ -97,7 +97,7 @@ impl World {
             self.losses.hit([job]);
         }
         self.broker.store(tag.0, Document::Ended { how, pod });
-        self.hint(job, tag.0);
+        self.hint(tag.0);
     }
 
     /// The end of a native worker's run, in one step. Where another run has the lease by now, only a success counts,

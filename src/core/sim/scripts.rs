@@ -186,11 +186,12 @@ impl Broker {
     }
 
     /// `ZADD XX`, without a fence: what is in flight with a living worker stays there.
-    pub fn renew(&mut self, tag: Tag) {
-        if !self.down
-            && let Some(entry) = self.data.unacked.get_mut(&tag)
-        {
-            entry.score = self.now;
+    pub fn renew(&mut self, tag: &str) {
+        let now = self.now;
+        let is_it = |(task, generation): &Tag| task.delivery_tag(*generation) == tag;
+        let entry = self.data.unacked.iter_mut().find(|(tag, _)| is_it(tag));
+        if let Some((_, entry)) = entry.filter(|_| !self.down) {
+            entry.score = now;
         }
     }
 }

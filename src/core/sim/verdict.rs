@@ -7,7 +7,7 @@ use super::super::status::{AttemptOutcome, GaveUp, Phase, Why};
 use super::broker::{Document, LEASE_EXPIRES, Message, RESULT_EXPIRES};
 use super::chaos::{Chaos, Fleet};
 use super::leases::RENEW_EVERY;
-use super::observe::AUDIT_EVERY;
+use super::reading::AUDIT_EVERY;
 use super::worker::{Copy, Outcome, Run};
 use super::world::World;
 
@@ -307,7 +307,8 @@ impl World {
         let unowned = self.broker.data.unacked.values().filter(|entry| !self.is_excused(entry.message.job));
         left.extend(unowned.map(|entry| format!("left in flight: {}", self.name_of(entry.message))));
         for (number, operator) in self.operators.iter().enumerate().filter(|(_, it)| it.epoch.is_some()) {
-            left.extend(operator.cache.keys().map(|job| format!("operator {number} still follows job-{job}")));
+            let keys = operator.jobs(&self.pool);
+            left.extend(keys.iter().map(|key| format!("operator {number} still follows {}", key.name)));
         }
         left.extend(self.broker.data.markers.keys().map(|task| format!("marker left: {}", self.task_name(*task))));
         left

@@ -1,11 +1,16 @@
 //! The watch on unfinished jobs, as `operator::watch` has it: slow, broken now and then, and an object that leaves the
 //! selector arrives as deleted, with its old content.
 
-use super::super::evidence::Evidence;
+use std::collections::HashSet;
+
+use uuid::Uuid;
+
+use super::super::id::ObjectKey;
+use super::super::index::{Applied, Entry};
 use super::super::job::Job;
-use super::operator::{Operator, Order};
+use super::operator::Order;
 use super::say;
-use super::world::World;
+use super::world::{World, number_of};
 
 impl World {
     /// A job was written, and was that before.
@@ -21,116 +26,101 @@ impl World {
             }
             let stored = &self.api.jobs[job];
             let order = if stored.deleted || stored.job.status.phase.is_terminal() {
-                Order::Left { job, was: Box::new(was.clone()) }
+                Order::Left { was: Box::new(was.clone()) }
             } else {
-                Order::Watch { job, version: stored.version, is: Box::new(stored.job.clone()) }
+                Order::Watch { version: stored.version, is: Box::new(stored.job.clone()) }
             };
             self.order(operator, due - self.now, order);
         }
     }
 
-    pub fn watched(&mut self, operator: usize, job: usize, version: u64, is: Job) {
-        let it = &mut self.operators[operator];
-        if it.ended.contains(&job)
-            || it.deleted.contains(&job)
-            || it.cache.get(&job).is_some_and(|(known, _)| *known >= version)
-        {
-            return; // older than our own last write
+    pub fn watched(&mut self, operator: usize, version: u64, is: Job) {
+        if !self.arrive(operator, version, is) {
+            self.count("stale watch event");
         }
-        if it.cache.contains_key(&job) {
-            it.fresh.remove(&job);
-        } else {
-            it.meet(job, &is);
-        }
-        if it.cache.get(&job).is_some_and(|(_, known)| known.status != is.status) {
-            it.evidence(job, is.attempt_in_hand().task).unread();
-        }
-        it.cache.insert(job, (version, is));
-        self.look(operator, job);
     }
 
     /// The old content says nothing about why it has gone: that is read live, unless we have written its end ourselves.
-    pub fn left(&mut self, operator: usize, job: usize, was: &Job) {
-        let it = &self.operators[operator];
-        if !it.cache.contains_key(&job) || it.closing.contains(&job) || it.deleted.contains(&job) {
-            return;
-        }
+    pub fn left(&mut self, operator: usize, was: &Job) {
+        let Some(entry) = self.operators[operator].table.get(&was.key).filter(|entry| !entry.closing) else { return };
+        let uid = entry.job.uid;
         say!(self, "operator {operator} hears that {}, {:?} till now, is gone", was.key.name, was.status.phase);
         self.count("left the watch");
-        self.get(operator, job);
+        self.get(operator, was.key.clone(), uid);
     }
 
     /// Reads a job live; the answer takes its time.
-    fn get(&mut self, operator: usize, job: usize) {
-        self.order_after(operator, 1, 200, Order::Live { job });
+    fn get(&mut self, operator: usize, key: ObjectKey, uid: Uuid) {
+        self.order_after(operator, 1, 200, Order::Live { key, uid });
     }
 
     /// All unfinished jobs as they are now; what is known and not among them is read live.
     pub fn listed(&mut self, operator: usize) {
-        for job in 0..self.api.jobs.len() {
-            let stored = &self.api.jobs[job];
-            if !stored.deleted && !stored.job.status.phase.is_terminal() {
-                let (version, is) = (stored.version, stored.job.clone());
-                self.watched(operator, job, version, is);
-            } else if self.operators[operator].cache.contains_key(&job)
-                && !self.operators[operator].deleted.contains(&job)
-            {
-                self.get(operator, job);
+        let listed: Vec<(u64, Job)> =
+            self.api.unfinished().map(|stored| (stored.version, stored.job.clone())).collect();
+        let keys: HashSet<ObjectKey> = listed.iter().map(|(_, job)| job.key.clone()).collect();
+        for (version, job) in listed {
+            self.arrive(operator, version, job);
+        }
+        let mut missing = self.operators[operator].table.missing_from(&keys);
+        missing.sort();
+        for (_, key) in missing {
+            if let Some(uid) = self.operators[operator].table.get(&key).map(|entry| entry.job.uid) {
+                self.get(operator, key, uid);
             }
         }
     }
 
     /// The live job is here.
-    pub fn read_live(&mut self, operator: usize, job: usize) {
-        let stored = &self.api.jobs[job];
-        let it = &mut self.operators[operator];
+    pub fn read_live(&mut self, operator: usize, key: &ObjectKey, uid: Uuid) {
+        let stored = &self.api.jobs[number_of(key)];
         if stored.deleted {
-            self.abandon(operator, job);
-        } else if stored.job.status.phase.is_terminal() {
-            it.forget_job(job);
-        } else if it.cache.get(&job).is_none_or(|(known, _)| *known < stored.version) {
-            it.cache.insert(job, (stored.version, stored.job.clone()));
-            it.fresh.remove(&job);
-            // What was read before another writer wrote is stale.
-            it.evidence(job, stored.job.attempt_in_hand().task).unread();
-            self.order(operator, 1, Order::Look { job });
+            self.gone(operator, key, uid);
+        } else {
+            let (version, job) = (stored.version, stored.job.clone());
+            self.arrive(operator, version, job);
         }
     }
-}
 
-impl World {
+    /// Takes a live object, as `operator::job::arrive` does. Whether it is news.
+    fn arrive(&mut self, operator: usize, version: u64, job: Job) -> bool {
+        let key = job.key.clone();
+        match self.operators[operator].table.apply(job, version.to_string().into(), 0, || (), false) {
+            Applied::Stale => return false,
+            Applied::Changed => {}
+            Applied::Replaced(old) => self.abandon(operator, *old),
+            Applied::Ended(entry) => {
+                self.broker.forget(entry.job.attempt_in_hand().task);
+            }
+        }
+        self.read_if_unread(operator, &key);
+        self.look_at(operator, &key);
+        true
+    }
+
+    /// The job does not exist any more.
+    fn gone(&mut self, operator: usize, key: &ObjectKey, uid: Uuid) {
+        if let Some(entry) = self.operators[operator].table.remove_job(key, uid) {
+            self.operators[operator].turns.forget(key);
+            self.abandon(operator, *entry);
+        }
+    }
+
     /// A job was deleted before its end: what is left of it is brought to its end as a cancelled job is.
-    fn abandon(&mut self, operator: usize, job: usize) {
+    fn abandon(&mut self, operator: usize, entry: Entry<()>) {
         let it = &mut self.operators[operator];
-        let Some((_, is)) = it.cache.get_mut(&job) else { return };
-        let notes = it.notes.get(&job);
-        let is_out = is.status.attempt.is_some() || notes.is_some_and(|notes| notes.is_out() || notes.is_published());
-        if !is_out || !it.connected {
-            return it.forget_job(job);
-        }
-        is.spec.cancel = true;
-        if it.deleted.insert(job) {
-            self.order(operator, 1, Order::Look { job });
-        }
-    }
-}
-
-impl Operator {
-    /// A job that is met for the first time: of one that no status says was published, nothing is on Redis.
-    fn meet(&mut self, job: usize, is: &Job) {
-        if is.status.attempt.is_none() && is.status.attempts == 0 {
-            self.fresh.insert(job);
-            self.notes.insert(job, Evidence::unsent(is.attempt_in_hand().task));
-        }
+        let is_connected = it.connected;
+        let Some((job, evidence)) = entry.remains().filter(|_| is_connected) else { return };
+        let key = job.key.clone();
+        it.table.keep(job, evidence);
+        self.read_if_unread(operator, &key);
+        self.look_at(operator, &key);
     }
 
-    /// Nothing of a job that has ended is kept.
-    pub fn forget_job(&mut self, job: usize) {
-        self.cache.remove(&job);
-        self.notes.remove(&job);
-        self.closing.remove(&job);
-        self.fresh.remove(&job);
-        self.deleted.remove(&job);
-        self.ended.insert(job);
+    pub fn read_if_unread(&mut self, operator: usize, key: &ObjectKey) {
+        let it = &mut self.operators[operator];
+        if it.table.get(key).is_some_and(|entry| entry.evidence.is_unread()) {
+            it.readings.want_unread();
+        }
     }
 }

@@ -233,6 +233,7 @@ impl World {
             pod.ahead
         );
         self.pods.push(pod);
+        self.tell_pod(number);
         self.after(5, 50, Event::Poll { pod: number });
     }
 
@@ -281,7 +282,7 @@ impl World {
             say!(self, "{} drops {}, which is revoked", self.pods[pod].name, self.name_of(message));
             self.broker.store(message.id.task, Document::Ended { how: Ending::Revoked, pod });
             self.broker.ack(message.tag());
-            self.hint(message.job, message.id.task);
+            self.hint(message.id.task);
         } else {
             let it = &mut self.pods[pod];
             it.received += 1;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::super::id::{ObjectKey, Priority, SpecHash, TaskId};
-
+use super::super::index::pods::{Fleet, Pods};
 use super::super::job::{Job, Spec};
 use super::super::observed::PoolFacts;
 use super::super::policy::{OnUnknown, Overrides};
@@ -15,6 +15,7 @@ use super::super::status::Status;
 use super::apiserver::ApiServer;
 use super::broker::{Broker, Data, Message, RESULT_EXPIRES};
 use super::chaos::{CHAOS_ENDS, Chaos};
+use super::kubelet;
 use super::losses::Losses;
 use super::operator::{Operator, Order};
 use super::rng::Rng;
@@ -33,6 +34,8 @@ pub enum Event {
     Create,
     // Workers.
     AddPod,
+    /// The time of Pods that were deleted by force is over.
+    PodsExpire,
     Poll {
         pod: usize,
     },
@@ -102,6 +105,12 @@ pub enum Event {
     },
 }
 
+/// Which job has this key, or had it before it was deleted.
+pub fn number_of(key: &ObjectKey) -> usize {
+    let name = key.name.split('@').next().unwrap();
+    name.strip_prefix("job-").unwrap().parse().unwrap()
+}
+
 /// How a job's runs go.
 #[derive(Debug, Clone)]
 pub struct Script {
@@ -119,6 +128,10 @@ pub struct World {
     pub api: ApiServer,
     pub broker: Broker,
     pub pods: Vec<Pod>,
+    /// Where they run.
+    pub fleet: Fleet,
+    /// The Pods as the API server has them.
+    pub known_pods: Arc<Pods>,
     pub operators: Vec<Operator>,
     pub runs: Vec<Run>,
     pub losses: Losses,
@@ -129,6 +142,8 @@ pub struct World {
     pub doubled: BTreeSet<usize>,
     /// What happened how often, to know that the worlds are as bad as they are meant to be.
     pub tally: BTreeMap<&'static str, u32>,
+    /// The pool of all jobs.
+    pub pool: ObjectKey,
     pub facts: Arc<PoolFacts>,
     /// Whether everything has ended and the world cools down.
     pub at_rest: bool,
@@ -174,6 +189,7 @@ impl World {
             keep_large_results: Duration::from_hours(1),
             ..PoolFacts::default()
         };
+        let fleet = kubelet::fleet();
         let mut world = Self {
             now: 0,
             rng,
@@ -181,6 +197,8 @@ impl World {
             api: ApiServer::default(),
             broker: Broker::default(),
             pods: Vec::new(),
+            known_pods: Arc::new(kubelet::no_pods(&fleet)),
+            fleet,
             operators: vec![Operator::default(), Operator::default()],
             runs: Vec::new(),
             losses: Losses::default(),
@@ -188,6 +206,7 @@ impl World {
             broken: Vec::new(),
             doubled: BTreeSet::new(),
             tally: BTreeMap::new(),
+            pool: ObjectKey::new("team", "default"),
             facts: Arc::new(facts),
             at_rest: false,
             scripts: Vec::new(),
@@ -300,6 +319,7 @@ impl World {
         match event {
             Event::Create => self.create_job(),
             Event::AddPod => self.add_pod(),
+            Event::PodsExpire => self.pods_expire(),
             Event::Poll { pod } => self.poll(pod),
             Event::Enter { pod, container } => self.enter(pod, container),
             Event::Finish { pod, container, run } => self.finish(pod, container, run),
