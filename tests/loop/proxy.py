@@ -136,6 +136,7 @@ class Front(Proxy):
     def __init__(self, control_plane: ControlPlane, folder: Path):
         self.rules: list[tuple[re.Pattern, int, str]] = []
         self.answered = 0
+        self.cut_off: tuple[re.Pattern, int] | None = None
         self.context = control_plane.context
         super().__init__(control_plane, folder)
 
@@ -156,8 +157,13 @@ class Front(Proxy):
         self.rules.append((re.compile(request), status, headers))
         self.cut()
 
+    def cut_off_after(self, request: str, length: int) -> None:
+        """Carries only so many bytes of what the API server answers to requests whose first line matches."""
+        self.cut_off = (re.compile(request), length)
+
     def recover(self) -> None:
         self.rules.clear()
+        self.cut_off = None
         self.cut()
 
     async def carry(self, reader, writer):
@@ -176,6 +182,15 @@ class Front(Proxy):
         up = await asyncio.open_connection(*self.upstream, ssl=self.context, server_hostname=self.upstream[0])
         try:
             up[1].write(request + b"\r\nConnection: close\r\n" + rest)
+            if self.cut_off and self.cut_off[0].search(request.decode()):
+                return await self.carry_part(up[0], writer, self.cut_off[1])
             await self.both((reader, writer), up)
         finally:
             up[1].close()
+
+    async def carry_part(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, length: int) -> None:
+        while data := await reader.read(length):
+            writer.write(data)
+            await writer.drain()
+            length -= len(data)
+        await asyncio.sleep(3600)

@@ -190,3 +190,20 @@ def test_a_pool_without_its_redis_is_shown_and_does_not_make_the_operator_unread
     assert f"{bed.a.namespace}/default: Broker" in report and bed.operator.ready()
     bed.redis.start()
     until("it is gone from there", lambda: "[+] pools: 1 connected" in bed.operator.get("/readyz")[1])
+
+
+def test_no_job_is_looked_at_before_all_unfinished_jobs_are_listed(bed, front):
+    bed.operator.stop()
+    bed.a.pool(bed.redis, ready=False)
+    names = [f"job-{number}" for number in range(20)]
+    for name in names:
+        bed.a.job(name, topic="x" * 1000)
+    front.cut_off_after(r"GET /apis/crewjob\.dev/v1alpha1/crewjobs\?.*watch", 16_000)
+    bed.operator.start()
+    until("some of the jobs are known", lambda: bed.operator.metric("crewjob_jobs_live") >= 1)
+    until("their pool is ready", lambda: "pool connected" in bed.operator.said())
+    is_untouched = lambda: not bed.redis.messages() and bed.operator.metric("crewjob_api_writes_total", write="JobStatus") == 0  # noqa: E731
+    holds("none is published, and no status is written", is_untouched, seconds=2)
+    front.recover()
+    for name in names:
+        bed.a.in_phase(name, "Queued", seconds=30)

@@ -29,6 +29,9 @@ const IDLE: Duration = Duration::from_secs(5);
 const STALE_LEASE: Duration = Duration::from_millis(250);
 
 /// Looks at jobs for ever, many side by side: how many, and whose turn it is, is the queue's to say.
+///
+/// The first look waits until all unfinished jobs are listed. What a look writes would compete with the list at the API
+/// server: ten thousand large jobs took ten times as long to list, and the jobs at the end of the list waited for that.
 pub async fn run(ctx: Arc<Context>, heartbeat: Heartbeat) {
     let mut looks = JoinSet::new();
     loop {
@@ -36,9 +39,10 @@ pub async fn run(ctx: Arc<Context>, heartbeat: Heartbeat) {
         if looks.is_empty() {
             heartbeat.turned();
         }
-        let holds = ctx.leadership.holds();
+        let (holds, listed) = (ctx.leadership.holds(), ctx.jobs.listed.is_cancelled());
         let key = tokio::select! {
-            key = ctx.jobs.queue.next(), if holds => key,
+            key = ctx.jobs.queue.next(), if holds && listed => key,
+            () = ctx.jobs.listed.cancelled(), if !listed => continue,
             () = tokio::time::sleep(if holds { IDLE } else { STALE_LEASE }) => continue,
             Some(look) = looks.join_next() => match look {
                 Ok(()) => {

@@ -35,6 +35,8 @@ const AT_LEAST_EVERY: u32 = 10;
 
 /// Reads levels when asked, and once in a while, for ever.
 pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
+    // Before that each part of the list would ask for a reading of all messages.
+    ctx.jobs.listed.cancelled().await;
     let phase = Phase::of(pool, ctx.audit_every);
     let mut next = phase.next();
     let mut last = LastAudit::default();
