@@ -7,12 +7,9 @@ use super::super::id::ObjectKey;
 use super::super::index::pods::{
     ContainerView, DeploymentView, Fleet, PodView, Pods, Requirement, Run, Selector, Wants,
 };
-use super::at;
 use super::worker::Pod;
 use super::world::{Event, World};
-
-/// How long a Pod is kept that was deleted by force: as long as operators wait for its container to stop.
-const FORCE_DELETE_GRACE: i64 = 4_000;
+use super::{at, millis};
 
 /// Where the workers run.
 pub fn fleet() -> Fleet {
@@ -66,13 +63,16 @@ impl World {
     pub fn tell_deleted_by_force(&mut self, pod: usize) {
         let (key, view, now) = (self.key_of(pod), self.pods[pod].view(), at(self.now));
         Arc::make_mut(&mut self.known_pods).delete(&key, view, now);
-        self.at(FORCE_DELETE_GRACE, Event::PodsExpire);
+        self.pods_expire();
     }
 
-    /// What was deleted by force so long ago is gone.
+    /// What was deleted by force so long ago that it must have stopped is gone.
     pub fn pods_expire(&mut self) {
         let namespace = self.fleet.deployment.namespace.clone();
-        let (expired, _) = Arc::make_mut(&mut self.known_pods).drop_expired(&namespace, at(self.now));
+        let (expired, next) = Arc::make_mut(&mut self.known_pods).drop_expired(&namespace, at(self.now));
+        if let Some(next) = next {
+            self.at(millis(next) - self.now, Event::PodsExpire);
+        }
         if !expired.is_empty() {
             self.count("deleted by force");
             self.wake_operators();

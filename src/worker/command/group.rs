@@ -13,8 +13,8 @@ use super::kin::Kin;
 use super::orphans;
 use crate::runtime::backoff::{Backoff, Bounds};
 
-/// Longest time until the second look for new descendants, and until any other. A process that leaves the group and loses its parent
-/// in between cannot be attributed to the command.
+/// Longest time until the second look for new descendants, and until any other. A process that leaves the group and
+/// loses its parent in between cannot be attributed to the command.
 const PAUSE: Bounds = (Duration::from_millis(20), Duration::from_secs(1));
 
 /// A process that leads its own group. Dropping it kills the group.
