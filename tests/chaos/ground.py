@@ -1,5 +1,6 @@
 """What really happened: the workers' records, the Pods' processes, and the logs, none of which a fault takes away."""
 
+import glob
 import json
 import os
 import re
@@ -117,8 +118,7 @@ class Logs:
     """Follows the log files of all containers on the node, and keeps what they said after their Pods have gone."""
 
     def __init__(self, state_dir: Path, namespace: str):
-        self.pattern = f"{namespace}_*/*/*.log"
-        self.folder = state_dir / "pod-logs"
+        self.pattern = f"{glob.escape(str(state_dir))}/pod-logs/{namespace}_*/*/*.log"
         self.open: dict[str, tuple[object, str]] = {}
         self.lines: list[tuple[float, str, str]] = []
         self.stopped = threading.Event()
@@ -130,7 +130,8 @@ class Logs:
             self.read()
 
     def read(self) -> None:
-        for path in self.folder.glob(self.pattern):
+        # Not `Path.glob`, which fails when the kubelet deletes a Pod's folder while it is listed.
+        for path in map(Path, glob.iglob(self.pattern)):
             if str(path) not in self.open:
                 try:
                     file = path.open()
