@@ -17,9 +17,8 @@ impl World {
         let Some(epoch) = self.operators[operator].epoch else { return false };
         let (key, job) = (&entry.job.key, number_of(&entry.job.key));
         if !self.operators[operator].connected {
-            self.count("down");
-            let wait = self.rng.between(100, 1_000);
-            self.look_at_later(operator, key, wait);
+            self.count("not connected");
+            self.stumble(operator, key);
             return false;
         }
         if let Some(message) = effect.publication() {
@@ -46,12 +45,18 @@ impl World {
                 self.learn(operator, &entry.job, effect); // it has left the queue: there is nothing to move
                 true
             }
+            Reply::DoneBefore => true,
             Reply::Refused | Reply::Down | Reply::Lost => {
-                self.operators[operator].table.learn(&entry.job, Evidence::unread);
-                self.operators[operator].readings.want_unread();
                 say!(self, "operator {operator}, {}: {effect} is {reply:?}", key.name);
-                let wait = self.rng.between(100, 1_000);
-                self.look_at_later(operator, key, wait);
+                if reply == Reply::Refused || effect.publication().is_some() {
+                    self.operators[operator].table.learn(&entry.job, Evidence::unread);
+                    self.operators[operator].readings.want_unread();
+                }
+                if reply == Reply::Refused {
+                    self.look_at(operator, key);
+                } else {
+                    self.stumble(operator, key);
+                }
                 false
             }
             Reply::Fenced => {
@@ -62,12 +67,19 @@ impl World {
         }
     }
 
+    /// Something failed that may work by itself later.
+    pub fn stumble(&mut self, operator: usize, key: &ObjectKey) {
+        let wait = self.rng.between(100, 1_000);
+        self.look_at_later(operator, key, wait);
+    }
+
     /// What an operator knows of an attempt once it has acted on it.
     fn learn(&mut self, operator: usize, job: &Job, effect: &Effect) {
         let (it, now) = (&mut self.operators[operator], at(self.now));
         if let Some(message) = effect.publication() {
             it.table.learn(job, |evidence| evidence.published(now, message.spec_hash, message.priority));
             it.table.update(&job.key, |entry| entry.fresh = None);
+            it.readings.published();
             if it.table.get(&job.key).is_none() {
                 self.order(operator, 1, Order::Strays); // it was deleted meanwhile
             }
@@ -190,6 +202,7 @@ fn name(effect: &Effect, reply: Reply) -> &'static str {
     match (effect, reply) {
         (_, Reply::Down) => "down",
         (_, Reply::Lost) => "answer lost",
+        (_, Reply::DoneBefore) => "done before",
         (Effect::Enqueue(_), Reply::Done) => "enqueue",
         (Effect::Enqueue(_), Reply::Refused) => "enqueue refused",
         (Effect::Enqueue(_), Reply::Fenced) => "enqueue fenced",

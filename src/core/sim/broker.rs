@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::super::evidence::Mark;
+use super::super::evidence::{Mark, Place};
 use super::super::id::{AttemptId, Priority, SpecHash, TaskId};
 use super::super::observed::Ending;
 use super::at;
@@ -35,6 +35,16 @@ pub struct InFlight {
     /// tell the two.
     pub score: i64,
 }
+
+impl InFlight {
+    fn place(&self) -> Place {
+        Place::InFlight { generation: self.message.id.generation, received_at: Some(at(self.score)) }
+    }
+}
+
+/// What a glance at the queue tells.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Glance(usize, Option<Message>, Option<Message>);
 
 #[derive(Debug, Clone, Copy)]
 pub struct Marker {
@@ -69,8 +79,6 @@ pub enum Document {
 
 /// How long a result is kept.
 pub const RESULT_EXPIRES: i64 = 120_000;
-/// How long a message may be in flight before Kombu puts it back.
-pub const VISIBILITY_TIMEOUT: i64 = 300_000;
 
 /// How long a lease on a task lives unless it is renewed.
 pub const LEASE_EXPIRES: i64 = 6_000;
@@ -133,6 +141,32 @@ impl Broker {
         self.data.documents.get(&task).filter(|(_, expires_at)| *expires_at > self.now).map(|(document, _)| document)
     }
 
+    /// Where the message is that a task's marker names. One that Kombu has put back has other bytes, and is not found.
+    pub fn locate(&self, task: TaskId) -> Option<Place> {
+        let generation = self.data.markers.get(&task)?.generation;
+        if let Some(entry) = self.data.unacked.get(&(task, generation)) {
+            return Some(entry.place());
+        }
+        let is_it = |message: &&Message| message.tag() == (task, generation) && !message.redelivered;
+        self.data.queue.iter().find(is_it).map(|_| Place::Queued { generation })
+    }
+
+    /// All messages with workers.
+    pub fn in_flight(&self) -> Vec<(TaskId, Place)> {
+        self.data.unacked.values().map(|entry| (entry.message.id.task, entry.place())).collect()
+    }
+
+    /// All messages in the queue.
+    pub fn queued(&self) -> Vec<(TaskId, Place)> {
+        let place = |message: &Message| Place::Queued { generation: message.id.generation };
+        self.data.queue.iter().map(|message| (message.id.task, place(message))).collect()
+    }
+
+    /// The length and the ends of the queue.
+    pub fn glance(&self) -> Glance {
+        Glance(self.data.queue.len(), self.data.queue.front().copied(), self.data.queue.back().copied())
+    }
+
     // === what workers do ===
 
     pub fn pop(&mut self) -> Option<Message> {
@@ -168,14 +202,14 @@ impl Broker {
         }
     }
 
-    /// What any draining kombu channel does every 100 seconds.
-    pub fn sweep(&mut self) -> bool {
+    /// What any draining kombu channel does: puts back what is in flight for longer than this. Whether there was any.
+    pub fn sweep(&mut self, visibility_timeout: i64) -> bool {
         let now = self.now;
         let old: Vec<Tag> = self
             .data
             .unacked
             .iter()
-            .filter(|(_, entry)| entry.score < now - VISIBILITY_TIMEOUT)
+            .filter(|(_, entry)| entry.score < now - visibility_timeout)
             .map(|(tag, _)| *tag)
             .collect();
         for tag in &old {

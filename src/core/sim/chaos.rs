@@ -133,12 +133,19 @@ impl World {
         self.kill_container(pod);
     }
 
+    /// Kombu puts back what is in flight for too long. Where nothing goes wrong and workers are heard, that is sooner, and
+    /// there is nothing to put back: the operator renews what living workers have.
     pub fn sweep(&mut self) {
-        if self.broker.sweep() {
+        let is_renewed = self.is_calm() && !self.chaos.deafness && !self.chaos.silence && !self.chaos.skew;
+        let (visibility_timeout, every) = if is_renewed { (48_000, 1_000) } else { (300_000, 100_000) };
+        if self.broker.sweep(visibility_timeout) {
             say!(self, "Kombu puts back what is in flight for too long");
             self.wake_workers();
+            if is_renewed {
+                self.broken.push("what a living worker has is put back".to_owned());
+            }
         }
-        self.at(100_000, Event::Sweep);
+        self.at(every, Event::Sweep);
     }
 
     pub fn flush(&mut self) {
@@ -176,7 +183,9 @@ impl World {
     /// Leaders find out that Redis is not what it was. Until they do, the fence may be lower than it was.
     fn reconnect_operators(&mut self, was_cut_off: bool) {
         for operator in 0..self.operators.len() {
-            self.operators[operator].connected &= !was_cut_off;
+            if was_cut_off {
+                self.disconnected(operator);
+            }
             self.order_after(operator, 10, 2_000, Order::Reconnect { was_cut_off });
         }
     }
@@ -185,8 +194,8 @@ impl World {
         if !self.broker.down {
             say!(self, "Redis goes away");
             self.broker.down = true;
-            for operator in &mut self.operators {
-                operator.connected = false;
+            for operator in 0..self.operators.len() {
+                self.order_after(operator, 1, 4_000, Order::Disconnect);
             }
             self.after(500, 20_000, Event::RedisComes);
         }

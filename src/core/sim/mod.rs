@@ -19,6 +19,7 @@ mod reading;
 mod rng;
 mod run;
 mod scripts;
+mod stages;
 mod story;
 mod verdict;
 mod watch;
@@ -118,11 +119,16 @@ const MUST_HAPPEN: &[&str] = &[
     "refused: it is queued",
     "sent again",
     "answer lost",
+    "done before",
+    "down",
     "write unanswered",
     "watch broken",
     "left the watch",
     "stale watch event",
+    "late watch event",
     "reading overtaken",
+    "reading failed",
+    "audit spared",
     "put aside",
     "put aside: it was put back",
     "put aside: no answer",

@@ -20,7 +20,7 @@ impl World {
             detail: "Redis cannot be reached".into(),
         });
         let evidence = &entry.evidence;
-        let is_usable = !self.broker.down && self.operators[operator].connected;
+        let is_usable = self.operators[operator].connected;
         let recorded = entry.job.status.attempt.map(|attempt| attempt.enqueued_at);
         let publication = evidence.publication();
         Observed {

@@ -1,7 +1,8 @@
 //! Two operators as the real one works: a Lease between them, hints that get lost, one pass per job at a time. What they
 //! know is in the tables of `core::index`, as in the real one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 
 use uuid::Uuid;
 
@@ -26,8 +27,8 @@ const STALE_CLAIM: i64 = 5_500;
 
 /// Jobs that are looked at side by side, as in the real one.
 const LIMITS: Limits = Limits { all: 1024, lane: 32 };
-/// Jobs that are remembered to be over: fewer than a world has, and more than end while the watch is behind.
-const OVER: usize = 4;
+/// Jobs that are remembered to be over: more than a world has.
+const OVER: usize = 8;
 
 /// One of the two processes.
 #[derive(Debug)]
@@ -45,12 +46,12 @@ pub struct Operator {
     pub connected: bool,
     /// The unfinished jobs.
     pub table: Table<()>,
+    /// The jobs that it knows to be over.
+    pub over: BTreeSet<ObjectKey>,
     /// Which of them is looked at next.
     pub turns: Turns<Lane, ObjectKey>,
     /// The clocks of workers, as far as it has heard them.
     pub clocks: Clocks,
-    /// When it last read Redis, or a leader before it completed an audit.
-    pub read_at: i64,
     pub passes: BTreeMap<ObjectKey, Pass>,
     /// When its watch delivers what it has to deliver till now: in order.
     pub watched_until: i64,
@@ -62,10 +63,10 @@ pub struct Operator {
 pub enum Order {
     /// Renews the Lease, or tries to get it.
     Tick,
-    /// Begins an audit, unless another one was planned since.
-    Audit { number: u32 },
-    /// Goes on with a reading of Redis.
-    Read,
+    /// Begins a reading of Redis, if one is due or asked for.
+    BeginReading,
+    /// Goes on with this reading, unless it was given up.
+    Read { number: u32 },
     /// Looks at markers whose jobs are over or gone.
     Strays,
     /// Looks at a job.
@@ -82,6 +83,8 @@ pub enum Order {
     Live { key: ObjectKey, uid: Uuid },
     /// The watch was broken, and everything is listed again.
     List,
+    /// Redis is found not to answer, unless it does by now.
+    Disconnect,
     /// Redis is connected again, or found not to be what it was.
     Reconnect { was_cut_off: bool },
     /// The workers' heartbeats.
@@ -103,9 +106,9 @@ impl Default for Operator {
             renewed_at: 0,
             connected: false,
             table: Table::remembering(OVER),
+            over: BTreeSet::new(),
             turns: Turns::new(LIMITS),
             clocks: Clocks::default(),
-            read_at: 0,
             passes: BTreeMap::new(),
             watched_until: 0,
             readings: Readings::default(),
@@ -137,8 +140,7 @@ impl World {
             Order::Tick => self.tick(operator),
             Order::Step { key } => self.proceed(operator, key),
             _ if it.epoch.is_none() => {}
-            Order::Audit { number } => self.audit(operator, number),
-            Order::Read => self.read_on(operator),
+            Order::Read { number } => self.read_on(operator, number),
             Order::Strays => self.look_for_strays(operator),
             Order::Look { key } => self.look_upon_hint(operator, &key),
             Order::Timers => {
@@ -148,6 +150,8 @@ impl World {
             Order::Left { was } => self.left(operator, &was),
             Order::Live { key, uid } => self.read_live(operator, &key, uid),
             Order::List => self.listed(operator),
+            Order::Disconnect if self.broker.down => self.disconnected(operator),
+            Order::BeginReading | Order::Disconnect => {} // a reading begins after every order
             Order::Reconnect { was_cut_off } => self.reconnected(operator, was_cut_off),
             Order::Heartbeats => self.heartbeats(operator),
             Order::Hear(heard) => self.heard(operator, &heard),
@@ -204,16 +208,16 @@ impl World {
                 self.step_down(operator);
             }
         } else if lease.holder.is_none() || lease.holder == Some(operator) || lease.renewed_at + LEASE < self.now {
-            let read_at = lease.audited_at;
+            let audited_at = lease.audited_at;
             lease.holder = Some(operator);
             lease.transitions += 1;
             lease.renewed_at = self.now;
             let epoch = lease.transitions;
-            self.lead(operator, epoch, read_at);
+            self.lead(operator, epoch, audited_at);
         }
     }
 
-    fn lead(&mut self, operator: usize, epoch: u64, read_at: i64) {
+    fn lead(&mut self, operator: usize, epoch: u64, audited_at: i64) {
         say!(self, "operator {operator} leads, epoch {epoch}");
         // The fence goes up before anything is read: what the last leader does from now on is refused, not overlooked.
         let admitted = self.broker.admit(epoch);
@@ -221,12 +225,12 @@ impl World {
         it.epoch = Some(epoch);
         it.renewed_at = self.now;
         it.connected = admitted == Reply::Done;
-        it.read_at = read_at;
+        it.readings = Readings::after(audited_at);
         for stored in self.api.unfinished() {
             it.table.apply(stored.job.clone(), stored.version.to_string().into(), 0, || (), true);
         }
         self.look_at_all(operator, 1, 100);
-        self.plan_audit(operator, 200);
+        self.ask_for_audit(operator);
         if self.chaos.skew {
             self.order_after(operator, 1, HEARTBEAT, Order::Heartbeats);
         }
@@ -252,19 +256,27 @@ impl World {
         self.order(operator, TICK, Order::Tick);
     }
 
+    /// The connection to Redis is lost, and all that goes on over it.
+    pub fn disconnected(&mut self, operator: usize) {
+        let it = &mut self.operators[operator];
+        if mem::take(&mut it.connected) {
+            it.readings.give_up();
+            self.look_at_all(operator, 0, 10);
+        }
+    }
+
     /// The fence goes up again. Where the connection was lost, what happened in between is not known: all is read again.
     fn reconnected(&mut self, operator: usize, was_cut_off: bool) {
         let Some(epoch) = self.operators[operator].epoch else { return };
         match self.broker.admit(epoch) {
             Reply::Fenced => return self.step_down(operator),
             Reply::Down => return,
-            Reply::Done | Reply::Refused | Reply::Lost => self.operators[operator].connected = true,
+            Reply::Done | Reply::DoneBefore | Reply::Refused | Reply::Lost => self.operators[operator].connected = true,
         }
         if was_cut_off {
             self.operators[operator].table.note_all(&self.pool, |_| true, Evidence::unread_if_published);
             self.look_at_all(operator, 0, 10);
         }
-        let wait = self.rng.between(100, 1_000);
-        self.plan_audit(operator, wait);
+        self.ask_for_audit(operator);
     }
 }

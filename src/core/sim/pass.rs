@@ -3,7 +3,7 @@
 
 use super::super::check::check;
 use super::super::decide::decide;
-use super::super::evidence::{Document, Sighting};
+use super::super::evidence::Document;
 use super::super::id::ObjectKey;
 use super::super::index::Entry;
 use super::super::plan::{Effect, Next, Plan};
@@ -114,10 +114,8 @@ impl World {
             Step::Look => {
                 let seen = self.observe(operator, &pass.entry);
                 if pass.entry.evidence.must_check(&seen.task) {
-                    let has_begun = |seen: &Sighting| seen.word.started_at.is_some();
-                    if !pass.entry.evidence.sighting().is_some_and(has_begun) {
-                        // Only an audit can tell where the message is.
-                        self.plan_audit(operator, 10);
+                    if pass.entry.evidence.sighting().is_some_and(|seen| seen.word.started_at.is_none()) {
+                        self.ask_for_audit(operator); // only an audit can tell where the message is
                     }
                     pass.step = Step::ReadLast;
                     return true;
@@ -135,6 +133,10 @@ impl World {
                 true
             }
             Step::ReadLast if !self.operators[operator].connected => false,
+            Step::ReadLast if self.broker.down => {
+                self.stumble(operator, key);
+                false
+            }
             Step::ReadLast => {
                 let said = self.broker.document(pass.entry.evidence.of());
                 pass.said = said.map(|document| self.heard_of(operator, self.told(document)));
@@ -239,7 +241,7 @@ impl World {
             Ok(_) if is_lost => {
                 table.update(key, |entry| entry.closing = false);
                 self.count("write unanswered");
-                self.look_at_later(operator, key, 250);
+                self.stumble(operator, key);
                 false
             }
             Ok(version) => {
@@ -248,8 +250,8 @@ impl World {
                 if !key.is_deleted() {
                     table.recorded(job, &version.to_string().into(), &plan.status);
                 }
-                if plan.status.phase.is_terminal() {
-                    table.remove_job(key, job.uid);
+                if plan.status.phase.is_terminal() && table.remove_job(key, job.uid).is_some() {
+                    self.operators[operator].over.insert(key.clone());
                 }
                 true
             }

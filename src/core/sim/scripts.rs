@@ -9,6 +9,8 @@ use super::broker::{Broker, Document, Marker, Message, Tag};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reply {
     Done,
+    /// An earlier call got through.
+    DoneBefore,
     /// The marker, or the message, is not as the plan expects.
     Refused,
     /// A later leader has been here.
@@ -52,7 +54,7 @@ impl Broker {
         let task = message.id.task;
         let marked = self.data.markers.get(&task).map(|marker| marker.generation);
         if marked == Some(message.id.generation) {
-            return Reply::Done; // an earlier call got through, and its caller did not live to record it
+            return Reply::DoneBefore; // and the operator that made it did not live to record it
         }
         let in_flight = |generation| self.data.unacked.contains_key(&(task, generation));
         let as_expected = match in_place_of {

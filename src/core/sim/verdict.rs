@@ -265,7 +265,7 @@ impl World {
     }
 
     /// Whether nothing but the jobs themselves goes wrong, and hints get lost.
-    fn is_calm(&self) -> bool {
+    pub fn is_calm(&self) -> bool {
         let Chaos {
             crashes,
             pauses,

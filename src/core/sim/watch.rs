@@ -19,7 +19,7 @@ impl World {
         for operator in self.leaders() {
             let due = (self.now + self.rng.between(1, latest)).max(self.operators[operator].watched_until);
             self.operators[operator].watched_until = due;
-            if self.chaos.deafness && self.rng.per_mille(100) {
+            if self.chaos.deafness && self.rng.per_mille(250) {
                 self.count("watch broken");
                 self.order(operator, due - self.now, Order::List);
                 continue;
@@ -35,6 +35,9 @@ impl World {
     }
 
     pub fn watched(&mut self, operator: usize, version: u64, is: Job) {
+        if version < self.api.jobs[number_of(&is.key)].version {
+            self.count("late watch event");
+        }
         if !self.arrive(operator, version, is) {
             self.count("stale watch event");
         }
@@ -87,9 +90,13 @@ impl World {
         let key = job.key.clone();
         match self.operators[operator].table.apply(job, version.to_string().into(), 0, || (), false) {
             Applied::Stale => return false,
+            Applied::Changed if self.operators[operator].over.contains(&key) => {
+                self.broken.push(format!("{} is over, and operator {operator} takes it up again", key.name));
+            }
             Applied::Changed => {}
             Applied::Replaced(old) => self.abandon(operator, *old),
             Applied::Ended(entry) => {
+                self.operators[operator].over.insert(key.clone());
                 self.broker.forget(entry.job.attempt_in_hand().task);
             }
         }
@@ -102,6 +109,7 @@ impl World {
     fn gone(&mut self, operator: usize, key: &ObjectKey, uid: Uuid) {
         if let Some(entry) = self.operators[operator].table.remove_job(key, uid) {
             self.operators[operator].turns.forget(key);
+            self.operators[operator].over.insert(key.clone());
             self.abandon(operator, *entry);
         }
     }

@@ -229,7 +229,7 @@ impl World {
             let latest = if late { 20_000 } else { 100 };
             self.after(0, latest, Event::AddPod);
         }
-        self.at(100_000, Event::Sweep);
+        self.at(1_000, Event::Sweep);
         self.create_job();
         for _ in 1..self.rng.between(1, 5) {
             if self.rng.per_mille(500) {
