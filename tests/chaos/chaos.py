@@ -26,6 +26,7 @@ import report  # noqa: E402
 import rival  # noqa: E402
 import story  # noqa: E402
 import verdict  # noqa: E402
+from waiting import until
 
 CHART = crew.PROJECT / "charts/crewjob-operator"
 GUARD = "CREWJOB_GUARD"
@@ -95,7 +96,7 @@ def install(folder: Path) -> None:
     values.write_text(json.dumps(VALUES))
     options = ["--create-namespace", "--wait", "--timeout", "3m", "--values", str(values)]
     kube.helm("install", kube.RELEASE, str(CHART), *options)
-    kube.until("the pool is ready", lambda: crew.ready("default"))
+    until("the pool is ready", lambda: crew.ready("default"))
     rival.install()
 
 
@@ -130,15 +131,15 @@ def use_workers(class_: str, folder: Path, say) -> Path:
     kube.kubectl("patch", "deployment", kube.WORKER, "--type=strategic", "--patch", json.dumps(patch))
     theirs = new_folder(records_of_rival(records))
     rival.use_workers(theirs)
-    kube.until("the workers take tasks", lambda: ready_workers(records) >= WORKERS, seconds=120)
+    until("the workers take tasks", lambda: ready_workers(records) >= WORKERS, seconds=120)
     try:
-        kube.until("the workers of another class have gone", lambda: not others(records), seconds=30)
+        until("the workers of another class have gone", lambda: not others(records), seconds=30)
     except AssertionError:
         # A worker that hangs does not hear that it is to stop, and its grace period is longer than all of this.
         stubborn = others(records)
         say(f"{class_}: {', '.join(stubborn)} does not stop and is ended by force")
         kube.kubectl("delete", "pod", *stubborn, "--grace-period=0", "--force", "--ignore-not-found")
-    kube.until("a worker of the other tenant takes tasks", lambda: ready_workers(theirs), seconds=120)
+    until("a worker of the other tenant takes tasks", lambda: ready_workers(theirs), seconds=120)
     return records
 
 
@@ -168,7 +169,7 @@ def ready_workers(records: Path) -> int:
 def try_class(class_: str, extent: Extent, seed: int, folder: Path, say) -> Outcome:
     crew.remove_all()
     rival.remove_all()
-    kube.until("no job is left", lambda: not kube.items("crewjobs") and not rival.jobs(class_))
+    until("no job is left", lambda: not kube.items("crewjobs") and not rival.jobs(class_))
     records = use_workers(class_, folder, say)
     say(f"{class_}: {ready_workers(records)} workers take tasks")
     logs = ground.Logs(ground.state_dir(), kube.NAMESPACE)

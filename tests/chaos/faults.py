@@ -9,15 +9,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import redis
+
 import celery_side
 import crew
 import ground
 import kube
 import load
 import operators
-import redis
 import rival
 from verdict import Fault
+from waiting import until
 
 CUT_SECONDS = (3.0, 10.0)
 # After as many restarts in place the kubelet makes a container wait longer and longer: a new Pod is faster.
@@ -229,7 +231,7 @@ class Faults:
             return None
         self.lost_data.append(time.time())
         kube.kubectl("delete", "pod", pod["metadata"]["name"], "--grace-period=0", "--force", "--wait=false")
-        kube.until("Redis has another Pod", lambda: self.another_redis(pod["metadata"]["uid"]))
+        until("Redis has another Pod", lambda: self.another_redis(pod["metadata"]["uid"]))
         self.await_redis()
         self.lost_data.append(time.time())
         return "Pod deleted, data lost"
@@ -244,7 +246,7 @@ class Faults:
             return None
 
     def await_redis(self, not_this: str | None = None) -> None:
-        kube.until("Redis answers", lambda: self.redis_run_id() not in (None, not_this), seconds=60)
+        until("Redis answers", lambda: self.redis_run_id() not in (None, not_this), seconds=60)
 
     def apiserver_restart(self) -> str | None:
         how = self.dice.choice(["TERM", "KILL"])

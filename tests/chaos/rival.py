@@ -5,10 +5,12 @@ import json
 import random
 from pathlib import Path
 
+import redis
+
 import crew
 import kube
-import redis
 from load import insist
+from waiting import until
 
 NAMESPACE = "rival"
 REDIS_PORT = 6379
@@ -46,7 +48,7 @@ def install() -> None:
         {"apiVersion": "v1", "kind": "Secret", "metadata": labelled, "stringData": {"REDIS_URL": url}},
         {"apiVersion": crew.API_VERSION, "kind": "CrewWorkerPool", "metadata": {**of, "name": "default"}, "spec": pool},
     )
-    kube.until("the pool of the other tenant reaches its Redis", reaches_redis)
+    until("the pool of the other tenant reaches its Redis", reaches_redis)
 
 
 def apply(*objects: dict) -> None:

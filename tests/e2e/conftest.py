@@ -13,6 +13,7 @@ import celery_side
 import crew
 import kube
 import workers
+from waiting import until
 
 CHART = crew.PROJECT / "charts/crewjob-operator"
 FIGURES = pytest.StashKey[list[str]]()
@@ -64,7 +65,7 @@ def installation(request):
     since = datetime.now(UTC).isoformat()
     began = time.monotonic()
     kube.helm("install", kube.RELEASE, str(CHART), "--create-namespace", "--wait", "--timeout", "3m", *settings())
-    kube.until("the pool is ready", lambda: crew.ready("default"))
+    until("the pool is ready", lambda: crew.ready("default"))
     request.config.stash[FIGURES].append(f"installed and ready in {time.monotonic() - began:.1f} s")
     return since
 

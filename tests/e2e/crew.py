@@ -5,7 +5,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from kube import NAMESPACE, WORKER, create, get, items, kubectl, patch, until
+from kube import NAMESPACE, WORKER, create, get, items, kubectl, patch
+from waiting import until
 
 PROJECT = Path(__file__).resolve().parents[2]
 API_VERSION = "crewjob.dev/v1alpha1"

@@ -10,19 +10,14 @@ import re
 import ssl
 import subprocess
 import threading
-import time
 import urllib.parse
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
 
 NAMESPACE = "crewjob"
 RELEASE = "crewjob"
 OPERATOR = "crewjob-operator"
 WORKER = "crewjob-worker"
-
-T = TypeVar("T")
 
 
 def run(command: list[str], given: str | None = None) -> subprocess.CompletedProcess:
@@ -124,25 +119,6 @@ def warnings_about(kind: str, name: str) -> list[dict]:
     """The Warning Events about this very object, not about earlier ones of its name."""
     about = f"type=Warning,involvedObject.uid={get(kind, name)['metadata']['uid']}"
     return json.loads(kubectl("get", "events", "--field-selector", about, "-o", "json"))["items"]
-
-
-def until(what: str, probe: Callable[[], T], seconds: float = 60, every: float = 0.2) -> T:
-    """Asks again and again until the answer is true, and returns it."""
-    deadline = time.monotonic() + seconds
-    while True:
-        answer = probe()
-        if answer:
-            return answer
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        time.sleep(every)
-
-
-def holds(what: str, probe: Callable[[], T], seconds: float, every: float = 0.5) -> None:
-    """Asks again and again whether something stays as it is for so long."""
-    began = time.monotonic()
-    while time.monotonic() - began < seconds:
-        assert probe(), f"not any more after {time.monotonic() - began:.0f} s: {what}"
-        time.sleep(every)
 
 
 class Watch:

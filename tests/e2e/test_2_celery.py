@@ -11,7 +11,7 @@ import pytest
 
 import celery_side
 import crew
-import kube
+from waiting import until
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -35,7 +35,7 @@ def flower(app):
 
     with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            kube.until("Flower answers", lambda: ask("/api/tasks") is not None)
+            until("Flower answers", lambda: ask("/api/tasks") is not None)
             yield ask
         finally:
             process.kill()
@@ -48,13 +48,13 @@ def test_python_and_crewjob_share_queue_scaling_workers_and_tools(app, flower, e
     # Neither part alone is worth a second worker of four.
     inputs = {"topic": "sent by Python", "seconds": 4}
     sent = [run_crew_task.apply_async((f"from-python-{number}", inputs, True)) for number in range(3)]
-    kube.until("the operator has counted the producer's messages", lambda: crew.replicas() == 1)
+    until("the operator has counted the producer's messages", lambda: crew.replicas() == 1)
     crew.start(*crew.batch("beside-python", 2, inputs={"seconds": 4}))
-    kube.until("five tasks have two workers", lambda: crew.replicas() == 2, seconds=15)
+    until("five tasks have two workers", lambda: crew.replicas() == 2, seconds=15)
 
     running = crew.in_phase("beside-python-000", "Running")
     assert running["taskID"] in active_tasks(app, running["worker"]["name"])
-    kube.until("Flower shows the task", lambda: running["taskID"] in flower("/api/tasks"))
+    until("Flower shows the task", lambda: running["taskID"] in flower("/api/tasks"))
     assert flower("/api/workers?status=1")[running["worker"]["name"]], "Flower takes the worker for dead"
 
     other = health_check.delay()
@@ -63,7 +63,7 @@ def test_python_and_crewjob_share_queue_scaling_workers_and_tools(app, flower, e
     assert [task.get(timeout=30)["status"] for task in sent] == ["completed"] * 3
     ids = [task.id for task in sent] + crew.task_ids("beside-python")
     assert executions.of(ids) == dict.fromkeys(ids, 1)
-    ended = kube.until("Flower shows the end", lambda: succeeded(flower(f"/api/task/info/{running['taskID']}")))
+    ended = until("Flower shows the end", lambda: succeeded(flower(f"/api/task/info/{running['taskID']}")))
     assert ended["name"] == "backend.tasks.run_crew_task" and "beside-python-000" in ended["args"]
 
 

@@ -12,6 +12,7 @@ import redis
 import celery_side
 import crew
 import kube
+from waiting import holds, until
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -22,6 +23,7 @@ REPLICATE = (
     f"redis-server /etc/redis/redis.conf --port {REPLICA} --appendonly no --dbfilename replica.rdb"
     f' --masterauth "$REDISCLI_AUTH" --replicaof 127.0.0.1 {MAIN} --daemonize yes'
 )
+
 JOBS = 5
 OUTAGE_SECONDS = int(os.environ.get("E2E_OUTAGE_SECONDS", "8"))
 
@@ -36,7 +38,7 @@ def serve_from(port: int) -> None:
     kube.patch("service", SERVICE, {"spec": {"ports": [service]}})
     url = celery_side.redis_url()
     reached = lambda: redis.Redis.from_url(url, socket_timeout=5).info("server")["tcp_port"] == port
-    kube.until(f"new connections reach port {port}", reached, 30)
+    until(f"new connections reach port {port}", reached, 30)
     before = ({MAIN, REPLICA} - {port}).pop()
     for type_ in ("normal", "pubsub"):
         cli(before, "CLIENT", "KILL", "TYPE", type_, "SKIPME", "yes")
@@ -48,7 +50,7 @@ def replica() -> Iterator[None]:
     kube.kubectl("exec", REDIS, "--", "sh", "-c", REPLICATE)
     try:
         in_step = lambda: "master_link_status:up" in cli(REPLICA, "INFO", "replication")
-        kube.until("the replica is in step", in_step)
+        until("the replica is in step", in_step)
         yield
     finally:
         cli(MAIN, "FLUSHALL")
@@ -66,7 +68,7 @@ def test_after_a_failover_to_a_stale_replica_every_job_ends_once_and_as_declared
         crew.all_in_phase("done", "Queued", JOBS)
         crew.all_in_phase("dropped", "Queued", JOBS)
         waiting = lambda: int(cli(REPLICA, "LLEN", "crew_jobs")) + int(cli(REPLICA, "LLEN", "crew_jobs\x06\x163"))
-        kube.until("the replica has their messages", lambda: waiting() == 2 * JOBS)
+        until("the replica has their messages", lambda: waiting() == 2 * JOBS)
         cli(REPLICA, "REPLICAOF", "NO", "ONE")
 
         crew.cancel("dropped")
@@ -83,7 +85,7 @@ def test_after_a_failover_to_a_stale_replica_every_job_ends_once_and_as_declared
         assert waiting() == 2 * JOBS
         executions.stop()
         serve_from(REPLICA)
-        kube.until("what has ended is taken off the queues", lambda: waiting() == JOBS, 30)
+        until("what has ended is taken off the queues", lambda: waiting() == JOBS, 30)
         afterwards = celery_side.Executions(app)
         crew.workers_at_most(3)
         took = crew.all_in_phase("waiting", "Succeeded", JOBS)
@@ -113,10 +115,10 @@ def test_a_long_outage_of_redis_that_loses_its_data_costs_time_only(figure):
     kube.kubectl("scale", REDIS, "--replicas=0")
     try:
         down = lambda: crew.condition("default", "BrokerReachable", "crewworkerpool").get("status") == "False"
-        kube.until("the pool says that Redis is down", down, 30)
+        until("the pool says that Redis is down", down, 30)
         crew.start(*crew.batch("created", 3))
         unmoved = lambda: crew.replicas() == 1 and down() and crew.phases("queued") == {"Queued": 3}
-        kube.holds("the worker stays and nothing is decided", unmoved, OUTAGE_SECONDS)
+        holds("the worker stays and nothing is decided", unmoved, OUTAGE_SECONDS)
     finally:
         kube.kubectl("scale", REDIS, "--replicas=1")
     for label, count in (("running", 4), ("queued", 3), ("created", 3)):

@@ -7,6 +7,7 @@ import pytest
 import crew
 import kube
 import workers
+from waiting import until
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -25,7 +26,7 @@ def test_the_operator_has_the_task_of_a_killed_stock_worker_run_elsewhere_within
     status = crew.in_phase("orphan-stock", "Running")
     task, pod = status["taskID"], kube.get("pod", status["worker"]["podName"])
     killed_at = workers.kill(pod)
-    kube.until("it runs again", lambda: executions.begun[task] == 2, seconds=30, every=0.05)
+    until("it runs again", lambda: executions.begun[task] == 2, seconds=30, every=0.05)
     took = time.monotonic() - killed_at
     figure(f"stock workers, one killed: its task ran again after {took:.1f} s")
     assert took < crew.TAKEOVER_LIMIT

@@ -8,6 +8,7 @@ import pytest
 import crew
 import kube
 import workers
+from waiting import until
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -20,7 +21,7 @@ def kept_workers(installation):
 
 @pytest.fixture
 def two_workers(kept_workers):
-    kube.until("two workers are ready again", lambda: crew.status_of_pool()["replicas"].get("ready") == 2)
+    until("two workers are ready again", lambda: crew.status_of_pool()["replicas"].get("ready") == 2)
 
 
 def test_the_job_of_a_killed_worker_runs_elsewhere_within_ten_seconds(two_workers, executions, figure):
@@ -28,7 +29,7 @@ def test_the_job_of_a_killed_worker_runs_elsewhere_within_ten_seconds(two_worker
     status = crew.in_phase("orphan", "Running")
     task, pod = status["taskID"], kube.get("pod", status["worker"]["podName"])
     killed_at = workers.kill(pod)
-    kube.until("it runs again", lambda: executions.begun[task] == 2, seconds=30, every=0.05)
+    until("it runs again", lambda: executions.begun[task] == 2, seconds=30, every=0.05)
     took = time.monotonic() - killed_at
     status = crew.in_phase("orphan", "Succeeded")
     figure(f"a killed worker's job ran again after {took:.1f} s")
@@ -42,7 +43,7 @@ def test_the_job_of_a_pod_that_is_deleted_by_force_runs_elsewhere(two_workers, e
     status = crew.in_phase("forced", "Running")
     task, began = status["taskID"], time.monotonic()
     kube.kubectl("delete", "pod", status["worker"]["podName"], "--grace-period=0", "--force", "--wait=false")
-    kube.until("it runs again", lambda: executions.begun[task] == 2, seconds=30, every=0.05)
+    until("it runs again", lambda: executions.begun[task] == 2, seconds=30, every=0.05)
     figure(f"the job of a Pod deleted by force ran again after {time.monotonic() - began:.1f} s")
     status = crew.in_phase("forced", "Succeeded")
     assert (status["workerLosses"], executions.begun[task]) == (1, 2)

@@ -8,6 +8,7 @@ import pytest
 import crew
 import kube
 import workers
+from waiting import until
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -20,12 +21,12 @@ def test_workers_that_are_told_to_stop_finish_their_jobs_although_they_send_no_e
     crew.workers_at_most(WORKERS)
     with workers.replaced_as_soon_as_ready(), workers.at_least(WORKERS):
         crew.start(*crew.batch("busy", BUSY, inputs={"seconds": 15}))
-        kube.until(f"{BUSY} jobs run", lambda: crew.phases("busy").get("Running") == BUSY)
+        until(f"{BUSY} jobs run", lambda: crew.phases("busy").get("Running") == BUSY)
         tasks = crew.task_ids("busy")
         kube.kubectl("rollout", "restart", f"deployment/{kube.WORKER}")
         kube.patch("crewworkerpool", "default", {"spec": {"minReplicas": 0, "maxReplicas": WORKERS // 2}})
         leaving = lambda: sum("deletionTimestamp" in pod["metadata"] for pod in crew.worker_pods())
-        kube.until("busy workers are told to go", lambda: leaving() >= WORKERS // 2)
+        until("busy workers are told to go", lambda: leaving() >= WORKERS // 2)
         crew.all_in_phase("busy", "Succeeded", BUSY, 120)
         assert executions.of(tasks) == dict.fromkeys(tasks, 1)
         for found in kube.items("crewjobs", "test=busy"):
@@ -50,14 +51,14 @@ def test_every_running_job_that_is_cancelled_while_workers_restart_is_cancelled_
     old = crew.worker_pods()
     kube.kubectl("rollout", "restart", f"deployment/{kube.WORKER}")
     leaves = lambda: [pod for pod in crew.worker_pods() if "deletionTimestamp" in pod["metadata"]]
-    kube.until("a busy worker is told to go", leaves, every=0.1)
+    until("a busy worker is told to go", leaves, every=0.1)
     leaving = {pod["metadata"]["name"] for pod in leaves()}
     workers.kill(next(pod for pod in old if pod["metadata"]["name"] not in leaving))
     before = Counter(crew.cancel("storm").values())
     assert before["Succeeded"] == 0 and before["Running"] + before["Queued"] == JOBS, before
 
     final = lambda: not set(crew.phases("storm")) - set(crew.FINAL)
-    kube.until("all have ended", final, seconds=240, every=0.5)
+    until("all have ended", final, seconds=240, every=0.5)
     kube.patch("crewworkerpool", "default", {"spec": {"minReplicas": 0}})
     crew.no_workers()
     ended = {found["metadata"]["name"]: found["status"] for found in kube.items("crewjobs", "test=storm")}

@@ -5,6 +5,7 @@ import pytest
 import conftest
 import crew
 import kube
+from waiting import until
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -32,7 +33,7 @@ def test_jobs_run_wait_and_are_cancelled_under_other_names(app):
 
     crew.workers_at_most(2)
     task = crew.in_phase("runs", "Running", seconds=90)["taskID"]
-    kube.until("it is in flight", lambda: redis.hlen("app1:held") == redis.zcard("app1:held_index") == 1)
+    until("it is in flight", lambda: redis.hlen("app1:held") == redis.zcard("app1:held_index") == 1)
     kube.patch("crewjob", "runs", {"spec": {"cancel": True}})
     crew.in_phase("runs", "Cancelled", seconds=15)
     assert redis.exists(f"app1:celery-task-meta-{task}")

@@ -9,6 +9,7 @@ import conftest
 import crew
 import kube
 import workers
+from waiting import until
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -64,7 +65,7 @@ def test_retries_belong_to_the_operator_and_the_exit_status_says_that_there_may_
 def test_a_running_command_is_cancelled_within_seconds():
     crew.start(crew.job("cancelled", inputs={"seconds": 600}))
     crew.in_phase("cancelled", "Running", seconds=90)
-    kube.until("its progress", lambda: crew.status("cancelled").get("progress", {}).get("percent") == 40)
+    until("its progress", lambda: crew.status("cancelled").get("progress", {}).get("percent") == 40)
     kube.patch("crewjob", "cancelled", {"spec": {"cancel": True}})
     crew.in_phase("cancelled", "Cancelled", seconds=15)
 
@@ -73,9 +74,9 @@ def test_the_job_of_a_killed_worker_runs_again(figure):
     with workers.at_least(2):
         crew.start(crew.job("killed", inputs={"seconds": 8}))
         status = crew.in_phase("killed", "Running", seconds=90)
-        kube.until("it has begun", lambda: crew.status("killed").get("progress"))
+        until("it has begun", lambda: crew.status("killed").get("progress"))
         began = workers.kill(workers.pod_of(status["worker"]["name"]), program=b"crewjob")
-        kube.until("it is published again", lambda: crew.status("killed").get("workerLosses") == 1, seconds=30)
+        until("it is published again", lambda: crew.status("killed").get("workerLosses") == 1, seconds=30)
         figure(f"the job of a killed native worker was published again after {time.monotonic() - began:.1f} s")
         done = crew.in_phase("killed", "Succeeded", seconds=60)
         assert [attempt["outcome"] for attempt in done["attemptHistory"]] == ["WorkerLost", "Succeeded"]
@@ -83,7 +84,7 @@ def test_the_job_of_a_killed_worker_runs_again(figure):
 
 def test_inspect_sees_a_native_worker_like_any_other(app):
     with workers.at_least(1):
-        (node,) = kube.until("it answers", lambda: app.control.inspect(timeout=1).stats())
+        (node,) = until("it answers", lambda: app.control.inspect(timeout=1).stats())
         described = app.control.inspect(timeout=1, destination=[node])
         assert "backend.tasks.run_crew_task" in described.registered()[node]
         assert {queue["name"] for queue in described.active_queues()[node]} == {"crew_jobs", "default"}

@@ -13,6 +13,7 @@ import pytest
 import conftest
 import crew
 import kube
+from waiting import until
 
 # A chart of an earlier commit as `helm package` makes it: before workers could be native, and before they had a Redis user.
 EARLIER = crew.PROJECT / "tests/chart/earlier/before-native.tgz"
@@ -38,7 +39,7 @@ def upgraded(installation, tmp_path_factory, request) -> Before:
     image = f"redis.bundled.image.tag={redis_tag()}"
     values = [*conftest.settings(), "--set", image, "--set", "operator.podLabels.kept=as-it-was"]
     kube.helm("install", kube.RELEASE, str(EARLIER), "--wait", "--timeout", "3m", *values)
-    kube.until("the pool is ready", lambda: crew.ready("default"), seconds=90)
+    until("the pool is ready", lambda: crew.ready("default"), seconds=90)
     password = kube.get("secret", crew.SECRET)["data"]["password"]
     assert not kube.find("secret", crew.WORKER_SECRET), "the earlier chart has one user"
 
@@ -52,7 +53,7 @@ def upgraded(installation, tmp_path_factory, request) -> Before:
     chart = with_a_changed_crd(tmp_path_factory.mktemp("upgrade"))
     pools = f"poolNamespaces={{{kube.NAMESPACE}}}"
     kube.helm("upgrade", kube.RELEASE, str(chart), "--reuse-values", "--set", pools, "--wait", "--timeout", "3m")
-    kube.until("the pool is ready again", lambda: crew.ready("default"), seconds=90)
+    until("the pool is ready again", lambda: crew.ready("default"), seconds=90)
     note = request.config.stash[conftest.FIGURES].append
     note(f"upgraded from an earlier chart in {time.monotonic() - began:.1f} s")
     return before
@@ -119,7 +120,7 @@ def test_an_uninstall_keeps_crds_and_jobs_and_leaves_nothing_that_hangs(figure):
     # A worker finishes its task first; no other object keeps the namespace.
     kube.kubectl("delete", "pods", "-l", "app.kubernetes.io/component=worker", "--grace-period=0", "--force")
     kube.kubectl("delete", "namespace", kube.NAMESPACE, "--wait=false")
-    kube.until("the namespace is gone", namespace_is_gone, seconds=60)
+    until("the namespace is gone", namespace_is_gone, seconds=60)
     left = json.loads(kube.kubectl("get", "clusterroles,clusterrolebindings", "-o", "json"))["items"]
     assert [found["metadata"]["name"] for found in left if "crewjob" in found["metadata"]["name"]] == []
 

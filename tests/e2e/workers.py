@@ -11,6 +11,7 @@ from pathlib import Path
 
 import crew
 import kube
+from waiting import until
 
 # === How many, and how they are started ===
 
@@ -21,7 +22,7 @@ def at_least(count: int) -> Iterator[None]:
     kube.patch("crewworkerpool", "default", {"spec": {"minReplicas": count}})
     try:
         ready = lambda: crew.status_of_pool().get("replicas", {}).get("ready") == count
-        kube.until(f"{count} workers are ready", ready, 60)
+        until(f"{count} workers are ready", ready, 60)
         yield
     finally:
         kube.patch("crewworkerpool", "default", {"spec": {"minReplicas": 0}})

@@ -14,39 +14,17 @@ import sys
 import time
 import urllib.parse
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import redis
+
+from waiting import until
 
 HERE = Path(__file__).resolve().parent
 EXAMPLE = HERE.parents[1] / "examples/celery-worker"
 CLUSTER = HERE.parent / "cluster/cluster"
 BUILT = Path(json.loads(os.environ["CARGO_METADATA"])["target_directory"]) / "debug/crewjob"
 CREWJOB = Path(os.environ.get("CREWJOB_PROGRAM") or BUILT)
-
-T = TypeVar("T")
-
-
-def until(what: str, probe: Callable[[], T], seconds: float = 30, every: float = 0.05) -> T:
-    """Asks again and again until the answer is true, and returns it."""
-    deadline = time.monotonic() + seconds
-    while True:
-        answer = probe()
-        if answer:
-            return answer
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        time.sleep(every)
-
-
-def holds(what: str, probe: Callable[[], T], seconds: float, every: float = 0.1) -> None:
-    """Asks again and again whether something stays as it is for so long."""
-    began = time.monotonic()
-    while time.monotonic() - began < seconds:
-        assert probe(), f"not any more after {time.monotonic() - began:.1f} s: {what}"
-        time.sleep(every)
-
 
 def free_port() -> int:
     with socket.socket() as probe:

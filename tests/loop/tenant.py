@@ -3,7 +3,8 @@
 import uuid
 from datetime import UTC, datetime
 
-from servers import ControlPlane, Redis, Refused, until
+from servers import ControlPlane, Redis, Refused
+from waiting import until
 
 GROUP = "/apis/crewjob.dev/v1alpha1"
 FINAL = ("Succeeded", "Failed", "Cancelled")

@@ -3,8 +3,9 @@
 import time
 
 import pytest
+
 from proxy import Front, Line
-from servers import holds, until
+from waiting import holds, until
 
 LEADS_WITHIN = 30
 FAULT_SECONDS = 12

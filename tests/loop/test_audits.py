@@ -1,6 +1,6 @@
 """Messages that are lost are found by looking for them: no event tells of them."""
 
-from servers import until
+from waiting import until
 
 
 def test_a_message_that_a_worker_popped_and_lost_is_published_again_though_the_queues_look_as_before(bed):

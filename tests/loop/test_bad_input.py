@@ -5,7 +5,9 @@ import json
 
 import pytest
 from celery import Celery
-from servers import Redis, Refused, until
+
+from servers import Redis, Refused
+from waiting import until
 
 GOOD_TASK = "backend.tasks.run_crew_task"
 

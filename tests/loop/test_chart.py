@@ -9,7 +9,9 @@ import subprocess
 
 import pytest
 import redis
-from servers import HERE, ControlPlane, free_port, until
+
+from servers import HERE, ControlPlane, free_port
+from waiting import until
 
 PROJECT = HERE.parents[1]
 CHART = PROJECT / "charts/crewjob-operator"

@@ -6,7 +6,8 @@ import time
 from datetime import UTC, datetime
 
 import pytest
-from servers import holds, until
+
+from waiting import holds, until
 
 LEASE = "crewjob-operator"
 

@@ -10,8 +10,10 @@ import threading
 import time
 
 import pytest
-from servers import Operator, until
+
+from servers import Operator
 from tenant import Tenant
+from waiting import until
 
 SEEDS = int(os.environ.get("LOOP_SEEDS") or 4)
 KILLS = 3

@@ -4,7 +4,7 @@ import base64
 import json
 import uuid
 
-from servers import holds, until
+from waiting import holds, until
 
 
 def restored(redis, task: str) -> None:

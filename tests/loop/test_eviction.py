@@ -1,7 +1,8 @@
 """A Redis that drops keys when it is full loses jobs: the pool says so."""
 
 import pytest
-from servers import holds, until
+
+from waiting import holds, until
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from servers import holds, until
+
+from waiting import holds, until
 
 
 def finished(bed, name: str, status: str = "SUCCESS", **spec) -> dict:

@@ -1,8 +1,9 @@
 """What Flux makes of jobs and pools, by the library that it waits with: a job is current when it has ended well."""
 
 import pytest
+
 from kstatus import program, verdict
-from servers import holds, until
+from waiting import holds, until
 
 
 @pytest.fixture(autouse=True, scope="module")

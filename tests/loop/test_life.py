@@ -1,6 +1,6 @@
 """The operator, alone with an API server and Redis: what the other files of this folder build on."""
 
-from servers import until
+from waiting import until
 
 
 def test_a_job_is_published_taken_and_ended_by_its_result(bed):

@@ -11,7 +11,8 @@ import uuid
 from pathlib import Path
 
 import pytest
-from servers import until
+
+from waiting import until
 
 pytestmark = pytest.mark.alone
 

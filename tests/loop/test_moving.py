@@ -1,6 +1,6 @@
 """A pool whose Secret changes while everything runs."""
 
-from servers import holds, until
+from waiting import holds, until
 
 
 def test_a_changed_secret_takes_effect_within_a_minute_while_the_old_redis_still_answers(bed):

@@ -1,7 +1,9 @@
 """Namespaces that are served by their label: added and taken away while the operator runs."""
 
 import pytest
-from servers import Operator, holds, until
+
+from servers import Operator
+from waiting import holds, until
 
 LABEL = "crewjob.dev/pools"
 

@@ -3,8 +3,8 @@
 Redis is written by workers, and workers run what models write: here it is written by the tests, and the Pods are objects.
 """
 
-from servers import holds, until
 from tenant import now
+from waiting import holds, until
 
 HASH = "7d4b9c5f6d"
 POD = f"worker-{HASH}-x2x7q"

@@ -2,7 +2,7 @@
 
 import time
 
-from servers import holds, until
+from waiting import holds, until
 
 NAME = "worker-7d4b9c5f6d-x2x7q"
 

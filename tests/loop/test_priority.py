@@ -1,6 +1,6 @@
 """A priority that changes while a job waits."""
 
-from servers import holds, until
+from waiting import holds, until
 
 
 def bands(redis):

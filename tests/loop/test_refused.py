@@ -1,7 +1,9 @@
 """What Redis or the API server refuses is said on the job, tried again, and costs nothing that was done."""
 
 import pytest
-from servers import Redis, holds, until
+
+from servers import Redis
+from waiting import holds, until
 
 WAIT = 60
 

@@ -2,7 +2,7 @@
 
 import json
 
-from servers import holds, until
+from waiting import holds, until
 
 
 def deployment(name: str, **spec) -> dict:

@@ -5,7 +5,8 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from servers import until
+
+from waiting import until
 
 
 def is_published(bed, name: str) -> str:

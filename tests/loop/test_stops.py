@@ -2,8 +2,8 @@
 
 import json
 
-from servers import until
 from test_deletion import restored
+from waiting import until
 
 MANY = 250
 

@@ -7,9 +7,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
 from proxies import SlowProxy
-from servers import Operator, Redis, until
+from servers import Operator, Redis
 from tenant import Tenant
+from waiting import until
 
 pytestmark = pytest.mark.alone
 

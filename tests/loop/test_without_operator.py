@@ -7,7 +7,8 @@ import time
 
 import pytest
 from celery import Celery
-from servers import holds, until
+
+from waiting import holds, until
 
 VISIBILITY_TIMEOUT = 6
 LONGER = 14

@@ -9,8 +9,10 @@ import time
 
 import pytest
 from celery import Celery
-from servers import CeleryWorker, holds, until
+
+from servers import CeleryWorker
 from test_pods import CONSIDERED, HASH, POD, fleet, restarts, since_long, started
+from waiting import holds, until
 
 # Longer than the operator waits before a worker named like a Pod that is not there is suspicious, and some audits.
 SUSPICIOUS = 22
