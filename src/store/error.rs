@@ -87,6 +87,17 @@ impl Error {
         }
     }
 
+    /// Whether Redis would refuse it again: a right is missing, or a key holds another type of value.
+    pub fn is_for_good(&self) -> bool {
+        match self {
+            Self::Refused { detail, .. } => ["WRONGTYPE", "NOPERM"].iter().any(|code| detail.contains(code)),
+            Self::Unavailable { .. }
+            | Self::AuthenticationFailed { .. }
+            | Self::Fenced { .. }
+            | Self::Unexpected { .. } => false,
+        }
+    }
+
     pub(super) fn unexpected(act: &'static str, detail: impl Into<String>) -> Self {
         Self::Unexpected { act, detail: detail.into() }
     }

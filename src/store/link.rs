@@ -215,9 +215,12 @@ impl Link {
     }
 }
 
-/// Whether the server follows another one by now: the name may lead to that one.
+/// Whether the server follows another one by now: the name may lead to that one. Redis 6.2 wraps what a script was told,
+/// in `ERR Error running script (call to f_…): @user_script: 1: -READONLY …`.
 fn is_replica(error: &RedisError) -> bool {
-    matches!(error.code(), Some("READONLY" | "MASTERDOWN"))
+    const CODES: [&str; 2] = ["READONLY", "MASTERDOWN"];
+    let wrapped = |code: &&str| error.detail().is_some_and(|detail| detail.contains(&format!(": -{code} ")));
+    error.code().is_some_and(|code| CODES.contains(&code)) || CODES.iter().any(wrapped)
 }
 
 /// Why a server of this version cannot be used. The scripts need commands of Redis 6.2.

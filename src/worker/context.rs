@@ -17,6 +17,7 @@ use super::control::{Broker, Revoked};
 use super::entry::Entries;
 use super::follow::Sender;
 use super::metrics::Metrics;
+use super::places::Places;
 use super::rate::Rates;
 use super::registry::{Limits, Registry};
 use super::routes::Routes;
@@ -36,6 +37,9 @@ const MOST: u32 = 1000;
 
 /// Longest pause after the first failure of what must not fail, and after any.
 const PAUSE: Bounds = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// How often Redis may refuse the same step for a reason that does not go away, before it is given up.
+const REFUSALS: u32 = 3;
 
 /// A worker.
 pub struct Worker {
@@ -81,6 +85,8 @@ pub struct Worker {
     pub concurrency: Mutex<u32>,
     /// Read-locked while a lease is given up, write-locked while all are renewed: the two must not cross.
     pub renewal: RwLock<()>,
+    /// Where ends of runs are marked.
+    pub places: Places,
     /// When it started.
     pub since: Timestamp,
     /// Cancelled when it is to take no more messages, and to stop once its tasks have ended: Celery's warm shutdown.
@@ -157,13 +163,32 @@ impl Worker {
     where
         F: Future<Output = Result<T, Error>>,
     {
+        self.retry(what, u32::MAX).await.and_then(Result::ok)
+    }
+
+    /// The same, but what Redis refuses each time is given up: a right that is missing, a key of another type.
+    pub async fn retry_unless_refused<T, F>(&self, what: impl Fn() -> F) -> Option<Result<T, Error>>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        self.retry(what, REFUSALS).await
+    }
+
+    async fn retry<T, F>(&self, what: impl Fn() -> F, refusals: u32) -> Option<Result<T, Error>>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
         let mut backoff = Backoff::new(PAUSE);
-        let mut told = false;
+        let (mut told, mut refused) = (false, 0);
         loop {
             let error = match what().await {
-                Ok(done) => return Some(done),
+                Ok(done) => return Some(Ok(done)),
                 Err(error) => error,
             };
+            refused = if error.is_for_good() { refused + 1 } else { 0 };
+            if refused >= refusals {
+                return Some(Err(error));
+            }
             if !told {
                 tracing::warn!(%error, "a step on Redis failed; retrying until Redis answers");
                 told = true;

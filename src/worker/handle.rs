@@ -16,9 +16,10 @@ use super::execute::execute;
 use super::follow;
 use super::outcome::Outcome;
 use super::registry;
+use super::settle::settle;
 use super::step::{Answer, Aside, Seen, Step, next};
 use crate::runtime::clock;
-use crate::store::channel::{Begun, Delivery, Publication, Settlement};
+use crate::store::channel::{Begun, Delivery, Publication};
 use crate::wire::event::{Detail, TaskSummary};
 use crate::wire::{DeliveryInfo, Envelope};
 
@@ -221,54 +222,6 @@ impl Drop for Ends<'_> {
     }
 }
 
-/// Settles a task and says so.
-async fn settle(worker: &Worker, id: &str, tag: &str, leased: Option<&Entry>, end: &Conclusion) {
-    let expires = worker.config.result_expires();
-    let others: Vec<_> = end.others.iter().map(|other| (other.task_id.clone(), other.encode())).collect();
-    let publish: Vec<Publication> = end.publish.iter().map(|message| publication(worker, message)).collect();
-    let settlement = Settlement {
-        task: id,
-        tag,
-        holder: leased.map_or("", |entry| &entry.holder),
-        document: end.document.as_deref(),
-        others: &others,
-        expires,
-        is_success: end.is_success,
-        publish: &publish,
-    };
-    let settle = || async {
-        // Another database may be slow: meanwhile leases are renewed.
-        let stored = worker.channel.publish_and_store(&settlement).await?;
-        // A renewal on its way would bring the lease back.
-        let _no_renewal = worker.renewal.read().await;
-        let settled = worker.channel.settle(&settlement, stored).await?;
-        leased.inspect(|entry| entry.lease(false));
-        Ok(settled)
-    };
-    let Some(settled) = worker.retry_until_done(settle).await else {
-        tracing::error!(
-            task.id = id,
-            "storing the end of a task failed, and the worker stops: the task will run again"
-        );
-        return;
-    };
-    if !settled.taken && end.document.is_some() {
-        tracing::warn!(
-            task.id = id,
-            "the outcome was discarded: the task has succeeded before, or another run holds the lease"
-        );
-    }
-    for why in &end.refused {
-        tracing::error!(task.id = id, %why, "a callback or errback cannot be sent; it is left out");
-    }
-    for (errback, failure) in end.in_place.iter().filter(|_| settled.taken) {
-        builtin::call_errback(errback, id, failure);
-    }
-    if let Some(event) = end.event.clone().filter(|_| settled.taken) {
-        worker.events.task(event);
-    }
-}
-
 /// Acknowledges the message of a task that has ended before.
 async fn forget(worker: &Worker, entry: &Entry) {
     let (id, expires) = (&entry.message.headers.id, worker.config.result_expires());
@@ -286,7 +239,7 @@ async fn forget(worker: &Worker, entry: &Entry) {
 }
 
 /// A message and the queue it goes to.
-fn publication(worker: &Worker, message: &Envelope) -> Publication {
+pub(super) fn publication(worker: &Worker, message: &Envelope) -> Publication {
     let DeliveryInfo { exchange, routing_key, .. } = &message.properties.delivery_info;
     let queues = worker.queues.borrow();
     let bound = queues.iter().find(|queue| *queue.exchange == **exchange && *queue.routing_key == **routing_key);

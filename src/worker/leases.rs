@@ -29,6 +29,8 @@ pub async fn keep(worker: Arc<Worker>) {
             refreshed = Instant::now();
             let entries = worker.entries.list();
             let tags: Vec<&str> = entries.iter().map(|entry| entry.tag.as_str()).collect();
+            // A message that is being put back must not look as if another worker had taken it.
+            let _none_is_put_back = worker.renewal.write().await;
             if let Err(error) = worker.channel.renew(&tags).await {
                 tracing::warn!(%error, "renewing messages in flight failed; retrying at the next renewal");
             }

@@ -4,7 +4,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | [`run`] | connects, takes messages while a slot is free, shuts down |
-//! | [`handle`], [`execute`] | one message's way from its queue to its end, and one run of its task |
+//! | [`handle`], [`execute`], [`settle`] | one message's way from its queue to its end, one run of its task, and that end on Redis |
 //! | [`admit`], [`step`] | pure: what a message is, and what is done next with it until it runs |
 //! | [`conclude`], [`document`] | pure: what follows from what came of a run ([`outcome`]) |
 //! | [`follow`] | pure: what is sent after a run: callbacks, the rest of a chain, errbacks, another attempt |
@@ -15,7 +15,7 @@
 //! | [`routes`], [`pattern`] | pure: which queue a task is sent to |
 //! | [`leases`] | keeps leases and messages in flight, puts back what others lost |
 //! | [`announce`], [`status`], [`metrics`] | events, heartbeats, counters |
-//! | [`context`], [`entry`] | what all share: the setup, the tasks in hand |
+//! | [`context`], [`entry`], [`places`] | what all share: the setup, the tasks in hand, where ends are marked |
 //! | [`config`], [`node`] | the command line |
 
 mod admit;
@@ -38,10 +38,12 @@ mod metrics;
 mod node;
 mod outcome;
 mod pattern;
+mod places;
 mod rate;
 mod registry;
 mod routes;
 mod run;
+mod settle;
 mod status;
 mod step;
 mod tasks;

@@ -18,6 +18,7 @@ use super::control::Broker;
 use super::crew::Arguments;
 use super::handle::handle;
 use super::metrics::Metrics;
+use super::places::Places;
 use super::registry::{Registry, Task};
 use super::tasks::TasksError;
 use super::{leases, mailbox, node, status};
@@ -125,6 +126,7 @@ pub async fn work(
         registry,
         concurrency: Mutex::new(config.concurrency),
         renewal: RwLock::new(()),
+        places: Places::of(clock::random_id().to_string()),
         config,
         channel,
         events,

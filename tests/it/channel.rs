@@ -3,7 +3,9 @@
 mod flight;
 mod keeping;
 mod mailbox;
+mod repeating;
 mod settling;
+mod taking;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

@@ -180,9 +180,11 @@ impl Channel {
     ) -> Result<bool, Error> {
         const ACT: &str = "putting a message back";
         let keys = &self.0.keys;
-        let mut read = redis::cmd("HGET");
-        read.arg(keys.unacked()).arg(tag);
-        let value: Option<Vec<u8>> = self.0.broker.query(ACT, &read).await?;
+        let mut read = redis::pipe();
+        read.cmd("HGET").arg(keys.unacked()).arg(tag).cmd("ZSCORE").arg(keys.unacked_index()).arg(tag);
+        let (value, score): (Option<Vec<u8>>, Option<String>) = self.0.broker.pipe(ACT, &read).await?;
+        // Asked for once more, it must not be taken from a worker that has taken it since.
+        let until = if until.is_empty() { score.unwrap_or_default() } else { until.to_owned() };
         // However large: the worker that took it could read it. Without a value only the time of receipt is left, which the
         // script takes away.
         let read = |value: &[u8]| Unacked::decode_within(value, &Limits::default().bytes(value.len()));

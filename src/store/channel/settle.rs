@@ -47,6 +47,10 @@ pub struct Settlement<'a> {
     pub tag: &'a str,
     /// Holder of its lease; empty where none was taken.
     pub holder: &'a str,
+    /// Where it is marked that this was done, for as long as it may be repeated. One place serves one end after the other.
+    pub place: &'a str,
+    /// Tells this end from all others at that place.
+    pub id: &'a str,
     /// The result document; `None` stores nothing.
     pub document: Option<&'a [u8]>,
     /// Result documents of other tasks that end with this one.
@@ -83,11 +87,12 @@ impl Channel {
             return Ok(Settled { taken, acknowledged });
         }
         let mut call = SETTLE.key(keys.unacked());
-        call.key(keys.unacked_index()).key(self.lease(end.task)).key(self.0.result_keys.result(end.task));
+        call.key(keys.unacked_index()).key(self.lease(end.task)).key(self.mark(end.place));
+        call.key(self.0.result_keys.result(end.task));
         for (task, _) in end.others {
             call.key(self.0.result_keys.result(task));
         }
-        call.arg(end.tag).arg(end.holder).arg(kept(end.expires)).arg(u8::from(end.is_success));
+        call.arg(end.tag).arg(end.holder).arg(end.id).arg(kept(end.expires)).arg(u8::from(end.is_success));
         call.arg(end.document.unwrap_or_default()).arg(end.others.len());
         for (_, document) in end.others {
             call.arg(document);
@@ -119,11 +124,11 @@ impl Channel {
         }
         let keys = &self.0.keys;
         let mut call = CONCLUDE.key(keys.unacked());
-        call.key(self.lease(end.task)).key(self.note(end.tag));
+        call.key(self.lease(end.task)).key(self.note(end.tag)).key(self.mark(end.place));
         let own = end.document.map(|document| (result, document));
         let others = end.others.iter().map(|(task, document)| (self.0.result_keys.result(task), document.as_slice()));
         let results: Vec<(String, &[u8])> = own.into_iter().chain(others).collect();
-        call.arg(end.tag).arg(end.holder).arg(u8::from(end.is_success && end.document.is_some()));
+        call.arg(end.tag).arg(end.holder).arg(end.id).arg(u8::from(end.is_success && end.document.is_some()));
         call.arg(NOTED.as_secs()).arg(results.len());
         for (key, document) in &results {
             call.arg(key).arg(document);
@@ -174,6 +179,11 @@ impl Channel {
         for message in end.publish {
             call.key(self.0.keys.queue(&message.queue, message.priority)).arg(&message.envelope);
         }
+    }
+
+    /// Where it is marked that an end was brought about.
+    fn mark(&self, place: &str) -> String {
+        format!("{}crewjob-settled:{place}", self.0.keys.prefix)
     }
 
     /// What is noted of a message whose results are stored elsewhere: a hash, their documents by key.

@@ -4,16 +4,18 @@ use crewjob::store::channel::{Begun, Publication, Settled, Settlement};
 
 use super::*;
 
-const SUCCESS: &[u8] = br#"{"status":"SUCCESS","result":1,"task_id":"1"}"#;
-const FAILURE: &[u8] = br#"{"status":"FAILURE","result":null,"task_id":"1"}"#;
-const RETRY: &[u8] = br#"{"status":"RETRY","result":null,"task_id":"1"}"#;
-const TAKEN: Settled = Settled { taken: true, acknowledged: true };
+pub(super) const SUCCESS: &[u8] = br#"{"status":"SUCCESS","result":1,"task_id":"1"}"#;
+pub(super) const FAILURE: &[u8] = br#"{"status":"FAILURE","result":null,"task_id":"1"}"#;
+pub(super) const RETRY: &[u8] = br#"{"status":"RETRY","result":null,"task_id":"1"}"#;
+pub(super) const TAKEN: Settled = Settled { taken: true, acknowledged: true };
 
-fn end(document: &'static [u8]) -> Settlement<'static> {
+pub(super) fn end(document: &'static [u8]) -> Settlement<'static> {
     Settlement {
         task: "1",
         tag: "t1",
         holder: "me",
+        place: "w:1",
+        id: std::str::from_utf8(document).unwrap(),
         document: Some(document),
         expires: Some(Duration::from_hours(1)),
         is_success: document == SUCCESS,
@@ -22,12 +24,12 @@ fn end(document: &'static [u8]) -> Settlement<'static> {
     }
 }
 
-fn next() -> [Publication; 1] {
+pub(super) fn next() -> [Publication; 1] {
     [Publication { queue: "default".into(), priority: Some(5), envelope: b"next".to_vec() }]
 }
 
 /// A task that runs under our lease.
-async fn begun(server: &RedisServer) -> Channel {
+pub(super) async fn begun(server: &RedisServer) -> Channel {
     let channel = channel(server).await;
     send(server, "crew_jobs", "1", 5);
     reserve(&channel).await.unwrap();
@@ -36,7 +38,7 @@ async fn begun(server: &RedisServer) -> Channel {
 }
 
 /// Settles as a worker does.
-async fn settle(channel: &Channel, end: &Settlement<'_>) -> Result<Settled, crewjob::store::Error> {
+pub(super) async fn settle(channel: &Channel, end: &Settlement<'_>) -> Result<Settled, crewjob::store::Error> {
     let stored = channel.publish_and_store(end).await?;
     channel.settle(end, stored).await
 }
@@ -110,7 +112,9 @@ async fn an_end_without_a_result_only_acknowledges_and_publishes_once() {
     let channel = begun(&server).await;
     let end = Settlement { document: None, publish: &next(), ..end(SUCCESS) };
     assert_eq!(settle(&channel, &end).await, Ok(TAKEN));
-    assert_eq!(settle(&channel, &end).await, Ok(Settled { taken: false, acknowledged: true }));
+    assert_eq!(settle(&channel, &end).await, Ok(TAKEN), "repeated");
+    let another = Settlement { id: "another", ..end };
+    assert_eq!(settle(&channel, &another).await, Ok(Settled { taken: false, acknowledged: true }));
     assert_eq!((result(&server), sent(&server)), (None, 1));
     assert_eq!(in_flight(&server, "t1"), None);
 }
@@ -122,7 +126,7 @@ async fn a_failure_that_is_repeated_after_the_task_went_on_elsewhere_changes_not
     let retry = Settlement { publish: &next(), ..end(RETRY) };
     assert_eq!(settle(&channel, &retry).await, Ok(TAKEN));
     server.run::<()>(&["SET", "celery-task-meta-1", std::str::from_utf8(FAILURE).unwrap()]);
-    assert_eq!(settle(&channel, &retry).await, Ok(Settled { taken: false, acknowledged: true }));
+    assert_eq!(settle(&channel, &retry).await, Ok(TAKEN), "the answer that was lost");
     assert_eq!((result(&server).unwrap().as_bytes(), sent(&server)), (FAILURE, 1));
 }
 
@@ -148,7 +152,7 @@ async fn the_ends_of_other_tasks_are_stored_with_an_end_that_counts() {
     assert_eq!((of("1"), of("2")), (None, None), "another run goes on");
     server.run::<()>(&["SET", "crewjob-lease:1", "me"]);
     server.run::<()>(&["SET", "celery-task-meta-3", std::str::from_utf8(SUCCESS).unwrap()]);
-    settle(&channel, &end).await.unwrap();
+    settle(&channel, &Settlement { id: "later", ..end }).await.unwrap();
     for task in ["1", "2"] {
         assert_eq!(of(task).unwrap().as_bytes(), FAILURE);
     }
@@ -185,7 +189,7 @@ async fn a_death_between_two_databases_loses_and_repeats_nothing() {
     }
     assert_eq!((sent(&server), in_flight(&server, "t1")), (1, None));
     let left: Vec<String> = server.run(&["KEYS", "crewjob-*"]);
-    assert!(left.iter().all(|key| key.starts_with("crewjob-reserved")), "{left:?}");
+    assert!(left.iter().all(|key| key.starts_with("crewjob-reserved") || key == "crewjob-settled:w:1"), "{left:?}");
     results.stop();
 }
 

@@ -127,3 +127,19 @@ fn a_task_that_takes_longer_than_the_visibility_timeout_is_kept_in_flight() {
     std::fs::write(folder.path().join("go"), "").unwrap();
     state(&server, "id-1", "SUCCESS");
 }
+
+#[test]
+fn a_task_whose_next_step_redis_refuses_for_good_fails_and_gives_its_slot_up() {
+    let server = RedisServer::start();
+    server.run::<()>(&["SET", "no-list\u{6}\u{16}3", "text"]);
+    send_changed(&server, "backend.tasks.health_check", "id-1", "[]", |call| {
+        call.embed.callbacks =
+            value(r#"[{"task": "next", "args": [], "kwargs": {}, "options": {"queue": "no-list", "priority": 5}}]"#);
+    });
+    let _worker = Worker::start(&server, "{}", &["-c", "1"]);
+    let failure = state(&server, "id-1", "FAILURE").exception().unwrap();
+    assert!(failure.exc_type == "OperationalError" && failure.message().contains("WRONGTYPE"), "{failure:?}");
+    send(&server, "backend.tasks.health_check", "id-2", "[]");
+    state(&server, "id-2", "SUCCESS");
+    until("nothing is left in flight", || (in_flight(&server) == 0).then_some(()));
+}

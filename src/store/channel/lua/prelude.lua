@@ -5,14 +5,13 @@ local function status(key)
   return string.match(redis.call('GETRANGE', key, 0, 255), '^%s*{%s*"status"%s*:%s*"([^"]*)"')
 end
 
--- Stores a result for so many seconds (0: for good), and publishes it to the clients that wait for it.
+-- Stores a result for so many seconds (0: for good).
 local function store(key, seconds, document)
   if seconds == '0' then
     redis.call('SET', key, document)
   else
     redis.call('SETEX', key, seconds, document)
   end
-  redis.call('PUBLISH', key, document)
 end
 
 -- Whether no other run has the lease, and whether this run decides on its task: it has the lease, or no run has it and
@@ -26,5 +25,27 @@ local function acknowledge(unacked, unacked_index, lease, tag)
   redis.call('ZREM', unacked_index, tag)
   redis.call('HDEL', unacked, tag)
   redis.call('DEL', lease)
+end
+
+-- What is marked of the end of a run with this id: '1' or '0' where it was brought about, and was taken or not, and 'p'
+-- with a number where so many messages were published and then one was refused. Nil on the first try.
+local function marked(mark, id)
+  local what, of = string.match(redis.call('GET', mark) or '', '^(%S+) (.*)$')
+  return of == id and what or nil
+end
+
+-- Marks how far an end has come. A mark serves one end after the other, each until its answer was heard.
+local function note_end(mark, id, what) redis.call('SETEX', mark, 86400, what .. ' ' .. id) end
+
+-- Publishes what follows: to the keys from this one on the arguments from that one on, without what was published before.
+-- Answers the error where a list cannot take its message; what is half done goes on from there when it is repeated.
+local function publish(first_key, first_message, mark, id, before)
+  for i = tonumber(string.match(before or '', '^p(%d+)$') or 0), #KEYS - first_key do
+    local answer = redis.pcall('LPUSH', KEYS[first_key + i], ARGV[first_message + i])
+    if type(answer) == 'table' and answer.err then
+      if i > 0 then note_end(mark, id, 'p' .. i) end
+      return answer
+    end
+  end
 end
 

@@ -5,4 +5,5 @@ if before and before ~= 'RECEIVED' and before ~= 'RETRY' and before ~= 'REJECTED
 if not before and redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 if KEYS[2] and redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
 store(KEYS[1], ARGV[1], ARGV[2])
+redis.call('PUBLISH', KEYS[1], ARGV[2])
 return 1

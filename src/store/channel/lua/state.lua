@@ -3,4 +3,5 @@
 local before = status(KEYS[1])
 if before == 'SUCCESS' or before == 'FAILURE' or before == 'REVOKED' then return 0 end
 store(KEYS[1], ARGV[1], ARGV[2])
+redis.call('PUBLISH', KEYS[1], ARGV[2])
 return 1
