@@ -5,11 +5,15 @@ import contextlib
 import itertools
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from servers import CREWJOB, ControlPlane, CrewWorker, Events, ExampleWorker, Operator, Redis, Refused
-from tenant import Tenant
+
+sys.path.append(str(Path(__file__).parents[1] / "e2e"))
+
+from servers import CREWJOB, ControlPlane, CrewWorker, Events, ExampleWorker, Operator, Redis, Refused  # noqa: E402
+from tenant import Tenant  # noqa: E402
 
 # A process that runs some tests of a file, then others, then more of the first, has three beds.
 BEDS = itertools.count(1)
