@@ -108,7 +108,8 @@ pub enum Reason {
     FinishedBeforeCancel,
     /// The last run that the retry policy allows failed.
     RetriesExhausted,
-    /// The run failed with an exception that the retry policy calls not worth a repetition.
+    /// The run failed with an exception that the retry policy calls not worth a repetition, or the command of a native worker
+    /// said that another run would fail, too.
     NonRetryableError,
     /// The worker that held the job died. The same attempt is on its queue again, or the job failed because more workers
     /// died than the retry policy allows.

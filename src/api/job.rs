@@ -209,7 +209,8 @@ impl Default for PoolRef {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct RetryPolicy {
-    /// How often a failed run is repeated, in Celery's meaning: 3 means at most four runs. 0 to 100. Default 3.
+    /// How often a failed run is repeated, in Celery's meaning: 3 means at most four runs. A command of a native worker is
+    /// repeated only if its exit status or its answer allows it. 0 to 100. Default 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub max_retries: Option<i32>,

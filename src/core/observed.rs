@@ -221,13 +221,38 @@ pub struct Ended {
     pub finished_at: Option<Timestamp>,
 }
 
+/// A failure, and what its document says of it besides the error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The error.
+    pub error: TaskError,
+    /// The module of the exception, where the document names one.
+    pub module: Option<Arc<str>>,
+    /// The worker says that another run would fail, too. Only native workers say so.
+    pub is_permanent: bool,
+}
+
+impl Failure {
+    /// Whether a policy means it by this name: `ValueError`, or with its module `openai.AuthenticationError`.
+    pub fn is_named(&self, name: &str) -> bool {
+        let with_module = || name.rsplit_once('.').map(|(module, kind)| (Some(module), kind));
+        *self.error.kind == *name || with_module() == Some((self.module.as_deref(), &*self.error.kind))
+    }
+}
+
+impl From<TaskError> for Failure {
+    fn from(error: TaskError) -> Self {
+        Self { error, module: None, is_permanent: false }
+    }
+}
+
 /// Which way a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
     /// `SUCCESS`, with the result.
     Succeeded(Arc<Output>),
     /// `FAILURE`.
-    Failed(TaskError),
+    Failed(Failure),
     /// `FAILURE` with `WorkerLostError`: the worker lives, its child process died.
     ChildLost(TaskError),
     /// `REVOKED` by the worker that had it; the short form that other workers write is not evidence.

@@ -335,7 +335,9 @@ impl Status {
             Why::GaveUp(why) => match why {
                 GaveUp::InvalidSpec => error(),
                 GaveUp::RetriesExhausted => format!("all {} runs failed, the last with {}", self.attempts, error()),
-                GaveUp::NonRetryableError => format!("not retried, as retryPolicy.nonRetryable asks: {}", error()),
+                GaveUp::NonRetryableError => {
+                    format!("not retried, as retryPolicy.nonRetryable or the task itself asks: {}", error())
+                }
                 GaveUp::WorkerLost => format!("{} workers died under the job", self.worker_losses),
                 GaveUp::MessageLost => "the message was lost on the broker again and again".to_owned(),
                 GaveUp::NoResult => format!("the worker gave no usable result: {}", error()),

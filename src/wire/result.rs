@@ -13,6 +13,10 @@ pub use state::State;
 
 const WHAT: &str = "the result document";
 
+/// The field in which a native worker says of a FAILURE whether another run may succeed. Celery hands on what it does not
+/// know.
+pub const RETRYABLE: &str = "retryable";
+
 /// A result document.
 ///
 /// What the task has returned, and what it was given, is carried as verbatim text.

@@ -13,6 +13,9 @@ use crate::wire::{Message, Object, RawJson, Signature, Value};
 const RETENTION: Duration = Duration::from_hours(24);
 const RETENTION_MAX: f64 = 100.0 * 366.0 * 86_400.0;
 
+/// The module of failures to reach Redis.
+const REDIS: &str = "redis.exceptions";
+
 /// A task that runs in the worker's own process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Builtin {
@@ -46,7 +49,10 @@ impl Builtin {
         };
         match result {
             Ok(value) => Outcome::Succeeded(RawJson::from(&value)),
-            Err(failure) => Outcome::Failed { failure, retryable: false },
+            Err(failure) => {
+                let retryable = failure.exception.exc_module.as_deref() == Some(REDIS);
+                Outcome::Failed { failure, retryable }
+            }
         }
     }
 }
@@ -88,10 +94,8 @@ async fn cleanup(channel: &Channel, args: &[Value], kwargs: &Object) -> Result<V
         }
     };
     let oldest = clock::now() - retention;
-    let cleaned = channel
-        .clean(oldest)
-        .await
-        .map_err(|error| Failure::new("redis.exceptions", "ConnectionError", error.to_string()))?;
+    let cleaned =
+        channel.clean(oldest).await.map_err(|error| Failure::new(REDIS, "ConnectionError", error.to_string()))?;
     let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     Ok(Object::new()
         .with("results_scanned", count(cleaned.results))

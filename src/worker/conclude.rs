@@ -75,13 +75,14 @@ pub fn conclude(about: About<'_>, outcome: Outcome, end: &RunEnd<'_>, mut fresh:
         Outcome::Succeeded(result) => {
             match follow::after_success(about.message, &result, end.sender, end.now, &mut fresh) {
                 Ok(following) => succeeded(about, result, following, end),
-                Err(failure) => give_up(about, &failure, end, fresh),
+                // The work is done: another run would do it again.
+                Err(failure) => give_up(about, &failure, false, end, fresh),
             }
         }
         Outcome::Failed { failure, retryable: true } if follow::may_retry(&about.message.headers, end.max_retries) => {
             try_again(about, &failure, end, fresh)
         }
-        Outcome::Failed { failure, .. } => give_up(about, &failure, end, fresh),
+        Outcome::Failed { failure, retryable } => give_up(about, &failure, retryable, end, fresh),
         Outcome::Stopped { signal } => stopped(about, signal, end),
     };
     let ignores = about.message.headers.ignore_result.unwrap_or(false);
@@ -120,10 +121,17 @@ fn try_again(about: About<'_>, failure: &Failure, end: &RunEnd<'_>, fresh: impl 
     Conclusion { document: Some(document), publish: vec![again.message], event: Some(event), ..Conclusion::default() }
 }
 
-fn give_up(about: About<'_>, failure: &Failure, end: &RunEnd<'_>, fresh: impl FnMut() -> String) -> Conclusion {
+fn give_up(
+    about: About<'_>,
+    failure: &Failure,
+    retryable: bool,
+    end: &RunEnd<'_>,
+    fresh: impl FnMut() -> String,
+) -> Conclusion {
     let after = follow::after_failure(about.message, failure, end.sender, end.is_builtin_errback, end.now, fresh);
+    let document = document::failure(about, failure, retryable, end.now);
     Conclusion {
-        document: Some(document::with_memory(document::failure(about, failure, end.now), end.memory).encode()),
+        document: Some(document::with_memory(document, end.memory).encode()),
         is_success: false,
         others: after.chain,
         in_place: after.in_place.into_iter().map(|errback| (errback, failure.clone())).collect(),
@@ -226,6 +234,19 @@ mod tests {
         let (document, end) = concluded("{}", 3, failure(true));
         assert_eq!((document.status, end.publish.len()), (State::Failure, 0));
         assert_eq!(concluded("{}", 0, failure(false)).0.status, State::Failure);
+    }
+
+    #[test]
+    fn a_failure_says_whether_another_run_may_succeed_unless_the_worker_ended_the_run() {
+        for retryable in [true, false] {
+            let (document, _) = concluded("{}", 3, failure(retryable));
+            assert_eq!(document.other.get("retryable"), Some(&Value::Bool(retryable)));
+        }
+        for kind in ["TimeLimitExceeded", "SoftTimeLimitExceeded", "WorkerLostError"] {
+            let failure = Failure::new("billiard.exceptions", kind, "");
+            let (document, _) = concluded("{}", 3, Outcome::Failed { failure, retryable: false });
+            assert_eq!(document.other.get("retryable"), None, "{kind}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::outcome::{Failure, Memory};
+use crate::wire::result::RETRYABLE;
 use crate::wire::{Envelope, Message, Object, RawJson, ResultDocument, State, Value, time};
 
 /// The run that a document is about.
@@ -21,9 +22,13 @@ pub fn success(about: About<'_>, result: RawJson, children: &Value, now: Timesta
     document(about, State::Success, result, None, children, Some(now))
 }
 
-/// The document of a failure.
-pub fn failure(about: About<'_>, failure: &Failure, now: Timestamp) -> ResultDocument {
-    document(about, State::Failure, exception(failure), failure.traceback.clone(), &none(), Some(now))
+/// The document of a failure. Under a name of ours it says whether another run may succeed, which the operator heeds for
+/// its jobs. A run that was ended from outside, by a limit or a signal, says nothing of that.
+pub fn failure(about: About<'_>, failure: &Failure, retryable: bool, now: Timestamp) -> ResultDocument {
+    let bare = document(about, State::Failure, exception(failure), failure.traceback.clone(), &none(), Some(now));
+    let is_told = failure.exception.exc_module.as_deref() != Some("billiard.exceptions");
+    let other = if is_told { bare.other.with(RETRYABLE, retryable) } else { bare.other };
+    ResultDocument { other, ..bare }
 }
 
 /// The document of a run after which the task is sent again.

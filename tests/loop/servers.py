@@ -322,8 +322,10 @@ CREW = r"""
 call=$(cat)
 number() { printf %s "$call" | sed -n "s/.*\"$1\":\([0-9.]*\).*/\1/p"; }
 sleep "$(number seconds | grep . || echo 0)"
-[ "$CREWJOB_RETRIES" -ge "$(number fails | grep . || echo 0)" ] || exit 75
-echo done
+exits=$(number exits | grep . || echo 0)
+[ "$exits" = 0 ] || exit "$exits"
+[ "$CREWJOB_RETRIES" -ge "$(number fails | grep . || echo 0)" ] || { echo "$CREWJOB_IDEMPOTENCY_KEY" >&2; exit 75; }
+echo "done for $CREWJOB_NAMESPACE/$CREWJOB_NAME $CREWJOB_UID under $CREWJOB_IDEMPOTENCY_KEY"
 """
 
 

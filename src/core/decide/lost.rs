@@ -151,7 +151,7 @@ impl InPool<'_> {
         }
         match self.policy.on_unknown {
             OnUnknown::Fail => self.give_up(why, Some(error), so_far),
-            OnUnknown::Retry => self.retry_or_give_up(celery_retries, error, so_far),
+            OnUnknown::Retry => self.retry_or_give_up(celery_retries, &error.into(), so_far),
         }
     }
 

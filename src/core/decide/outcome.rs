@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::id::TaskId;
-use super::super::observed::{Ended, Ending, Held, Holding, LargeResults, Liveness};
+use super::super::observed::{Ended, Ending, Failure, Held, Holding, LargeResults, Liveness};
 use super::super::plan::{Effect, InPlaceOf, Next, Plan};
 use super::super::status::{AttemptOutcome, GaveUp, Kept, Output, Phase, Status, StoredResult, TaskError, Why};
 use super::{InPool, later};
@@ -13,9 +13,9 @@ impl InPool<'_> {
     pub(super) fn ended(&self, ended: &Ended) -> Plan {
         match &ended.how {
             Ending::Succeeded(output) => self.succeeded(ended, output),
-            Ending::Failed(error) => {
-                let status = self.run_over(ended, AttemptOutcome::Failed, Some(error.clone()));
-                self.retry_or_give_up(ended.celery_retries, error.clone(), status)
+            Ending::Failed(failure) => {
+                let status = self.run_over(ended, AttemptOutcome::Failed, Some(failure.error.clone()));
+                self.retry_or_give_up(ended.celery_retries, failure, status)
             }
             Ending::ChildLost(error) => {
                 let in_place_of = ended.marker.map_or(InPlaceOf::Nothing, InPlaceOf::Ended);
@@ -70,13 +70,14 @@ impl InPool<'_> {
     }
 
     /// Another attempt if the policy allows one, after its backoff.
-    pub(super) fn retry_or_give_up(&self, celery_retries: u32, error: TaskError, so_far: Status) -> Plan {
+    pub(super) fn retry_or_give_up(&self, celery_retries: u32, failure: &Failure, so_far: Status) -> Plan {
+        let error = failure.error.clone();
         let runs = self.id.number.saturating_add(celery_retries);
         let attempts = so_far.attempts.max(runs);
         if let Some(stop) = self.stop() {
             return self.stopped(stop, Some(error), Status { attempts, ..so_far });
         }
-        if self.policy.non_retryable.contains(&error.kind) {
+        if failure.is_permanent || self.policy.non_retryable.iter().any(|name| failure.is_named(name)) {
             return self.give_up(GaveUp::NonRetryableError, Some(error), Status { attempts, ..so_far });
         }
         if runs > self.policy.max_retries {

@@ -131,7 +131,7 @@ impl InPool<'_> {
         status.attempts = status.attempts.max(self.id.number.saturating_add(held.celery_retries));
         status.spec_hash = status.spec_hash.or(Some(self.job.spec.hash));
         status.remember(self.past(AttemptOutcome::Failed, Some(held), Some(error.clone())));
-        self.retry_or_give_up(held.celery_retries, error, status)
+        self.retry_or_give_up(held.celery_retries, &error.into(), status)
     }
 
     /// Withdrawn because it had waited for too long, and not because it was suspended: then it waits no more.

@@ -19,8 +19,8 @@ use super::super::check::check as lint;
 use super::super::id::{ObjectKey, Priority, SpecHash};
 use super::super::job::{Job, Spec};
 use super::super::observed::{
-    Ended, Ending, Held, Holding, LargeResults, Liveness, Observed, PodDeletion, Pool, PoolFacts, Published, Search,
-    Task,
+    Ended, Ending, Failure, Held, Holding, LargeResults, Liveness, Observed, PodDeletion, Pool, PoolFacts, Published,
+    Search, Task,
 };
 use super::super::plan::{Effect, Plan};
 use super::super::policy::Overrides;
@@ -245,7 +245,7 @@ fn succeeded(text: &str) -> Task {
 }
 
 fn failed(kind: &str) -> Task {
-    Task::Ended(ended(Ending::Failed(error(kind))))
+    Task::Ended(ended(Ending::Failed(error(kind).into())))
 }
 
 fn child_lost() -> Ended {

@@ -46,7 +46,7 @@ fn in_flight(generation: u32) -> Place {
 }
 
 fn failure() -> Document {
-    let how = Ending::Failed(TaskError::new("ValueError", "no", None));
+    let how = Ending::Failed(TaskError::new("ValueError", "no", None).into());
     Document::Over { how, worker: None, celery_retries: 0, finished_at: None }
 }
 

@@ -1,6 +1,6 @@
 //! How workers run what they have: begin it, under a lease or without, store what came of it, acknowledge.
 
-use super::super::observed::Ending;
+use super::super::observed::{Ending, Failure};
 use super::super::status::{Output, TaskError};
 use super::broker::Document;
 use super::leases::{Admission, RENEW_EVERY};
@@ -62,8 +62,13 @@ impl World {
         let Run { outcome, tag, job, .. } = self.runs[run];
         let how = match outcome {
             Outcome::Succeeds => Ending::Succeeded(Output::of(&self.result_of(job))),
-            Outcome::Fails => Ending::Failed(TaskError::new("ValueError", "no luck", None)),
-            Outcome::FailsForGood => Ending::Failed(TaskError::new("Fatal", "never again", None)),
+            Outcome::Fails => Ending::Failed(TaskError::new("ValueError", "no luck", None).into()),
+            // Its command says so, or else the policy of the job.
+            Outcome::FailsForGood if self.pods[pod].is_native() => Ending::Failed(Failure {
+                is_permanent: true,
+                ..TaskError::new("CommandFailed", "exit status 1", None).into()
+            }),
+            Outcome::FailsForGood => Ending::Failed(TaskError::new("Fatal", "never again", None).into()),
             Outcome::KillsChild => Ending::ChildLost(TaskError::new("WorkerLostError", "signal 9", None)),
             Outcome::KillsContainer => {
                 say!(self, "{} runs out of memory in run {run}", self.pods[pod].name);

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use crate::core::claims;
 use crate::core::evidence::{self, Word};
 use crate::core::id::AttemptId;
-use crate::core::observed::Ending;
+use crate::core::observed::{Ending, Failure};
 use crate::core::status::{Holder, Progress, TaskError, head};
 use crate::store::Document;
-use crate::wire::result::{ResultDocument, State};
+use crate::wire::result::{RETRYABLE, ResultDocument, State};
 use crate::wire::{Limits, Value};
 
 /// What a document says about the attempt that it names, read at `now`; `None` when it says nothing. `holder` tells
@@ -57,14 +57,22 @@ fn unreadable(why: String) -> evidence::Document {
 
 fn failure(document: &ResultDocument) -> Ending {
     let Some(exception) = document.exception() else {
-        return Ending::Failed(TaskError::new("Unknown", head(document.result.as_str(), TaskError::MESSAGE), None));
+        let text = head(document.result.as_str(), TaskError::MESSAGE);
+        return Ending::Failed(TaskError::new("Unknown", text, None).into());
     };
     let error = TaskError::new(
         &claims::exception_name(&exception.exc_type),
         &exception.message(),
         document.traceback.as_deref(),
     );
-    if exception.exc_type == "WorkerLostError" { Ending::ChildLost(error) } else { Ending::Failed(error) }
+    if exception.exc_type == "WorkerLostError" {
+        return Ending::ChildLost(error);
+    }
+    Ending::Failed(Failure {
+        error,
+        module: exception.exc_module.as_deref().map(|module| claims::exception_name(module).into()),
+        is_permanent: document.other.get(RETRYABLE).and_then(Value::as_bool) == Some(false),
+    })
 }
 
 /// Celery's custom state `PROGRESS`: `{"percent": 40, "message": "…"}`. Other shapes give what they have.
@@ -141,9 +149,9 @@ mod tests {
             ("COMPILING", "null".to_owned(), Some(word(worker(), None, 0))),
             ("RETRY", exception("ValueError"), Some(word(None, None, 1))),
             ("SUCCESS", "7".to_owned(), Some(over(Ending::Succeeded(Output::of("7"))))),
-            ("FAILURE", exception("ValueError"), Some(over(Ending::Failed(error("ValueError", "no"))))),
+            ("FAILURE", exception("ValueError"), Some(over(Ending::Failed(error("ValueError", "no").into())))),
             ("FAILURE", exception("WorkerLostError"), Some(over(Ending::ChildLost(error("WorkerLostError", "no"))))),
-            ("FAILURE", "\"?\"".to_owned(), Some(over(Ending::Failed(error("Unknown", "\"?\""))))),
+            ("FAILURE", "\"?\"".to_owned(), Some(over(Ending::Failed(error("Unknown", "\"?\"").into())))),
             ("REVOKED", exception("TaskRevokedError"), Some(over(Ending::Revoked))),
             ("REJECTED", exception("Reject"), Some(over(without("REJECTED")))),
             ("IGNORED", "null".to_owned(), Some(over(without("IGNORED")))),
@@ -151,6 +159,21 @@ mod tests {
         for (state, result, expected) in table {
             assert_eq!(read(state, &result, ""), expected, "{state} with {result}");
         }
+    }
+
+    #[test]
+    fn a_failure_has_the_module_of_its_exception_and_what_a_native_worker_says_of_another_run() {
+        let failure = |others: &str| {
+            let exception = r#"{"exc_type": "NoStock", "exc_message": ["0"], "exc_module": "shop"}"#;
+            match read("FAILURE", exception, others) {
+                Some(evidence::Document::Over { how: Ending::Failed(failure), .. }) => failure,
+                said => panic!("{said:?}"),
+            }
+        };
+        assert_eq!(failure("").module.as_deref(), Some("shop"));
+        let told = |others: &str| failure(others).is_permanent;
+        assert!(told(r#", "retryable": false"#));
+        assert!(!told(r#", "retryable": true"#) && !told("") && !told(r#", "retryable": null"#));
     }
 
     #[test]

@@ -63,8 +63,10 @@ fn ended() -> impl Strategy<Value = Ended> {
         [1, StoredResult::INLINE + 1, StoredResult::CONFIG_MAP + 1].map(|bytes| Output::of(&"x".repeat(bytes)));
     let how = prop_oneof![
         prop::sample::select(results.to_vec()).prop_map(Ending::Succeeded),
-        (text(), text()).prop_map(|(kind, message)| Ending::Failed(TaskError::new(&kind, &message, Some(&message)))),
-        Just(Ending::Failed(error("Fatal"))),
+        (text(), text())
+            .prop_map(|(kind, message)| Ending::Failed(TaskError::new(&kind, &message, Some(&message)).into())),
+        Just(Ending::Failed(error("Fatal").into())),
+        Just(Ending::Failed(Failure { is_permanent: true, ..error("ValueError").into() })),
         Just(Ending::ChildLost(error("WorkerLostError"))),
         Just(Ending::Revoked),
         text().prop_map(|why| Ending::Unreadable(why.into())),

@@ -81,10 +81,42 @@ fn an_error_that_is_not_to_be_retried_ends_the_job() {
     let scene = scene().policy(|policy| policy.non_retryable = Some(Arc::new(["ValueError".into()])));
     let scene = scene.running().sees(failed("ValueError"));
     check(scene.clone(), expect!["Failed (NonRetryableError), attempts 1; then forget; warn NonRetryableError"]);
-    check_message(scene.clone(), expect!["not retried, as retryPolicy.nonRetryable asks: ValueError: no luck"]);
+    check_message(
+        scene.clone(),
+        expect!["not retried, as retryPolicy.nonRetryable or the task itself asks: ValueError: no luck"],
+    );
     check(
         scene.sees(failed("KeyError")),
         expect!["Retrying (RetryScheduled), attempts 1; then forget; look again at 2026-01-01T00:00:00Z"],
+    );
+}
+
+#[test]
+fn a_policy_may_name_an_error_with_its_module() {
+    let failed = |module: &str| {
+        let failure = Failure { module: Some(module.into()), ..error("AuthenticationError").into() };
+        Task::Ended(ended(Ending::Failed(failure)))
+    };
+    let names = Some(Arc::new(["openai.AuthenticationError".into()]) as Arc<[Arc<str>]>);
+    let scene = scene().policy(|policy| policy.non_retryable.clone_from(&names)).running();
+    check(
+        scene.clone().sees(failed("openai")),
+        expect!["Failed (NonRetryableError), attempts 1; then forget; warn NonRetryableError"],
+    );
+    check(
+        scene.sees(failed("imap")),
+        expect!["Retrying (RetryScheduled), attempts 1; then forget; look again at 2026-01-01T00:00:00Z"],
+    );
+}
+
+#[test]
+fn a_command_that_says_that_another_run_would_fail_too_is_not_run_again() {
+    let failure = Failure { is_permanent: true, ..error("CommandFailed").into() };
+    let scene = scene().running().sees(Task::Ended(ended(Ending::Failed(failure))));
+    check(scene.clone(), expect!["Failed (NonRetryableError), attempts 1; then forget; warn NonRetryableError"]);
+    check_message(
+        scene,
+        expect!["not retried, as retryPolicy.nonRetryable or the task itself asks: CommandFailed: no luck"],
     );
 }
 

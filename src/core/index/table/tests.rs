@@ -225,7 +225,7 @@ fn what_a_dead_worker_has_stored_does_not_count_where_more_was_heard_since() {
     apply(&mut table, 1, 1);
     let before = entry(&table).clone();
     let failed = || {
-        let how = Ending::Failed(TaskError::new("ValueError", "no", None));
+        let how = Ending::Failed(TaskError::new("ValueError", "no", None).into());
         Some(Document::Over { how, worker: None, celery_retries: 0, finished_at: None })
     };
     table.note(&before.job.key, |_, evidence| evidence.unread());
