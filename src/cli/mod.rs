@@ -29,6 +29,7 @@ pub async fn run() -> ExitCode {
             apply::apply(file.as_deref(), &field_manager).await.map_err(|error| chain(&error))
         }
     };
+    telemetry::flush();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -36,6 +37,12 @@ pub async fn run() -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// The system gives no thread, or no event queue.
+pub fn not_started(error: &io::Error) -> ExitCode {
+    let _ = writeln!(io::stderr(), "crewjob: starting threads: {error}");
+    ExitCode::from(FAILED)
 }
 
 async fn operate(config: operator::Config) -> Result<(), String> {

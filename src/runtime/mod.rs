@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 pub(crate) mod backoff;
 pub mod clock;
+pub(crate) mod logs;
 pub(crate) mod metrics;
 pub(crate) mod shutdown;
 pub(crate) mod telemetry;

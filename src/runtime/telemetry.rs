@@ -1,12 +1,15 @@
 //! Logs: constant messages with fields, as text for people or as JSON for collectors.
 
 use std::io::IsTerminal as _;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use clap::ValueEnum;
 use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
+
+use super::logs::Logs;
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -18,18 +21,38 @@ pub enum LogFormat {
     Json,
 }
 
+/// Where all lines go.
+static LOGS: OnceLock<Logs> = OnceLock::new();
+/// How long the last lines may take.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
 /// Starts logging to standard error. `filter` is a level, or directives such as `info,crewjob::store=debug`.
 pub fn init(format: LogFormat, filter: &str) -> Result<(), ParseError> {
     let filter = EnvFilter::builder().parse(filter)?;
+    let logs = LOGS.get_or_init(|| Logs::start(std::io::stderr()));
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        flush();
+        usual(panic);
+    }));
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(logs.clone())
+        // It would say on standard error that a line could not be written there, and panic where that fails, too.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     match format {
         LogFormat::Text => logs.with_target(false).init(),
         LogFormat::Json => logs.json().flatten_event(true).with_current_span(false).init(),
     }
     Ok(())
+}
+
+/// Waits for the last lines.
+pub fn flush() {
+    if let Some(logs) = LOGS.get() {
+        logs.flush(LAST_LINES);
+    }
 }
 
 /// The whole chain of causes in one line.
