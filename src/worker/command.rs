@@ -1,58 +1,9 @@
 //! Runs one command for one task.
 //!
-//! # What a command is given
-//!
-//! A command is a program with its arguments; no shell is involved. It is started anew for every task.
-//!
-//! * **Standard input** is one line of JSON, and then its end:
-//!   `{"task": "shop.ship", "id": "…", "args": […], "kwargs": {…}, "retries": 0, "worker": "w@host", "time_limit": 60,
-//!   "soft_time_limit": null}`. Limits are in seconds, `null` if there is none. It need not be read.
-//! * **The environment** is the worker's own without `REDIS_URL` and `RESULT_BACKEND_URL`, with what the task's `env`
-//!   adds, and `CREWJOB_TASK`, `CREWJOB_TASK_ID`, `CREWJOB_RETRIES` and `CREWJOB_WORKER`.
-//! * **The working directory** is the task's `directory`, or the worker's own.
-//!
-//! # What it says
-//!
-//! * **Standard output**, a line that is a JSON object with the single key `progress`, for example
-//!   `{"progress": {"done": 3}}`: a progress report, shown as soon as it is printed. When reports come faster than they
-//!   can be stored, only the latest is.
-//! * **Standard output**, anything else. With `output: json` the last line is the result and must be JSON; lines before
-//!   it are logged, empty lines do not count. With `output: text` all of it is the result, as one string. Printing
-//!   nothing is the result `null`. More than 16 MiB, in a line of JSON or in all of the text, is a failure.
-//! * **Standard error** is logged line by line, each cut at 4 KiB. The last 20 lines, at most 4 KiB, are shown as the
-//!   traceback of a failure.
-//! * **The exit status**: 0 is success. One of `retryExitCodes`, 75 by default (`EX_TEMPFAIL` of `sysexits.h`), is a
-//!   failure that may be tried again. Any other is a failure that may not.
-//!
-//! A result must be readable by every client of Celery: no `NaN` or `Infinity`, and no object that has exactly the keys
-//! `__type__` and `__value__`, which Celery keeps for Python's own types.
-//!
-//! # How a failure is named
-//!
-//! * It exits with another status than 0: `CommandFailed` with `exit status 3: <the last line of standard error>`; or,
-//!   if the last line of its output is `{"error": {"type": "NoStock", "message": "…"}}`, that type and message.
-//! * It exits with 0, and its last line is no such JSON: `InvalidResult`.
-//! * It prints more than 16 MiB: `ResultTooLarge`.
-//! * It cannot be started: `CommandNotFound`, `CommandNotExecutable`, `DirectoryNotFound` or `CommandNotStarted`.
-//! * A signal ends it that the worker has not sent: `billiard.exceptions.WorkerLostError`, which says so if the kernel
-//!   killed it because there was no memory left.
-//! * The soft limit passes, and it does not exit with 0 and a result after that:
-//!   `billiard.exceptions.SoftTimeLimitExceeded`.
-//! * The hard limit passes: `billiard.exceptions.TimeLimitExceeded`.
-//!
-//! # How it is stopped
-//!
-//! A command runs in its own process group. Every signal goes to the whole group, and to every process outside it that
-//! descends from the command.
-//!
-//! * The soft limit sends SIGTERM. A command that then prints a result and exits with 0 has succeeded.
-//! * The hard limit, counted from the start, sends SIGKILL.
-//! * The request that stops the task names the signal; SIGKILL follows after `grace`, 10 seconds by default.
-//! * When the main process has ended, what is left of its group is killed, and each process that was seen to leave the group. A
-//!   daemon that has left the session too is let alone, unless the command was sent a signal. One that holds standard
-//!   output open is waited for one second and then ignored.
-//! * A worker that is told to go at once kills them all. Nothing can do that for a worker that is itself killed; in a
-//!   container, where the worker is the first process, the kernel does.
+//! What a command is given, what it returns and how it is stopped is in `docs/worker-commands.md`, which is the contract.
+//! In short: a command is a program with its arguments, started anew for every task in a process group of its own. It
+//! reads its call as one line of JSON. It returns a value in the file that `CREWJOB_RESULT` names, or on standard output,
+//! where progress is reported, too. Its exit status says whether it has failed, and whether another run may succeed.
 //!
 //! # Files
 //!
@@ -67,14 +18,19 @@
 //! | `supervise` | limits and stops |
 //! | `orphans` | processes that are left to us |
 //! | `memory` | high-water marks, and kills by the kernel |
-//! | `answer` | what a line of output says |
+//! | `answer`, `values` | what a line of output says, and the JSON among other lines |
+//! | `result_file` | the file of the result |
+//! | `arguments` | arguments of the call in the command line and in the environment |
+//! | `exception` | which Python class a failure names |
 //! | `classify` | what came of it, as a pure function |
 //! | `check` | tries a command before any task depends on it |
 //! | [`server`] | a command that stays and serves one call after the other |
 
 mod answer;
+mod arguments;
 mod check;
 mod classify;
+mod exception;
 mod group;
 mod kin;
 mod lines;
@@ -82,12 +38,14 @@ mod memory;
 mod orphans;
 mod pipes;
 mod processes;
+mod result_file;
 pub mod server;
 mod spec;
 mod start;
 mod stderr;
 mod stdout;
 mod supervise;
+mod values;
 
 use std::time::Duration;
 
@@ -96,15 +54,22 @@ use tokio::time::{Instant, timeout};
 
 use crate::wire::RawJson;
 use crate::worker::outcome::{LARGEST_RESULT, Memory, Outcome};
-pub use check::check;
+pub use arguments::{Misplaced, check as check_arguments};
+pub use check::{Example, check};
 use classify::{Exit, Rules, Seen, classify};
 use group::Group;
 use memory::{OomKills, Peak};
+pub use orphans::keep as reap_orphans;
 use pipes::{Heard, Pipes};
-pub use spec::{Call, MODULE, Output, Spec};
+use result_file::ResultFile;
+pub use result_file::remove_folder;
+pub use spec::{Call, Job, MODULE, Output, Recipient, Spec};
 use stderr::{Names, Stderr};
 use stdout::Stdout;
 use supervise::{Deadlines, Done, supervise};
+
+/// How long the other processes of a group whose leader has ended may still print, before they are killed.
+const LAST_LINES: Duration = Duration::from_millis(200);
 
 /// What came of a run, and what it took.
 #[derive(Debug, Clone, PartialEq)]
@@ -165,7 +130,8 @@ async fn run_within(
 ) -> Report {
     let start = Instant::now();
     let oom_kills = bounds.oom_kills.count();
-    let mut group = match spawn(spec, Some(call)) {
+    let file = ResultFile::new();
+    let mut group = match spawn(spec, Some((call, &file))) {
         Ok(group) => group,
         Err(outcome) => return Report::not_started(outcome, start),
     };
@@ -181,7 +147,7 @@ async fn run_within(
     pipes.write(start::input(call), true);
 
     let mut done = Done::default();
-    let deadlines = Deadlines::new(start, call.soft, call.hard, spec.grace);
+    let deadlines = Deadlines::new(start, call, spec);
     {
         let mut ended = std::pin::pin!(supervise(&mut group, deadlines, &mut stop, &mut done));
         loop {
@@ -200,8 +166,7 @@ async fn run_within(
             }
         }
     }
-    let exit = Exit::from(group.reap().await);
-    let rest = async {
+    let mut rest = async || {
         while !pipes.closed() {
             match pipes.hear().await {
                 Heard::Output(chunk) => stdout.take(chunk),
@@ -210,7 +175,12 @@ async fn run_within(
             }
         }
     };
-    if timeout(bounds.pipes, rest).await.is_err() {
+    if done == Done::default() {
+        // A process between the command and its pipe, as in `exec > >(tee log)`, passes on the last lines before it ends.
+        let _: Result<(), _> = timeout(LAST_LINES.min(bounds.pipes), rest()).await;
+    }
+    let exit = Exit::from(group.reap().await);
+    if timeout(bounds.pipes, rest()).await.is_err() {
         tracing::warn!(task.id = %call.id, task.name = %call.task, "a process that left the command's group holds a pipe open; what it still prints is dropped");
     }
 
@@ -218,6 +188,7 @@ async fn run_within(
         exit,
         done,
         printed: stdout.finish(),
+        filed: file.read(bounds.output),
         errors: stderr.finish(),
         oom: bounds.oom_kills.count() > oom_kills,
     };
@@ -231,10 +202,10 @@ async fn run_within(
 }
 
 /// Starts the command, for one call or for many.
-fn spawn(spec: &Spec, call: Option<&Call>) -> Result<Group, Outcome> {
-    let mut command = start::command(spec)?;
-    if let Some(call) = call {
-        start::name_call(&mut command, call);
+fn spawn(spec: &Spec, call: Option<(&Call, &ResultFile)>) -> Result<Group, Outcome> {
+    let mut command = start::command(spec, call.map(|(call, _)| call))?;
+    if let Some((call, file)) = call {
+        start::name_call(&mut command, call, file.path());
     }
     Group::spawn(&mut command).map_err(|error| start::not_started(spec, &error))
 }

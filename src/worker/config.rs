@@ -75,6 +75,10 @@ pub struct Config {
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_tasks_per_child: u32,
 
+    /// Seconds after which a command in server mode ends when no call comes. 0: never.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub server_idle_timeout: u32,
+
     /// Runs after the first of a task that fails and may be tried again. Jobs of the operator have their own policy.
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub max_retries: u32,
@@ -120,6 +124,10 @@ pub struct Config {
     /// Run the command of this task for an example call, say whether it keeps the contract, and exit.
     #[arg(long, value_name = "TASK")]
     pub check_command: Option<String>,
+
+    /// The call of --check-command: `{"args": […], "kwargs": {…}}`; `-` reads it from standard input.
+    #[arg(long, value_name = "JSON", requires = "check_command")]
+    pub call: Option<String>,
 
     /// Address of /livez, /readyz and /metrics; a probe that does not depend on Redis.
     #[arg(long, env = "CREWJOB_ADMIN_ADDRESS")]

@@ -11,7 +11,6 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::announce::Announcer;
-use super::command::server::Server;
 use super::config::{Config, DEFAULT_PRIORITY};
 use super::control::{Broker, Revoked};
 use super::entry::Entries;
@@ -21,6 +20,7 @@ use super::places::Places;
 use super::rate::Rates;
 use super::registry::{Limits, Registry};
 use super::routes::Routes;
+use super::servers::Servers;
 use crate::runtime::admin::Readiness;
 use crate::runtime::backoff::{Backoff, Bounds};
 use crate::runtime::clock;
@@ -67,8 +67,8 @@ pub struct Worker {
     pub limits: Mutex<BTreeMap<String, Limits>>,
     /// The sender that its messages name, `gen<process>@<host>`.
     pub origin: String,
-    /// Commands that stay, idle, by task.
-    pub servers: Mutex<BTreeMap<String, Vec<Server>>>,
+    /// Commands that stay.
+    pub servers: Servers,
     /// What is counted.
     pub metrics: Metrics,
     /// Told when remote control is heard.

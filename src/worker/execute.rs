@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep};
 
-use super::command::{self, Call, Output};
+use super::command::{self, Call, Job, Output};
 use super::context::Worker;
 use super::crew::{self, Arguments};
 use super::document::{self, About};
@@ -37,11 +37,16 @@ async fn command(worker: &Worker, entry: &Entry, runner: &Runner, args: Vec<Valu
     let headers = &entry.message.headers;
     let changed = worker.limits.lock().get(&headers.task).copied();
     let Limits { hard, soft } = runner.limits(headers, changed);
+    let job = Job::of(headers);
+    // Each attempt of a CrewJob is a task of its own, under the root id of the first one.
+    let key = headers.root_id.as_ref().filter(|_| job.is_some()).unwrap_or(&headers.id).clone();
     let call = Call {
         task: headers.task.clone(),
         id: headers.id.clone(),
         args,
         kwargs,
+        job,
+        idempotency_key: key,
         retries: headers.retries.unwrap_or(0),
         worker: worker.node().to_owned(),
         soft,
@@ -65,10 +70,11 @@ async fn command(worker: &Worker, entry: &Entry, runner: &Runner, args: Vec<Valu
         let Some(calls) = runner.serves else {
             return command::run(&runner.spec, &call, stopped, started, &progress).await;
         };
-        let idle = worker.servers.lock().get_mut(&call.task).and_then(Vec::pop);
+        let most = || usize::try_from(worker.concurrency()).unwrap_or(usize::MAX);
+        let (idle, busy) = worker.servers.take(&call.task, most());
         let mut server = idle.unwrap_or_else(|| runner.server(calls));
         let report = server.call(&call, stopped, started, &progress).await;
-        worker.servers.lock().entry(call.task.clone()).or_default().push(server);
+        worker.servers.give(&call.task, server, busy, runner.idle, most());
         report
     };
     let mut run = std::pin::pin!(run);
@@ -101,7 +107,7 @@ async fn show(worker: &Worker, entry: &Entry, mut reports: watch::Receiver<Optio
 async fn crew(worker: &Worker, entry: &Entry, runner: &Runner, kept: &Kept, arguments: &Arguments) -> Outcome {
     let since = Instant::now();
     let headers = &entry.message.headers;
-    let inputs = arguments.canonical();
+    let inputs = format!("{}\n{}", arguments.canonical(), kept.command);
     let known = match kept.ttl {
         Some(_) if !arguments.bypass_cache => cached(worker, kept, &inputs).await,
         Some(_) | None => None,

@@ -14,11 +14,16 @@ use super::{document, status};
 use crate::runtime::clock;
 use crate::store::channel;
 use crate::wire::event::Detail;
-use crate::wire::pidbox::Request;
+use crate::wire::pidbox::{Request, WorkerConf};
 use crate::wire::{Number, Value};
 
 /// The signal that stops what only waits.
 const SIGTERM: i32 = 15;
+
+/// Most workers whose settings are compared with one's own: each answer has some 10 kB.
+const COMPARED: usize = 8;
+/// kombu's `visibility_timeout` where none is set.
+const USUAL_VISIBILITY: i64 = 3600;
 
 /// Hears requests until the connection is closed for good.
 pub async fn serve(worker: Arc<Worker>, mut calls: mpsc::Receiver<channel::Call>) {
@@ -58,6 +63,34 @@ pub async fn mingle(worker: &Worker) {
         worker.events.adjust(answer.get("clock").and_then(Value::as_i64).unwrap_or(0));
         if let Some(revoked) = answer.get("revoked") {
             worker.revoked.lock().merge(revoked, clock::now());
+        }
+    }
+    let others = answers.iter().map(|(node, _)| node.to_string()).filter(|node| *node != worker.node());
+    let some: Vec<String> = others.take(COMPARED).collect();
+    if !some.is_empty() {
+        compare(worker, some).await;
+    }
+}
+
+/// Warns of workers with another visibility timeout: the one with the shorter one takes back what the other one runs.
+async fn compare(worker: &Worker, nodes: Vec<String>) {
+    let answers = match worker.channel.ask(Request::conf(false).to(nodes)).await {
+        Ok(answers) => answers,
+        Err(error) => {
+            return tracing::warn!(%error, "asking the other workers for their settings failed; starting without a comparison");
+        }
+    };
+    let own = i64::from(worker.config.visibility_timeout);
+    for (node, answer) in answers {
+        let theirs = WorkerConf::decode(&answer).visibility_timeout.unwrap_or(USUAL_VISIBILITY);
+        if theirs != own {
+            tracing::warn!(
+                %node,
+                theirs,
+                own,
+                "another worker has another visibility timeout, so tasks may run twice; set --visibility-timeout and \
+                 visibility_timeout in broker_transport_options to the same number of seconds"
+            );
         }
     }
 }

@@ -11,8 +11,10 @@
 //! | [`registry`], [`tasks`], [`builtin`] | which task is run in which way |
 //! | [`command`] | runs a command for a task, and all that can go wrong with it |
 //! | [`crew`] | the crew's task around a command |
+//! | [`trial`] | `--check-command` |
 //! | [`mailbox`], [`control`] | remote control: requests heard and obeyed; pure: what is answered |
 //! | [`routes`], [`pattern`] | pure: which queue a task is sent to |
+//! | [`servers`] | commands that stay, between their calls |
 //! | [`leases`] | keeps leases and messages in flight, puts back what others lost |
 //! | [`announce`], [`status`], [`metrics`] | events, heartbeats, counters |
 //! | [`context`], [`entry`], [`places`] | what all share: the setup, the tasks in hand, where ends are marked |
@@ -43,10 +45,12 @@ mod rate;
 mod registry;
 mod routes;
 mod run;
+mod servers;
 mod settle;
 mod status;
 mod step;
 mod tasks;
+mod trial;
 
 pub use config::Config;
 pub use run::{RunError, run};

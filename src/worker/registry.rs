@@ -33,6 +33,8 @@ pub struct Runner {
     pub spec: Spec,
     /// After how many calls it is replaced if it stays and serves; `None` for one that runs once per call.
     pub serves: Option<u32>,
+    /// How long it may be idle then, before it ends; `None` is for ever.
+    pub idle: Option<Duration>,
     limits: Limits,
     max_retries: u32,
 }
@@ -44,6 +46,8 @@ pub struct Kept {
     pub crew: String,
     /// For how long; `None` keeps none.
     pub ttl: Option<Duration>,
+    /// What makes the output besides the inputs: the digest of the command, its environment and its files.
+    pub command: String,
 }
 
 /// How long a run may take.
@@ -76,6 +80,7 @@ impl Registry {
                 serves: command
                     .server
                     .then(|| command.max_tasks_per_child.unwrap_or(config.max_tasks_per_child).max(1)),
+                idle: limit(command.idle_timeout, config.server_idle_timeout),
                 limits: Limits {
                     hard: limit(command.time_limit, config.time_limit),
                     soft: limit(command.soft_time_limit, config.soft_time_limit),
@@ -84,7 +89,8 @@ impl Registry {
             })
         };
         if let Some(crew) = file.crew {
-            let kept = Kept { crew: crew.name, ttl: seconds(crew.cache) };
+            let command = crew.run.digest();
+            let kept = Kept { crew: crew.name, ttl: seconds(crew.cache), command };
             tasks.insert(CREW.to_owned(), Task::Crew(runner(CREW, &crew.run)?, kept));
         }
         for (name, command) in &file.tasks {

@@ -11,23 +11,23 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::announce::Announcer;
-use super::command::{self, server::Server};
+use super::command;
 use super::config::{Config, ConfigError};
 use super::context::Worker;
 use super::control::Broker;
-use super::crew::Arguments;
 use super::handle::handle;
 use super::metrics::Metrics;
 use super::places::Places;
-use super::registry::{Registry, Task};
+use super::registry::Registry;
+use super::servers::Servers;
 use super::tasks::TasksError;
-use super::{leases, mailbox, node, status};
+use super::trial::TrialError;
+use super::{leases, mailbox, node, status, trial};
 use crate::runtime::admin::{self, Liveness, Readiness};
 use crate::runtime::backoff::{Backoff, Bounds};
 use crate::runtime::{clock, shutdown};
 use crate::store::channel::Arrivals;
 use crate::store::{Channel, ConnectError, Error, Queue};
-use crate::wire::Object;
 use crate::wire::event::Detail;
 
 /// How long the first and the last words may take.
@@ -50,17 +50,9 @@ pub enum RunError {
     /// Redis does not let it begin.
     #[error(transparent)]
     Store(#[from] Error),
-    /// A command is to be tried that there is not.
-    #[error("no command for the task {task}; there are: {known}")]
-    NoSuchCommand {
-        /// The task.
-        task: String,
-        /// Tasks with a command.
-        known: String,
-    },
-    /// A command does not keep its contract.
-    #[error("the command does not keep the contract of docs/worker-commands.md: {0}")]
-    Check(String),
+    /// A command that is tried does not pass.
+    #[error(transparent)]
+    Trial(#[from] TrialError),
     /// The admin server cannot be started.
     #[error("listening on --admin-address {address}")]
     Admin {
@@ -78,7 +70,7 @@ pub enum RunError {
 /// Runs a worker until it is told to stop, or tries a command.
 pub async fn run(config: Config) -> Result<(), RunError> {
     if let Some(task) = &config.check_command {
-        return check_command(&config, task).await;
+        return Ok(trial::check_command(&config, task).await?);
     }
     let signals = shutdown::stages().map_err(RunError::Signals)?;
     work(config, signals.0, signals.1).await
@@ -115,7 +107,7 @@ pub async fn work(
         revoked: Mutex::default(),
         rates: Mutex::default(),
         limits: Mutex::default(),
-        servers: Mutex::default(),
+        servers: Servers::default(),
         metrics,
         hears: Notify::new(),
         readiness,
@@ -143,11 +135,23 @@ pub async fn work(
         mailbox::mingle(&worker).await;
     }
     worker.events.say(Detail::WorkerOnline(status::of(&worker)));
-    tracing::info!(node = worker.node(), concurrency = worker.config.concurrency, "ready");
+    let names: Vec<_> = worker.queues.borrow().iter().map(|queue| queue.name.to_string()).collect();
+    tracing::info!(
+        node = worker.node(),
+        concurrency = worker.config.concurrency,
+        queues = names.join(","),
+        tasks = worker.registry.names().count(),
+        "ready"
+    );
 
     let upkeep = CancellationToken::new();
     let background = TaskTracker::new();
-    for task in [tokio::spawn(leases::keep(worker.clone())), tokio::spawn(beat(worker.clone()))] {
+    for task in [
+        tokio::spawn(leases::keep(worker.clone())),
+        tokio::spawn(beat(worker.clone())),
+        tokio::spawn(tend(worker.clone())),
+        tokio::spawn(command::reap_orphans()),
+    ] {
         let stop = upkeep.clone();
         let abort = task.abort_handle();
         background.spawn(async move {
@@ -159,8 +163,8 @@ pub async fn work(
     upkeep.cancel();
     serving.abort();
 
-    let servers = std::mem::take(&mut *worker.servers.lock()).into_values().flatten();
-    futures::future::join_all(servers.map(Server::close)).await;
+    worker.servers.close().await;
+    command::remove_folder();
 
     worker.events.say(Detail::WorkerOffline(status::of(&worker)));
     worker.events.close();
@@ -174,25 +178,6 @@ pub async fn work(
         Err(_) => tracing::warn!("worker stopped; Redis did not answer, so worker-offline was not sent"),
     }
     Ok(())
-}
-
-async fn check_command(config: &Config, task: &str) -> Result<(), RunError> {
-    let registry = Registry::new(config)?;
-    let Some(runner) = registry.command(task) else {
-        let known = registry.names().filter(|name| registry.command(name).is_some()).collect::<Vec<_>>().join(", ");
-        return Err(RunError::NoSuchCommand { task: task.to_owned(), known });
-    };
-    let kwargs = match registry.get(task) {
-        Some(Task::Crew(..)) => Arguments::example().kwargs(),
-        Some(Task::Command(_) | Task::Builtin(_)) | None => Object::new(),
-    };
-    match command::check(&runner.spec, runner.serves.is_some(), task, kwargs).await {
-        Ok(said) => {
-            println!("{said}");
-            Ok(())
-        }
-        Err(said) => Err(RunError::Check(said)),
-    }
 }
 
 /// Takes messages until the worker shuts down, then waits for those it has.
@@ -261,6 +246,15 @@ async fn beat(worker: Arc<Worker>) {
     loop {
         beats.tick().await;
         worker.events.say(Detail::WorkerHeartbeat(status::of(&worker)));
+    }
+}
+
+/// Looks after idle servers.
+async fn tend(worker: Arc<Worker>) {
+    let mut rounds = interval(Servers::ROUND);
+    loop {
+        rounds.tick().await;
+        worker.servers.tend();
     }
 }
 

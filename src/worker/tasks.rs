@@ -1,12 +1,17 @@
 //! The file that says which command runs which task.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
-use super::command::{Output, Spec};
+use super::command::{self, Misplaced, Output, Recipient, Spec};
+
+/// A larger file of a command line is taken for a program rather than a script, and is known by its name only.
+const LARGEST_SCRIPT: u64 = 1 << 20;
 
 /// What stands in the file. `docs/worker-commands.md` shows one.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -39,6 +44,8 @@ pub struct Command {
     pub server: bool,
     /// Calls after which a server is replaced. Default: `--max-tasks-per-child`.
     pub max_tasks_per_child: Option<u32>,
+    /// How long a server may be idle before it ends, in seconds; 0 is for ever. Default: `--server-idle-timeout`.
+    pub idle_timeout: Option<u32>,
     /// What is read from its standard output.
     #[serde(default)]
     pub output: Format,
@@ -46,6 +53,9 @@ pub struct Command {
     pub retry_exit_codes: Option<Vec<i32>>,
     /// Between SIGTERM and SIGKILL. Default: 10.
     pub grace: Option<u32>,
+    /// Which of its processes are asked to stop by the soft limit and by a stop. Default: all.
+    #[serde(default)]
+    pub signal: Signalled,
     /// After which a run is killed; 0 is never. Default: `--time-limit`. What the message says goes before.
     pub time_limit: Option<u32>,
     /// After which a run is asked to stop; 0 is never. Default: `--soft-time-limit`.
@@ -61,8 +71,8 @@ pub struct Crew {
     /// The name under which outputs are kept.
     #[serde(default = "default_crew")]
     pub name: String,
-    /// How long an output is kept for calls with the same inputs, in seconds; 0 keeps none. Default: a day.
-    #[serde(default = "default_cache")]
+    /// How long an output is kept for calls with the same inputs, in seconds. Default: 0, which keeps none.
+    #[serde(default)]
     pub cache: u32,
     /// The command.
     pub run: Command,
@@ -77,6 +87,17 @@ pub enum Format {
     Json,
     /// All of it is the result, as a string.
     Text,
+}
+
+/// Which processes are asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Signalled {
+    /// The command and all its descendants.
+    #[default]
+    Group,
+    /// The command alone.
+    Leader,
 }
 
 /// Why a file of tasks cannot be used.
@@ -104,6 +125,14 @@ pub enum TasksError {
     NoCommand {
         /// The task.
         task: String,
+    },
+    /// Arguments of the call stand where they must not.
+    #[error("task {task}: {misplaced}")]
+    Misplaced {
+        /// The task.
+        task: String,
+        /// Where they stand.
+        misplaced: Misplaced,
     },
     /// What was given with `--task` is not `NAME=COMMAND`.
     #[error("--task {given:?}: expected NAME=COMMAND")]
@@ -136,13 +165,43 @@ impl Command {
             directory: None,
             server: false,
             max_tasks_per_child: None,
+            idle_timeout: None,
             output: Format::Json,
             retry_exit_codes: None,
             grace: None,
+            signal: Signalled::Group,
             time_limit: None,
             soft_time_limit: None,
             max_retries: None,
         }
+    }
+
+    /// What its output depends on besides its input, in a few letters: the command line, the environment that is added, and
+    /// the content of the files that the command line names.
+    pub fn digest(&self) -> String {
+        let mut digest = Sha256::new();
+        let mut add = |part: &[u8]| {
+            digest.update(part.len().to_le_bytes());
+            digest.update(part);
+        };
+        let folder = self.directory.as_deref().unwrap_or(Path::new(""));
+        for part in &self.command {
+            add(part.as_bytes());
+            let path = folder.join(part);
+            let is_small = std::fs::metadata(&path).is_ok_and(|file| file.is_file() && file.len() <= LARGEST_SCRIPT);
+            if let Some(content) = is_small.then(|| std::fs::read(&path).ok()).flatten() {
+                add(&content);
+            }
+        }
+        for (name, value) in &self.env {
+            add(name.as_bytes());
+            add(value.as_bytes());
+        }
+        let mut text = String::new();
+        for byte in digest.finalize() {
+            let _ = write!(text, "{byte:02x}");
+        }
+        text
     }
 
     /// How it is run.
@@ -150,12 +209,18 @@ impl Command {
         if self.command.first().is_none_or(String::is_empty) {
             return Err(TasksError::NoCommand { task: task.to_owned() });
         }
+        command::check_arguments(&self.command, self.server)
+            .map_err(|misplaced| TasksError::Misplaced { task: task.to_owned(), misplaced })?;
         let mut spec = Spec::new(self.command.clone());
         spec.env = self.env.clone().into_iter().collect();
         spec.directory.clone_from(&self.directory);
         spec.output = match self.output {
             Format::Json => Output::Json,
             Format::Text => Output::Text,
+        };
+        spec.signal = match self.signal {
+            Signalled::Group => Recipient::Group,
+            Signalled::Leader => Recipient::Leader,
         };
         if let Some(codes) = &self.retry_exit_codes {
             spec.retry_exit_codes.clone_from(codes);
@@ -169,10 +234,6 @@ impl Command {
 
 fn default_crew() -> String {
     "crew".to_owned()
-}
-
-fn default_cache() -> u32 {
-    86_400
 }
 
 #[cfg(test)]
@@ -201,6 +262,27 @@ tasks:
     }
 
     #[test]
+    fn no_output_is_cached_unless_the_file_says_so() {
+        assert_eq!(File::parse("crew: {run: {command: [x]}}").unwrap().crew.unwrap().cache, 0);
+    }
+
+    #[test]
+    fn the_digest_of_a_command_covers_its_arguments_its_environment_and_its_script() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = folder.path().join("crew.sh");
+        let digest = |argument: &str, model: &str, content: &str| {
+            std::fs::write(&script, content).unwrap();
+            let command = vec!["sh".to_owned(), "crew.sh".to_owned(), argument.to_owned()];
+            let env = BTreeMap::from([("MODEL".to_owned(), model.to_owned())]);
+            Command { command, env, directory: Some(folder.path().into()), ..Command::shell("") }.digest()
+        };
+        let first = digest("a", "m", "echo 1");
+        assert_eq!(first, digest("a", "m", "echo 1"));
+        let others = [digest("b", "m", "echo 1"), digest("a", "n", "echo 1"), digest("a", "m", "echo 2")];
+        assert!(others.iter().all(|other| *other != first), "{others:?}");
+    }
+
+    #[test]
     fn an_error_in_a_file_names_its_field() {
         let unknown = File::parse("tasks:\n  a:\n    command: [x]\n    timelimit: 3\n").unwrap_err();
         assert!(unknown.contains("timelimit") && unknown.contains("timeLimit"), "{unknown}");
@@ -208,5 +290,7 @@ tasks:
         assert!(missing.contains("command"), "{missing}");
         let empty = File::parse("tasks: {a: {command: []}}").unwrap().tasks["a"].spec("a").unwrap_err();
         assert_eq!(empty.to_string(), "task a: `command` is empty");
+        let script = Command::shell("echo {{kwargs.topic}}").spec("a").unwrap_err();
+        assert!(script.to_string().starts_with("task a: a script must not be made of arguments"), "{script}");
     }
 }

@@ -13,41 +13,52 @@ pub(super) struct Described {
     pub kind: String,
     /// Its message.
     pub message: String,
+    /// Whether another run may succeed, if the command says so.
+    pub retry: Option<bool>,
 }
 
-/// How a server ends a call.
+/// How a command ends a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
     /// `{"result": …}`, and what is wrong with it if anything is.
     Result(Result<RawJson, json::Error>),
     /// `{"error": {…}, "retry": …}`.
-    Error { described: Described, retry: bool },
+    Error(Described),
 }
 
-/// The value of a progress report, and what is wrong with it if anything is. Nothing if the line is something else.
-pub(super) fn progress(line: &str) -> Option<Result<RawJson, json::Error>> {
-    match members(line)?.as_slice() {
-        [(key, value)] if key == "progress" => Some(value_of(value)),
-        _ => None,
+/// What a line of standard output says. The same for commands that run once and for commands that stay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Said {
+    /// `{"progress": …}`, and what is wrong with it if anything is.
+    Progress(Result<RawJson, json::Error>),
+    /// What ends the call.
+    Answer(Answer),
+    /// An object of these keys that is neither, such as `{"error": "no type"}`.
+    Malformed,
+    /// Anything else.
+    Other,
+}
+
+/// What a line says.
+pub(super) fn read(line: &[u8]) -> Said {
+    let Some(members) = std::str::from_utf8(line).ok().and_then(members) else { return Said::Other };
+    let is_known = |key: &str| matches!(key, "progress" | "result" | "error" | "retry");
+    match members.as_slice() {
+        [(key, value)] if key == "progress" => Said::Progress(value_of(value)),
+        [(key, value)] if key == "result" => Said::Answer(Answer::Result(value_of(value))),
+        [(key, value)] if key == "error" => failed(value, None),
+        [(one, value), (other, retry)] if one == "error" && other == "retry" => failed(value, Some(retry)),
+        [(one, retry), (other, value)] if one == "retry" && other == "error" => failed(value, Some(retry)),
+        [_, ..] if members.iter().all(|(key, _)| is_known(key)) => Said::Malformed,
+        _ => Said::Other,
     }
 }
 
-/// The error of a line `{"error": {"type": …, "message": …}}`.
-pub(super) fn error(line: &str) -> Option<Described> {
-    match members(line)?.as_slice() {
-        [(key, value)] if key == "error" => described(value),
-        _ => None,
-    }
-}
-
-/// What ends a call of a server. Nothing if the line is something else.
-pub(super) fn answer(line: &str) -> Option<Answer> {
-    match members(line)?.as_slice() {
-        [(key, value)] if key == "result" => Some(Answer::Result(value_of(value))),
-        [(key, value)] if key == "error" => Some(Answer::Error { described: described(value)?, retry: false }),
-        [(one, value), (other, retry)] if one == "error" && other == "retry" => failed(value, retry),
-        [(one, retry), (other, value)] if one == "retry" && other == "error" => failed(value, retry),
-        _ => None,
+/// What ends a call. Nothing if the text is something else.
+pub(super) fn answer(text: &[u8]) -> Option<Answer> {
+    match read(text) {
+        Said::Answer(answer) => Some(answer),
+        Said::Progress(_) | Said::Malformed | Said::Other => None,
     }
 }
 
@@ -62,17 +73,21 @@ pub(super) fn value_of(text: &str) -> Result<RawJson, json::Error> {
     RawJson::new(text)
 }
 
-fn failed(value: &str, retry: &str) -> Option<Answer> {
+fn failed(value: &str, retry: Option<&str>) -> Said {
     let retry = match retry {
-        "true" => true,
-        "false" => false,
-        _ => return None,
+        None => None,
+        Some("true") => Some(true),
+        Some("false") => Some(false),
+        Some(_) => return Said::Malformed,
     };
-    Some(Answer::Error { described: described(value)?, retry })
+    match described(value) {
+        Some((kind, message)) => Said::Answer(Answer::Error(Described { kind, message, retry })),
+        None => Said::Malformed,
+    }
 }
 
-/// A name that is none in Python would make a client fail that builds an exception of it.
-fn described(value: &str) -> Option<Described> {
+/// Type and message. A name that is none in Python would make a client fail that builds an exception of it.
+fn described(value: &str) -> Option<(String, String)> {
     let value = Value::parse(value.as_bytes()).ok()?;
     let kind = value.get("type")?.as_str()?;
     let name = |part: &str| {
@@ -80,10 +95,10 @@ fn described(value: &str) -> Option<Described> {
             && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
     };
     let message = value.get("message").and_then(Value::as_str).unwrap_or_default();
-    kind.split('.').all(name).then(|| Described { kind: kind.to_owned(), message: message.to_owned() })
+    kind.split('.').all(name).then(|| (kind.to_owned(), message.to_owned()))
 }
 
-/// The members of an object that has at most two.
+/// The members of an object that has at most four, one more than there are known keys in an answer.
 fn members(line: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
     let line = line.trim_ascii();
     if !line.starts_with('{') {
@@ -93,8 +108,8 @@ fn members(line: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
     let mut members = Vec::new();
     scanner
         .object(|scanner, key| {
-            if members.len() == 2 {
-                return Err(scanner.error(Reason::Expected("at most two members")));
+            if members.len() == 4 {
+                return Err(scanner.error(Reason::Expected("at most four members")));
             }
             members.push((key, scanner.skip()?));
             Ok(())
@@ -103,6 +118,19 @@ fn members(line: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
     scanner.end().ok()?;
     Some(members)
 }
+
+/// Whether the text is JSON, be it that no result may be so.
+pub(super) fn is_json(text: &str) -> bool {
+    match value_of(text) {
+        Ok(_) => true,
+        // These two are refused where JSON, or Python's dialect of it, has a value.
+        Err(json::Error { reason: Reason::Expected(what), .. }) => what == FINITE || what == ALLOWED,
+        Err(json::Error { reason, .. }) => matches!(reason, Reason::TooDeep(_)),
+    }
+}
+
+const FINITE: &str = "a finite number";
+const ALLOWED: &str = "anything but an object of the reserved keys __type__ and __value__";
 
 fn check(scanner: &mut Scanner<'_>, depth: usize) -> Result<(), json::Error> {
     let deeper =
@@ -120,8 +148,7 @@ fn check(scanner: &mut Scanner<'_>, depth: usize) -> Result<(), json::Error> {
                 check(scanner, depth)
             })?;
             if kind && value && !others {
-                let allowed = "anything but an object of the reserved keys __type__ and __value__";
-                return Err(scanner.error(Reason::Expected(allowed)));
+                return Err(scanner.error(Reason::Expected(ALLOWED)));
             }
             Ok(())
         }
@@ -136,7 +163,7 @@ fn check(scanner: &mut Scanner<'_>, depth: usize) -> Result<(), json::Error> {
             if integer || number.parse().is_ok_and(f64::is_finite) {
                 Ok(())
             } else {
-                Err(scanner.error(Reason::Expected("a finite number")))
+                Err(scanner.error(Reason::Expected(FINITE)))
             }
         }
     }
@@ -187,6 +214,10 @@ mod tests {
 
     #[test]
     fn a_progress_report_has_no_other_key() {
+        let progress = |line: &str| match read(line.as_bytes()) {
+            Said::Progress(value) => Some(value),
+            Said::Answer(_) | Said::Malformed | Said::Other => None,
+        };
         assert_eq!(progress(r#" {"progress": {"done": 3}} "#).unwrap().unwrap().as_str(), r#"{"done": 3}"#);
         assert!(progress(r#"{"progress": NaN}"#).unwrap().is_err());
         for line in
@@ -196,11 +227,15 @@ mod tests {
         }
     }
 
+    fn error(kind: &str, message: &str, retry: Option<bool>) -> Said {
+        Said::Answer(Answer::Error(Described { kind: kind.into(), message: message.into(), retry }))
+    }
+
     #[test]
     fn an_error_needs_a_type_that_python_takes_for_a_name() {
-        let described = |kind: &str, message: &str| Some(Described { kind: kind.into(), message: message.into() });
-        assert_eq!(error(r#"{"error":{"type":"NoQuota","message":"try later"}}"#), described("NoQuota", "try later"));
-        assert_eq!(error(r#"{"error":{"type":"shop.Empty"}}"#), described("shop.Empty", ""));
+        let read = |line: &str| read(line.as_bytes());
+        assert_eq!(read(r#"{"error":{"type":"NoQuota","message":"try later"}}"#), error("NoQuota", "try later", None));
+        assert_eq!(read(r#"{"error":{"type":"shop.Empty"}}"#), error("shop.Empty", "", None));
         for line in [
             r#"{"error":{"type":"no name","message":""}}"#,
             r#"{"error":{"type":"","message":""}}"#,
@@ -208,20 +243,39 @@ mod tests {
             r#"{"error":{"message":""}}"#,
             r#"{"error":"x"}"#,
         ] {
-            assert_eq!(error(line), None, "{line}");
+            assert_eq!(read(line), Said::Malformed, "{line}");
         }
     }
 
     #[test]
-    fn a_server_says_result_or_error() {
-        let described = Described { kind: "E".into(), message: "m".into() };
-        let error = |retry| Some(Answer::Error { described: described.clone(), retry });
-        assert_eq!(answer(r#"{"result": [1]}"#), Some(Answer::Result(value_of("[1]"))));
-        assert_eq!(answer(r#"{"error":{"type":"E","message":"m"}}"#), error(false));
-        assert_eq!(answer(r#"{"error":{"type":"E","message":"m"},"retry":true}"#), error(true));
-        assert_eq!(answer(r#"{"retry":false,"error":{"type":"E","message":"m"}}"#), error(false));
-        for line in ["1", r#"{"result":1,"retry":true}"#, r#"{"error":{"type":"E"},"retry":1}"#, "ready"] {
-            assert_eq!(answer(line), None, "{line}");
+    fn a_line_is_an_answer_or_a_malformed_one_or_foreign() {
+        let read = |line: &str| read(line.as_bytes());
+        assert_eq!(read(r#"{"result": [1]}"#), Said::Answer(Answer::Result(value_of("[1]"))));
+        assert_eq!(read(r#"{"error":{"type":"E","message":"m"}}"#), error("E", "m", None));
+        assert_eq!(read(r#"{"error":{"type":"E","message":"m"},"retry":true}"#), error("E", "m", Some(true)));
+        assert_eq!(read(r#"{"retry":false,"error":{"type":"E","message":"m"}}"#), error("E", "m", Some(false)));
+        for line in [
+            r#"{"result":1,"retry":true}"#,
+            r#"{"error":{"type":"E"},"retry":1}"#,
+            r#"{"retry":true}"#,
+            r#"{"progress":1,"result":2}"#,
+            r#"{"result":1,"error":{"type":"E"},"retry":true}"#,
+        ] {
+            assert_eq!(read(line), Said::Malformed, "{line}");
+        }
+        for line in ["1", "ready", "{}", r#"{"level":"info","error":null}"#, r#"sent {"result": 1}"#] {
+            assert_eq!(read(line), Said::Other, "{line}");
+        }
+    }
+
+    #[test]
+    fn json_that_no_result_may_be_is_json_nevertheless() {
+        let deep = "[".repeat(300) + &"]".repeat(300);
+        for text in ["[NaN]", r#"{"__type__":1,"__value__":2}"#, "[1e999]", "{}", &deep] {
+            assert!(is_json(text), "{text}");
+        }
+        for text in ["done", "[1", "[info] done", "{a: 1}", "1 2", "[1,]"] {
+            assert!(!is_json(text), "{text}");
         }
     }
 }

@@ -6,27 +6,59 @@ use tokio::sync::{oneshot, watch};
 
 use super::classify::{BILLIARD, FLAWS};
 use super::server::Server;
-use super::{Call, MODULE, Report, Spec, answer, run};
-use crate::wire::{Object, RawJson};
+use super::{Call, MODULE, Report, Spec, run};
+use crate::wire::{Object, RawJson, Value};
 use crate::worker::outcome::{Failure, Outcome};
 
 /// An example call is not waited for longer.
 const LIMIT: Duration = Duration::from_mins(1);
 
+/// What a command is tried with.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Example {
+    /// Positional arguments.
+    pub args: Vec<Value>,
+    /// Keyword arguments.
+    pub kwargs: Object,
+}
+
+impl Example {
+    /// What stands after `--call`: `{"args": […], "kwargs": {…}}`, of which both may be missing.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let value = Value::parse(text.as_bytes()).map_err(|error| error.to_string())?;
+        let object = value.as_object().ok_or("it is no object")?;
+        if let Some(key) = object.keys().find(|key| !matches!(*key, "args" | "kwargs")) {
+            return Err(format!("it has the key {key}, and only args and kwargs are known"));
+        }
+        let args = object.get("args").map(|args| args.as_array().ok_or("args is no array")).transpose()?;
+        let kwargs = object.get("kwargs").map(|kwargs| kwargs.as_object().ok_or("kwargs is no object")).transpose()?;
+        Ok(Self { args: args.unwrap_or_default().to_vec(), kwargs: kwargs.cloned().unwrap_or_default() })
+    }
+}
+
 /// Runs the command for an example call of `task` and says in plain words what came of it: `Ok` if the command keeps the
 /// contract, be it that it failed in an orderly way, `Err` if it does not. One that `stays` is called twice.
 ///
 /// The command really runs. It is killed after a minute.
-pub async fn check(spec: &Spec, stays: bool, task: &str, kwargs: Object) -> Result<String, String> {
-    check_within(LIMIT, spec, stays, task, kwargs).await
+pub async fn check(spec: &Spec, stays: bool, task: &str, example: Example) -> Result<String, String> {
+    check_within(LIMIT, spec, stays, task, example).await
 }
 
-async fn check_within(limit: Duration, spec: &Spec, stays: bool, task: &str, kwargs: Object) -> Result<String, String> {
+async fn check_within(
+    limit: Duration,
+    spec: &Spec,
+    stays: bool,
+    task: &str,
+    Example { args, kwargs }: Example,
+) -> Result<String, String> {
+    const ID: &str = "00000000-0000-0000-0000-000000000000";
     let call = Call {
         task: task.to_owned(),
-        id: "00000000-0000-0000-0000-000000000000".to_owned(),
-        args: Vec::new(),
+        id: ID.to_owned(),
+        args,
         kwargs,
+        job: None,
+        idempotency_key: ID.to_owned(),
         retries: 0,
         worker: "check".to_owned(),
         soft: None,
@@ -45,14 +77,7 @@ async fn once(spec: &Spec, call: &Call, progress: &Latest) -> Result<String, Str
     // Held until it has ended: a dropped sender would stop nothing.
     let (_stop, stopped) = oneshot::channel();
     let report = run(spec, call, stopped, oneshot::channel().0, progress).await;
-    match &report.outcome {
-        Outcome::Succeeded(value) if answer::error(value.as_str()).is_some() => Err(format!(
-            "It printed an error, but exited with 0, so the error would be the result of a task that succeeded. Exit \
-             with another status. It printed {}.",
-            excerpt(value)
-        )),
-        Outcome::Succeeded(_) | Outcome::Failed { .. } | Outcome::Stopped { .. } => verdict(&report),
-    }
+    verdict(&report)
 }
 
 async fn twice(spec: &Spec, call: &Call, progress: &Latest) -> Result<String, String> {
@@ -94,11 +119,12 @@ fn verdict(report: &Report) -> Result<String, String> {
                 Some(BILLIARD) if exception.exc_type == "TimeLimitExceeded" => {
                     Err(format!("It had not ended after {seconds:.1} s and was killed."))
                 }
-                Some(MODULE) if !FLAWS.contains(&&*exception.exc_type) => {
+                Some(BILLIARD) => Err(text),
+                Some(MODULE) if FLAWS.contains(&&*exception.exc_type) => Err(text),
+                Some(_) | None => {
                     let again = if *retryable { "may" } else { "would not" };
                     Ok(format!("{text} That is in order: a task would fail like this, and {again} be tried again."))
                 }
-                _ => Err(text),
             }
         }
     }
@@ -117,15 +143,37 @@ mod tests {
     use super::*;
 
     async fn said(script: &str) -> Result<String, String> {
+        said_of(script, Example::default()).await
+    }
+
+    async fn said_of(script: &str, example: Example) -> Result<String, String> {
         let spec = Spec::new(["/bin/sh", "-c", script]);
-        let checked = check_within(Duration::from_secs(1), &spec, false, "shop.ship", Object::new());
+        let checked = check_within(Duration::from_secs(1), &spec, false, "shop.ship", example);
         tokio::time::timeout(LIMIT, checked).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_command_is_tried_with_a_call() {
+        let example = Example::parse(r#"{"args": ["a", 2], "kwargs": {"k": null}}"#).unwrap();
+        let text = said_of("cat", example).await.unwrap();
+        contains(&text, r#""args":["a",2],"kwargs":{"k":null}"#);
+        assert_eq!(Example::parse("{}"), Ok(Example::default()));
+        for (text, flaw) in [
+            ("{", "unexpected end at byte 1"),
+            ("[]", "it is no object"),
+            (r#"{"args": {}}"#, "args is no array"),
+            (r#"{"kwargs": []}"#, "kwargs is no object"),
+            (r#"{"arguments": []}"#, "it has the key arguments, and only args and kwargs are known"),
+        ] {
+            assert_eq!(Example::parse(text).unwrap_err(), flaw);
+        }
     }
 
     async fn said_by_server(script: &str) -> Result<String, String> {
         let spec = Spec { grace: Duration::from_secs(1), ..Spec::new(["/bin/sh", "-c", script]) };
         let kwargs = Object::new().with("inputs", Object::new().with("topic", "t"));
-        let checked = check_within(Duration::from_secs(2), &spec, true, "shop.ship", kwargs);
+        let example = Example { kwargs, ..Example::default() };
+        let checked = check_within(Duration::from_secs(2), &spec, true, "shop.ship", example);
         tokio::time::timeout(LIMIT, checked).await.unwrap()
     }
 
@@ -157,11 +205,7 @@ mod tests {
         contains(&said("echo done").await.unwrap_err(), "InvalidResult: the last line of standard output is no JSON");
         contains(&said("kill -9 $$").await.unwrap_err(), "WorkerLostError: Worker exited prematurely");
         contains(&said("sleep 3600").await.unwrap_err(), "It had not ended after 1.");
-        contains(
-            &said(r#"echo '{"error":{"type":"E","message":""}}'"#).await.unwrap_err(),
-            "Exit with another status.",
-        );
-        let missing = check(&Spec::new(["no-such-command"]), false, "t", Object::new()).await.unwrap_err();
+        let missing = check(&Spec::new(["no-such-command"]), false, "t", Example::default()).await.unwrap_err();
         contains(&missing, "CommandNotFound: no-such-command is in no folder of PATH");
     }
 
@@ -177,7 +221,7 @@ mod tests {
         // Seen between the calls or at the second one.
         let text = said_by_server("read -r call; echo '{\"result\": 1}'").await.unwrap_err();
         assert!(text.contains("It answered and ended") || text.contains("ended in the middle of a call"), "{text}");
-        contains(&said_by_server("while read -r call; do echo hello; done").await.unwrap_err(), "InvalidResult");
+        contains(&said_by_server("while read -r call; do echo hello; done").await.unwrap_err(), "It had not ended");
         contains(&said_by_server("sleep 60").await.unwrap_err(), "It had not ended after");
     }
 }

@@ -4,13 +4,14 @@ use std::io;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::signal::unix::{self, SignalKind};
 use tokio::time::{Instant, sleep_until};
 
 use super::kin::Kin;
 use super::orphans;
+use super::spec::Recipient;
 use crate::runtime::backoff::{Backoff, Bounds};
 
 /// Longest time until the second look for new descendants, and until any other. A process that leaves the group and
@@ -67,6 +68,19 @@ impl Group {
     pub(super) fn signal(&mut self, signal: Signal) {
         self.told = true;
         self.send(signal);
+    }
+
+    /// Asks these processes to stop.
+    pub(super) fn ask(&mut self, signal: Signal, recipient: Recipient) {
+        if recipient == Recipient::Group || signal == Signal::KILL {
+            return self.signal(signal);
+        }
+        self.told = true;
+        if self.is_ours()
+            && let Err(error) = kill_process(self.leader, signal)
+        {
+            tracing::debug!(process = self.number, ?signal, %error, "signal not delivered");
+        }
     }
 
     fn send(&mut self, signal: Signal) {

@@ -9,15 +9,21 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use tokio::process::{Child, Command};
+use tokio::signal::unix::{self, SignalKind};
+use tokio::time::sleep;
 
 use super::processes::Stat;
 
 /// The processes that we have started, with the time of their start. The code that started one reaps it.
 static OWN: Mutex<BTreeSet<(i32, u64)>> = Mutex::new(BTreeSet::new());
+
+/// Between two looks at all processes.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Starts a process that is no orphan when it has ended.
 pub(super) fn spawn(command: &mut Command) -> io::Result<Child> {
@@ -42,6 +48,16 @@ pub(super) fn reap() {
         if let Some(number) = Pid::from_raw(orphan.process) {
             let _ = waitid(WaitId::Pid(number), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
         }
+    }
+}
+
+/// Reaps orphans soon after they have ended, until it is aborted: a command may run for days.
+pub async fn keep() {
+    // Without the signal they wait for the end of a command.
+    let Ok(mut ends) = unix::signal(SignalKind::child()) else { return };
+    while ends.recv().await.is_some() {
+        reap();
+        sleep(PAUSE).await;
     }
 }
 
@@ -95,6 +111,14 @@ mod tests {
     async fn inside() {
         assert_eq!(std::process::id(), 1);
         let zombies = || Stat::all().filter(|stat| stat.zombie).count();
+        // While a command goes on: its orphans are ours as soon as their parent has ended.
+        let long =
+            shell("for n in 1 2 3 4 5 6 7 8 9 10; do (setsid sleep 0.01 & setsid sleep 0.5 &); done; sleep 3600");
+        let meanwhile = async {
+            until(|| zombies() >= 10).await;
+            tokio::select! { () = keep() => panic!("there is no signal"), () = until(|| zombies() == 0) => {} }
+        };
+        tokio::select! { _ = report(&long) => panic!("it sleeps"), () = meanwhile => {} }
         for _ in 0..10 {
             report(&shell("sleep 3600 & sleep 3600 & echo 1")).await;
             // They lead groups of their own, and the last one has left the session too.

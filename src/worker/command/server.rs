@@ -2,13 +2,13 @@
 //!
 //! * Each call is one line of JSON on **standard input**, the same as for a command that runs once. The end of standard
 //!   input means: no more calls, end.
-//! * **Standard output** belongs to the calls: progress reports, and one line that ends the call:
-//!   `{"result": …}` or `{"error": {"type": "NoStock", "message": "…"}, "retry": false}`. Without `retry`, another run
-//!   is not tried. Any other line is garbage, and so is one that comes without a call.
+//! * **Standard output** has the answers: progress reports, and one line that ends the call, `{"result": …}` or
+//!   `{"error": {"type": "NoStock", "message": "…"}, "retry": false}`. Without `retry`, another run is not tried. Other
+//!   lines are logged. A line with the keys of an answer that is none, and an answer without a call, end the server.
 //! * **Standard error** is logged as for other commands, under the name of the call that runs.
 //!
 //! The environment names no call. A server is asked to end after a number of calls, and is then replaced: its input is
-//! closed, after `grace` it is sent SIGTERM, after another `grace` SIGKILL. Limits, stops and garbage end the server
+//! closed, after `grace` it is sent SIGTERM, after another `grace` SIGKILL. Limits and stops end the server
 //! too, with the outcomes of other commands; the next call starts another one. A server that answers after the soft
 //! limit has finished in time, and is replaced nevertheless. One that ends between two calls is replaced
 //! silently; if a call comes at that very moment and the server exits with 0, the call fails and may be tried again.
@@ -102,6 +102,17 @@ impl Server {
         }
     }
 
+    /// Whether its process was started, and may be asked again.
+    pub fn is_started(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// Takes what the process writes between two calls. False if it is gone, or has to go: then it is to be closed.
+    pub fn tend(&mut self) -> bool {
+        while self.leaving.try_join_next().is_some() {}
+        self.child.as_mut().is_some_and(|child| child.is_waiting(&self.spec))
+    }
+
     /// Asks the server to end, and waits until it has.
     pub async fn close(mut self) {
         if let Some(child) = self.child.take() {
@@ -112,10 +123,11 @@ impl Server {
 
     /// The running server, or a new one. It is ours until the call has ended: when the call is dropped, it is killed.
     fn ready(&mut self) -> Result<Child, Outcome> {
-        if let Some(mut child) = self.child.take()
-            && child.is_waiting(&self.spec)
-        {
-            return Ok(child);
+        if let Some(mut child) = self.child.take() {
+            if child.is_waiting(&self.spec) {
+                return Ok(child);
+            }
+            self.leaving.spawn(child.leave(self.spec.grace));
         }
         let mut group = spawn(&self.spec, None)?;
         let pipes = Pipes::new(group.ends());

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::wire::{Object, Value};
+use crate::wire::{Headers, Object, Value};
 
 /// The module of the exceptions that stand for a command's failures.
 pub const MODULE: &str = "crewjob.worker";
@@ -23,6 +23,18 @@ pub struct Spec {
     pub retry_exit_codes: Vec<i32>,
     /// How long it has to go when it is stopped.
     pub grace: Duration,
+    /// Which of its processes are asked to stop.
+    pub signal: Recipient,
+}
+
+/// Which processes are sent the signal of a soft limit or of a stop. SIGKILL goes to all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Recipient {
+    /// The command and all its descendants.
+    #[default]
+    Group,
+    /// The command alone, which may need the others to save its work.
+    Leader,
 }
 
 /// What is read from standard output.
@@ -46,6 +58,10 @@ pub struct Call {
     pub args: Vec<Value>,
     /// Keyword arguments.
     pub kwargs: Object,
+    /// The CrewJob that it runs for, if it runs for one.
+    pub job: Option<Job>,
+    /// The same for all runs of one job, or else of one task, and for no other: under it a step is safe to repeat.
+    pub idempotency_key: String,
     /// Runs that came before this one.
     pub retries: i64,
     /// The node name of the worker.
@@ -54,6 +70,27 @@ pub struct Call {
     pub soft: Option<Duration>,
     /// The hard limit.
     pub hard: Option<Duration>,
+}
+
+/// A CrewJob, as its message names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its UID.
+    pub uid: String,
+}
+
+impl Job {
+    /// The job that these headers name.
+    pub fn of(headers: &Headers) -> Option<Self> {
+        let header = |key| headers.other.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let [name, namespace, uid] =
+            [header("crewjob_name")?, header("crewjob_namespace")?, header("crewjob_uid")?].map(str::to_owned);
+        Some(Self { name, namespace, uid })
+    }
 }
 
 impl Spec {
@@ -66,6 +103,7 @@ impl Spec {
             output: Output::Json,
             retry_exit_codes: vec![75],
             grace: Duration::from_secs(10),
+            signal: Recipient::Group,
         }
     }
 }

@@ -7,12 +7,17 @@ use std::process::Stdio;
 use rustix::io::Errno;
 use tokio::process::Command;
 
+use super::arguments;
 use super::classify::failed;
-use super::spec::{Call, Spec, seconds};
+use super::spec::{Call, Job, Spec, seconds};
 use super::stderr::Tail;
 use crate::wire::{Object, Value};
 use crate::worker::config::SECRETS;
 use crate::worker::outcome::Outcome;
+
+/// Variables of one call, which another one must not inherit from a worker that was started by a command.
+const OF_A_CALL: [&str; 5] =
+    ["CREWJOB_NAME", "CREWJOB_NAMESPACE", "CREWJOB_UID", "CREWJOB_RESULT", "CREWJOB_IDEMPOTENCY_KEY"];
 
 /// The one line of JSON that a command reads.
 pub(super) fn input(call: &Call) -> Vec<u8> {
@@ -21,6 +26,8 @@ pub(super) fn input(call: &Call) -> Vec<u8> {
         .with("id", &*call.id)
         .with("args", call.args.clone())
         .with("kwargs", call.kwargs.clone())
+        .with("job", call.job.as_ref().map(job))
+        .with("idempotency_key", &*call.idempotency_key)
         .with("retries", call.retries)
         .with("worker", &*call.worker)
         .with("time_limit", call.hard.map(seconds))
@@ -30,16 +37,27 @@ pub(super) fn input(call: &Call) -> Vec<u8> {
     line
 }
 
+fn job(Job { name, namespace, uid }: &Job) -> Value {
+    Object::new().with("name", &**name).with("namespace", &**namespace).with("uid", &**uid).into()
+}
+
 /// The command to spawn, with pipes.
-pub(super) fn command(spec: &Spec) -> Result<Command, Outcome> {
-    let Some((program, arguments)) = spec.command.split_first() else {
+pub(super) fn command(spec: &Spec, call: Option<&Call>) -> Result<Command, Outcome> {
+    let Some((program, parts)) = spec.command.split_first() else {
         let message = "the command is empty: name a program and its arguments";
         return Err(failed("CommandNotFound", message, &Tail::default(), false));
     };
     let mut command = Command::new(program);
-    command.args(arguments);
+    for part in parts {
+        let filled = call.map_or(Ok(part.into()), |call| arguments::fill(part, call));
+        let missing = |missing| {
+            let message = format!("{missing} is not among the arguments of the call, and the command needs it");
+            failed("ArgumentMissing", message, &Tail::default(), false)
+        };
+        command.arg(&*filled.map_err(missing)?);
+    }
     // A command that prints its environment would publish the passwords in its traceback.
-    for name in SECRETS {
+    for name in SECRETS.into_iter().chain(OF_A_CALL) {
         command.env_remove(name);
     }
     command.envs(spec.env.iter().map(|(name, value)| (name, value)));
@@ -51,12 +69,20 @@ pub(super) fn command(spec: &Spec) -> Result<Command, Outcome> {
 }
 
 /// What a command finds in its environment about the call it runs for.
-pub(super) fn name_call(command: &mut Command, call: &Call) {
+pub(super) fn name_call(command: &mut Command, call: &Call, result: Option<&Path>) {
     command
         .env("CREWJOB_TASK", &call.task)
         .env("CREWJOB_TASK_ID", &call.id)
+        .env("CREWJOB_IDEMPOTENCY_KEY", &call.idempotency_key)
         .env("CREWJOB_RETRIES", call.retries.to_string())
         .env("CREWJOB_WORKER", &call.worker);
+    if let Some(Job { name, namespace, uid }) = &call.job {
+        command.env("CREWJOB_NAME", name).env("CREWJOB_NAMESPACE", namespace).env("CREWJOB_UID", uid);
+    }
+    if let Some(result) = result {
+        command.env("CREWJOB_RESULT", result);
+    }
+    command.envs(arguments::variables(call));
 }
 
 /// Why a command could not be started, and what to do about that.
@@ -78,6 +104,9 @@ pub(super) fn not_started(spec: &Spec, error: &io::Error) -> Outcome {
         ("CommandNotExecutable", advice)
     } else if is(Errno::NOEXEC) {
         ("CommandNotExecutable", "is no program for this machine: begin a script with a line like `#!/bin/sh`")
+    } else if is(Errno::TOOBIG) {
+        let advice = "was given arguments that are too long for a command line: read them from standard input";
+        ("CommandNotStarted", advice)
     } else {
         ("CommandNotStarted", &*format!("could not be started: {error}"))
     };
@@ -109,14 +138,17 @@ mod tests {
             id: "i".into(),
             args: vec!["a\nb".into(), Value::parse(b"1e400").unwrap()],
             kwargs: Object::new().with("k", 1),
+            job: Some(Job { name: "report".into(), namespace: "team".into(), uid: "u-1".into() }),
+            idempotency_key: "first".into(),
             retries: 2,
             worker: "w@h".into(),
             soft: Some(Duration::from_millis(1500)),
             hard: Some(Duration::from_mins(1)),
         };
         let expected = concat!(
-            r#"{"task":"shop.ship","id":"i","args":["a\nb",1e400],"kwargs":{"k":1},"retries":2,"worker":"w@h","#,
-            r#""time_limit":60,"soft_time_limit":1.5}"#,
+            r#"{"task":"shop.ship","id":"i","args":["a\nb",1e400],"kwargs":{"k":1},"#,
+            r#""job":{"name":"report","namespace":"team","uid":"u-1"},"idempotency_key":"first","#,
+            r#""retries":2,"worker":"w@h","time_limit":60,"soft_time_limit":1.5}"#,
             "\n"
         );
         assert_eq!(String::from_utf8(input(&call)).unwrap(), expected);
@@ -127,12 +159,11 @@ mod tests {
     #[test]
     fn the_worker_keeps_its_secrets_unless_a_task_names_them() {
         let env = vec![("REDIS_URL".to_owned(), "redis://other".to_owned())];
-        let command = command(&Spec { env, ..Spec::new(["env"]) }).unwrap_or_else(|outcome| panic!("{outcome:?}"));
-        let changed: Vec<_> = command.as_std().get_envs().collect();
-        assert_eq!(
-            changed,
-            [("REDIS_URL".as_ref(), Some("redis://other".as_ref())), ("RESULT_BACKEND_URL".as_ref(), None)]
-        );
+        let command =
+            command(&Spec { env, ..Spec::new(["env"]) }, None).unwrap_or_else(|outcome| panic!("{outcome:?}"));
+        let changed = |name: &str| command.as_std().get_envs().find(|(changed, _)| *changed == name).unwrap().1;
+        assert_eq!(changed("REDIS_URL"), Some("redis://other".as_ref()));
+        assert_eq!(changed("RESULT_BACKEND_URL"), None);
     }
 
     #[test]

@@ -2,24 +2,15 @@
 
 use tokio::sync::watch;
 
-use super::answer;
+use super::answer::{self, Said};
 use super::lines::{Line, Lines};
 use super::spec::Output;
-use super::stderr::{Names, shown};
-use crate::wire::RawJson;
-
-/// What is left of the output once it has been read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Printed {
-    /// With [`Output::Json`] the last line that says something, with [`Output::Text`] everything. Without progress.
-    Text(Vec<u8>),
-    /// More than this many bytes.
-    TooLarge(usize),
-}
+use super::stderr::Names;
+use super::values::{Printed, Values};
+use crate::wire::{RawJson, json};
 
 /// Reads the output: forwards progress, keeps what may be the result, logs the rest.
 pub(super) struct Stdout<'a> {
-    output: Output,
     limit: usize,
     names: Names<'a>,
     progress: &'a watch::Sender<Option<RawJson>>,
@@ -27,9 +18,16 @@ pub(super) struct Stdout<'a> {
     kept: Kept,
 }
 
-struct Kept {
-    text: Vec<u8>,
-    too_large: bool,
+enum Kept {
+    Json {
+        /// The last line that is an answer.
+        answer: Option<Vec<u8>>,
+        values: Values,
+    },
+    Text {
+        text: Vec<u8>,
+        too_large: bool,
+    },
 }
 
 impl<'a> Stdout<'a> {
@@ -39,78 +37,68 @@ impl<'a> Stdout<'a> {
         names: Names<'a>,
         progress: &'a watch::Sender<Option<RawJson>>,
     ) -> Self {
-        let kept = Kept { text: Vec::new(), too_large: false };
-        Self { output, limit, names, progress, lines: Lines::new(limit), kept }
+        let kept = match output {
+            Output::Json => Kept::Json { answer: None, values: Values::new(limit) },
+            Output::Text => Kept::Text { text: Vec::new(), too_large: false },
+        };
+        Self { limit, names, progress, lines: Lines::new(limit), kept }
     }
 
     /// Takes the next chunk.
     pub(super) fn take(&mut self, chunk: &[u8]) {
-        let Self { output, limit, names, progress, lines, kept } = self;
-        lines.push(chunk, |line| kept.line(*output, *limit, names, progress, &line));
+        let Self { limit, names, progress, lines, kept } = self;
+        lines.push(chunk, |line| kept.line(*limit, names, progress, &line));
     }
 
     /// The end of the stream.
     pub(super) fn finish(mut self) -> Printed {
-        let Self { output, limit, names, progress, lines, kept } = &mut self;
-        lines.finish(|line| kept.line(*output, *limit, names, progress, &line));
-        if self.kept.too_large { Printed::TooLarge(self.limit) } else { Printed::Text(self.kept.text) }
+        let Self { limit, names, progress, lines, kept } = &mut self;
+        lines.finish(|line| kept.line(*limit, names, progress, &line));
+        match self.kept {
+            Kept::Json { answer: Some(answer), .. } => Printed::Text(answer),
+            Kept::Json { answer: None, values } => values.finish(&self.names),
+            Kept::Text { too_large: true, .. } => Printed::TooLarge(self.limit),
+            Kept::Text { text, too_large: false } => Printed::Text(text),
+        }
     }
 }
 
 impl Kept {
-    fn line(
-        &mut self,
-        output: Output,
-        limit: usize,
-        names: &Names<'_>,
-        progress: &watch::Sender<Option<RawJson>>,
-        line: &Line<'_>,
-    ) {
-        if line.whole && report(line.bytes, names, progress) {
-            return;
-        }
-        match output {
-            Output::Json if !line.whole => self.give_up(),
-            Output::Json => {
-                if line.bytes.trim_ascii().is_empty() {
-                    return;
+    fn line(&mut self, limit: usize, names: &Names<'_>, progress: &watch::Sender<Option<RawJson>>, line: &Line<'_>) {
+        let is_part = matches!(self, Self::Json { values, .. } if values.is_inside(line.bytes));
+        let said = if line.whole && !is_part { answer::read(line.bytes) } else { Said::Other };
+        match (self, said) {
+            (_, Said::Progress(value)) => report(value, names, progress),
+            (Self::Json { answer, .. }, Said::Answer(_)) => *answer = Some(line.bytes.trim_ascii().to_owned()),
+            (Self::Json { values, .. }, Said::Malformed | Said::Other) if line.whole => values.line(line.bytes, names),
+            (Self::Json { values, .. }, Said::Malformed | Said::Other) => values.too_large(),
+            (Self::Text { text, too_large }, Said::Answer(_) | Said::Malformed | Said::Other) => {
+                if !line.whole || text.len() + line.bytes.len() + usize::from(line.ended) > limit {
+                    (*text, *too_large) = (Vec::new(), true);
                 }
-                if !self.text.is_empty() {
-                    tracing::info!(task.id = names.id, task.name = names.task, line = %shown(&self.text), "printed");
-                }
-                line.bytes.trim_ascii().clone_into(&mut self.text);
-            }
-            Output::Text => {
-                if !line.whole || self.text.len() + line.bytes.len() + usize::from(line.ended) > limit {
-                    self.give_up();
-                }
-                if !self.too_large {
-                    self.text.extend_from_slice(line.bytes);
-                    self.text.extend_from_slice(if line.ended { b"\n" } else { b"" });
+                if !*too_large {
+                    text.extend_from_slice(line.bytes);
+                    text.extend_from_slice(if line.ended { b"\n" } else { b"" });
                 }
             }
         }
-    }
-
-    fn give_up(&mut self) {
-        self.too_large = true;
-        self.text = Vec::new();
     }
 }
 
-/// Forwards a progress report; false if the line is none.
-pub(super) fn report(line: &[u8], names: &Names<'_>, progress: &watch::Sender<Option<RawJson>>) -> bool {
-    let said = std::str::from_utf8(line).ok().and_then(answer::progress);
-    match said {
-        None => return false,
-        Some(Ok(value)) => {
+/// Forwards a progress report.
+pub(super) fn report(
+    value: Result<RawJson, json::Error>,
+    names: &Names<'_>,
+    progress: &watch::Sender<Option<RawJson>>,
+) {
+    match value {
+        Ok(value) => {
             progress.send_replace(Some(value));
         }
-        Some(Err(error)) => {
+        Err(error) => {
             tracing::warn!(task.id = names.id, task.name = names.task, %error, "progress report ignored");
         }
     }
-    true
 }
 
 #[cfg(test)]
@@ -123,6 +111,7 @@ mod tests {
         stdout.take(text.as_bytes());
         let printed = match stdout.finish() {
             Printed::Text(text) => String::from_utf8(text).unwrap(),
+            Printed::Followed(text) => format!("followed: {}", String::from_utf8(text).unwrap()),
             Printed::TooLarge(limit) => format!("more than {limit}"),
         };
         assert_eq!(printed, expected, "{text:?}");
@@ -142,6 +131,18 @@ mod tests {
         check(Output::Json, "1\n{\"progress\":50}\n{\"progress\":60}\n", "1", Some("60"));
         check(Output::Json, "{\"progress\":50}\n{\"progress\":NaN}", "", Some("50"));
         check(Output::Text, "a\n{\"progress\":50}\nb", "a\nb", Some("50"));
+    }
+
+    #[test]
+    fn a_line_after_the_result_loses_nothing() {
+        let answers = [r#"{"result": 1}"#, r#"{"error":{"type":"E"}}"#, r#"{"error":{"type":"E"},"retry":true}"#];
+        for answer in answers {
+            check(Output::Json, &format!("{answer}\ntraces are in /tmp\n[2]\n3\n"), answer, None);
+        }
+        check(Output::Json, &format!("{}\n{{\"result\":1}}\n", "x".repeat(41)), r#"{"result":1}"#, None);
+        check(Output::Json, "{\"file\":\"x\"}\nbye\n", "followed: {\"file\":\"x\"}", None);
+        check(Output::Json, "[\n  {\"result\": 1}\n]\n", "[\n  {\"result\": 1}\n]", None);
+        check(Output::Text, "{\"result\": 1}\nbye", "{\"result\": 1}\nbye", None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use super::group::{Group, signal_of};
+use super::spec::{Call, Recipient, Spec};
 
 /// How long a command may take.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +17,8 @@ pub(super) struct Deadlines {
     pub hard: Option<Instant>,
     /// Between the signal of a stop and SIGKILL.
     pub grace: Duration,
+    /// Which processes are asked to stop.
+    pub signal: Recipient,
 }
 
 /// What was done to a command.
@@ -30,10 +33,10 @@ pub(super) struct Done {
 }
 
 impl Deadlines {
-    pub(super) fn new(start: Instant, soft: Option<Duration>, hard: Option<Duration>, grace: Duration) -> Self {
+    pub(super) fn new(start: Instant, call: &Call, spec: &Spec) -> Self {
         // A limit beyond the end of time is none.
         let at = |limit: Option<Duration>| limit.and_then(|limit| start.checked_add(limit));
-        Self { soft: at(soft), hard: at(hard), grace }
+        Self { soft: at(call.soft), hard: at(call.hard), grace: spec.grace, signal: spec.signal }
     }
 }
 
@@ -61,7 +64,7 @@ pub(super) async fn supervise(
                 // The sender may be dropped; then no stop is requested any more.
                 if let Ok(number) = asked {
                     done.stopped = Some(number);
-                    group.signal(signal_of(number));
+                    group.ask(signal_of(number), deadlines.signal);
                     let patience = Instant::now().checked_add(deadlines.grace);
                     (soft, kill) = (None, kill.into_iter().chain(patience).min());
                 }
@@ -69,7 +72,7 @@ pub(super) async fn supervise(
             () = at(soft) => {
                 soft = None;
                 done.soft = true;
-                group.signal(Signal::TERM);
+                group.ask(Signal::TERM, deadlines.signal);
             }
         }
     }

@@ -26,6 +26,8 @@ fn call() -> Call {
         id: "c0ffee".to_owned(),
         args: vec!["parcel".into(), 2.into()],
         kwargs: Object::new().with("express", true),
+        job: None,
+        idempotency_key: "c0ffee".to_owned(),
         retries: 1,
         worker: "native@host".to_owned(),
         soft: None,

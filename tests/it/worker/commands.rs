@@ -30,7 +30,8 @@ tasks:
 #[test]
 fn a_crew_may_print_many_values_and_they_are_kept() {
     let server = RedisServer::start();
-    let worker = Worker::start(&server, &format!("crew: {{name: research, run: {{command: {NUMBERS}}}}}"), &[]);
+    let worker =
+        Worker::start(&server, &format!("crew: {{name: research, cache: 60, run: {{command: {NUMBERS}}}}}"), &[]);
     for (id, is_cached) in [("id-1", false), ("id-2", true)] {
         send(&server, "backend.tasks.run_crew_task", id, r#"["job-1", {"topic": "AI"}]"#);
         let result = state(&server, id, "SUCCESS").result;

@@ -4,6 +4,19 @@ use crewjob::wire::pidbox::Request;
 
 use super::*;
 
+#[test]
+fn a_worker_warns_of_another_one_with_another_visibility_timeout() {
+    let server = RedisServer::start();
+    let env = [("REDIS_URL", server.url(0))];
+    let first = Worker::start_with(&env, "{}", &["-n", "first@host", "--visibility-timeout", "7200"]);
+    until("the first one is ready", || first.log().contains("ready").then_some(()));
+    let second = Worker::start_with(&env, "{}", &["-n", "second@host"]);
+    until("the second one is ready", || second.log().contains("ready").then_some(()));
+    let log = second.log();
+    let warning = log.lines().find(|line| line.contains("another visibility timeout")).expect("a warning");
+    assert!(warning.contains("first@host") && warning.contains("7200") && warning.contains("3600"), "{warning}");
+}
+
 const SLOW: &str = r#"tasks: {slow: {command: [/bin/sh, -c, "echo '{\"progress\": 1}'; sleep 60"]}}"#;
 
 fn tell(server: &RedisServer, request: &Request) {

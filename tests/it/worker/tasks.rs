@@ -70,7 +70,7 @@ fn a_crews_output_is_kept_for_calls_with_the_same_inputs() {
     let server = RedisServer::start();
     let runs = tempfile::NamedTempFile::new().unwrap();
     let tasks = format!(
-        r#"crew: {{name: research, run: {{output: text, command: [/bin/sh, -c, "echo run >> {}; echo '{{\"answer\": 42}}'"]}}}}"#,
+        r#"crew: {{name: research, cache: 60, run: {{output: text, command: [/bin/sh, -c, "echo run >> {}; echo '{{\"answer\": 42}}'"]}}}}"#,
         runs.path().display()
     );
     let _worker = Worker::start(&server, &tasks, &[]);
@@ -129,6 +129,24 @@ fn a_command_can_be_tried_before_any_task_depends_on_it() {
     assert!(code == Some(1) && said.contains("does not keep the contract"), "{said}");
     let (code, said) = check("good=echo 42", "other");
     assert!(code == Some(1) && said.contains("there are: good"), "{said}");
+}
+
+#[test]
+fn a_command_is_tried_with_the_call_that_is_given() {
+    let check = |call: &str, input: &str| {
+        let mut crewjob = Command::new(env!("CARGO_BIN_EXE_crewjob"));
+        crewjob.args(["worker", "--check-command", "sum", "--task", "sum=jq '.args | add'", "--call", call]);
+        let mut process = crewjob.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        std::io::Write::write_all(&mut process.stdin.take().unwrap(), input.as_bytes()).unwrap();
+        let done = process.wait_with_output().unwrap();
+        (done.status.code(), String::from_utf8([done.stdout, done.stderr].concat()).unwrap())
+    };
+    for (call, input) in [(r#"{"args": [40, 2]}"#, ""), ("-", r#"{"args": [40, 2]}"#)] {
+        let (code, said) = check(call, input);
+        assert!(code == Some(0) && said.contains("with the result 42."), "{said}");
+    }
+    let (code, said) = check("[40, 2]", "");
+    assert!(code == Some(1) && said.contains("it is no object"), "{said}");
 }
 
 #[test]

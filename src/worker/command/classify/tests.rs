@@ -13,7 +13,7 @@ fn seen(exit: Exit, done: Done, printed: &str) -> Seen {
     let mut errors = Tail::default();
     errors.push("here".to_owned());
     errors.push("it broke".to_owned());
-    Seen { exit, done, printed: Printed::Text(printed.into()), errors, oom: false }
+    Seen { exit, done, printed: Printed::Text(printed.into()), filed: None, errors, oom: false }
 }
 
 #[track_caller]
@@ -68,14 +68,59 @@ fn a_command_may_name_its_failure() {
     let expected = r#"crewjob.worker.NoStock ["0 left"]"#;
     check(&seen(Exit::Code(1), NOTHING, error), expected);
     check_by(&TEXT, &seen(Exit::Code(1), NOTHING, &format!("a\n{error}\n\n")), expected);
-    check(&seen(Exit::Code(0), NOTHING, error), &format!("succeeded: {error}"));
+    check(&seen(Exit::Code(0), NOTHING, error), expected);
+    let value_error = r#"{"error":{"type":"ValueError","message":"no"}}"#;
+    check(&seen(Exit::Code(1), NOTHING, value_error), r#"builtins.ValueError ["no"]"#);
+}
+
+#[test]
+fn retry_beside_an_error_says_more_than_the_exit_status() {
+    let error = |retry| format!(r#"{{"error":{{"type":"Busy","message":""}},"retry":{retry}}}"#);
+    for code in [0, 1, 75] {
+        check(&seen(Exit::Code(code), NOTHING, &error(true)), r#"retryable: crewjob.worker.Busy [""]"#);
+        check(&seen(Exit::Code(code), NOTHING, &error(false)), r#"crewjob.worker.Busy [""]"#);
+    }
+}
+
+#[test]
+fn both_ways_to_return_a_value_mean_the_same() {
+    check(&seen(Exit::Code(0), NOTHING, r#"{"result": [1,  2]}"#), "succeeded: [1,  2]");
+    check(&seen(Exit::Code(0), NOTHING, r#"{"result": {"result": 1}}"#), r#"succeeded: {"result": 1}"#);
+    check(&seen(Exit::Code(0), NOTHING, r#"{"result": 1, "cost": 2}"#), r#"succeeded: {"result": 1, "cost": 2}"#);
+    check(&seen(Exit::Code(0), NOTHING, r#"{"error": "is a value"}"#), r#"succeeded: {"error": "is a value"}"#);
+}
+
+fn filed(seen: Seen, text: &str) -> Seen {
+    Seen { filed: Some(Printed::Text(text.into())), ..seen }
+}
+
+#[test]
+fn what_is_in_the_file_of_the_result_goes_before_what_was_printed() {
+    let exit = |code| seen(Exit::Code(code), NOTHING, "bye");
+    check(&filed(exit(0), "{\n  \"a\": 1\n}\n"), "succeeded: {\n  \"a\": 1\n}");
+    check(&filed(exit(0), r#"{"result": 1}"#), "succeeded: 1");
+    check_by(&TEXT, &filed(exit(0), "a\nb\n"), r#"succeeded: "a\nb\n""#);
+    let error = "{\n  \"error\": {\"type\": \"NoStock\", \"message\": \"0\"}\n}\n";
+    check(&filed(exit(1), error), r#"crewjob.worker.NoStock ["0"]"#);
+    check(&filed(exit(0), error), r#"crewjob.worker.NoStock ["0"]"#);
+    let flaw = "the file of the result is no JSON that Celery can carry: expected a value at byte 0: done";
+    check(&filed(exit(0), "done"), &format!("crewjob.worker.InvalidResult {}", Value::from(vec![flaw])));
+    check(&filed(seen(Exit::Code(0), SOFT, "bye"), "[1]"), "succeeded: [1]");
+}
+
+#[test]
+fn json_that_other_lines_follow_is_a_result_unless_the_command_was_told_to_stop() {
+    let followed = |done| Seen { printed: Printed::Followed("[1]".into()), ..seen(Exit::Code(0), done, "") };
+    check(&followed(NOTHING), "succeeded: [1]");
+    check(&followed(SOFT), "billiard.exceptions.SoftTimeLimitExceeded []");
 }
 
 #[test]
 fn a_result_that_celery_cannot_carry_is_a_failure() {
     let invalid = |flaw: &str| {
         let what = "the last line of standard output is no JSON that Celery can carry";
-        format!("crewjob.worker.InvalidResult {}", Value::from(vec![format!("{what}: {flaw}")]))
+        let advice = "print the result in one line, as `jq -c` does, or write it to the file that CREWJOB_RESULT names";
+        format!("crewjob.worker.InvalidResult {}", Value::from(vec![format!("{what}: {flaw}: {advice}")]))
     };
     check(&seen(Exit::Code(0), NOTHING, "done"), &invalid("expected a value at byte 0: done"));
     let binary = Seen { printed: Printed::Text(vec![b'a', 0xff]), ..seen(Exit::Code(0), NOTHING, "") };
@@ -88,7 +133,7 @@ fn a_result_that_is_too_large_is_a_failure() {
     let large = Seen { printed: Printed::TooLarge(9), ..seen(Exit::Code(0), NOTHING, "") };
     let expected =
         |what| format!(r#"crewjob.worker.ResultTooLarge ["{what} of more than 9 bytes on standard output: {advice}"]"#);
-    check(&large, &expected("a line"));
+    check(&large, &expected("a value"));
     check_by(&TEXT, &large, &expected("text"));
     let failed = Seen { exit: Exit::Code(75), ..large };
     check(&failed, r#"retryable: crewjob.worker.CommandFailed ["exit status 75: it broke"]"#);

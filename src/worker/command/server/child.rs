@@ -6,10 +6,11 @@ use rustix::process::Signal;
 use tokio::time::timeout;
 
 use super::super::Spec;
+use super::super::answer::{self, Said};
 use super::super::group::Group;
 use super::super::lines::Lines;
 use super::super::pipes::{Heard, Pipes};
-use super::super::stderr::{Names, Stderr};
+use super::super::stderr::{Names, Stderr, shown};
 
 /// A running server.
 pub(super) struct Child {
@@ -20,25 +21,33 @@ pub(super) struct Child {
 }
 
 impl Child {
-    /// Whether it is there and silent.
+    /// Whether it can be asked: it is there, and has answered nothing that it was not asked. What else it has written is
+    /// logged.
     pub(super) fn is_waiting(&mut self, spec: &Spec) -> bool {
         use futures::FutureExt;
 
         let program = spec.command.first().map_or("", String::as_str);
         let mut stderr = Stderr::new(Names { id: "", task: program });
-        while let Some(heard) = self.pipes.hear().now_or_never() {
+        let Self { group, pipes, lines, .. } = self;
+        let mut in_step = true;
+        while let Some(heard) = pipes.hear().now_or_never() {
             match heard {
                 Heard::Output([]) | Heard::Input { .. } => return false,
-                Heard::Output(_) => {
-                    tracing::warn!(command = program, "the server printed a line without a call; replacing it");
-                    return false;
-                }
+                Heard::Output(chunk) => lines.push(chunk, |line| match answer::read(line.bytes) {
+                    Said::Other => {
+                        tracing::info!(command = program, line = %shown(line.bytes), "printed between two calls");
+                    }
+                    Said::Progress(_) | Said::Answer(_) | Said::Malformed => in_step = false,
+                }),
                 Heard::Errors([]) => {}
                 Heard::Errors(chunk) => stderr.take(chunk),
             }
         }
         stderr.finish();
-        !self.group.has_ended()
+        if !in_step {
+            tracing::warn!(command = program, "the server answered without a call; replacing it");
+        }
+        in_step && !lines.begun() && !group.has_ended()
     }
 
     /// Lets it end, and then makes it.

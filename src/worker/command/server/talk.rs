@@ -2,10 +2,10 @@
 
 use tokio::sync::watch;
 
-use super::super::answer::{self, Answer, Described};
-use super::super::classify::failed;
+use super::super::answer::{self, Answer};
+use super::super::classify::{failed, named};
 use super::super::lines::Line;
-use super::super::stderr::{Names, Tail};
+use super::super::stderr::{Names, Tail, shown};
 use super::super::stdout::report;
 use crate::wire::RawJson;
 use crate::worker::outcome::Outcome;
@@ -22,7 +22,7 @@ pub(super) struct Talk<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Said {
     Answer(Answer),
-    Garbage(String),
+    Malformed(String),
     TooLong(usize),
 }
 
@@ -36,19 +36,27 @@ impl<'a> Talk<'a> {
         if line.whole && line.bytes.trim_ascii().is_empty() {
             return;
         }
+        if !line.whole {
+            self.end(Said::TooLong(line.bytes.len()));
+            return;
+        }
+        match answer::read(line.bytes) {
+            answer::Said::Progress(value) if self.said.is_none() => report(value, &self.names, self.progress),
+            answer::Said::Progress(_) => self.spoke_on = true,
+            answer::Said::Answer(answer) => self.end(Said::Answer(answer)),
+            answer::Said::Malformed => self.end(Said::Malformed(excerpt(line.bytes))),
+            answer::Said::Other => {
+                tracing::info!(task.id = self.names.id, task.name = self.names.task, line = %shown(line.bytes), "printed");
+            }
+        }
+    }
+
+    fn end(&mut self, said: Said) {
         if self.said.is_some() {
             self.spoke_on = true;
-            return;
+        } else {
+            self.said = Some(said);
         }
-        if !line.whole {
-            self.said = Some(Said::TooLong(line.bytes.len()));
-            return;
-        }
-        if report(line.bytes, &self.names, self.progress) {
-            return;
-        }
-        let answer = std::str::from_utf8(line.bytes).ok().and_then(answer::answer);
-        self.said = Some(answer.map_or_else(|| Said::Garbage(excerpt(line.bytes)), Said::Answer));
     }
 
     /// Whether the call has ended.
@@ -61,7 +69,7 @@ impl<'a> Talk<'a> {
         matches!(self.said, Some(Said::Answer(Answer::Result(Ok(_)))))
     }
 
-    /// Whether nothing followed the end of the call.
+    /// Whether no answer or report followed the end of the call.
     pub(super) fn in_step(&self) -> bool {
         !self.spoke_on
     }
@@ -79,11 +87,10 @@ impl<'a> Talk<'a> {
                 let message = format!("the result is no JSON that Celery can carry: {flaw}");
                 failed("InvalidResult", message, errors, false)
             }
-            Some(Said::Answer(Answer::Error { described: Described { kind, message }, retry })) => {
-                failed(&kind, message, errors, retry)
-            }
-            Some(Said::Garbage(line)) => {
-                let message = format!("a line of standard output is neither progress nor result nor error: {line}");
+            // No exit status says whether another run may succeed.
+            Some(Said::Answer(Answer::Error(described))) => named(&described, errors, false),
+            Some(Said::Malformed(line)) => {
+                let message = format!("a line of standard output has the keys of an answer and is none: {line}");
                 failed("InvalidResult", message, errors, false)
             }
             Some(Said::TooLong(limit)) => {

@@ -27,8 +27,13 @@ for count, line in enumerate(sys.stdin, 1):
     if what == "fail":
         print("it broke", file=sys.stderr)
         say('{"error": {"type": "NoStock", "message": "0 left"}, "retry": %s}' % json.dumps(call["args"][1]))
-    elif what == "garbage":
-        say("done")
+    elif what == "malformed":
+        say('{"error": "no type"}')
+    elif what == "foreign":
+        say('loading\n{"level": "info"}\n{"result": 1}')
+    elif what == "foreign after":
+        say('{"result": 1}\ntraces are in /tmp')
+        os.write(1, b"a line between two calls\n")
     elif what == "nan":
         say('{"result": NaN}')
     elif what == "long":
@@ -76,6 +81,8 @@ fn asking<T: Into<Value>>(args: impl IntoIterator<Item = T>) -> Call {
         id: "c0ffee".to_owned(),
         args: args.into_iter().map(Into::into).collect(),
         kwargs: Object::new(),
+        job: None,
+        idempotency_key: "c0ffee".to_owned(),
         retries: 0,
         worker: "native@host".to_owned(),
         soft: None,

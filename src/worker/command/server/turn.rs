@@ -10,8 +10,8 @@ use super::super::classify::{Exit, Rules, Seen, classify, cut_short, failed};
 use super::super::memory::Peak;
 use super::super::pipes::Heard;
 use super::super::stderr::{Stderr, Tail};
-use super::super::stdout::Printed;
 use super::super::supervise::{Deadlines, Done, supervise};
+use super::super::values::Printed;
 use super::super::{Bounds, Call, Output, Spec, start};
 use super::child::Child;
 use super::talk::Talk;
@@ -48,7 +48,7 @@ impl Turn<'_> {
         let Child { group, pipes, lines, .. } = child;
         let number = group.number();
         pipes.write(start::input(self.call), false);
-        let deadlines = Deadlines::new(self.start, self.call.soft, self.call.hard, self.spec.grace);
+        let deadlines = Deadlines::new(self.start, self.call, self.spec);
         let mut ended = std::pin::pin!(supervise(group, deadlines, stop, &mut self.done));
         loop {
             tokio::select! {
@@ -134,7 +134,7 @@ impl Turn<'_> {
             return (self.outcome(talk, &errors), false);
         }
         let oom = self.bounds.oom_kills.count() > oom_kills;
-        let seen = Seen { exit, done: self.done, printed: Printed::Text(Vec::new()), errors, oom };
+        let seen = Seen { exit, done: self.done, printed: Printed::Text(Vec::new()), filed: None, errors, oom };
         let (message, retryable) = match cut_short(&self.rules(), self.done, &seen.errors) {
             Some(outcome) => return (outcome, false),
             None if !by_itself => ("the server closed its pipes in the middle of a call", false),

@@ -119,3 +119,16 @@ async fn a_dropped_stop_handle_is_no_stop() {
     let report = bounded(run(&shell("sleep 0.1; echo 1"), &call(), asked, started, &progress)).await;
     assert_eq!(report.outcome, succeeded("1"));
 }
+
+#[tokio::test]
+async fn a_command_whose_leader_alone_is_asked_to_stop_keeps_the_processes_that_it_needs() {
+    let script = "sh -c 'sleep 2.5; echo \\\"saved\\\"' & child=$!; trap 'wait $child; exit 0' TERM; wait $child";
+    let limited = Call { soft: Some(Duration::from_secs(1)), ..call() };
+    let [leader, group] = [Recipient::Leader, Recipient::Group].map(|signal| Spec { signal, ..shell(script) });
+    let bounds = Bounds::usual();
+    let (leader, group) =
+        tokio::join!(report_within(&bounds, &leader, &limited), report_within(&bounds, &group, &limited));
+    let (leader, group) = (leader.outcome, group.outcome);
+    assert_eq!(leader, succeeded("\"saved\""));
+    check_billiard(group, "SoftTimeLimitExceeded", vec![]);
+}

@@ -5,8 +5,8 @@ use super::*;
 #[tokio::test]
 async fn a_command_reads_its_call_as_one_line_and_then_the_end() {
     let expected = concat!(
-        r#"{"task":"shop.ship","id":"c0ffee","args":["parcel",2],"kwargs":{"express":true},"retries":1,"#,
-        r#""worker":"native@host","time_limit":60,"soft_time_limit":1.5}"#
+        r#"{"task":"shop.ship","id":"c0ffee","args":["parcel",2],"kwargs":{"express":true},"#,
+        r#""job":null,"idempotency_key":"c0ffee","retries":1,"worker":"native@host","time_limit":60,"soft_time_limit":1.5}"#
     );
     let limited = Call { hard: Some(Duration::from_mins(1)), soft: Some(Duration::from_millis(1500)), ..call() };
     let report = report_within(&Bounds::usual(), &shell("cat"), &limited).await;
@@ -19,6 +19,68 @@ async fn a_command_finds_its_call_in_the_environment() {
     let mut spec = shell(&format!(r#"echo "\"{names}\"""#));
     spec.env = vec![("MORE".to_owned(), "more".to_owned()), ("CREWJOB_TASK".to_owned(), "no".to_owned())];
     assert_eq!(outcome(&spec).await, succeeded("\"shop.ship c0ffee 1 native@host more p\""));
+}
+
+#[tokio::test]
+async fn a_command_finds_its_job_and_its_arguments_in_the_environment() {
+    let job = Job { name: "report".into(), namespace: "team".into(), uid: "u-1".into() };
+    let call = Call { job: Some(job), idempotency_key: "first".into(), ..call() };
+    let names = "$CREWJOB_NAMESPACE/$CREWJOB_NAME $CREWJOB_UID $CREWJOB_IDEMPOTENCY_KEY";
+    let spec =
+        shell(&format!(r#"echo "\"{names} $CREWJOB_ARGS_0 $CREWJOB_KWARGS_express ${{CREWJOB_ARGS_9-none}}\"""#));
+    let expected = succeeded("\"team/report u-1 first parcel true none\"");
+    assert_eq!(report_within(&Bounds::usual(), &spec, &call).await.outcome, expected);
+}
+
+#[tokio::test]
+async fn an_argument_of_the_call_is_one_argument_of_the_command_whatever_is_in_it() {
+    let spec = Spec::new(["printf", "[\"%s\", \"%s\"]", "{{args.0}}; $HOME", "{{kwargs.express}}"]);
+    assert_eq!(outcome(&spec).await, succeeded(r#"["parcel; $HOME", "true"]"#));
+    let (kind, message) = refused(outcome(&Spec::new(["echo", "{{kwargs.size}}"])).await);
+    assert_eq!(kind, "ArgumentMissing");
+    assert!(message.starts_with("kwargs.size is not among the arguments"), "{message}");
+}
+
+#[tokio::test]
+async fn a_result_may_be_written_to_a_file_whatever_is_printed() {
+    let script = r#"echo '{"progress": 1}'; echo start; printf '{\n  "a": 1\n}\n' > "$CREWJOB_RESULT"; echo bye"#;
+    assert_eq!(outcome(&shell(script)).await, succeeded("{\n  \"a\": 1\n}"));
+    let spec = Spec { output: Output::Text, ..shell("echo start; echo text > $CREWJOB_RESULT") };
+    assert_eq!(outcome(&spec).await, succeeded(r#""text\n""#));
+    let script = r#"echo '{"error": {"type": "NoStock", "message": "0"}, "retry": true}' > $CREWJOB_RESULT; exit 1"#;
+    let (failure, retryable) = failure(outcome(&shell(script)).await);
+    assert_eq!((failure.exception.exc_type.as_str(), retryable), ("NoStock", true));
+    let large = "head -c 17M /dev/zero > $CREWJOB_RESULT; echo 1";
+    assert_eq!(refused(outcome(&shell(large)).await).0, "ResultTooLarge");
+    let path = outcome(&shell(r#"echo 1 > "$CREWJOB_RESULT"; echo "{\"result\": \"$CREWJOB_RESULT\"}""#)).await;
+    assert_eq!(path, succeeded("1"));
+}
+
+#[tokio::test]
+async fn the_file_of_a_result_goes_with_its_run() {
+    let Outcome::Succeeded(path) = outcome(&shell(r#"echo "\"$CREWJOB_RESULT\"""#)).await else { panic!() };
+    let path = path.as_str().trim_matches('"');
+    assert!(path.contains("/crewjob-"), "{path}");
+    outcome(&shell(r#"mkfifo "$CREWJOB_RESULT"; echo 1"#)).await;
+    let folder = std::path::Path::new(path).parent().unwrap();
+    until(|| std::fs::read_dir(folder).unwrap().count() == 0).await;
+}
+
+#[tokio::test]
+async fn a_pretty_printed_result_and_lines_after_a_result_are_accepted() {
+    let pretty = r#"echo loading; printf '{\n  "a": [\n    1\n  ]\n}\n'"#;
+    assert_eq!(outcome(&shell(pretty)).await, succeeded("{\n  \"a\": [\n    1\n  ]\n}"));
+    assert_eq!(outcome(&shell(&format!("{pretty}; echo bye"))).await, succeeded("{\n  \"a\": [\n    1\n  ]\n}"));
+    assert_eq!(
+        outcome(&shell(r#"echo '{"result": "paid"}'; echo traces are in /tmp; echo 7"#)).await,
+        succeeded("\"paid\"")
+    );
+}
+
+#[tokio::test]
+async fn a_process_between_the_command_and_its_output_passes_on_the_last_line() {
+    let spec = Spec::new(["/bin/bash", "-c", "exec > >(sleep 0.05; cat); echo 1"]);
+    assert_eq!(outcome(&spec).await, succeeded("1"));
 }
 
 #[tokio::test]

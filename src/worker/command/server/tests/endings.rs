@@ -3,10 +3,21 @@
 use super::*;
 
 #[tokio::test]
-async fn garbage_kills_the_server_and_the_next_call_starts_another() {
+async fn a_foreign_line_is_logged_and_neither_ends_the_call_nor_the_program() {
+    let mut server = python(100);
+    let (process, _) = answered_by(&mut server).await;
+    for what in ["foreign", "foreign after"] {
+        let report = ask(&mut server, &asking([what])).await;
+        assert_eq!(report.outcome, Outcome::Succeeded(RawJson::new("1").unwrap()), "{what}");
+    }
+    assert_eq!(answered_by(&mut server).await, (process, 4));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_none_kills_the_program_and_the_next_call_starts_another() {
     let mut server = python(100);
     for (what, kind, says) in [
-        ("garbage", "InvalidResult", "neither progress nor result nor error: done"),
+        ("malformed", "InvalidResult", "has the keys of an answer and is none: {\"error\": \"no type\"}"),
         ("long", "ResultTooLarge", "more than 1000 bytes"),
     ] {
         server.bounds.output = 1000;

@@ -1,0 +1,108 @@
+//! The file to which a command may write its result.
+
+use std::fs::{self, DirBuilder};
+use std::io::Read;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::values::Printed;
+use crate::runtime::clock;
+
+/// The folder of this process, which no other user can look into.
+static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+/// Whether the log says that there is none.
+static TOLD: AtomicBool = AtomicBool::new(false);
+
+/// The file of one run. It does not exist until the command writes it, and is removed when this is dropped.
+pub(super) struct ResultFile(Option<PathBuf>);
+
+impl ResultFile {
+    /// A name that no other run has; none if there is no place for temporary files.
+    pub(super) fn new() -> Self {
+        let folder = FOLDER.get_or_init(|| std::env::temp_dir().join(format!("crewjob-{}", clock::random_id())));
+        // Each time: in some systems what is old is removed from there.
+        match DirBuilder::new().mode(0o700).create(folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                if !TOLD.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(folder = %folder.display(), %error, "creating the folder of results failed; commands run without CREWJOB_RESULT");
+                }
+                Self(None)
+            }
+            Ok(()) | Err(_) => Self(Some(folder.join(clock::random_id().to_string()))),
+        }
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.0.as_deref()
+    }
+
+    /// What the command has written, if it has written anything but blanks. At most `limit` bytes.
+    pub(super) fn read(&self, limit: usize) -> Option<Printed> {
+        let path = self.path()?;
+        // To open anything else, such as a named pipe, could block.
+        if !fs::symlink_metadata(path).ok()?.is_file() {
+            return None;
+        }
+        let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+        let mut text = Vec::new();
+        let read = fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut text));
+        if let Err(error) = read {
+            tracing::warn!(path = %path.display(), %error, "reading the file of a result failed; standard output counts");
+            return None;
+        }
+        if text.len() > limit {
+            return Some(Printed::TooLarge(limit));
+        }
+        (!text.trim_ascii().is_empty()).then_some(Printed::Text(text))
+    }
+}
+
+impl Drop for ResultFile {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // Usually it is not there.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Removes the folder, when no command runs any more.
+pub fn remove_folder() {
+    if let Some(folder) = FOLDER.get() {
+        // It is not there if no command has run, and stays if a command has left something in it.
+        let _ = fs::remove_dir(folder);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_within_its_bound_and_removed() {
+        let file = ResultFile::new();
+        let path = file.path().unwrap().to_owned();
+        assert_eq!(file.read(3), None);
+        for (text, read) in [
+            ("", None),
+            (" \n", None),
+            ("abc", Some(Printed::Text("abc".into()))),
+            ("abcd", Some(Printed::TooLarge(3))),
+        ] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(file.read(3), read, "{text:?}");
+        }
+        drop(file);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_read() {
+        let file = ResultFile::new();
+        std::os::unix::fs::symlink("/etc/hostname", file.path().unwrap()).unwrap();
+        assert_eq!(file.read(100), None);
+    }
+}
