@@ -73,8 +73,9 @@ def run(inputs, report):
 
 
 def main():
-    # Whatever else is printed is no answer, and goes to the log.
-    answers, sys.stdout = sys.stdout, sys.stderr
+    # Whatever else is printed, by libraries and child processes, too, is no answer and goes to the log.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
 
     def say(**line):
         print(json.dumps(line), file=answers, flush=True)

@@ -2,9 +2,7 @@
 # A crew of three agents that needs only a shell. Replace the body with the program that writes your text.
 set -eu
 
-# The call is one line of JSON, in which sed finds the topic. Use jq if you have it.
-call=$(cat)
-topic=$(printf '%s' "$call" | sed -n 's/.*"topic": *"\(\([^"\\]\|\\.\)*\)".*/\1/p')
+topic=${CREWJOB_KWARGS_inputs_topic:-}
 [ -n "$topic" ] || { echo "inputs.topic is missing" >&2; exit 2; }
 
 step=0
@@ -14,7 +12,7 @@ for role in researcher writer editor; do
   step=$((step + 1))
 done
 
-cat <<TEXT
+cat > "$CREWJOB_RESULT" <<TEXT
 # $topic
 
 What it is, in one paragraph. Three questions that a newcomer to it asks first. One worked example, with numbers.
