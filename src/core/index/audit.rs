@@ -23,7 +23,7 @@ use super::super::observed::Liveness;
 use super::pods::{Fleet, Pods};
 use super::table::{Entry, Lane, Table};
 pub use answers::{Answer, Answers, Asked};
-pub use findings::Findings;
+pub use findings::{Findings, Results};
 
 /// How soon a message that was not found is looked for again.
 const AGAIN: Duration = Duration::from_secs(3);
@@ -143,7 +143,7 @@ pub fn apply_findings<F>(
             continue;
         }
         let before = entry.evidence.clone();
-        let document = found.documents.remove(&tracked.id.task);
+        let document = found.results.documents.remove(&tracked.id.task);
         table.note(&tracked.key, |job, evidence| {
             note(job, evidence, tracked.id.task, document, found, workers, now);
         });

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::super::evidence::Place;
 use super::super::id::{ObjectKey, TaskId};
 use super::super::index::Table;
-use super::super::index::audit::{self, Asked, Findings, Tracked};
+use super::super::index::audit::{self, Asked, Findings, Results, Tracked};
 use super::at;
 use super::broker::{Glance, RESULT_EXPIRES};
 use super::operator::Order;
@@ -143,7 +143,7 @@ impl World {
         }
         let tracked = self.tracked(operator, Tracked::unread);
         if !tracked.is_empty() {
-            self.read(operator, Reading::of(tracked, Findings::default(), None, now));
+            self.read(operator, Reading::of(tracked, Findings::of_few(Results::default()), None, now));
         }
     }
 
@@ -161,7 +161,7 @@ impl World {
             return self.read_next_at(operator, now + AUDIT_EVERY);
         }
         let tracked = self.tracked(operator, Tracked::all);
-        self.read(operator, Reading::of(tracked, Findings::of_audit(), Some(seen), now));
+        self.read(operator, Reading::of(tracked, Findings::of_audit(Results::default()), Some(seen), now));
     }
 
     /// The jobs to read, in an order that is the same at every run.

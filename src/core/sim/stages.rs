@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::claims::clocks::Clocks;
 use super::super::id::TaskId;
-use super::super::index::audit::{self, Answer, Asked, Findings, Outcome, Tracked, Workers};
+use super::super::index::audit::{self, Answer, Asked, Findings, Outcome, Results, Tracked, Workers};
 use super::super::index::pods::{Fleet, Pods};
 use super::at;
 use super::reading::Reading;
@@ -38,7 +38,7 @@ impl World {
         let tasks = reading.tracked.iter().map(|it| it.id.task);
         Some(match reading.stage {
             Stage::Results => {
-                self.read_results(operator, found, tasks);
+                self.read_results(operator, &mut found.results, tasks);
                 Stage::Markers
             }
             Stage::Markers => {
@@ -56,7 +56,7 @@ impl World {
                 if tracked.is_empty() {
                     return None;
                 }
-                *reading = Reading::of(tracked, Findings::of_audit(), None, self.now);
+                *reading = Reading::of(tracked, Findings::of_audit(Results::default()), None, self.now);
                 Stage::Results
             }
             Stage::InFlight => {
@@ -91,7 +91,7 @@ impl World {
                 Stage::ResultsAgain
             }
             Stage::ResultsAgain => {
-                self.read_results(operator, found, reading.unplaced.iter().copied());
+                self.read_results(operator, &mut found.results, reading.unplaced.iter().copied());
                 Stage::Tell
             }
             Stage::Tell => return self.tell(operator, reading),
@@ -106,10 +106,10 @@ impl World {
         })
     }
 
-    fn read_results(&self, operator: usize, found: &mut Findings, tasks: impl Iterator<Item = TaskId>) {
+    fn read_results(&self, operator: usize, results: &mut Results, tasks: impl Iterator<Item = TaskId>) {
         for task in tasks {
             if let Some(document) = self.broker.document(task) {
-                found.document(task, self.heard_of(operator, self.told(document)));
+                results.document(task, self.heard_of(operator, self.told(document)));
             }
         }
     }

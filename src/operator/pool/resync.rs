@@ -16,7 +16,7 @@ use crate::api::OnWorkerUnreachable;
 use crate::core::backoff;
 use crate::core::claims::clocks::Clocks;
 use crate::core::id::{AttemptId, TaskId};
-use crate::core::index::audit::{self, Findings, Outcome, Tracked, Workers};
+use crate::core::index::audit::{self, Findings, Outcome, Results, Tracked, Workers};
 use crate::core::index::pods::Pods;
 use crate::operator::context::Context;
 use crate::operator::job::refused;
@@ -167,8 +167,9 @@ async fn read_few(
     store: &Store,
     tracked: &[Tracked],
 ) -> Result<Option<Option<u32>>, Error> {
-    let mut found = Findings::default();
-    read_documents(ctx, pool, &mut found, store, tracked.iter().map(|it| it.id)).await?;
+    let mut results = Results::default();
+    read_documents(ctx, pool, &mut results, store, tracked.iter().map(|it| it.id)).await?;
+    let mut found = Findings::of_few(results);
     read_markers(&mut found, store, tracked).await?;
     locate(&mut found, store, tracked).await?;
     if !tracked.iter().all(|it| found.is_placed(it.id.task)) {
@@ -188,8 +189,9 @@ async fn read_all(ctx: &Context, pool: &Handle, store: &Store, everything: bool)
     if !everything && tracked.is_empty() {
         return Ok(None);
     }
-    let mut found = Findings::of_audit();
-    read_documents(ctx, pool, &mut found, store, tracked.iter().map(|it| it.id)).await?;
+    let mut results = Results::default();
+    read_documents(ctx, pool, &mut results, store, tracked.iter().map(|it| it.id)).await?;
+    let mut found = Findings::of_audit(results);
     read_markers(&mut found, store, &tracked).await?;
     let audit = store.audit(&pool.queues()).await?;
     if !audit.poison.is_empty() {
@@ -205,7 +207,7 @@ async fn read_all(ctx: &Context, pool: &Handle, store: &Store, everything: bool)
     if !unplaced.is_empty() {
         let tasks: Vec<TaskId> = unplaced.iter().map(|id| id.task).collect();
         found.answers = Some(ask_workers(ctx, pool, store, &tasks).await?);
-        read_documents(ctx, pool, &mut found, store, unplaced.into_iter()).await?;
+        read_documents(ctx, pool, &mut found.results, store, unplaced.into_iter()).await?;
     }
     let missed = apply_findings(ctx, pool, &tracked, &mut found).await;
     renew(ctx, pool, store, &tracked).await?;

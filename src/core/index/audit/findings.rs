@@ -9,13 +9,19 @@ use super::answers::Answers;
 /// Bytes of results that one reading holds; of the others it holds the digests.
 const TEXTS: usize = 4 << 20;
 
-/// What was found of some attempts.
+/// The result documents of some attempts: what is read first. A task that ends after that is still found where it is.
 #[derive(Debug, Default)]
-pub struct Findings {
-    /// Their result documents.
+pub struct Results {
     pub(super) documents: HashMap<TaskId, Document>,
     /// Bytes of results in these.
     pub(super) texts: usize,
+}
+
+/// What was found of some attempts. It is made of their results: places are read after these.
+#[derive(Debug)]
+pub struct Findings {
+    /// Their result documents.
+    pub results: Results,
     /// Their markers. When an attempt was published is told by the clock of Redis, and bounded where it is noted.
     pub marks: HashMap<TaskId, Mark>,
     /// Where copies of their messages are, of any delivery.
@@ -26,12 +32,7 @@ pub struct Findings {
     pub is_audit: bool,
 }
 
-impl Findings {
-    /// What an audit finds: all messages are looked at.
-    pub fn of_audit() -> Self {
-        Self { is_audit: true, ..Self::default() }
-    }
-
+impl Results {
     /// A result document was read, perhaps not for the first time.
     pub fn document(&mut self, task: TaskId, mut document: Document) {
         self.texts += document.text_bytes();
@@ -39,6 +40,18 @@ impl Findings {
             document.drop_text();
         }
         self.documents.insert(task, document);
+    }
+}
+
+impl Findings {
+    /// What is found of a few attempts, of which the messages are looked up one by one.
+    pub fn of_few(results: Results) -> Self {
+        Self { results, marks: HashMap::new(), copies: HashMap::new(), answers: None, is_audit: false }
+    }
+
+    /// What an audit finds: all messages are looked at.
+    pub fn of_audit(results: Results) -> Self {
+        Self { is_audit: true, ..Self::of_few(results) }
     }
 
     /// Where the message of the delivery in hand is. Copies of earlier ones do not count, and one in flight counts more
@@ -54,7 +67,7 @@ impl Findings {
 
     /// Whether this tells where the message is, without a look at all other messages.
     pub fn is_placed(&self, task: TaskId) -> bool {
-        let document = self.documents.get(&task);
+        let document = self.results.documents.get(&task);
         match self.place(task) {
             Place::Queued { .. } => true,
             // A message that no worker says it runs may be with no worker.

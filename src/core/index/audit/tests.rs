@@ -85,7 +85,7 @@ fn mark(generation: u32) -> Mark {
 }
 
 fn found(mark: Option<Mark>, copies: &[Place]) -> Findings {
-    let mut found = Findings::of_audit();
+    let mut found = Findings::of_audit(Results::default());
     found.marks.extend(mark.map(|mark| (task(), mark)));
     found.copies.insert(task(), copies.to_vec());
     found
@@ -147,7 +147,7 @@ fn a_queue_a_document_of_a_run_or_a_result_tells_where_a_message_is_and_otherwis
     for (copy, document, expected) in table {
         let mut found = found(Some(mark(0)), copy.as_slice());
         if let Some(document) = document.clone() {
-            found.document(task(), document);
+            found.results.document(task(), document);
         }
         assert_eq!(found.is_placed(task()), expected, "{copy:?}, {document:?}");
     }
@@ -376,11 +376,11 @@ fn one_reading_holds_4_mib_of_results_and_of_the_others_only_size_and_digest() {
         let task = TaskId::derive(job("team", "job", 1).uid, number);
         (task, Document::Over { how, worker: None, celery_retries: 0, finished_at: None })
     };
-    let mut found = Findings::of_audit();
+    let mut found = Findings::of_audit(Results::default());
     for number in 1..=5 {
         let (task, document) = result(number);
-        found.document(task, document);
+        found.results.document(task, document);
     }
-    assert_eq!(found.documents.values().map(Document::text_bytes).sum::<usize>(), 4 << 20);
-    assert_eq!(found.documents[&result(5).0].text_bytes(), 0);
+    assert_eq!(found.results.documents.values().map(Document::text_bytes).sum::<usize>(), 4 << 20);
+    assert_eq!(found.results.documents[&result(5).0].text_bytes(), 0);
 }

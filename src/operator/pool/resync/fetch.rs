@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::api::OnWorkerUnreachable;
 use crate::core::evidence::Place;
 use crate::core::id::{AttemptId, TaskId};
-use crate::core::index::audit::{Answer, Answers, Asked, Findings, Tracked};
+use crate::core::index::audit::{Answer, Answers, Asked, Findings, Results, Tracked};
 use crate::operator::context::Context;
 use crate::operator::job::documents;
 use crate::operator::state::pools::Handle;
@@ -19,7 +19,7 @@ use crate::store::{self, Error, MarkerId, Store};
 pub async fn read_documents(
     ctx: &Context,
     pool: &Handle,
-    found: &mut Findings,
+    results: &mut Results,
     store: &Store,
     ids: impl Iterator<Item = AttemptId>,
 ) -> Result<(), Error> {
@@ -30,7 +30,7 @@ pub async fn read_documents(
     store
         .outcomes(&tasks, |at, document| {
             if let Some(said) = documents::read(ids[at], document, holder, now) {
-                found.document(tasks[at], said);
+                results.document(tasks[at], said);
             }
         })
         .await
