@@ -14,9 +14,9 @@ pub type Bounds = (Duration, Duration);
 /// How long what failed in the operator waits.
 pub const AGAIN: Bounds = (Duration::from_millis(500), Duration::from_secs(30));
 
-/// A job that could not be brought forward.
+/// Reconciles of one job that failed in a row.
 #[derive(Debug, Clone)]
-pub struct Stumble {
+pub struct ConsecutiveErrors {
     /// Failures in a row.
     failures: u32,
     /// Until when the same is not tried again.
@@ -27,7 +27,7 @@ pub struct Stumble {
     act: Option<Discriminant<Effect>>,
 }
 
-impl Stumble {
+impl ConsecutiveErrors {
     /// One more failure of this plan's first act.
     pub fn again(
         before: Option<&Self>,
@@ -92,7 +92,8 @@ mod tests {
 
     #[test]
     fn jobs_that_failed_together_do_not_come_back_together() {
-        let again = |job| Stumble::again(None, Uuid::from_u128(job), None, false, Timestamp::UNIX_EPOCH).until();
+        let again =
+            |job| ConsecutiveErrors::again(None, Uuid::from_u128(job), None, false, Timestamp::UNIX_EPOCH).until();
         let times: std::collections::HashSet<Timestamp> = (0..50).map(again).collect();
         assert!(times.len() > 40, "{times:?}");
     }
@@ -109,12 +110,12 @@ mod tests {
         };
         let task = super::super::id::TaskId::derive(Uuid::from_u128(1), 1);
         let (revoke, nothing) = (plan(vec![Effect::Revoke(task)]), plan(Vec::new()));
-        let stumble = Stumble::again(None, Uuid::from_u128(1), first_act(&revoke), true, at(100));
-        assert_eq!(stumble.holds_up(&revoke, at(100)), Some(stumble.until()));
-        assert_eq!(stumble.holds_up(&nothing, at(100)), None);
-        assert_eq!(stumble.holds_up(&revoke, at(101)), None);
-        let unavailable = Stumble::again(None, Uuid::from_u128(1), first_act(&revoke), false, at(100));
+        let errors = ConsecutiveErrors::again(None, Uuid::from_u128(1), first_act(&revoke), true, at(100));
+        assert_eq!(errors.holds_up(&revoke, at(100)), Some(errors.until()));
+        assert_eq!(errors.holds_up(&nothing, at(100)), None);
+        assert_eq!(errors.holds_up(&revoke, at(101)), None);
+        let unavailable = ConsecutiveErrors::again(None, Uuid::from_u128(1), first_act(&revoke), false, at(100));
         assert_eq!(unavailable.holds_up(&revoke, at(100)), None, "a hint may tell that it has passed");
-        assert!(Stumble::again(Some(&stumble), Uuid::from_u128(1), None, true, at(100)).until() > at(100));
+        assert!(ConsecutiveErrors::again(Some(&errors), Uuid::from_u128(1), None, true, at(100)).until() > at(100));
     }
 }

@@ -5,7 +5,7 @@
 //! delivery, how often that one was missed and which workers denied it says nothing about this one, so all of it goes
 //! when the marker changes.
 
-mod said;
+mod reports;
 #[cfg(test)]
 mod tests;
 
@@ -15,8 +15,8 @@ use super::id::{AttemptId, Priority, SpecHash, TaskId};
 use super::observed::{Ended, Ending, Held, Holding, Liveness, Published, Search, Task};
 use super::status::{Holder, Phase, Status};
 
-use said::merged;
-pub use said::{Document, LastRun, Levels, Mark, Place, Sighting, Word};
+use reports::merge;
+pub use reports::{Document, LastRun, Levels, Mark, Place, Report, Sighting};
 
 /// Audits in a row in which all workers must deny a receipt before it counts as without a worker.
 const DENIALS: u32 = 2;
@@ -38,26 +38,26 @@ pub struct Evidence {
     /// Where Redis had the message when it was last read; `None` when it must be read before anything is decided.
     place: Option<Found>,
     seen: Option<Box<Sighting>>,
-    /// The last word of its result document.
+    /// What its result document says in the end.
     over: Option<Box<Over>>,
     /// Audits in a row that found no message.
     audits: u32,
     /// Whether all workers were asked after the last audit and denied it.
     denied: bool,
     /// Audits in a row after which the worker that was seen with it has denied it.
-    disowned: u32,
+    denials_by_holder: u32,
     /// What the last audit saw, until all workers have been asked about it. In a box, as most messages wait in a queue.
-    audited: Option<Box<Place>>,
+    awaiting_answers_about: Option<Box<Place>>,
     /// The receipt that all workers have denied.
-    denied_receipt: Option<Box<Denied>>,
-    blind: bool,
+    denial: Option<Box<Denial>>,
+    may_have_expired_unread: bool,
     /// Whether Redis was read after the holder was found dead.
     is_death_checked: bool,
 }
 
 /// A receipt that all workers have denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Denied {
+struct Denial {
     /// When the message was taken.
     received_at: Option<Timestamp>,
     /// In how many audits in a row.
@@ -103,10 +103,10 @@ impl Evidence {
             over: None,
             audits: 0,
             denied: false,
-            disowned: 0,
-            audited: None,
-            denied_receipt: None,
-            blind: false,
+            denials_by_holder: 0,
+            awaiting_answers_about: None,
+            denial: None,
+            may_have_expired_unread: false,
             is_death_checked: false,
         }
     }
@@ -168,7 +168,7 @@ impl Evidence {
 
     /// The worker that was last seen with this delivery.
     pub fn holder(&self) -> Option<&Holder> {
-        self.sighting().and_then(|seen| seen.word.holder.as_ref())
+        self.sighting().and_then(|seen| seen.report.holder.as_ref())
     }
 
     /// The worker that was last seen with this delivery, and when.
@@ -230,7 +230,7 @@ impl Evidence {
     pub fn unread(&mut self) {
         self.place = None;
         self.over = None;
-        self.audited = None;
+        self.awaiting_answers_about = None;
     }
 
     /// The same, unless nothing was published.
@@ -242,7 +242,7 @@ impl Evidence {
 
     /// No operator has watched for longer than results are kept.
     pub fn was_unwatched(&mut self) {
-        self.blind = true;
+        self.may_have_expired_unread = true;
     }
 
     // === what we are told ===
@@ -252,7 +252,7 @@ impl Evidence {
         let Some(attempt) = status.attempt.filter(|_| self.seen.is_none()) else { return };
         let Some(holder) = status.worker.as_deref().filter(|_| status.phase == Phase::Running) else { return };
         let said_at = holder.container.as_ref().map_or(attempt.enqueued_at, |container| container.started_at);
-        let word = Word {
+        let report = Report {
             holder: Some(holder.clone()),
             said_at,
             behind: 0,
@@ -260,14 +260,14 @@ impl Evidence {
             celery_retries: 0,
             progress: status.progress.as_deref().cloned(),
         };
-        self.seen = Some(Box::new(Sighting { generation: attempt.generation, word }));
+        self.seen = Some(Box::new(Sighting { generation: attempt.generation, report }));
     }
 
     /// A worker speaks of it. Celery does not say which delivery it means: what was said, or begun, before this one was
     /// published is about an earlier one.
-    pub fn hear(&mut self, word: Word) {
+    pub fn hear(&mut self, report: Report) {
         let generation = self.marker.unwrap_or(0);
-        let since = word.started_at.unwrap_or(word.said_at);
+        let since = report.started_at.unwrap_or(report.said_at);
         let is_earlier = generation > 0 && self.published_at.is_some_and(|at| since < at);
         if is_earlier || self.over.is_some() {
             return;
@@ -278,8 +278,8 @@ impl Evidence {
             *place = Place::InFlight { generation, received_at: None };
         }
         // No run begins before its message was published, though the clock of an unknown node may say so.
-        let started_at = word.started_at.map(|began| self.published_at.map_or(began, |at| began.max(at)));
-        self.see(Word { started_at, ..word });
+        let started_at = report.started_at.map(|began| self.published_at.map_or(began, |at| began.max(at)));
+        self.see(Report { started_at, ..report });
     }
 
     /// A message says that its result document was stored. What is heard of a job that was published again may be about
@@ -291,7 +291,7 @@ impl Evidence {
             return self.unread();
         }
         match document {
-            Document::Running(word) => self.hear(word),
+            Document::Running(report) => self.hear(report),
             // The attempt is published again for this. A leader that was paused may hear it late: Redis was emptied
             // meanwhile, and it has published the first delivery once more, as no status told of it.
             Document::Over { how: Ending::ChildLost(_), .. } => self.unread(),
@@ -314,53 +314,54 @@ impl Evidence {
             Some(Document::Over { how, worker, celery_retries, finished_at }) => {
                 self.over = Some(Box::new(Over { how, worker, celery_retries, finished_at }));
             }
-            Some(Document::Running(word)) => self.note(word),
+            Some(Document::Running(report)) => self.note(report),
             None => {}
         }
     }
 
     /// A document says that a run goes on. It does not say since when it says so: once its worker is known to run the
     /// task, it proves no more that the worker lives.
-    fn note(&mut self, word: Word) {
-        if self.is_by_an_earlier_container(&word) {
+    fn note(&mut self, report: Report) {
+        if self.is_by_an_earlier_container(&report) {
             return;
         }
-        let is_told_before = |seen: &Word| seen.started_at.is_some() || word.started_at.is_none();
-        let known = self.seen.as_ref().filter(|seen| is_told_before(&seen.word));
-        let said_at = known.filter(|seen| seen.word.is_of(&word)).map_or(word.said_at, |seen| seen.word.said_at);
-        self.see(Word { said_at, ..word });
+        let is_told_before = |seen: &Report| seen.started_at.is_some() || report.started_at.is_none();
+        let known = self.seen.as_ref().filter(|seen| is_told_before(&seen.report));
+        let said_at =
+            known.filter(|seen| seen.report.same_run_as(&report)).map_or(report.said_at, |seen| seen.report.said_at);
+        self.see(Report { said_at, ..report });
     }
 
     /// A document names a node, not a container. Where the message is gone no later container has taken it: the one
     /// that was known to run it has written the document.
-    fn is_by_an_earlier_container(&self, word: &Word) -> bool {
+    fn is_by_an_earlier_container(&self, report: &Report) -> bool {
         let is_gone = self.place == Some(Found::At(Place::Nowhere));
         let known = self.seen.as_deref().filter(|seen| is_gone && seen.generation == self.marker.unwrap_or(0));
-        known.is_some_and(|Sighting { word: seen, .. }| {
-            let is_same_run = seen.node() == word.node() && word.celery_retries <= seen.celery_retries;
-            seen.started_at.is_some() && is_same_run && !seen.is_of(word)
+        known.is_some_and(|Sighting { report: seen, .. }| {
+            let is_same_run = seen.node() == report.node() && report.celery_retries <= seen.celery_retries;
+            seen.started_at.is_some() && is_same_run && !seen.same_run_as(report)
         })
     }
 
     /// The worker that was seen is now known by its container.
     pub fn attributed(&mut self, to: &Holder) {
-        if let Some(holder) = self.seen.as_mut().and_then(|seen| seen.word.holder.as_mut())
+        if let Some(holder) = self.seen.as_mut().and_then(|seen| seen.report.holder.as_mut())
             && holder.node == to.node
         {
             holder.container = holder.container.take().or_else(|| to.container.clone());
         }
     }
 
-    fn see(&mut self, word: Word) {
+    fn see(&mut self, report: Report) {
         let generation = self.marker.unwrap_or(0);
-        let before = self.seen.take().filter(|seen| seen.generation == generation).map(|seen| seen.word);
-        let is_news = before.as_ref().is_none_or(|before| before.said_at < word.said_at);
+        let before = self.seen.take().filter(|seen| seen.generation == generation).map(|seen| seen.report);
+        let is_news = before.as_ref().is_none_or(|before| before.said_at < report.said_at);
         if is_news {
-            self.disowned = 0;
-            self.denied_receipt = None;
+            self.denials_by_holder = 0;
+            self.denial = None;
             self.is_death_checked = false;
         }
-        self.seen = Some(Box::new(Sighting { generation, word: merged(before, word) }));
+        self.seen = Some(Box::new(Sighting { generation, report: merge(before, report) }));
     }
 
     /// Redis was read, as the first half of an audit: all workers are asked next, and then comes
@@ -370,37 +371,37 @@ impl Evidence {
         self.read(levels);
         self.denied = false;
         let is_asked_about = self.over.is_none() && !matches!(place, Place::Queued { .. });
-        self.audited = is_asked_about.then(|| Box::new(place));
+        self.awaiting_answers_about = is_asked_about.then(|| Box::new(place));
     }
 
     /// A worker was asked, and says that it has it.
-    pub fn claimed(&mut self, word: Word) {
-        self.audited = None;
-        self.hear(word);
+    pub fn claimed(&mut self, report: Report) {
+        self.awaiting_answers_about = None;
+        self.hear(report);
     }
 
     /// When the message was taken that all workers are to be asked about now.
     pub fn received_at(&self) -> Option<Timestamp> {
-        match self.audited.as_deref().copied() {
+        match self.awaiting_answers_about.as_deref().copied() {
             Some(Place::InFlight { received_at, .. }) => received_at,
             Some(Place::Queued { .. } | Place::Nowhere) | None => None,
         }
     }
 
     /// All workers were asked, and none has said that it has it: `denied` when all that could have it have answered,
-    /// `disowned` when the worker that was seen with it has.
-    pub fn answered(&mut self, denied: bool, disowned: bool) {
-        match self.audited.take().map(|place| *place) {
+    /// `denied_by_holder` when the worker that was seen with it has.
+    pub fn answered(&mut self, denied: bool, denied_by_holder: bool) {
+        match self.awaiting_answers_about.take().map(|place| *place) {
             Some(Place::Nowhere) => {
                 self.audits += 1;
                 self.denied = denied;
-                self.disowned = if disowned { self.disowned + 1 } else { 0 };
+                self.denials_by_holder = if denied_by_holder { self.denials_by_holder + 1 } else { 0 };
             }
             Some(Place::InFlight { received_at, .. }) if denied => {
                 let before = self.denials_of(received_at);
                 let times = before.map_or(1, |denied| denied.times + 1);
-                let by_holder = disowned || before.is_some_and(|denied| denied.by_holder);
-                self.denied_receipt = Some(Box::new(Denied { received_at, times, by_holder }));
+                let by_holder = denied_by_holder || before.is_some_and(|denied| denied.by_holder);
+                self.denial = Some(Box::new(Denial { received_at, times, by_holder }));
             }
             Some(Place::InFlight { .. } | Place::Queued { .. }) | None => {}
         }
@@ -422,7 +423,7 @@ impl Evidence {
         // Where Redis was emptied nothing tells of a publication, but a message that was asked about is missed.
         let is_awaited = self.is_published() || self.audits > 0;
         let is_absent = self.place == Some(Found::At(Place::Nowhere)) && is_awaited;
-        match &self.denied_receipt {
+        match &self.denial {
             _ if self.over.is_some() => None,
             _ if is_absent => Some(self.audits),
             Some(denied) => Some(denied.times),
@@ -431,8 +432,8 @@ impl Evidence {
     }
 
     /// That all workers have denied this receipt.
-    fn denials_of(&self, received_at: Option<Timestamp>) -> Option<Denied> {
-        self.denied_receipt.as_deref().copied().filter(|denied| denied.received_at == received_at)
+    fn denials_of(&self, received_at: Option<Timestamp>) -> Option<Denial> {
+        self.denial.as_deref().copied().filter(|denied| denied.received_at == received_at)
     }
 
     /// The holder is dead, and its task's result document has been read since.
@@ -443,7 +444,9 @@ impl Evidence {
                 self.over = Some(Box::new(Over { how, worker, celery_retries, finished_at }));
             }
             // Another worker has it: the message was put back before the holder died.
-            Some(Document::Running(word)) if self.holder().map(|dead| &dead.node) != word.node() => self.note(word),
+            Some(Document::Running(report)) if self.holder().map(|dead| &dead.node) != report.node() => {
+                self.note(report);
+            }
             Some(Document::Running(_)) | None => {}
         }
     }
@@ -472,7 +475,7 @@ impl Evidence {
                 stop_asked_at: self.stop_asked_at,
                 place: self.place,
                 seen,
-                blind: self.blind,
+                may_have_expired_unread: self.may_have_expired_unread,
                 ..Self::none(self.of)
             };
         }
@@ -488,8 +491,8 @@ impl Evidence {
     fn found(&mut self) {
         self.audits = 0;
         self.denied = false;
-        self.disowned = 0;
-        self.blind = false;
+        self.denials_by_holder = 0;
+        self.may_have_expired_unread = false;
     }
 
     // === what it comes to ===
@@ -502,7 +505,7 @@ impl Evidence {
                 how: how.clone(),
                 worker: worker.clone(),
                 celery_retries: *celery_retries,
-                started_at: self.seen.as_ref().and_then(|seen| seen.word.started_at),
+                started_at: self.seen.as_ref().and_then(|seen| seen.report.started_at),
                 finished_at: *finished_at,
             });
         }
@@ -535,24 +538,24 @@ impl Evidence {
                 audits: self.audits,
                 denied: self.denied,
                 seen: self.seen.as_ref().map(|seen| held(seen, &liveness)),
-                disowned: self.disowned,
-                blind: self.blind,
+                denials_by_holder: self.denials_by_holder,
+                may_have_expired_unread: self.may_have_expired_unread,
             }),
         }
     }
 }
 
 fn held(seen: &Sighting, liveness: impl Fn(&Sighting) -> (Holder, Liveness)) -> Held {
-    let Sighting { generation, word } = seen;
-    let by = word.holder.as_ref().map_or(Holding::Unattributed, |_| {
+    let Sighting { generation, report } = seen;
+    let by = report.holder.as_ref().map_or(Holding::Unattributed, |_| {
         let (holder, liveness) = liveness(seen);
         Holding::By(holder, liveness)
     });
     Held {
         generation: *generation,
-        started_at: word.started_at,
+        started_at: report.started_at,
         by,
-        celery_retries: word.celery_retries,
-        progress: word.progress.clone(),
+        celery_retries: report.celery_retries,
+        progress: report.progress.clone(),
     }
 }

@@ -147,9 +147,9 @@ pub struct Search {
     /// A worker that was seen with it, and whether that worker lives.
     pub seen: Option<Held>,
     /// Audits in a row after which that very worker has answered that it does not have it.
-    pub disowned: u32,
+    pub denials_by_holder: u32,
     /// Whether no operator watched for longer than results are kept, so that it may have ended unseen.
-    pub blind: bool,
+    pub may_have_expired_unread: bool,
 }
 
 /// A message with a worker.

@@ -24,7 +24,7 @@ impl InPool<'_> {
         }
         if let Some(held) = search.seen.as_ref().filter(|held| held.generation == current) {
             match &held.by {
-                Holding::By(_, Liveness::Dead) | Holding::NoWorker if search.blind => {
+                Holding::By(_, Liveness::Dead) | Holding::NoWorker if search.may_have_expired_unread => {
                     return self.ended_unseen(Some(held));
                 }
                 // A worker that had not begun has lost nothing: its message would still be in flight. One that had may
@@ -50,7 +50,7 @@ impl InPool<'_> {
         if !is_gone(search) {
             return self.nothing();
         }
-        if search.blind {
+        if search.may_have_expired_unread {
             return self.ended_unseen(None);
         }
         let mut status = self.status();
@@ -112,7 +112,7 @@ impl InPool<'_> {
         let since = held.started_at.or(recorded).or(self.seen.published.at).unwrap_or(self.now);
         let overdue = later(later(since, self.policy.hard), HARD_LIMIT_MARGIN);
         // A worker that had only reserved it may have given it back, to one that does not answer yet.
-        let is_left = held.started_at.is_some() && search.disowned >= AUDITS;
+        let is_left = held.started_at.is_some() && search.denials_by_holder >= AUDITS;
         if self.now < overdue && !is_left {
             let plan = self.running(held);
             let next = match plan.next {

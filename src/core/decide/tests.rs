@@ -193,12 +193,19 @@ fn check_message(scene: Scene, message: Expect) {
 }
 
 fn never_sent() -> Task {
-    Task::Absent(Search { marker: None, audits: 0, denied: false, seen: None, disowned: 0, blind: false })
+    Task::Absent(Search {
+        marker: None,
+        audits: 0,
+        denied: false,
+        seen: None,
+        denials_by_holder: 0,
+        may_have_expired_unread: false,
+    })
 }
 
 /// Its marker is there, its message is not, and so many audits have looked for it.
 fn vanished(audits: u32) -> Search {
-    Search { marker: Some(0), audits, denied: true, seen: None, disowned: 0, blind: false }
+    Search { marker: Some(0), audits, denied: true, seen: None, denials_by_holder: 0, may_have_expired_unread: false }
 }
 
 /// Redis was emptied, and no worker has the message.

@@ -25,8 +25,8 @@ fn holder(pod: &str) -> Holder {
     Holder { node: format!("crew@{pod}").into(), container: Some(container) }
 }
 
-fn word(pod: &str, said: i64, began: Option<i64>) -> Word {
-    Word {
+fn report(pod: &str, said: i64, began: Option<i64>) -> Report {
+    Report {
         holder: Some(holder(pod)),
         said_at: at(said),
         behind: 0,
@@ -59,27 +59,27 @@ fn published(generation: u32) -> Evidence {
 }
 
 fn task_of(evidence: &Evidence) -> Task {
-    evidence.task(|seen| (seen.word.holder.clone().unwrap(), Liveness::Alive))
+    evidence.task(|seen| (seen.report.holder.clone().unwrap(), Liveness::Alive))
 }
 
 fn task_of_dead(evidence: &Evidence) -> Task {
-    evidence.task(|seen| (seen.word.holder.clone().unwrap(), Liveness::Dead))
+    evidence.task(|seen| (seen.report.holder.clone().unwrap(), Liveness::Dead))
 }
 
 #[test]
 fn a_report_from_before_a_delivery_was_published_is_about_an_earlier_one() {
     let mut again = published(1);
-    again.hear(word("old", 99, Some(99)));
-    again.claimed(word("still-at-it", 105, Some(99)));
+    again.hear(report("old", 99, Some(99)));
+    again.claimed(report("still-at-it", 105, Some(99)));
     assert_eq!((again.sighting(), task_of(&again)), (None, Task::Queued { generation: 1 }));
-    again.hear(word("new", 101, Some(101)));
+    again.hear(report("new", 101, Some(101)));
     assert!(matches!(task_of(&again), Task::Held(held) if held.generation == 1 && held.started_at == Some(at(101))));
 }
 
 #[test]
 fn of_a_first_delivery_even_a_worker_with_a_slow_clock_is_believed() {
     let mut first = published(0);
-    first.hear(word("slow", 40, Some(40)));
+    first.hear(report("slow", 40, Some(40)));
     assert!(matches!(task_of(&first), Task::Held(_)));
 }
 
@@ -130,7 +130,7 @@ fn the_result_of_a_message_that_may_have_been_published_counts_once_its_marker_i
 #[test]
 fn audits_denials_and_sightings_belong_to_one_delivery() {
     let mut evidence = published(0);
-    evidence.hear(word("a", 101, Some(101)));
+    evidence.hear(report("a", 101, Some(101)));
     for _ in 0..3 {
         evidence.audit(levels(0, Place::Nowhere));
         evidence.answered(true, false);
@@ -160,11 +160,11 @@ fn a_message_that_is_nowhere_is_missed_when_it_was_published_or_asked_about() {
 fn a_document_that_is_read_again_and_again_proves_not_that_its_worker_lives() {
     let mut evidence = published(0);
     for second in [100, 200, 300] {
-        let document = Some(Document::Running(word("a", second, None)));
+        let document = Some(Document::Running(report("a", second, None)));
         evidence.audit(Levels { document, ..levels(0, Place::InFlight { generation: 0, received_at: Some(at(50)) }) });
         evidence.answered(true, false);
     }
-    assert_eq!((evidence.misses(), evidence.sighting().unwrap().word.said_at), (Some(3), at(100)));
+    assert_eq!((evidence.misses(), evidence.sighting().unwrap().report.said_at), (Some(3), at(100)));
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn a_message_in_flight_has_no_worker_once_all_workers_have_denied_the_same_recei
 #[test]
 fn a_message_that_every_worker_denies_is_not_kept_from_being_put_back() {
     let mut evidence = published(0);
-    evidence.hear(word("a", 101, Some(101)));
+    evidence.hear(report("a", 101, Some(101)));
     let mut audit = |place, denied| {
         evidence.audit(levels(0, place));
         evidence.answered(denied, denied);
@@ -221,12 +221,12 @@ fn a_message_that_every_worker_denies_is_not_kept_from_being_put_back() {
 /// Times tell that other workers cannot have it, as they started later. Its own may be told by a clock that is not known.
 #[test]
 fn a_living_worker_that_was_seen_with_a_message_in_flight_has_to_deny_it_itself() {
-    let audited = |disowned| {
+    let audited = |denied_by_holder| {
         let mut evidence = published(0);
-        evidence.hear(word("a", 101, Some(101)));
+        evidence.hear(report("a", 101, Some(101)));
         for _ in 0..2 {
             evidence.audit(levels(0, in_flight(0)));
-            evidence.answered(true, disowned);
+            evidence.answered(true, denied_by_holder);
         }
         evidence
     };
@@ -245,18 +245,18 @@ fn a_worker_that_claims_the_message_ends_the_doubt() {
         evidence.answered(true, false);
     }
     evidence.audit(levels(0, in_flight(0)));
-    evidence.claimed(word("a", 120, None));
+    evidence.claimed(report("a", 120, None));
     assert!(matches!(task_of(&evidence), Task::Held(held) if held.by == Holding::By(holder("a"), Liveness::Alive)));
 }
 
 #[test]
 fn reading_a_started_document_once_more_does_not_prove_that_its_worker_lives_still() {
     let mut evidence = published(0);
-    evidence.hear(word("a", 101, Some(101)));
-    let document = Some(Document::Running(word("a", 500, Some(500))));
+    evidence.hear(report("a", 101, Some(101)));
+    let document = Some(Document::Running(report("a", 500, Some(500))));
     evidence.read(Levels { document, ..levels(0, in_flight(0)) });
     let seen = evidence.sighting().unwrap();
-    assert_eq!((seen.word.said_at, seen.word.started_at), (at(101), Some(at(101))));
+    assert_eq!((seen.report.said_at, seen.report.started_at), (at(101), Some(at(101))));
 }
 
 #[test]
@@ -264,11 +264,11 @@ fn a_document_that_outlives_the_message_is_not_by_the_container_that_came_after(
     let restarted = |second| {
         let Holder { node, container } = holder("a");
         let container = container.map(|before| Container { id: "a-1".into(), started_at: at(103), ..before });
-        Word { holder: Some(Holder { node, container }), ..word("a", second, Some(second)) }
+        Report { holder: Some(Holder { node, container }), ..report("a", second, Some(second)) }
     };
     let document = |second| Some(Document::Running(restarted(second)));
     let mut evidence = published(0);
-    evidence.hear(word("a", 101, Some(101)));
+    evidence.hear(report("a", 101, Some(101)));
     evidence.read(Levels { document: document(500), ..levels(0, Place::Nowhere) });
     assert_eq!(evidence.holder(), Some(&holder("a")), "its worker died with it");
     evidence.read(Levels { document: document(501), ..levels(0, in_flight(0)) });
@@ -278,12 +278,12 @@ fn a_document_that_outlives_the_message_is_not_by_the_container_that_came_after(
 #[test]
 fn a_retry_by_celery_itself_is_a_run_whose_worker_is_not_known_yet() {
     let mut evidence = published(0);
-    evidence.hear(word("a", 101, Some(101)));
-    let retried = Word { holder: None, celery_retries: 1, ..word("a", 102, None) };
+    evidence.hear(report("a", 101, Some(101)));
+    let retried = Report { holder: None, celery_retries: 1, ..report("a", 102, None) };
     evidence.told(Document::Running(retried));
     let Task::Held(held) = task_of(&evidence) else { panic!("{evidence:?}") };
     assert_eq!((held.by, held.started_at, held.celery_retries), (Holding::Unattributed, None, 1));
-    evidence.hear(word("b", 103, Some(103)));
+    evidence.hear(report("b", 103, Some(103)));
     let Task::Held(held) = task_of(&evidence) else { panic!("{evidence:?}") };
     assert_eq!((held.by, held.celery_retries), (Holding::By(holder("b"), Liveness::Alive), 1));
 }
@@ -291,7 +291,7 @@ fn a_retry_by_celery_itself_is_a_run_whose_worker_is_not_known_yet() {
 #[test]
 fn the_last_result_of_a_worker_is_read_before_its_death_counts() {
     let mut evidence = published(0);
-    evidence.hear(word("a", 101, Some(101)));
+    evidence.hear(report("a", 101, Some(101)));
     assert!(!evidence.must_check(&task_of(&evidence)), "it lives");
     assert!(evidence.must_check(&task_of_dead(&evidence)));
     evidence.death_checked(Some(failure()));
@@ -301,10 +301,10 @@ fn the_last_result_of_a_worker_is_read_before_its_death_counts() {
 #[test]
 fn a_death_that_was_checked_counts_until_another_worker_has_the_message() {
     let mut evidence = published(0);
-    evidence.hear(word("a", 101, Some(101)));
-    evidence.death_checked(Some(Document::Running(word("a", 110, Some(110)))));
+    evidence.hear(report("a", 101, Some(101)));
+    evidence.death_checked(Some(Document::Running(report("a", 110, Some(110)))));
     assert!(!evidence.must_check(&task_of_dead(&evidence)));
-    evidence.death_checked(Some(Document::Running(word("b", 111, Some(111)))));
+    evidence.death_checked(Some(Document::Running(report("b", 111, Some(111)))));
     assert_eq!(evidence.holder().map(|holder| &*holder.node), Some("crew@b"));
     assert!(evidence.must_check(&task_of_dead(&evidence)), "b has not been checked");
 }
@@ -365,24 +365,24 @@ fn an_emptied_redis_is_told_from_one_on_which_nothing_was_published() {
 #[test]
 fn a_worker_disowns_a_task_by_denying_it_after_each_of_several_audits() {
     let mut evidence = published(0);
-    evidence.hear(word("a", 101, Some(101)));
-    let mut audit = |disowned| {
+    evidence.hear(report("a", 101, Some(101)));
+    let mut audit = |denied_by_holder| {
         evidence.audit(levels(0, Place::Nowhere));
-        evidence.answered(false, disowned);
+        evidence.answered(false, denied_by_holder);
         let Task::Absent(search) = task_of(&evidence) else { panic!("{evidence:?}") };
-        search.disowned
+        search.denials_by_holder
     };
     assert_eq!([true, true, false, true].map(&mut audit), [1, 2, 0, 1]);
-    evidence.claimed(word("a", 150, Some(101)));
+    evidence.claimed(report("a", 150, Some(101)));
     evidence.audit(levels(0, Place::Nowhere));
-    assert!(matches!(task_of(&evidence), Task::Absent(Search { disowned: 0, .. })));
+    assert!(matches!(task_of(&evidence), Task::Absent(Search { denials_by_holder: 0, .. })));
 }
 
 #[test]
 fn a_worker_that_speaks_after_its_pod_is_gone_stays_the_one_that_it_was() {
     let mut evidence = published(0);
-    evidence.hear(word("a", 101, Some(101)));
+    evidence.hear(report("a", 101, Some(101)));
     let nameless = Holder { container: None, ..holder("a") };
-    evidence.hear(Word { holder: Some(nameless), ..word("a", 103, None) });
+    evidence.hear(Report { holder: Some(nameless), ..report("a", 103, None) });
     assert_eq!(evidence.holder(), Some(&holder("a")));
 }

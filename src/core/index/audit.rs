@@ -16,7 +16,7 @@ use jiff::Timestamp;
 
 use super::super::claims;
 use super::super::claims::clocks::Clocks;
-use super::super::evidence::{Document, Evidence, Levels, Mark, Place, Sighting, Word};
+use super::super::evidence::{Document, Evidence, Levels, Mark, Place, Report, Sighting};
 use super::super::id::{AttemptId, ObjectKey, TaskId};
 use super::super::job::Job;
 use super::super::observed::Liveness;
@@ -38,7 +38,7 @@ pub struct Tracked {
     /// Its attempt in hand.
     pub id: AttemptId,
     /// The `turn` of its entry before Redis was read.
-    turn: u64,
+    evidence_version: u64,
 }
 
 /// What is known of the workers of a pool.
@@ -67,12 +67,12 @@ pub struct Outcome {
 
 impl Tracked {
     fn of<F>(entry: &Entry<F>) -> Self {
-        Self { key: entry.job.key.clone(), id: entry.job.attempt_in_hand(), turn: entry.turn }
+        Self { key: entry.job.key.clone(), id: entry.job.attempt_in_hand(), evidence_version: entry.evidence_version }
     }
 
     /// Whether more was learned of the job since Redis was read for it.
     pub fn is_overtaken<F>(&self, table: &Table<F>) -> bool {
-        table.get(&self.key).is_some_and(|entry| entry.turn != self.turn)
+        table.get(&self.key).is_some_and(|entry| entry.evidence_version != self.evidence_version)
     }
 
     /// The jobs of a pool that have, or may have, something on Redis.
@@ -175,24 +175,24 @@ fn note(
     evidence.audit(levels);
     let Some(answers) = &found.answers else { return };
     if let Some(claim) = answers.claim(task) {
-        return evidence.claimed(workers.word(&claim.node, claim.started_at, now));
+        return evidence.claimed(workers.report(&claim.node, claim.started_at, now));
     }
     let holder = evidence.holder();
-    let disowned = holder.is_some_and(|holder| answers.has_answered(&holder.node));
+    let denied_by_holder = holder.is_some_and(|holder| answers.has_answered(&holder.node));
     // Pods can answer for themselves only: a worker that is no Pod, and was seen with the message, has to deny it itself.
     let is_no_pod = holder.is_some_and(|it| it.container.is_none() && !workers.knows_container_of(&it.node));
     let recorded = job.status.attempt.map(|attempt| attempt.enqueued_at);
     let published_at = evidence.published_at().or(recorded);
     let is_denied = answers.is_denied(place, published_at, workers.clocks.spread(now));
-    evidence.answered(is_denied && (disowned || !is_no_pod), disowned);
+    evidence.answered(is_denied && (denied_by_holder || !is_no_pod), denied_by_holder);
 }
 
 impl Workers<'_> {
     /// What a worker says that was asked for a task and has it.
-    fn word(&self, node: &std::sync::Arc<str>, started_at: Option<Timestamp>, now: Timestamp) -> Word {
+    fn report(&self, node: &std::sync::Arc<str>, started_at: Option<Timestamp>, now: Timestamp) -> Report {
         let holder = Some(self.pods.holder(self.fleet, node));
         let started_at = started_at.map(|began| self.clocks.ours(node, began, now));
-        Word { holder, said_at: now, behind: self.clocks.behind(node), started_at, celery_retries: 0, progress: None }
+        Report { holder, said_at: now, behind: self.clocks.behind(node), started_at, celery_retries: 0, progress: None }
     }
 
     fn knows_container_of(&self, node: &std::sync::Arc<str>) -> bool {
@@ -210,8 +210,8 @@ impl Workers<'_> {
         now: Timestamp,
     ) -> bool {
         let (holder, liveness) = self.pods.judge(self.fleet, namespace, seen);
-        let is_silent = seen.word.said_at.checked_add(longest_silence).is_ok_and(|until| until < now);
-        let is_given_up = holder.container.is_none() && seen.word.started_at.is_none() && is_silent;
+        let is_silent = seen.report.said_at.checked_add(longest_silence).is_ok_and(|until| until < now);
+        let is_given_up = holder.container.is_none() && seen.report.started_at.is_none() && is_silent;
         liveness.in_pool(self.restarts_unreachable) != Liveness::Dead && !is_given_up
     }
 }

@@ -150,14 +150,14 @@ impl Pods {
     /// that was never seen as a Pod of the pool, and is not recorded as one, may run on another host, whatever it is
     /// called.
     pub fn judge(&self, fleet: Option<&Fleet>, namespace: &Arc<str>, seen: &Sighting) -> (Holder, Liveness) {
-        let Some(known) = seen.word.holder.clone() else {
+        let Some(known) = seen.report.holder.clone() else {
             return (Holder { node: "".into(), container: None }, Liveness::Alive);
         };
         // A Pod may have been unknown when its worker first spoke. Its container may have been another one then.
         let is_recorded = known.container.is_some();
         let holder = if is_recorded { known } else { self.holder(fleet, &known.node) };
         let container = holder.container.as_ref();
-        let seen_at = seen.word.said_at_its_node();
+        let seen_at = seen.report.said_at_its_node();
         let liveness = container.map(|container| self.liveness(fleet, namespace, container, seen_at, is_recorded));
         (holder, liveness.unwrap_or(Liveness::Alive))
     }

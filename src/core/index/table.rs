@@ -41,7 +41,7 @@ pub struct Table<F> {
     /// The jobs that were over last, by UID.
     over: Last<Uuid>,
     fresh: usize,
-    turns: u64,
+    versions: u64,
     /// Bytes of results in the entries' evidence.
     texts: usize,
 }
@@ -76,7 +76,7 @@ impl<F> Table<F> {
             lanes: HashMap::new(),
             over: Last::new(over),
             fresh: 0,
-            turns: 0,
+            versions: 0,
             texts: 0,
         }
     }
@@ -157,8 +157,8 @@ impl<F> Table<F> {
         let (before, task, was_fresh) = (entry.share(), entry.job.attempt_in_hand().task, entry.fresh.is_some());
         self.texts -= entry.evidence.text_bytes();
         if change(entry) {
-            self.turns += 1;
-            entry.turn = self.turns;
+            self.versions += 1;
+            entry.evidence_version = self.versions;
         }
         if self.texts + entry.evidence.text_bytes() > TEXTS {
             entry.evidence.drop_text();
@@ -197,7 +197,7 @@ impl<F> Table<F> {
     /// more.
     pub fn death_checked(&mut self, before: &Entry<F>, document: Option<Document>) {
         let key = &before.job.key;
-        if self.get(key).is_some_and(|now| now.turn == before.turn) {
+        if self.get(key).is_some_and(|now| now.evidence_version == before.evidence_version) {
             self.note(key, |_, evidence| evidence.death_checked(document));
         }
     }

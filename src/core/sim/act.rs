@@ -18,7 +18,7 @@ impl World {
         let (key, job) = (&entry.job.key, number_of(&entry.job.key));
         if !self.operators[operator].connected {
             self.count("not connected");
-            self.stumble(operator, key);
+            self.look_again_later(operator, key);
             return false;
         }
         if let Some(message) = effect.publication() {
@@ -55,7 +55,7 @@ impl World {
                 if reply == Reply::Refused {
                     self.look_at(operator, key);
                 } else {
-                    self.stumble(operator, key);
+                    self.look_again_later(operator, key);
                 }
                 false
             }
@@ -68,7 +68,7 @@ impl World {
     }
 
     /// Something failed that may work by itself later.
-    pub fn stumble(&mut self, operator: usize, key: &ObjectKey) {
+    pub fn look_again_later(&mut self, operator: usize, key: &ObjectKey) {
         let wait = self.rng.between(100, 1_000);
         self.look_at_later(operator, key, wait);
     }

@@ -1,6 +1,6 @@
 //! What operators hear, or miss: results, events of workers, the watch on Pods. And whose turn it is to be looked at.
 
-use super::super::evidence::{Document, Evidence, Word};
+use super::super::evidence::{Document, Evidence, Report};
 use super::super::id::{ObjectKey, TaskId};
 use super::super::index::{self, Entry};
 use super::at;
@@ -70,8 +70,8 @@ impl World {
         let (node, told) = (self.pods[heard.pod].holder().node, self.pods[heard.pod].told(heard.sent_at));
         let moment = self.operators[operator].clocks.hear(&node, told, at(self.now));
         let began_at = heard.began_at.map(|_| moment.at); // the event says nothing else
-        let word = Word { behind: moment.behind, ..self.word(heard.pod, moment.at, began_at) };
-        self.note_heard(operator, heard.task, |evidence| evidence.hear(word));
+        let report = Report { behind: moment.behind, ..self.report(heard.pod, moment.at, began_at) };
+        self.note_heard(operator, heard.task, |evidence| evidence.hear(report));
     }
 
     pub fn told_of(&mut self, operator: usize, task: TaskId, document: Document) {

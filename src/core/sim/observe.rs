@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
 
-use super::super::evidence::{Document, Evidence, Word};
+use super::super::evidence::{Document, Evidence, Report};
 use super::super::index::Entry;
 use super::super::observed::{Observed, PodDeletion, Pool, Published};
 use super::super::status::{Holder, PoolProblem, PoolProblemKind};
@@ -36,7 +36,7 @@ impl World {
     /// A result document as operators read it.
     pub fn told(&self, document: &broker::Document) -> Document {
         match document {
-            broker::Document::Started { pod } => Document::Running(self.word(*pod, at(self.now), Some(at(self.now)))),
+            broker::Document::Started { pod } => Document::Running(self.report(*pod, at(self.now), Some(at(self.now)))),
             broker::Document::Ended { how, pod } => Document::Over {
                 how: how.clone(),
                 worker: Some(self.pods[*pod].holder()),
@@ -49,18 +49,18 @@ impl World {
     /// What is said by a worker, with what the operator knows of its clock.
     pub fn heard_of(&self, operator: usize, document: Document) -> Document {
         match document {
-            Document::Running(mut word) => {
-                let node = word.holder.as_ref().map(|holder| &*holder.node);
-                word.behind = node.map_or(0, |node| self.operators[operator].clocks.behind(node));
-                Document::Running(word)
+            Document::Running(mut report) => {
+                let node = report.holder.as_ref().map(|holder| &*holder.node);
+                report.behind = node.map_or(0, |node| self.operators[operator].clocks.behind(node));
+                Document::Running(report)
             }
             over @ Document::Over { .. } => over,
         }
     }
 
     /// What a worker says of a task that it has.
-    pub fn word(&self, pod: usize, said_at: Timestamp, started_at: Option<Timestamp>) -> Word {
-        Word {
+    pub fn report(&self, pod: usize, said_at: Timestamp, started_at: Option<Timestamp>) -> Report {
+        Report {
             holder: Some(self.pods[pod].holder()),
             said_at,
             behind: 0,

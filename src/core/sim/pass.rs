@@ -114,7 +114,7 @@ impl World {
             Step::Look => {
                 let seen = self.observe(operator, &pass.entry);
                 if pass.entry.evidence.must_check(&seen.task) {
-                    if pass.entry.evidence.sighting().is_some_and(|seen| seen.word.started_at.is_none()) {
+                    if pass.entry.evidence.sighting().is_some_and(|seen| seen.report.started_at.is_none()) {
                         self.ask_for_audit(operator); // only an audit can tell where the message is
                     }
                     pass.step = Step::ReadLast;
@@ -134,7 +134,7 @@ impl World {
             }
             Step::ReadLast if !self.operators[operator].connected => false,
             Step::ReadLast if self.broker.down => {
-                self.stumble(operator, key);
+                self.look_again_later(operator, key);
                 false
             }
             Step::ReadLast => {
@@ -241,7 +241,7 @@ impl World {
             Ok(_) if is_lost => {
                 table.update(key, |entry| entry.closing = false);
                 self.count("write unanswered");
-                self.stumble(operator, key);
+                self.look_again_later(operator, key);
                 false
             }
             Ok(version) => {

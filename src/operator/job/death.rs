@@ -12,7 +12,7 @@ use crate::store::Error;
 /// an audit can tell where the message is.
 pub async fn check_death(ctx: &Context, entry: &Entry) -> Result<(), Error> {
     let job = &entry.job;
-    if entry.evidence.sighting().is_some_and(|seen| seen.word.started_at.is_none()) {
+    if entry.evidence.sighting().is_some_and(|seen| seen.report.started_at.is_none()) {
         ctx.pools.audit(&job.key.namespace, &job.spec.pool);
     }
     let id = job.attempt_in_hand();

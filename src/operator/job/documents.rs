@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::core::claims;
-use crate::core::evidence::{self, Word};
+use crate::core::evidence::{self, Report};
 use crate::core::id::AttemptId;
 use crate::core::observed::{Ending, Failure};
 use crate::core::status::{Holder, Progress, TaskError, head};
@@ -29,8 +29,8 @@ pub fn read(
     let behind = behind.unwrap_or(0);
     let celery_retries = claims::celery_retries(id.number, document.retries);
     let finished_at = document.done_at();
-    let word = |holder, started_at, celery_retries, progress| {
-        Some(evidence::Document::Running(Word { holder, said_at: now, behind, started_at, celery_retries, progress }))
+    let report = |holder, started_at, celery_retries, progress| {
+        Some(evidence::Document::Running(Report { holder, said_at: now, behind, started_at, celery_retries, progress }))
     };
     let over = |how, worker| Some(evidence::Document::Over { how, worker, celery_retries, finished_at });
     match &document.status {
@@ -41,10 +41,10 @@ pub fn read(
             let why = format!("the task ended in state {} without a result", document.status.as_str());
             over(Ending::Unreadable(why.into()), worker)
         }
-        State::Started => word(worker, Some(now), celery_retries, None),
-        State::Custom(_) => word(worker, None, celery_retries, progress(&document, now)),
+        State::Started => report(worker, Some(now), celery_retries, None),
+        State::Custom(_) => report(worker, None, celery_retries, progress(&document, now)),
         // Another run will follow, anywhere.
-        State::Retry => word(None, None, celery_retries.saturating_add(1).min(claims::RETRIES), None),
+        State::Retry => report(None, None, celery_retries.saturating_add(1).min(claims::RETRIES), None),
         // A REVOKED in short form is written by workers that do not have the task.
         State::Revoked | State::Pending | State::Received => None,
     }
@@ -124,10 +124,10 @@ mod tests {
         super::read(id(), Document::Read { fields, output }, |node| (holder(node), 7), NOW)
     }
 
-    fn word(holder: Option<Holder>, started_at: Option<Timestamp>, celery_retries: u32) -> evidence::Document {
+    fn report(holder: Option<Holder>, started_at: Option<Timestamp>, celery_retries: u32) -> evidence::Document {
         let behind = 7;
-        let word = Word { holder, said_at: NOW, behind, started_at, celery_retries, progress: None };
-        evidence::Document::Running(word)
+        let report = Report { holder, said_at: NOW, behind, started_at, celery_retries, progress: None };
+        evidence::Document::Running(report)
     }
 
     fn over(how: Ending) -> evidence::Document {
@@ -145,9 +145,9 @@ mod tests {
         let table = [
             ("PENDING", "null".to_owned(), None),
             ("RECEIVED", "null".to_owned(), None),
-            ("STARTED", r#"{"pid": 1}"#.to_owned(), Some(word(worker(), Some(NOW), 0))),
-            ("COMPILING", "null".to_owned(), Some(word(worker(), None, 0))),
-            ("RETRY", exception("ValueError"), Some(word(None, None, 1))),
+            ("STARTED", r#"{"pid": 1}"#.to_owned(), Some(report(worker(), Some(NOW), 0))),
+            ("COMPILING", "null".to_owned(), Some(report(worker(), None, 0))),
+            ("RETRY", exception("ValueError"), Some(report(None, None, 1))),
             ("SUCCESS", "7".to_owned(), Some(over(Ending::Succeeded(Output::of("7"))))),
             ("FAILURE", exception("ValueError"), Some(over(Ending::Failed(error("ValueError", "no").into())))),
             ("FAILURE", exception("WorkerLostError"), Some(over(Ending::ChildLost(error("WorkerLostError", "no"))))),
@@ -186,16 +186,16 @@ mod tests {
     fn retries_count_from_the_run_that_the_attempt_began_with() {
         for (retries, expected) in [(0, 0), (2, 0), (4, 2), (1_000_000, claims::RETRIES)] {
             let said = read("STARTED", "null", &format!(r#", "retries": {retries}"#));
-            assert_eq!(said, Some(word(Some(holder("crew@w")), Some(NOW), expected)), "{retries}");
+            assert_eq!(said, Some(report(Some(holder("crew@w")), Some(NOW), expected)), "{retries}");
         }
         let said = read("RETRY", "null", r#", "retries": 1000000"#);
-        assert_eq!(said, Some(word(None, None, claims::RETRIES)), "one more is not believed either");
+        assert_eq!(said, Some(report(None, None, claims::RETRIES)), "one more is not believed either");
     }
 
     #[test]
     fn progress_is_bounded_and_other_shapes_of_it_give_what_they_have() {
         let progress = |result: &str| match read("PROGRESS", result, "") {
-            Some(evidence::Document::Running(word)) => word.progress.map(|it| (it.percent, it.message)),
+            Some(evidence::Document::Running(report)) => report.progress.map(|it| (it.percent, it.message)),
             said => panic!("{said:?}"),
         };
         let table = [

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::core::id::ObjectKey;
 use crate::store;
 
-/// Why a job could not be brought forward now; it is tried again.
+/// Why a reconcile failed; it is tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The object could not be read.

@@ -47,9 +47,9 @@ pub fn observe(ctx: &Context, key: &ObjectKey) -> Option<Observation> {
 /// tells that it was one. A container that has started since is not the one that spoke.
 fn attribute(ctx: &Context, fleet: Option<&Fleet>, entry: &mut Entry) {
     let Some(seen) = entry.evidence.sighting() else { return };
-    let Some(known) = seen.word.holder.as_ref().filter(|holder| holder.container.is_none()) else { return };
+    let Some(known) = seen.report.holder.as_ref().filter(|holder| holder.container.is_none()) else { return };
     let holder = ctx.workers.read(|pods| pods.holder(fleet, &known.node));
-    let seen_at = seen.word.said_at_its_node().as_second();
+    let seen_at = seen.report.said_at_its_node().as_second();
     if holder.container.as_ref().is_some_and(|container| container.started_at.as_second() <= seen_at) {
         ctx.jobs.lock().update(&entry.job.key, |entry| entry.evidence.attributed(&holder));
         entry.evidence.attributed(&holder);

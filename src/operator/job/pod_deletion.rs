@@ -77,10 +77,10 @@ pub async fn is_harmless(ctx: &Context, store: &Store, entry: &Entry, container:
 }
 
 fn runs_alone(pool: &Handle, entry: &Entry) -> bool {
-    let Some(word) = entry.evidence.sighting().map(|seen| &seen.word) else { return false };
-    let node = word.holder.as_ref().map(|holder| &holder.node);
+    let Some(report) = entry.evidence.sighting().map(|seen| &seen.report) else { return false };
+    let node = report.holder.as_ref().map(|holder| &holder.node);
     let declared = pool.spec.concurrency <= 1;
-    word.started_at.is_some() && node.is_some_and(|node| pool.nodes.runs_one_at_a_time(node, declared))
+    report.started_at.is_some() && node.is_some_and(|node| pool.nodes.runs_one_at_a_time(node, declared))
 }
 
 /// Whether only this task ends, and others that are to stop, when the workers of these names end. `answers` has the tasks

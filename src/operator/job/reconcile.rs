@@ -12,7 +12,7 @@ use super::death::check_death;
 use super::error::Error;
 use super::observe::{Observation, observe};
 use super::refused::{self, refusal};
-use crate::core::backoff::{Stumble, first_act};
+use crate::core::backoff::{ConsecutiveErrors, first_act};
 use crate::core::decide::decide;
 use crate::core::id::ObjectKey;
 use crate::core::plan::{Effect, Next, Plan};
@@ -88,12 +88,12 @@ fn look(ctx: &Context, key: &ObjectKey) -> Look {
     let Some(Observation { entry, seen, must_check }) = observe(ctx, key) else { return Look::Over };
     let now = clock::now();
     if must_check {
-        let held_up = entry.stumble.as_ref().and_then(|stumble| stumble.holds_up_check(now));
+        let held_up = entry.consecutive_errors.as_ref().and_then(|errors| errors.holds_up_check(now));
         return held_up.map_or(Look::CheckDeath(entry), Look::NotBefore);
     }
     let plan = decide(&entry.job, &seen, now);
     tracing::debug!(job = %key, %plan, "decided");
-    let held_up = entry.stumble.as_ref().and_then(|stumble| stumble.holds_up(&plan, now));
+    let held_up = entry.consecutive_errors.as_ref().and_then(|errors| errors.holds_up(&plan, now));
     held_up.map_or_else(|| Look::Act(entry, Box::new(plan)), Look::NotBefore)
 }
 
@@ -102,19 +102,19 @@ async fn reconcile(ctx: &Context, key: &ObjectKey) {
         Look::Over => ctx.jobs.queue.forget(key),
         Look::NotBefore(at) => ctx.jobs.look_at_later(key, at),
         Look::CheckDeath(entry) => match Box::pin(check_death(ctx, &entry)).await {
-            Ok(()) => ctx.jobs.lock().update(key, |entry| entry.stumble = None),
+            Ok(()) => ctx.jobs.lock().update(key, |entry| entry.consecutive_errors = None),
             Err(source) => {
                 let error = Error::Store { job: entry.job.key.clone(), source };
-                Box::pin(stumbled(ctx, key, None, &error)).await;
+                Box::pin(failed(ctx, key, None, &error)).await;
             }
         },
         Look::Act(entry, mut plan) => {
             let tried = first_act(&plan);
-            let has_stumbled = entry.stumble.as_ref().is_some_and(|stumble| stumble.is_of(tried));
+            let has_failed = entry.consecutive_errors.as_ref().is_some_and(|errors| errors.is_of(tried));
             match act(ctx, &entry, &mut plan).await {
                 Ok(next) => {
-                    if has_stumbled {
-                        ctx.jobs.lock().update(key, |entry| entry.stumble = None);
+                    if has_failed {
+                        ctx.jobs.lock().update(key, |entry| entry.consecutive_errors = None);
                     }
                     match next {
                         Next::OnHint => {}
@@ -122,24 +122,25 @@ async fn reconcile(ctx: &Context, key: &ObjectKey) {
                         Next::Never => ctx.jobs.queue.forget(key),
                     }
                 }
-                Err(error) => Box::pin(stumbled(ctx, key, tried, &error)).await,
+                Err(error) => Box::pin(failed(ctx, key, tried, &error)).await,
             }
         }
     }
 }
 
-/// The job could not be brought forward: it is tried again later, and what is refused is said.
-async fn stumbled(ctx: &Context, key: &ObjectKey, tried: Option<Discriminant<Effect>>, error: &Error) {
+/// The reconcile failed: it is tried again later, and what is refused is said.
+async fn failed(ctx: &Context, key: &ObjectKey, tried: Option<Discriminant<Effect>>, error: &Error) {
     ctx.metrics.reconcile_errors.inc();
     let (now, refusal) = (clock::now(), refusal(error));
     let mut until = now;
     ctx.jobs.lock().update(key, |entry| {
-        let stumble = Stumble::again(entry.stumble.as_deref(), entry.job.uid, tried, refusal.is_some(), now);
-        until = stumble.until();
-        entry.stumble = Some(Box::new(stumble));
+        let errors =
+            ConsecutiveErrors::again(entry.consecutive_errors.as_deref(), entry.job.uid, tried, refusal.is_some(), now);
+        until = errors.until();
+        entry.consecutive_errors = Some(Box::new(errors));
     });
     let wait = clock::until(until, now);
-    tracing::warn!(job = %key, error = %chain(error), retry_in = ?wait, "job could not be brought forward");
+    tracing::warn!(job = %key, error = %chain(error), retry_in = ?wait, "reconcile failed; retrying");
     if let Some((kind, detail)) = refusal {
         refused::tell(ctx, key, kind, &detail).await;
     }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::core::claims::clocks::Moment;
 use crate::core::claims::{self, Concern};
-use crate::core::evidence::{Sighting, Word};
+use crate::core::evidence::{Report, Sighting};
 use crate::core::id::{AttemptId, TaskId};
 use crate::core::observed::Liveness;
 use crate::core::status::Holder;
@@ -170,7 +170,7 @@ fn task_event(ctx: &Context, pool: &Handle, event: &TaskEvent) {
     ctx.jobs.hear(event.task, |job, evidence| {
         let judge = |seen: &Sighting| ctx.workers.read(|pods| pods.judge(pool.fleet.as_ref(), &job.key.namespace, seen)).1;
         let before = evidence.sighting().map(judge);
-        if is_second_run(evidence.sighting().map(|seen| &seen.word).zip(before), &event.node, started_at) {
+        if is_second_run(evidence.sighting().map(|seen| &seen.report).zip(before), &event.node, started_at) {
             ctx.metrics.duplicate_runs.inc();
             tracing::warn!(job = %job.key, task.id = %event.task, worker = %event.node, "a task that runs was begun again");
         }
@@ -179,14 +179,14 @@ fn task_event(ctx: &Context, pool: &Handle, event: &TaskEvent) {
             // One outside the cluster may send no heartbeats.
             pool.nodes.heard(&event.node, ctx.workers.read(|pods| pods.is_pod(pool.fleet.as_ref(), &event.node)), Instant::now());
         }
-        evidence.hear(Word { holder: Some(holder), said_at, behind, started_at, celery_retries: 0, progress: None });
+        evidence.hear(Report { holder: Some(holder), said_at, behind, started_at, celery_retries: 0, progress: None });
     });
 }
 
 /// Whether a task that a living worker runs is begun once more: an unguarded stock worker does that after a blip.
-fn is_second_run(before: Option<(&Word, Liveness)>, node: &Arc<str>, began: Option<Timestamp>) -> bool {
-    let (Some((word, Liveness::Alive | Liveness::Unreachable)), Some(began)) = (before, began) else { return false };
-    let (Some(holder), Some(first)) = (&word.holder, word.started_at) else { return false };
+fn is_second_run(before: Option<(&Report, Liveness)>, node: &Arc<str>, began: Option<Timestamp>) -> bool {
+    let (Some((report, Liveness::Alive | Liveness::Unreachable)), Some(began)) = (before, began) else { return false };
+    let (Some(holder), Some(first)) = (&report.holder, report.started_at) else { return false };
     // The start is told twice, by the STARTED document and by the event, a moment apart.
     holder.node != *node || began.duration_since(first).as_secs() >= SAME_START.as_secs().cast_signed()
 }

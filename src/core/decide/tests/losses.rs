@@ -243,7 +243,7 @@ fn the_holder_of_an_earlier_generation_proves_nothing_about_the_next_one() {
 
 #[test]
 fn a_run_that_may_have_ended_while_no_operator_watched_is_never_repeated_silently() {
-    let unseen = Search { blind: true, ..vanished(2) };
+    let unseen = Search { may_have_expired_unread: true, ..vanished(2) };
     let scene = scene().running().sees(Task::Absent(unseen)).at(9_000_000);
     check(scene.clone(), expect!["Failed (ResultExpired), attempts 1; then forget; warn ResultExpired"]);
     check_message(scene.clone(), expect!["the result expired in Redis before it could be read"]);
@@ -301,7 +301,7 @@ fn a_reading_from_before_the_status_was_written_ends_no_job() {
         Task::Ended(child_lost()),
         Task::Withdrawn { generation: 0 },
         Task::Absent(vanished(2)),
-        Task::Absent(Search { blind: true, ..vanished(2) }),
+        Task::Absent(Search { may_have_expired_unread: true, ..vanished(2) }),
         Task::Absent(Search { seen: Some(dead()), ..vanished(2) }),
     ] {
         for scene in [worn_out(), worn_out().cancel(), worn_out().changed(), worn_out().suspend()] {
@@ -322,8 +322,13 @@ fn a_lost_message_waits_while_its_queue_is_not_the_pools() {
 
 #[test]
 fn a_worker_that_has_neither_task_nor_result_is_not_waited_for() {
-    let early = |disowned| Search { seen: Some(runs(1_000, Liveness::Alive)), disowned, denied: false, ..vanished(9) };
-    let scene = |disowned| scene().running().sees(Task::Absent(early(disowned))).at(9_000);
+    let early = |denials_by_holder| Search {
+        seen: Some(runs(1_000, Liveness::Alive)),
+        denials_by_holder,
+        denied: false,
+        ..vanished(9)
+    };
+    let scene = |denials_by_holder| scene().running().sees(Task::Absent(early(denials_by_holder))).at(9_000);
     assert_eq!(scene(1).plan().status.phase, Phase::Running, "it may be about to store the result");
     check(scene(2), expect!["Failed (NoResult), attempts 1; then forget; warn NoResult"]);
 }
@@ -331,7 +336,7 @@ fn a_worker_that_has_neither_task_nor_result_is_not_waited_for() {
 #[test]
 fn a_worker_that_denies_a_message_it_had_only_reserved_has_given_it_back() {
     let reserved = held(None, Holding::By(worker("a"), Liveness::Alive));
-    let search = Search { seen: Some(reserved), disowned: 2, denied: false, ..vanished(2) };
+    let search = Search { seen: Some(reserved), denials_by_holder: 2, denied: false, ..vanished(2) };
     let scene = scene().queued().sees(Task::Absent(search)).at(9_000);
     assert_eq!(scene.plan().status.phase, Phase::Queued, "a worker that does not answer yet may have it");
 }

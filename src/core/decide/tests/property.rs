@@ -84,10 +84,15 @@ fn ended() -> impl Strategy<Value = Ended> {
 }
 
 fn task() -> impl Strategy<Value = Task> {
-    let search =
-        (option::of(generation()), 0..4_u32, any::<bool>(), option::of(held()), 0..4_u32, any::<bool>()).prop_map(
-            |(marker, audits, denied, seen, disowned, blind)| Search { marker, audits, denied, seen, disowned, blind },
-        );
+    let search = (option::of(generation()), 0..4_u32, any::<bool>(), option::of(held()), 0..4_u32, any::<bool>())
+        .prop_map(|(marker, audits, denied, seen, denials_by_holder, may_have_expired_unread)| Search {
+            marker,
+            audits,
+            denied,
+            seen,
+            denials_by_holder,
+            may_have_expired_unread,
+        });
     prop_oneof![
         1 => Just(Task::Unread),
         3 => search.prop_map(Task::Absent),

@@ -80,7 +80,7 @@ fn a_cancelled_job_is_not_published_again_whatever_is_lost() {
         Task::Absent(vanished(2)),
         Task::Absent(emptied()),
         Task::Absent(Search { seen: Some(runs(1_000, Liveness::Dead)), ..emptied() }),
-        Task::Absent(Search { blind: true, ..vanished(2) }),
+        Task::Absent(Search { may_have_expired_unread: true, ..vanished(2) }),
     ] {
         let plan = scene().sees(task).plan();
         assert_eq!((plan.status.phase, publishes(&plan)), (Phase::Cancelled, false), "{plan}");

@@ -37,8 +37,8 @@ impl Scene {
         Self { table, pods: pods(&[pod()]), clocks: Clocks::default() }
     }
 
-    fn hear(&mut self, word: Word) {
-        self.table.note(&key(), |_, evidence| evidence.hear(word));
+    fn hear(&mut self, report: Report) {
+        self.table.note(&key(), |_, evidence| evidence.hear(report));
     }
 
     /// Notes these findings at 300, of what was tracked before.
@@ -105,10 +105,10 @@ fn in_flight(generation: u32) -> Place {
 }
 
 /// What a worker says that has the message.
-fn word(node: &str, said_at: i64, started_at: Option<i64>) -> Word {
+fn report(node: &str, said_at: i64, started_at: Option<i64>) -> Report {
     let holder = Some(Holder { node: node.into(), container: None });
     let started_at = started_at.map(at);
-    Word { holder, said_at: at(said_at), behind: 0, started_at, celery_retries: 0, progress: None }
+    Report { holder, said_at: at(said_at), behind: 0, started_at, celery_retries: 0, progress: None }
 }
 
 fn ended() -> Document {
@@ -135,7 +135,7 @@ fn the_message_is_where_a_copy_of_the_delivery_in_the_marker_is_and_one_in_fligh
 
 #[test]
 fn a_queue_a_document_of_a_run_or_a_result_tells_where_a_message_is_and_otherwise_all_messages_are_read() {
-    let running = || Some(Document::Running(word("crew@w", 200, None)));
+    let running = || Some(Document::Running(report("crew@w", 200, None)));
     let table = [
         (Some(queued(0)), None, true),
         (Some(in_flight(0)), running(), true),
@@ -198,7 +198,7 @@ fn an_audit_reads_jobs_that_are_unread_or_have_begun_and_not_those_that_are_new_
 fn a_reading_that_was_overtaken_changes_nothing_and_is_repeated_where_the_job_must_be_read() {
     let mut scene = Scene::new();
     let tracked = Tracked::all(&scene.table, &pool());
-    scene.hear(word("crew@w", 210, Some(205)));
+    scene.hear(report("crew@w", 210, Some(205)));
     let known = scene.known();
     let outcome = scene.apply(&tracked, nowhere());
     assert_eq!(scene.known(), known);
@@ -206,7 +206,7 @@ fn a_reading_that_was_overtaken_changes_nothing_and_is_repeated_where_the_job_mu
 
     scene.audit(found(Some(mark(0)), &[queued(0)]));
     let tracked = Tracked::all(&scene.table, &pool());
-    scene.hear(word("crew@w", 220, Some(205)));
+    scene.hear(report("crew@w", 220, Some(205)));
     let known = scene.known();
     let outcome = scene.apply(&tracked, nowhere());
     assert_eq!(scene.known(), known, "the worker has it since");
@@ -276,16 +276,16 @@ fn a_worker_that_claims_a_message_is_its_holder_by_its_container_and_in_the_oper
 #[test]
 fn a_worker_that_is_no_pod_and_was_seen_with_the_message_has_to_deny_it_itself() {
     let mut scene = Scene::new();
-    scene.hear(word("celery@vm", 210, Some(205)));
+    scene.hear(report("celery@vm", 210, Some(205)));
     let denials = scene.denials(&[]);
     scene.audit(denials);
-    assert_eq!((scene.search().denied, scene.search().disowned), (false, 0), "it is silent");
+    assert_eq!((scene.search().denied, scene.search().denials_by_holder), (false, 0), "it is silent");
     let denials = scene.denials(&["celery@vm"]);
     scene.audit(denials);
-    assert_eq!((scene.search().denied, scene.search().disowned), (true, 1));
+    assert_eq!((scene.search().denied, scene.search().denials_by_holder), (true, 1));
 
     let mut scene = Scene::new();
-    scene.hear(word("crew@w", 210, Some(205)));
+    scene.hear(report("crew@w", 210, Some(205)));
     let silent = Findings { answers: Some(Asked::Pods(vec![]).answered(vec![], &[], false)), ..nowhere() };
     scene.audit(silent);
     assert!(scene.search().denied, "Kubernetes tells when a Pod ends");
@@ -307,7 +307,7 @@ fn jobs_that_were_published_before_results_expired_may_have_ended_unseen_and_lat
         let mut scene = Scene::new();
         note_possible_expiry(&mut scene.table, &pool(), at(expired));
         scene.audit(nowhere());
-        assert_eq!(scene.search().blind, expected);
+        assert_eq!(scene.search().may_have_expired_unread, expected);
     }
 }
 
@@ -325,10 +325,10 @@ fn an_audit_may_be_spared_while_all_jobs_that_have_begun_wait_in_a_queue_and_non
 #[test]
 fn messages_of_living_workers_are_renewed_and_not_those_of_dead_ones_or_of_silent_ones_that_are_no_pods() {
     let hour = Duration::from_hours(1);
-    let renewed = |word: Word, are_pods_gone: bool, now: i64| {
+    let renewed = |report: Report, are_pods_gone: bool, now: i64| {
         let mut scene = Scene::new();
-        let holder = word.holder.as_ref().map(|it| scene.pods.holder(Some(&fleet()), &it.node));
-        scene.hear(Word { holder, ..word });
+        let holder = report.holder.as_ref().map(|it| scene.pods.holder(Some(&fleet()), &it.node));
+        scene.hear(Report { holder, ..report });
         scene.audit(found(Some(mark(0)), &[in_flight(0)]));
         let tracked = Tracked::all(&scene.table, &pool());
         if are_pods_gone {
@@ -339,18 +339,21 @@ fn messages_of_living_workers_are_renewed_and_not_those_of_dead_ones_or_of_silen
         to_renew(&scene.table, &tracked, &workers, hour, at(now))
     };
     let tag = vec![task().delivery_tag(0)];
-    assert_eq!(renewed(word("crew@w", 210, None), false, 9000), tag);
-    assert_eq!(renewed(word("crew@w", 210, None), true, 9000), [] as [String; 0], "its Pod is gone");
-    assert_eq!(renewed(word("celery@vm", 210, None), false, 3810), tag);
-    assert_eq!(renewed(word("celery@vm", 210, None), false, 3811), [] as [String; 0], "silent for an hour");
-    assert_eq!(renewed(word("celery@vm", 210, Some(205)), false, 9000), tag, "it has begun it");
-    assert_eq!(renewed(Word { holder: None, ..word("", 210, None) }, false, 300), tag);
+    assert_eq!(renewed(report("crew@w", 210, None), false, 9000), tag);
+    assert_eq!(renewed(report("crew@w", 210, None), true, 9000), [] as [String; 0], "its Pod is gone");
+    assert_eq!(renewed(report("celery@vm", 210, None), false, 3810), tag);
+    assert_eq!(renewed(report("celery@vm", 210, None), false, 3811), [] as [String; 0], "silent for an hour");
+    assert_eq!(renewed(report("celery@vm", 210, Some(205)), false, 9000), tag, "it has begun it");
+    assert_eq!(renewed(Report { holder: None, ..report("", 210, None) }, false, 300), tag);
 }
 
 #[test]
 fn the_message_of_an_unreachable_worker_is_renewed_unless_its_pool_treats_it_as_dead() {
     let mut scene = Scene::new();
-    scene.hear(Word { holder: Some(scene.pods.holder(Some(&fleet()), &"crew@w".into())), ..word("crew@w", 210, None) });
+    scene.hear(Report {
+        holder: Some(scene.pods.holder(Some(&fleet()), &"crew@w".into())),
+        ..report("crew@w", 210, None)
+    });
     scene.audit(found(Some(mark(0)), &[in_flight(0)]));
     scene.pods = pods(&[PodView { unreachable: true, ..pod() }]);
     let tracked = Tracked::all(&scene.table, &pool());

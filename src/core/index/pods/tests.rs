@@ -1,4 +1,4 @@
-use super::super::super::evidence::Word;
+use super::super::super::evidence::Report;
 use super::fixtures::{at, fleet, key, pod, pods, run, team};
 use super::*;
 
@@ -13,15 +13,21 @@ fn changed(change: impl FnOnce(&mut PodView)) -> PodView {
 fn seen() -> Sighting {
     let container = Container { pod: "w".into(), pod_uid: "uid-1".into(), id: "c-1".into(), started_at: at(100) };
     let holder = Holder { node: "crew@w".into(), container: Some(container) };
-    let word =
-        Word { holder: Some(holder), said_at: at(200), behind: 0, started_at: None, celery_retries: 0, progress: None };
-    Sighting { generation: 0, word }
+    let report = Report {
+        holder: Some(holder),
+        said_at: at(200),
+        behind: 0,
+        started_at: None,
+        celery_retries: 0,
+        progress: None,
+    };
+    Sighting { generation: 0, report }
 }
 
 /// The same worker, of which it was not known that it is a Pod.
 fn seen_by_name() -> Sighting {
     let mut seen = seen();
-    seen.word.holder = Some(Holder { node: "crew@w".into(), container: None });
+    seen.report.holder = Some(Holder { node: "crew@w".into(), container: None });
     seen
 }
 
@@ -85,7 +91,7 @@ fn a_worker_whose_container_is_unknown_is_judged_by_the_pod_of_its_name_and_with
 #[test]
 fn the_holder_behind_a_name_is_the_container_that_runs_in_the_pod_of_the_pool_or_none() {
     let holder = |pods: &Pods, fleet: Option<&Fleet>| pods.holder(fleet, &"crew@w".into()).container;
-    assert_eq!(holder(&pods(&[pod()]), Some(&fleet())), seen().word.holder.unwrap().container);
+    assert_eq!(holder(&pods(&[pod()]), Some(&fleet())), seen().report.holder.unwrap().container);
     assert_eq!(holder(&pods(&[pod()]), None), None, "the pool names no Deployment");
     let ended = changed(|it| it.containers[0].run = Some(run("c-1", 100, Some(150))));
     assert_eq!(holder(&pods(&[ended]), Some(&fleet())), None);

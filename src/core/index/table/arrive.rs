@@ -112,11 +112,20 @@ impl<F> Table<F> {
         let has_room = kept < FRESH.saturating_sub(self.fresh) * FRESH_PART;
         let fresh = (new && has_room && weight <= SMALL).then(whole);
         self.fresh += usize::from(fresh.is_some());
-        self.turns += 1;
+        self.versions += 1;
         let key = job.key.clone();
         self.by_task.insert(of, key.clone());
-        let entry =
-            Entry { job, version, evidence, turn: self.turns, closing: false, stumble: None, weight, fresh, lane };
+        let entry = Entry {
+            job,
+            version,
+            evidence,
+            evidence_version: self.versions,
+            closing: false,
+            consecutive_errors: None,
+            weight,
+            fresh,
+            lane,
+        };
         self.index.change(&key, None, Some(&entry.share()));
         self.by_key.insert(key, Box::new(entry));
     }

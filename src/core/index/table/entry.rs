@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::super::backoff::Stumble;
+use super::super::super::backoff::ConsecutiveErrors;
 use super::super::super::evidence::Evidence;
 use super::super::super::id::ObjectKey;
 use super::super::super::job::Job;
@@ -22,11 +22,11 @@ pub struct Entry<F> {
     /// What is known of the attempt in hand.
     pub evidence: Evidence,
     /// Changes with every change of `evidence`: a slow reading of levels does not overwrite what came later.
-    pub turn: u64,
+    pub evidence_version: u64,
     /// Its end is being written: the watch will say that it is gone, and that is no news.
     pub closing: bool,
     /// Failures of the operator itself in a row.
-    pub stumble: Option<Box<Stumble>>,
+    pub consecutive_errors: Option<Box<ConsecutiveErrors>>,
     /// Bytes that its inputs take in memory while a message is made of them.
     pub weight: u32,
     /// The object as it was created, until its first enqueue.

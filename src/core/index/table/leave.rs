@@ -45,10 +45,20 @@ impl<F> Table<F> {
         }
         evidence.drop_text();
         let (key, lane) = (job.key.clone(), self.lane(&job));
-        self.turns += 1;
+        self.versions += 1;
         self.by_task.insert(job.attempt_in_hand().task, key.clone());
-        let (turn, version) = (self.turns, "".into());
-        let entry = Entry { job, version, evidence, turn, closing: false, stumble: None, weight: 0, fresh: None, lane };
+        let (evidence_version, version) = (self.versions, "".into());
+        let entry = Entry {
+            job,
+            version,
+            evidence,
+            evidence_version,
+            closing: false,
+            consecutive_errors: None,
+            weight: 0,
+            fresh: None,
+            lane,
+        };
         self.index.change(&key, None, Some(&entry.share()));
         self.by_key.insert(key, Box::new(entry));
     }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::super::fixtures;
 use super::*;
-use crate::core::evidence::{Levels, Mark, Place, Word};
+use crate::core::evidence::{Levels, Mark, Place, Report};
 use crate::core::observed::Ending;
 use crate::core::policy::Overrides;
 use crate::core::status::{Attempt, Holder, Output, Phase, TaskError};
@@ -61,7 +61,7 @@ fn the_figures_of_pools_follow_every_change_of_their_jobs() {
     table.update(&key, |entry| entry.fresh = None);
     assert!(is_counted_right(&table));
     let node: Arc<str> = "crew@worker-1".into();
-    let word = Word {
+    let report = Report {
         holder: Some(Holder { node, container: None }),
         said_at: Timestamp::UNIX_EPOCH,
         behind: 0,
@@ -69,7 +69,7 @@ fn the_figures_of_pools_follow_every_change_of_their_jobs() {
         celery_retries: 0,
         progress: None,
     };
-    table.note(&key, |_, evidence| evidence.hear(word));
+    table.note(&key, |_, evidence| evidence.hear(report));
     assert_eq!(table.seen_with(&pool("worker-1")).count(), 1, "the worker's Pod is known by its name");
     assert_eq!(table.figures(&pool("one")).unwrap().busy_workers(), 1);
     assert!(is_counted_right(&table));
@@ -158,14 +158,17 @@ fn a_job_is_new_only_where_it_comes_after_the_first_list_and_no_status_names_an_
 fn a_status_that_another_writer_has_written_makes_redis_be_read_again() {
     let (mut table, key) = (Table::default(), ObjectKey::new("team", "job"));
     apply(&mut table, 1, 1);
-    let turn = entry(&table).turn;
+    let before = entry(&table).evidence_version;
     let mut edited = new_job(1);
     edited.spec.suspend = true;
     arrive(&mut table, edited, 2);
-    assert!(!entry(&table).evidence.is_unread() && entry(&table).turn == turn, "a spec says nothing of Redis");
+    assert!(
+        !entry(&table).evidence.is_unread() && entry(&table).evidence_version == before,
+        "a spec says nothing of Redis"
+    );
     assert!(entry(&table).fresh.is_none(), "it is not what was created any more");
     arrive(&mut table, with_attempt(new_job(1), 1, 0), 3);
-    assert!(entry(&table).evidence.is_unread() && entry(&table).turn != turn);
+    assert!(entry(&table).evidence.is_unread() && entry(&table).evidence_version != before);
     table.note(&key, |_, evidence| evidence.read(Levels { marker: None, place: Place::Nowhere, document: None }));
     arrive(&mut table, with_attempt(new_job(1), 2, 0), 4);
     let of = TaskId::derive(Uuid::from_u128(1), 2);
@@ -212,10 +215,10 @@ fn what_is_heard_of_a_task_is_noted_of_the_job_that_has_it_in_hand() {
     let mut table = Table::default();
     apply(&mut table, 1, 1);
     let task = new_job(1).attempt_in_hand().task;
-    let turn = entry(&table).turn;
+    let before = entry(&table).evidence_version;
     let heard = table.hear(task, |_, evidence| evidence.unread()).unwrap();
     assert!(heard.is_unread && heard.turn.1 == new_job(1).key);
-    assert_ne!(entry(&table).turn, turn, "a reading that began before does not overwrite it");
+    assert_ne!(entry(&table).evidence_version, before, "a reading that began before does not overwrite it");
     assert!(table.hear(TaskId::derive(Uuid::from_u128(1), 2), |_, evidence| evidence.unread()).is_none());
 }
 
@@ -315,7 +318,7 @@ fn one_pool_does_not_take_all_the_room_for_whole_objects_of_new_jobs() {
 }
 
 #[test]
-fn what_the_watch_says_late_of_a_job_that_is_over_brings_it_not_back() {
+fn a_stale_watch_event_does_not_bring_back_a_finished_job() {
     let mut table = Table::default();
     assert!(matches!(apply(&mut table, 1, 10), Applied::Changed));
     assert!(matches!(apply(&mut table, 1, 9), Applied::Stale));

@@ -8,7 +8,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::*;
-use crate::core::evidence::{Sighting, Word};
+use crate::core::evidence::{Report, Sighting};
 use crate::core::index::pods::{DeploymentView, Fleet, PodView, Stay, Unclear};
 use crate::core::observed::Liveness;
 use crate::core::status::{Container, Holder};
@@ -79,7 +79,14 @@ fn seen(holder: Holder, at: &str) -> Sighting {
     let said_at = at.parse().unwrap();
     Sighting {
         generation: 0,
-        word: Word { holder: Some(holder), said_at, behind: 0, started_at: None, celery_retries: 0, progress: None },
+        report: Report {
+            holder: Some(holder),
+            said_at,
+            behind: 0,
+            started_at: None,
+            celery_retries: 0,
+            progress: None,
+        },
     }
 }
 

@@ -58,7 +58,7 @@ pub enum Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Document {
     /// The run goes on: `STARTED`, `PROGRESS`, `RETRY`.
-    Running(Word),
+    Running(Report),
     /// It is over.
     Over {
         /// Which way.
@@ -92,7 +92,7 @@ impl Document {
 
 /// What a worker says of a task that it has: in a result document, in an event, or when asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Word {
+pub struct Report {
     /// The worker that says so; `None` where the document does not tell.
     pub holder: Option<Holder>,
     /// When it was said, or heard where that is not told; by the operator's clock.
@@ -113,7 +113,7 @@ pub struct Sighting {
     /// Generation of the delivery that it is about.
     pub generation: u32,
     /// What was said.
-    pub word: Word,
+    pub report: Report,
 }
 
 /// The last run of a worker's container, as Kubernetes tells it.
@@ -138,7 +138,7 @@ impl LastRun {
     }
 }
 
-impl Word {
+impl Report {
     /// When it was said, by the clock of the worker's Node: what Kubernetes tells of its container goes by that.
     pub fn said_at_its_node(&self) -> Timestamp {
         claims::clocks::shifted(self.said_at, self.behind.saturating_neg())
@@ -149,7 +149,7 @@ impl Word {
     }
 
     /// Whether both are about the same run by the same worker, as far as they tell.
-    pub(super) fn is_of(&self, other: &Self) -> bool {
+    pub(super) fn same_run_as(&self, other: &Self) -> bool {
         let is_same = match (&self.holder, &other.holder) {
             (Some(one), Some(other)) => {
                 let containers = one.container.as_ref().zip(other.container.as_ref());
@@ -162,16 +162,16 @@ impl Word {
 }
 
 /// What is new, completed by what the same worker said before.
-pub fn merged(before: Option<Word>, now: Word) -> Word {
+pub fn merge(before: Option<Report>, now: Report) -> Report {
     let Some(before) = before else { return now };
     let celery_retries = before.celery_retries.max(now.celery_retries);
-    if !before.is_of(&now) {
-        return Word { celery_retries, ..now };
+    if !before.same_run_as(&now) {
+        return Report { celery_retries, ..now };
     }
     // A Pod that is leaving the API is not found any more when its worker speaks once more.
-    let names_container = |word: &Word| word.holder.as_ref().is_some_and(|holder| holder.container.is_some());
+    let names_container = |report: &Report| report.holder.as_ref().is_some_and(|holder| holder.container.is_some());
     let is_known_better = names_container(&before) && !names_container(&now);
-    Word {
+    Report {
         holder: if is_known_better { before.holder } else { now.holder.or(before.holder) },
         said_at: now.said_at.max(before.said_at),
         behind: now.behind,
