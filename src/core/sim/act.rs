@@ -4,10 +4,10 @@ use super::super::evidence::Evidence;
 use super::super::id::{ObjectKey, TaskId};
 use super::super::index::{Entry, Stray};
 use super::super::job::Job;
-use super::super::plan::{Effect, InPlaceOf, Publication};
-use super::broker::{Marker, Message};
+use super::super::plan::{Effect, InPlaceOf};
+use super::broker::Marker;
 use super::operator::Order;
-use super::scripts::Reply;
+use super::scripts::{self, Reply};
 use super::world::{World, number_of};
 use super::{at, say};
 
@@ -88,19 +88,7 @@ impl World {
         if matches!(effect, Effect::Retire { .. }) {
             it.readings.want_unread();
         }
-        it.table.learn(job, |evidence| match effect {
-            Effect::Revoke(_) => evidence.stop_asked(now),
-            Effect::Move { priority, .. } => evidence.moved(*priority),
-            Effect::Withdraw(id) => evidence.withdrawn(id.generation),
-            Effect::Retire { .. } => evidence.unread(),
-            Effect::Enqueue(_)
-            | Effect::Requeue { .. }
-            | Effect::DeletePod(_)
-            | Effect::StoreResult(_)
-            | Effect::ExtendResult { .. }
-            | Effect::Forget(_)
-            | Effect::Clear(_) => {}
-        });
+        it.table.learn(job, |evidence| scripts::learn(evidence, effect, now));
     }
 
     /// A requeue that was done is done when it is sent again: else its loss would never be counted.
@@ -115,28 +103,7 @@ impl World {
 
     fn send(&mut self, epoch: u64, job: usize, effect: &Effect) -> Reply {
         let before = effect.publication().map(|message| self.scene(message.id.task));
-        let reply = match effect {
-            Effect::Enqueue(it) => self.broker.enqueue(epoch, message(job, it)),
-            Effect::Requeue { in_place_of, message: it, clear_result } => {
-                self.broker.requeue(epoch, *in_place_of, message(job, it), *clear_result)
-            }
-            Effect::Withdraw(id) => self.broker.withdraw(epoch, *id),
-            Effect::Retire { in_place_of, id } => self.broker.retire(epoch, *in_place_of, *id),
-            Effect::Forget(task) => self.broker.forget(*task),
-            Effect::Clear(task) => self.broker.clear(epoch, *task),
-            Effect::Revoke(_) if self.broker.down => Reply::Down,
-            Effect::Revoke(task) => {
-                self.revoke(*task);
-                Reply::Done
-            }
-            Effect::DeletePod(container) => {
-                self.count("delete Pod");
-                self.delete_pod(container.pod.strip_prefix("worker-").unwrap().parse().unwrap());
-                Reply::Done
-            }
-            Effect::Move { id, priority, queue: _ } => self.broker.move_band(epoch, *id, *priority),
-            Effect::StoreResult(_) | Effect::ExtendResult { .. } => Reply::Done,
-        };
+        let reply = self.broker.run(epoch, job, effect).unwrap_or_else(|| self.do_without_a_script(effect));
         if let Some(before) = before {
             let is_refused = reply == Reply::Refused && matches!(effect, Effect::Requeue { .. });
             if is_refused && before.is_over() {
@@ -148,6 +115,20 @@ impl World {
             self.wake_workers();
         }
         reply
+    }
+
+    fn do_without_a_script(&mut self, effect: &Effect) -> Reply {
+        if let Effect::Revoke(task) = effect {
+            if self.broker.down {
+                return Reply::Down;
+            }
+            self.revoke(*task);
+        }
+        if let Effect::DeletePod(container) = effect {
+            self.count("delete Pod");
+            self.delete_pod(container.pod.strip_prefix("worker-").unwrap().parse().unwrap());
+        }
+        Reply::Done
     }
 
     /// Markers of attempts that no unfinished job has in hand: what a crash between the status and `Forget` leaves, and
@@ -190,11 +171,6 @@ impl World {
         self.read_if_unread(operator, &key);
         self.look_at(operator, &key);
     }
-}
-
-/// What is published.
-fn message(job: usize, it: &Publication) -> Message {
-    Message { job, id: it.id, spec: it.spec_hash, priority: it.priority, redelivered: false }
 }
 
 /// What is counted of an effect.

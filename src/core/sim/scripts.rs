@@ -1,9 +1,12 @@
 //! The operator's scripts on Redis: one per transition, each compare-and-set on the marker and fenced by the Lease's
 //! epoch.
 
+use jiff::Timestamp;
+
+use super::super::evidence::Evidence;
 use super::super::id::{AttemptId, Priority, TaskId};
 use super::super::observed::Ending;
-use super::super::plan::InPlaceOf;
+use super::super::plan::{Effect, InPlaceOf, Publication};
 use super::broker::{Broker, Document, Marker, Message, Tag};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +24,47 @@ pub enum Reply {
     Lost,
 }
 
+/// What is published.
+fn message(job: usize, it: &Publication) -> Message {
+    Message { job, id: it.id, spec: it.spec_hash, priority: it.priority, redelivered: false }
+}
+
+/// What the operator knows of an attempt once an effect other than a publication is done.
+pub fn learn(evidence: &mut Evidence, effect: &Effect, now: Timestamp) {
+    match effect {
+        Effect::Revoke(_) => evidence.stop_asked(now),
+        Effect::Move { priority, .. } => evidence.moved(*priority),
+        Effect::Withdraw(id) => evidence.withdrawn(id.generation),
+        Effect::Retire { .. } => evidence.unread(),
+        Effect::Enqueue(_)
+        | Effect::Requeue { .. }
+        | Effect::DeletePod(_)
+        | Effect::StoreResult(_)
+        | Effect::ExtendResult { .. }
+        | Effect::Forget(_)
+        | Effect::Clear(_) => {}
+    }
+}
+
 impl Broker {
+    /// Runs the script of an effect; `None` for one that has none.
+    pub fn run(&mut self, epoch: u64, job: usize, effect: &Effect) -> Option<Reply> {
+        Some(match effect {
+            Effect::Enqueue(it) => self.enqueue(epoch, message(job, it)),
+            Effect::Requeue { in_place_of, message: it, clear_result } => {
+                self.requeue(epoch, *in_place_of, message(job, it), *clear_result)
+            }
+            Effect::Withdraw(id) => self.withdraw(epoch, *id),
+            Effect::Retire { in_place_of, id } => self.retire(epoch, *in_place_of, *id),
+            Effect::Move { id, priority, queue: _ } => self.move_band(epoch, *id, *priority),
+            Effect::Forget(task) => self.forget(*task),
+            Effect::Clear(task) => self.clear(epoch, *task),
+            Effect::Revoke(_) | Effect::DeletePod(_) | Effect::StoreResult(_) | Effect::ExtendResult { .. } => {
+                return None;
+            }
+        })
+    }
+
     /// What every script begins with.
     pub fn admit(&mut self, epoch: u64) -> Reply {
         if self.down {
