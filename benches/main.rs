@@ -2,12 +2,13 @@
 //!
 //! It starts an API server, a Redis and the operator, and needs nothing else on the machine. One JSON line per measure goes
 //! to standard output, progress to standard error. Arguments are the measures to take (`latency`, `throughput`,
-//! `scaling`, `enqueue`, `memory`, `finished`, `native`, `tenants`, `bounded`; all of them by default) and `--quick`, or `BENCH_QUICK=1`, for less of each.
+//! `scaling`, `enqueue`, `memory`, `finished`, `native`, `fleet`, `tenants`, `bounded`; all of them by default) and `--quick`, or `BENCH_QUICK=1`, for less of each.
 //! `BENCH_PROGRAM` names another build of the operator to measure instead.
 
 mod bed;
 mod bounded;
 mod enqueue;
+mod fleet;
 mod jobs;
 mod latency;
 mod memory;
@@ -30,8 +31,8 @@ use report::Report;
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 type Result<T> = std::result::Result<T, Failure>;
 
-const MEASURES: [&str; 9] =
-    ["latency", "throughput", "scaling", "enqueue", "memory", "finished", "native", "tenants", "bounded"];
+const MEASURES: [&str; 10] =
+    ["latency", "throughput", "scaling", "enqueue", "memory", "finished", "native", "fleet", "tenants", "bounded"];
 
 /// How much is measured.
 #[derive(Clone, Copy)]
@@ -120,6 +121,9 @@ async fn run() -> Result<()> {
     }
     if wanted("native") {
         native::measure(&bed, extent, &report).await?;
+    }
+    if wanted("fleet") {
+        fleet::measure(&bed, extent, &report).await?;
     }
     if wanted("tenants") {
         jobs::delete_all(&bed.api::<CrewJob>()).await?;

@@ -9,21 +9,24 @@ mod cache;
 mod control;
 mod flight;
 mod housekeeping;
+mod release;
 mod settle;
+mod take;
 mod wait;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 pub use control::Call;
-pub use flight::{Begun, Delivery};
+pub use flight::Begun;
 pub use housekeeping::Cleaned;
+pub use release::{End, Unbegun};
 pub use settle::{Publication, Settled, Settlement};
+pub use take::{Ask, Delivery, Taken};
 pub use wait::Arrivals;
 
 use super::address::Place;
 use super::link::Link;
-use super::pidbox::Pidbox;
 use super::{Access, ConnectError, Error, Queue};
 use crate::wire::{BrokerKeys, ResultKeys};
 
@@ -43,7 +46,8 @@ struct Inner {
     same_database: bool,
     keys: BrokerKeys,
     result_keys: ResultKeys,
-    pidbox: Pidbox,
+    /// Whether Redis was full when a task ended, and the task has left more there than its message was.
+    fills: AtomicBool,
 }
 
 impl Channel {
@@ -61,8 +65,6 @@ impl Channel {
         if !same_database {
             results.check().await?;
         }
-        // A question waits for answers; a connection of its own keeps tasks from waiting for it.
-        let pidbox = Pidbox::new(Link::new(&address, access, &round_trips), keys.clone());
         Ok(Self(Arc::new(Inner {
             access: access.clone(),
             place: address.place(),
@@ -71,7 +73,7 @@ impl Channel {
             same_database,
             keys,
             result_keys,
-            pidbox,
+            fills: AtomicBool::new(false),
         })))
     }
 

@@ -142,16 +142,38 @@ impl Link {
         push: impl redis::aio::AsyncPushSender,
         patterns: &[String],
     ) -> Result<Connection, Error> {
-        let address = self.0.address.connection_info();
-        let greeting = address.redis_settings().clone().set_protocol(redis::ProtocolVersion::RESP3);
-        let config = self.0.config.clone().set_push_sender(push);
         let subscribe = async {
-            let limit = self.0.limit.map(|_| HEARD);
-            let mut connection = dial(address, self.0.address.tls_config(), &greeting, config, limit).await?;
+            let mut connection = self.pushed(push).await?;
             connection.commands.psubscribe(patterns).await?;
             Ok(connection)
         };
         Box::pin(self.in_time(subscribe)).await.map_err(|error| Error::of(act, &error))
+    }
+
+    /// A connection of its own over which the server tells of changes to keys that were read over it; says whether the
+    /// server does that: not every service that speaks the protocol of Redis knows the command, nor may every user run it.
+    pub async fn tracker(
+        &self,
+        act: &'static str,
+        push: impl redis::aio::AsyncPushSender,
+    ) -> Result<(Connection, bool), Error> {
+        let track = async {
+            let mut connection = self.pushed(push).await?;
+            let told = redis::cmd("CLIENT").arg("TRACKING").arg("ON").exec_async(&mut connection.commands).await;
+            match told {
+                Err(error) if error.is_unrecoverable_error() || error.is_timeout() => Err(error),
+                Ok(()) | Err(_) => Ok((connection, told.is_ok())),
+            }
+        };
+        Box::pin(self.in_time(track)).await.map_err(|error| Error::of(act, &error))
+    }
+
+    async fn pushed(&self, push: impl redis::aio::AsyncPushSender) -> Result<Connection, RedisError> {
+        let address = self.0.address.connection_info();
+        let greeting = address.redis_settings().clone().set_protocol(redis::ProtocolVersion::RESP3);
+        let config = self.0.config.clone().set_push_sender(push);
+        let limit = self.0.limit.map(|_| HEARD);
+        dial(address, self.0.address.tls_config(), &greeting, config, limit).await
     }
 
     async fn in_time<T>(&self, connect: impl Future<Output = Result<T, RedisError>>) -> Result<T, RedisError> {

@@ -8,6 +8,7 @@ use super::link::{Link, script};
 use super::{Error, Queue, Store};
 use crate::wire::BrokerKeys;
 
+static BIND: LazyLock<Script> = script!("lua/bind.lua");
 static RENEW: LazyLock<Script> = script!("lua/renew.lua");
 
 impl Store {
@@ -30,12 +31,24 @@ impl Store {
 
 /// Adds the queues to the bindings of their exchanges.
 pub(super) async fn declare(link: &Link, keys: &BrokerKeys, queues: &[Queue]) -> Result<(), Error> {
-    let mut pipe = redis::pipe();
-    pipe.atomic();
-    for queue in queues {
+    let members = queues.iter().flat_map(|queue| {
         let member = keys.binding_member(&queue.routing_key, "", &queue.name);
-        pipe.sadd(keys.binding(&queue.exchange), &member).ignore();
-        pipe.sadd(keys.binding_permanent(&queue.exchange), &member).ignore();
+        [keys.binding(&queue.exchange), keys.binding_permanent(&queue.exchange)].map(|set| (set, member.clone()))
+    });
+    bind(link, "declaring the queues", members).await
+}
+
+/// Adds members to bindings, also on a Redis that is full.
+pub(super) async fn bind(
+    link: &Link,
+    act: &'static str,
+    members: impl Iterator<Item = (String, String)>,
+) -> Result<(), Error> {
+    let mut call = BIND.prepare_invoke();
+    let mut is_any = false;
+    for (set, member) in members {
+        call.key(set).arg(member);
+        is_any = true;
     }
-    if queues.is_empty() { Ok(()) } else { link.pipe("declaring the queues", &pipe).await }
+    if is_any { link.script(act, &call).await } else { Ok(()) }
 }

@@ -63,6 +63,12 @@ pub struct Config {
     #[arg(short, long, env = "CELERY_CONCURRENCY", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub concurrency: u32,
 
+    /// Messages with an ETA or countdown in the future that are held at most, without their bodies: some 2 KB each.
+    ///
+    /// As with Celery's `worker_eta_task_limit`, no further messages are taken while the worker holds so many.
+    #[arg(long, value_name = "N", default_value_t = 25_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub eta_task_limit: u32,
+
     /// Seconds after which a run is killed, unless its message or its task says otherwise. 0: never.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     pub time_limit: u32,

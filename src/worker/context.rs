@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, RwLock, Semaphore, watch};
+use tokio::sync::{AcquireError, Notify, OwnedSemaphorePermit, RwLock, Semaphore, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::announce::Announcer;
+use super::aside::AsidePlaces;
 use super::config::{Config, DEFAULT_PRIORITY};
 use super::control::{Broker, Revoked};
 use super::entry::Entries;
@@ -20,7 +21,9 @@ use super::places::Places;
 use super::rate::Rates;
 use super::registry::{Limits, Registry};
 use super::routes::Routes;
+use super::schedule::Schedule;
 use super::servers::Servers;
+use super::slots::Slots;
 use crate::runtime::admin::Readiness;
 use crate::runtime::backoff::{Backoff, Bounds};
 use crate::runtime::clock;
@@ -67,6 +70,12 @@ pub struct Worker {
     pub limits: Mutex<BTreeMap<String, Limits>>,
     /// The sender that its messages name, `gen<process>@<host>`.
     pub origin: String,
+    /// What all slots share.
+    pub shared_slots: Slots,
+    /// The messages that wait for their ETA.
+    pub schedule: Schedule,
+    /// Places for messages that are put aside.
+    pub aside: Arc<AsidePlaces>,
     /// Commands that stay.
     pub servers: Servers,
     /// What is counted.
@@ -125,16 +134,22 @@ impl Worker {
     }
 
     /// Runs so many fewer at once, as soon as they are free.
-    pub fn shrink(&self, by: u32) {
+    pub fn shrink(self: &Arc<Self>, by: u32) {
         let mut concurrency = self.concurrency.lock();
         let by = by.min(concurrency.saturating_sub(1));
         *concurrency -= by;
-        let slots = self.slots.clone();
+        let worker = self.clone();
         tokio::spawn(async move {
-            if let Ok(free) = slots.acquire_many_owned(by).await {
+            if let Ok(free) = worker.free(by).await {
                 free.forget();
             }
         });
+    }
+
+    /// So many slots, before any of them takes another message from a queue.
+    pub async fn free(&self, slots: u32) -> Result<OwnedSemaphorePermit, AcquireError> {
+        let _waits = self.shared_slots.wanted.one();
+        self.slots.clone().acquire_many_owned(slots).await
     }
 
     /// The sender of what follows a run.

@@ -9,7 +9,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::outcome::Memory;
-use crate::wire::{Envelope, Message};
+use crate::store::channel::Unbegun;
+use crate::wire::{DeliveryInfo, Envelope, Message};
 
 /// What a task does here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub enum Stage {
 pub struct Entry {
     /// Delivery tag of its message.
     pub tag: String,
+    /// The list from which it was taken; empty where that is not known.
+    pub list: String,
     /// The holder's name on its lease.
     pub holder: String,
     /// The envelope.
@@ -69,6 +72,12 @@ impl Entry {
     /// Says whether the lease is ours.
     pub fn lease(&self, ours: bool) {
         self.stage.lock().1 = ours;
+    }
+
+    /// Its message, as it is put back when it has not run.
+    pub fn unbegun(&self) -> Unbegun<'_> {
+        let DeliveryInfo { exchange, routing_key, .. } = &self.envelope.properties.delivery_info;
+        Unbegun { tag: &self.tag, list: &self.list, exchange, routing_key }
     }
 
     /// The memory that its command took, once that has ended.
@@ -113,12 +122,21 @@ pub struct Entries {
 }
 
 impl Entries {
-    /// Notes a task that was taken, until what is returned is dropped.
-    pub fn add(self: &Arc<Self>, tag: String, holder: String, envelope: Envelope, message: Message) -> Listed {
+    /// Notes a task that was taken, until what is returned is dropped. `lease` is the holder's name on its lease, and whether
+    /// it has the lease.
+    pub fn add(
+        self: &Arc<Self>,
+        tag: String,
+        list: String,
+        lease: (String, bool),
+        envelope: Envelope,
+        message: Message,
+    ) -> Listed {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
-        let stage = Mutex::new((Stage::Reserved, false));
+        let (holder, is_leased) = lease;
+        let stage = Mutex::new((Stage::Reserved, is_leased));
         let (memory, stop) = (OnceLock::new(), watch::Sender::new(None));
-        let entry = Arc::new(Entry { tag, holder, envelope, message, stage, memory, stop });
+        let entry = Arc::new(Entry { tag, list, holder, envelope, message, stage, memory, stop });
         self.all.lock().insert(serial, entry.clone());
         Listed { serial, entry, of: self.clone() }
     }

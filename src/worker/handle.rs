@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::sleep;
+use jiff::Timestamp;
+use tokio::time::{sleep, timeout};
 
 use super::admit::{self, Read};
 use super::builtin;
@@ -16,42 +16,92 @@ use super::execute::execute;
 use super::follow;
 use super::outcome::Outcome;
 use super::registry;
-use super::settle::settle;
+use super::schedule;
+use super::settle::{Run, settle};
+use super::slot::{Asker, Next, Slot};
 use super::step::{Answer, Aside, Seen, Step, next};
 use crate::runtime::clock;
-use crate::store::channel::{Begun, Delivery, Publication};
+use crate::store::channel::{Begun, Delivery, End};
+use crate::wire::Message;
 use crate::wire::event::{Detail, TaskSummary};
-use crate::wire::{DeliveryInfo, Envelope};
-
-/// A slot of the worker's concurrency; `None` while the message waits.
-type Slot = Option<OwnedSemaphorePermit>;
 
 /// The worker shuts down, and the message is back on its queue, or stays in flight until its visibility timeout.
 struct Abandoned;
 
-/// Brings a message to its end.
-pub async fn handle(worker: Arc<Worker>, delivery: Delivery, slot: OwnedSemaphorePermit) {
-    let tag = delivery.tag;
-    match admit::read(&delivery.envelope) {
+/// Where a message has gone.
+enum Gone {
+    /// To its end, or to another worker.
+    Away,
+    /// To its end, and the slot has the next one.
+    Followed(Box<(Next, Slot)>),
+    /// To those that wait for this time, its ETA.
+    Waits(Timestamp, schedule::Place),
+}
+
+/// Brings a message to its end, then each one that the slot takes after it.
+pub async fn handle(worker: Arc<Worker>, next: Next, slot: Slot) {
+    let mut following = Some((next, slot));
+    while let Some((next, slot)) = following {
+        following = take_on(&worker, next, slot).await;
+    }
+}
+
+async fn take_on(worker: &Arc<Worker>, next: Next, mut slot: Slot) -> Option<(Next, Slot)> {
+    let Next { delivery: Delivery { tag, list, envelope, begun, queue: _ }, holder } = next;
+    match admit::read(&envelope) {
         Read::Poison(why) => {
             tracing::error!(%tag, %why, "a message without a task id is moved to the quarantine");
             worker.retry_until_done(|| worker.channel.discard(&tag)).await;
+            None
         }
         Read::Unreadable { id, task, failure } => {
             tracing::error!(task.id = %id, task.name = task, error = failure.exception.message(), "decoding a message failed; storing FAILURE as its result");
             let end = Conclusion::refused(&id, &failure, clock::now());
-            settle(&worker, &id, &tag, None, &end).await;
+            let is_leased = begun.is_some_and(|(task, _)| task == id);
+            let run = Run { id: &id, tag: &tag, holder: if is_leased { &holder } else { "" }, entry: None };
+            let next = settle(worker, run, &end, Some(&mut slot)).await?;
+            Some((next, slot))
         }
         Read::Task(task) => {
-            drop(delivery.envelope);
+            drop(envelope);
             let (envelope, message) = *task;
-            let listed = worker.entries.add(tag, worker.holder(), envelope, message);
-            let _: Result<(), Abandoned> = attend(&worker, &listed.entry, Some(slot)).await;
+            let begun = match begun {
+                Some((id, head)) if id == message.headers.id => Some(head),
+                Some((id, _)) => {
+                    worker.retry_until_done(|| worker.channel.give_up_lease(&id, &holder)).await;
+                    None
+                }
+                None => None,
+            };
+            let listed = worker.entries.add(tag, list, (holder, begun.is_some()), envelope, message);
+            match attend(worker, &listed.entry, begun, slot).await {
+                Ok(Gone::Followed(following)) => Some(*following),
+                Ok(Gone::Waits(at, place)) => {
+                    worker.schedule.add(&worker.entries, &listed.entry, at, place);
+                    None
+                }
+                Ok(Gone::Away) | Err(Abandoned) => None,
+            }
         }
     }
 }
 
-async fn attend(worker: &Arc<Worker>, entry: &Arc<Entry>, mut slot: Slot) -> Result<(), Abandoned> {
+/// Drops a task that was told to stop while it waited.
+pub async fn drop_stopped(worker: &Worker, entry: &Entry) {
+    let message = Message { args: Vec::new(), ..entry.message.clone() };
+    let about = About { message: &message, envelope: &entry.envelope, worker: worker.node() };
+    settle(worker, Run::of(entry), &Conclusion::dropped(about, false, clock::now()), None).await;
+}
+
+/// Brings a task to its end, to another worker, or to its place among those that wait for their ETA. `begun` is what the run
+/// before has left, where the lease was taken with the message.
+async fn attend(
+    worker: &Arc<Worker>,
+    entry: &Arc<Entry>,
+    mut begun: Option<Vec<u8>>,
+    slot: Slot,
+) -> Result<Gone, Abandoned> {
+    let mut slot = Some(slot);
     let message = &entry.message;
     let (id, name) = (message.headers.id.as_str(), message.headers.task.as_str());
     let about = About { message, envelope: &entry.envelope, worker: worker.node() };
@@ -62,9 +112,10 @@ async fn attend(worker: &Arc<Worker>, entry: &Arc<Entry>, mut slot: Slot) -> Res
             "no command is configured for this task; storing FAILURE as its result"
         );
         let failure = registry::not_registered(name);
-        settle(worker, id, &entry.tag, None, &Conclusion::refused(id, &failure, clock::now())).await;
-        return Ok(());
+        let end = Conclusion::refused(id, &failure, clock::now());
+        return Ok(end_with(worker, entry, &end, slot).await);
     };
+    let mut aside = None;
     let redelivered = entry.envelope.properties.delivery_info.redelivered.unwrap_or(false);
     let mut seen = Seen {
         message,
@@ -87,14 +138,22 @@ async fn attend(worker: &Arc<Worker>, entry: &Arc<Entry>, mut slot: Slot) -> Res
             }
             Step::Wait(at) => {
                 entry.enter(Stage::Scheduled(at));
-                slot.take();
-                rest(worker, entry, clock::until(at, now)).await?;
+                begun = None;
+                give_up_lease(worker, entry).await;
+                // Where no place is free it waits with its slot, and the worker takes no more messages than that.
+                tokio::select! {
+                    biased;
+                    Some(place) = worker.schedule.place() => return Ok(Gone::Waits(at, place)),
+                    rested = rest(worker, entry, clock::until(at, now)) => rested?,
+                }
+                entry.enter(Stage::Reserved);
             }
             Step::TakeSlot => {
                 slot = Some(free_slot(worker, entry).await?);
+                aside = None;
                 entry.enter(Stage::Reserved);
             }
-            Step::Ask { take } => seen.answer = Some(ask(worker, entry, take).await),
+            Step::Ask { take } => seen.answer = Some(ask(worker, entry, take, &mut begun).await),
             Step::Rest(time) => {
                 seen.answer = None;
                 rest(worker, entry, time).await?;
@@ -104,30 +163,46 @@ async fn attend(worker: &Arc<Worker>, entry: &Arc<Entry>, mut slot: Slot) -> Res
                 (seen.answer, seen.aside) = (None, Some(why));
                 worker.rates.lock().give_back(name);
                 entry.enter(Stage::PutAside);
-                slot.take();
+                match why {
+                    Aside::NoAnswer => {}
+                    Aside::PutBack | Aside::LeasedElsewhere => {
+                        aside = aside.or_else(|| worker.aside.take(worker.concurrency(), why == Aside::PutBack));
+                        if aside.is_none() {
+                            worker.aside.went_back();
+                            give_back(worker, entry, End::Back).await?;
+                            return Ok(Gone::Away);
+                        }
+                        slot.take();
+                    }
+                }
                 rest(worker, entry, time).await?;
             }
-            Step::Run => return run(worker, entry, task).await,
+            Step::Run => {
+                let end = run(worker, entry, task).await?;
+                return Ok(end_with(worker, entry, &end, slot).await);
+            }
             Step::Forget(how) => {
                 tracing::info!(task.id = id, task.name = name, how, "not run again: the task has ended before");
                 forget(worker, entry).await;
-                return Ok(());
+                return Ok(Gone::Away);
             }
             Step::Drop { expired } => {
                 let end = Conclusion::dropped(about, expired, clock::now());
-                settle(worker, id, &entry.tag, None, &end).await;
-                return Ok(());
+                return Ok(end_with(worker, entry, &end, slot).await);
             }
         }
     }
 }
 
 /// Asks the rate limit, then Redis for the task's lease. With `take` a free lease is taken, else it is only looked at.
-async fn ask(worker: &Worker, entry: &Entry, take: bool) -> Answer {
+async fn ask(worker: &Worker, entry: &Entry, take: bool, begun: &mut Option<Vec<u8>>) -> Answer {
     let (id, name) = (entry.message.headers.id.as_str(), entry.message.headers.task.as_str());
     let limited = worker.rates.lock().begin(name, clock::now());
     if let Some(time) = limited {
         return Answer::Limited(time);
+    }
+    if let Some(head) = begun.take() {
+        return Answer::Free(head);
     }
     let begun = if take {
         worker.channel.begin(id, &entry.tag, &entry.holder, LEASE).await
@@ -165,8 +240,8 @@ fn log_put_aside(entry: &Entry, why: Aside, is_first: bool) {
     }
 }
 
-/// Runs a task whose lease is ours, and settles it.
-async fn run(worker: &Arc<Worker>, entry: &Arc<Entry>, task: &registry::Task) -> Result<(), Abandoned> {
+/// Runs a task whose lease is ours.
+async fn run(worker: &Arc<Worker>, entry: &Arc<Entry>, task: &registry::Task) -> Result<Conclusion, Abandoned> {
     let message = &entry.message;
     let (id, name) = (message.headers.id.as_str(), message.headers.task.as_str());
     let about = About { message, envelope: &entry.envelope, worker: worker.node() };
@@ -208,9 +283,8 @@ async fn run(worker: &Arc<Worker>, entry: &Arc<Entry>, task: &registry::Task) ->
         seconds,
         now,
     };
-    let end = conclude::conclude(about, outcome, &run_end, || clock::random_id().to_string());
-    settle(worker, id, &entry.tag, Some(entry), &end).await;
-    Ok(())
+    worker.aside.ran(clock::since(since, now));
+    Ok(conclude::conclude(about, outcome, &run_end, || clock::random_id().to_string()))
 }
 
 /// A run that goes on, as it is counted.
@@ -219,6 +293,15 @@ struct Ends<'a>(&'a prometheus_client::metrics::gauge::Gauge);
 impl Drop for Ends<'_> {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+/// Settles a task in its slot, if it has one, which goes on with the next message.
+async fn end_with(worker: &Worker, entry: &Entry, end: &Conclusion, mut slot: Option<Slot>) -> Gone {
+    let next = settle(worker, Run::of(entry), end, slot.as_mut()).await;
+    match next.zip(slot) {
+        Some(following) => Gone::Followed(Box::new(following)),
+        None => Gone::Away,
     }
 }
 
@@ -238,15 +321,6 @@ async fn forget(worker: &Worker, entry: &Entry) {
     }
 }
 
-/// A message and the queue it goes to.
-pub(super) fn publication(worker: &Worker, message: &Envelope) -> Publication {
-    let DeliveryInfo { exchange, routing_key, .. } = &message.properties.delivery_info;
-    let queues = worker.queues.borrow();
-    let bound = queues.iter().find(|queue| *queue.exchange == **exchange && *queue.routing_key == **routing_key);
-    let queue = bound.map_or_else(|| routing_key.clone(), |queue| queue.name.to_string());
-    Publication { queue, priority: message.properties.priority, envelope: message.encode() }
-}
-
 /// Waits until then, or until it is revoked. When the worker shuts down, the message goes back.
 async fn rest(worker: &Worker, entry: &Entry, time: Duration) -> Result<(), Abandoned> {
     tokio::select! {
@@ -259,16 +333,35 @@ async fn rest(worker: &Worker, entry: &Entry, time: Duration) -> Result<(), Aban
     }
 }
 
-/// Waits for a slot. When the worker shuts down, the message goes back.
-async fn free_slot(worker: &Worker, entry: &Entry) -> Result<OwnedSemaphorePermit, Abandoned> {
+/// Waits for a slot. When the worker shuts down, the message goes back; also when none is free for long, for another worker
+/// may have one.
+async fn free_slot(worker: &Worker, entry: &Entry) -> Result<Slot, Abandoned> {
     let free = tokio::select! {
-        free = worker.slots.clone().acquire_owned() => free.ok(),
+        free = timeout(LEASE, worker.free(1)) => free.ok().and_then(Result::ok),
         () = worker.warm_shutdown.cancelled() => None,
     };
     if free.is_none() {
-        put_back(worker, entry).await;
+        give_back(worker, entry, End::Front).await?;
     }
-    free.ok_or(Abandoned)
+    free.map(|permit| Slot::new(permit, Asker::new())).ok_or(Abandoned)
+}
+
+/// Gives up the lease that was taken with a message that has to wait.
+async fn give_up_lease(worker: &Worker, entry: &Entry) {
+    if !entry.is_leased() {
+        return;
+    }
+    let _no_renewal = worker.renewal.read().await;
+    entry.lease(false);
+    let id = &entry.message.headers.id;
+    worker.retry_until_done(|| worker.channel.give_up_lease(id, &entry.holder)).await;
+}
+
+/// Gives a message that has not run to the fleet.
+async fn give_back(worker: &Worker, entry: &Entry, end: End) -> Result<(), Abandoned> {
+    let queues = worker.queues.borrow().clone();
+    let message = [entry.unbegun()];
+    worker.retry_until_done(|| worker.channel.release(&message, end, &queues)).await.ok_or(Abandoned)
 }
 
 /// Puts the message back on its queue for another worker, as far as Redis answers. Otherwise it stays in flight, and is

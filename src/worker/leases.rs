@@ -11,6 +11,8 @@ use crate::runtime::clock;
 
 /// How often messages in flight are renewed; less often where the visibility timeout allows it.
 const REFRESH: Duration = Duration::from_mins(1);
+/// Messages that are renewed at once.
+const AT_ONCE: usize = 1000;
 /// How often kombu looks for messages that were not acknowledged.
 const SWEEP: Duration = Duration::from_secs(100);
 
@@ -31,8 +33,10 @@ pub async fn keep(worker: Arc<Worker>) {
             let tags: Vec<&str> = entries.iter().map(|entry| entry.tag.as_str()).collect();
             // A message that is being put back must not look as if another worker had taken it.
             let _none_is_put_back = worker.renewal.write().await;
-            if let Err(error) = worker.channel.renew(&tags).await {
-                tracing::warn!(%error, "renewing messages in flight failed; retrying at the next renewal");
+            for tags in tags.chunks(AT_ONCE) {
+                if let Err(error) = worker.channel.renew(tags).await {
+                    tracing::warn!(%error, "renewing messages in flight failed; retrying at the next renewal");
+                }
             }
         }
         // Once at the start, as kombu does when it connects.

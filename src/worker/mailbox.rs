@@ -220,6 +220,7 @@ fn stop(worker: &Worker, ids: &[String], signal: Option<i32>) {
             (Stage::Reserved | Stage::Scheduled(_) | Stage::PutAside, _) => entry.stop(SIGTERM),
         }
     }
+    worker.schedule.hurry_stopped();
 }
 
 /// What is not here is stored as revoked, unless it runs elsewhere or has ended.

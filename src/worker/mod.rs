@@ -14,6 +14,8 @@
 //! | [`trial`] | `--check-command` |
 //! | [`mailbox`], [`control`] | remote control: requests heard and obeyed; pure: what is answered |
 //! | [`routes`], [`pattern`] | pure: which queue a task is sent to |
+//! | [`schedule`], [`countdown`], [`aside`] | messages that wait for their time, or for a lease, and how many may |
+//! | [`slot`], [`slots`] | takes one message after another |
 //! | [`servers`] | commands that stay, between their calls |
 //! | [`leases`] | keeps leases and messages in flight, puts back what others lost |
 //! | [`announce`], [`status`], [`metrics`] | events, heartbeats, counters |
@@ -22,12 +24,14 @@
 
 mod admit;
 mod announce;
+mod aside;
 mod builtin;
 mod command;
 mod conclude;
 mod config;
 mod context;
 mod control;
+mod countdown;
 mod crew;
 mod document;
 mod entry;
@@ -45,8 +49,11 @@ mod rate;
 mod registry;
 mod routes;
 mod run;
+mod schedule;
 mod servers;
 mod settle;
+mod slot;
+mod slots;
 mod status;
 mod step;
 mod tasks;

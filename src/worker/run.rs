@@ -11,15 +11,20 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::announce::Announcer;
+use super::aside::AsidePlaces;
 use super::command;
 use super::config::{Config, ConfigError};
-use super::context::Worker;
+use super::context::{LEASE, Worker};
 use super::control::Broker;
-use super::handle::handle;
+use super::countdown;
+use super::handle::{drop_stopped, handle};
 use super::metrics::Metrics;
 use super::places::Places;
 use super::registry::Registry;
+use super::schedule::Schedule;
 use super::servers::Servers;
+use super::slot::{Asker, Slot};
+use super::slots::Slots;
 use super::tasks::TasksError;
 use super::trial::TrialError;
 use super::{leases, mailbox, node, status, trial};
@@ -107,6 +112,9 @@ pub async fn work(
         revoked: Mutex::default(),
         rates: Mutex::default(),
         limits: Mutex::default(),
+        shared_slots: Slots::default(),
+        schedule: Schedule::new(config.eta_task_limit),
+        aside: Arc::new(AsidePlaces::new(LEASE)),
         servers: Servers::default(),
         metrics,
         hears: Notify::new(),
@@ -183,56 +191,66 @@ pub async fn work(
 /// Takes messages until the worker shuts down, then waits for those it has.
 async fn consume(worker: &Arc<Worker>) {
     let handled = TaskTracker::new();
-    let (asker, mut last) = (clock::random_id().to_string(), String::new());
-    let mut rotation = 0;
+    handled.spawn(countdown::keep(worker.clone(), drop_stopped));
+    let name = clock::random_id().to_string();
+    let mut asker = Asker::new();
     let mut queues = worker.queues.subscribe();
     // On the queues that were consumed when it began to wait.
     let mut arrivals: Option<(Vec<Queue>, Arrivals)> = None;
     let mut backoff = Backoff::new(PAUSE);
+    let mut is_woken = false;
     loop {
-        let slot = tokio::select! {
+        if let Some(pause) = worker.aside.pause() {
+            tokio::select! { () = sleep(pause) => {} () = worker.warm_shutdown.cancelled() => break }
+        }
+        let permit = tokio::select! {
             biased;
             () = worker.warm_shutdown.cancelled() => break,
-            slot = worker.slots.clone().acquire_owned() => slot,
+            permit = worker.slots.clone().acquire_owned() => permit,
         };
-        let Ok(slot) = slot else { break };
+        let Ok(permit) = permit else { break };
+        let is_changed = queues.has_changed().unwrap_or(false);
         let consumed = queues.borrow_and_update().clone();
-        // The queue just served comes last, as in kombu.
-        let names: Vec<&str> =
-            (0..consumed.len()).map(|at| &*consumed[(at + rotation) % consumed.len()].name).collect();
-        match worker.channel.reserve(&names, &asker, &last).await {
-            Ok((delivery, refused)) => {
-                backoff.reset();
-                if refused > 0 {
-                    tracing::error!(
-                        refused,
-                        stream = worker.channel.quarantine_stream(),
-                        "an element that is not a message was moved to the quarantine"
-                    );
+        // A task that has ended in this slot has just looked.
+        let has_looked = worker.shared_slots.found_none() && !is_woken && !is_changed && arrivals.is_some();
+        is_woken = false;
+        if has_looked {
+            drop(permit);
+        } else {
+            match asker.take(worker).await {
+                Ok(Some(next)) => {
+                    backoff.reset();
+                    let slot = Slot::new(permit, std::mem::replace(&mut asker, Asker::new()));
+                    handled.spawn(handle(worker.clone(), next, slot));
+                    continue;
                 }
-                if let Some(delivery) = delivery {
-                    last.clone_from(&delivery.tag);
-                    rotation = (rotation + delivery.queue + 1) % consumed.len().max(1);
-                    handled.spawn(handle(worker.clone(), delivery, slot));
+                Ok(None) => {
+                    backoff.reset();
+                    drop(permit);
+                }
+                Err(error) => {
+                    drop(permit);
+                    tracing::warn!(%error, "taking a message from Redis failed; retrying");
+                    tokio::select! { () = sleep(backoff.pause()) => {} () = worker.warm_shutdown.cancelled() => break }
                     continue;
                 }
             }
-            Err(error) => {
-                tracing::warn!(%error, "taking a message from Redis failed; retrying");
-                tokio::select! { () = sleep(backoff.pause()) => {} () = worker.warm_shutdown.cancelled() => break }
-                continue;
-            }
         }
-        drop(slot);
         if arrivals.as_ref().is_none_or(|(on, _)| *on != consumed) {
-            arrivals = worker.channel.arrivals(&names).ok().map(|arrivals| (consumed.clone(), arrivals));
+            let names: Vec<&str> = consumed.iter().map(|queue| &*queue.name).collect();
+            arrivals = Some((consumed.clone(), worker.channel.arrivals(&names, &name)));
         }
         let Some((_, waiting)) = &arrivals else { continue };
         tokio::select! {
-            () = waiting.wait() => {}
+            () = waiting.wait() => is_woken = true,
             _ = queues.changed() => {}
             () = worker.warm_shutdown.cancelled() => break,
         }
+    }
+    if let Some((_, arrivals)) = arrivals
+        && let Err(error) = arrivals.close().await
+    {
+        tracing::warn!(%error, "leaving the watch on queues to another worker failed; one takes it over after seconds");
     }
     let running = worker.entries.list().len();
     tracing::info!(running, "taking no more tasks");

@@ -4,43 +4,72 @@ use super::builtin;
 use super::conclude::Conclusion;
 use super::context::Worker;
 use super::entry::Entry;
-use super::handle::publication;
 use super::outcome::Failure;
+use super::slot::{Next, Question, Slot};
 use crate::runtime::clock;
 use crate::store::Error;
 use crate::store::channel::{Publication, Settlement};
+use crate::wire::{DeliveryInfo, Envelope};
 
-/// Settles a task and says so.
-pub async fn settle(worker: &Worker, id: &str, tag: &str, leased: Option<&Entry>, end: &Conclusion) {
-    let why = match bring_about(worker, id, tag, leased, end).await {
+/// What is settled.
+#[derive(Clone, Copy)]
+pub struct Run<'a> {
+    /// The task.
+    pub id: &'a str,
+    /// The delivery tag of its message.
+    pub tag: &'a str,
+    /// The holder of its lease; empty where this worker does not have it.
+    pub holder: &'a str,
+    /// The task among those of the worker, where it is there.
+    pub entry: Option<&'a Entry>,
+}
+
+impl<'a> Run<'a> {
+    /// The run of a task that the worker has.
+    pub fn of(entry: &'a Entry) -> Self {
+        Self { id: &entry.message.headers.id, tag: &entry.tag, holder: entry.lease_holder(), entry: Some(entry) }
+    }
+}
+
+/// Settles a task and says so. Takes the next message for its slot in the same step.
+pub async fn settle(worker: &Worker, run: Run<'_>, end: &Conclusion, mut slot: Option<&mut Slot>) -> Option<Next> {
+    let id = run.id;
+    let why = match bring_about(worker, run, end, slot.as_deref_mut()).await {
         Some(Err(why)) => why,
-        Some(Ok(())) => return,
+        Some(Ok(next)) => return next,
         None => {
             tracing::error!(
                 task.id = id,
                 "storing the end of a task failed, and the worker stops: the task will run again"
             );
-            return;
+            return None;
         }
     };
     tracing::error!(task.id = id, %why, "Redis refuses the end of a task or what follows it; storing FAILURE as its result");
     let failure =
         Failure::new("kombu.exceptions", "OperationalError", format!("the end of the task was refused: {why}"));
     let refused = Conclusion::refused(id, &failure, clock::now());
-    if let Some(Err(why)) = bring_about(worker, id, tag, leased, &refused).await {
-        leased.inspect(|entry| entry.lease(false));
-        tracing::error!(task.id = id, %why, "storing the failure was refused, too; the message stays in flight until its visibility timeout");
+    match bring_about(worker, run, &refused, slot).await? {
+        Ok(next) => next,
+        Err(why) => {
+            run.entry.inspect(|entry| entry.lease(false));
+            tracing::error!(task.id = id, %why, "storing the failure was refused, too; the message stays in flight until its visibility timeout");
+            None
+        }
     }
 }
 
 /// Tries until it is done; answers why not when Redis refuses it for good.
 async fn bring_about(
     worker: &Worker,
-    id: &str,
-    tag: &str,
-    leased: Option<&Entry>,
+    run: Run<'_>,
     end: &Conclusion,
-) -> Option<Result<(), Error>> {
+    slot: Option<&mut Slot>,
+) -> Option<Result<Option<Next>, Error>> {
+    let Run { id, tag, holder, entry } = run;
+    let question = slot.as_ref().and_then(|slot| slot.asker.question_at_end(worker));
+    let queues = question.as_ref().map(Question::queues);
+    let ask = question.as_ref().zip(queues.as_ref()).map(|(question, queues)| question.ask(queues));
     let expires = worker.config.result_expires();
     let others: Vec<_> = end.others.iter().map(|other| (other.task_id.clone(), other.encode())).collect();
     let publish: Vec<Publication> = end.publish.iter().map(|message| publication(worker, message)).collect();
@@ -48,7 +77,7 @@ async fn bring_about(
     let settlement = Settlement {
         task: id,
         tag,
-        holder: leased.map_or("", |entry| &entry.holder),
+        holder,
         place: &place.name(),
         id: &end_id,
         document: end.document.as_deref(),
@@ -62,11 +91,11 @@ async fn bring_about(
         let stored = worker.channel.publish_and_store(&settlement).await?;
         // A renewal on its way would bring the lease back.
         let _no_renewal = worker.renewal.read().await;
-        let settled = worker.channel.settle(&settlement, stored).await?;
-        leased.inspect(|entry| entry.lease(false));
+        let settled = worker.channel.settle_and_take(&settlement, stored, ask.as_ref()).await?;
+        entry.inspect(|entry| entry.lease(false));
         Ok(settled)
     };
-    let settled = match worker.retry_unless_refused(settle).await? {
+    let (settled, taken) = match worker.retry_unless_refused(settle).await? {
         Ok(settled) => settled,
         Err(why) => return Some(Err(why)),
     };
@@ -85,5 +114,18 @@ async fn bring_about(
     if let Some(event) = end.event.clone().filter(|_| settled.taken) {
         worker.events.task(event);
     }
-    Some(Ok(()))
+    let next = slot
+        .zip(question)
+        .zip(taken)
+        .and_then(|((slot, question), taken)| slot.asker.answered(worker, &question, taken));
+    Some(Ok(next))
+}
+
+/// A message and the queue it goes to.
+fn publication(worker: &Worker, message: &Envelope) -> Publication {
+    let DeliveryInfo { exchange, routing_key, .. } = &message.properties.delivery_info;
+    let queues = worker.queues.borrow();
+    let bound = queues.iter().find(|queue| *queue.exchange == **exchange && *queue.routing_key == **routing_key);
+    let queue = bound.map_or_else(|| routing_key.clone(), |queue| queue.name.to_string());
+    Publication { queue, priority: message.properties.priority, envelope: message.encode() }
 }

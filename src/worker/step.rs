@@ -60,7 +60,7 @@ pub enum Aside {
 pub enum Step {
     /// Send `task-received`.
     Announce,
-    /// Give up the slot and wait until this time, the task's ETA.
+    /// Give up the slot until this time, the task's ETA.
     Wait(Timestamp),
     /// Wait for a slot.
     TakeSlot,
@@ -71,7 +71,8 @@ pub enum Step {
     },
     /// Keep the slot and wait for so long.
     Rest(Duration),
-    /// Give back the rate and the slot, and wait for so long.
+    /// Give back the rate and wait for so long: with the slot when Redis did not answer, for then no other message can
+    /// run either, else without it.
     PutAside(Aside, Duration),
     /// Run the task: its lease is held.
     Run,

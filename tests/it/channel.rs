@@ -1,5 +1,7 @@
 //! What a worker does on a real Redis server.
 
+mod arrivals;
+mod chaining;
 mod flight;
 mod keeping;
 mod mailbox;

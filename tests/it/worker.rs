@@ -3,6 +3,8 @@
 mod commands;
 mod control;
 mod ends;
+mod fleet;
+mod holding;
 mod kills;
 mod leaving;
 mod logs;

@@ -7,8 +7,10 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Channel, Error};
-use crate::store::link::script;
+use crate::store::link::{Link, script};
 use crate::store::listen::{Heard, listen};
+use crate::store::pidbox::Pidbox;
+use crate::store::upkeep::bind;
 use crate::wire::keys::{PIDBOX, PIDBOX_REPLY};
 use crate::wire::pidbox::{Reply, Request, ReturnAddress};
 use crate::wire::{Event, Object, Value};
@@ -32,22 +34,23 @@ pub enum Call {
 impl Channel {
     /// Registers the mailbox of this node, as kombu does.
     pub async fn open_mailbox(&self, node: &str) -> Result<(), Error> {
-        self.mailbox("SADD", "registering the mailbox", node).await
+        bind(&self.0.broker, "registering the mailbox", self.mailbox(node).into_iter()).await
     }
 
     /// Takes the mailbox of this node away.
     pub async fn close_mailbox(&self, node: &str) -> Result<(), Error> {
-        self.mailbox("SREM", "removing the mailbox", node).await
+        let mut pipe = redis::pipe();
+        for (set, member) in self.mailbox(node) {
+            pipe.srem(set, member).ignore();
+        }
+        self.0.broker.pipe("removing the mailbox", &pipe).await
     }
 
-    async fn mailbox(&self, command: &str, act: &'static str, node: &str) -> Result<(), Error> {
+    /// The bindings in which a mailbox is a member.
+    fn mailbox(&self, node: &str) -> [(String, String); 2] {
         let keys = &self.0.keys;
         let member = keys.binding_member("", "", &format!("{node}.{PIDBOX}"));
-        let mut pipe = redis::pipe();
-        for set in [keys.binding(PIDBOX), keys.binding_permanent(PIDBOX)] {
-            pipe.cmd(command).arg(set).arg(&member).ignore();
-        }
-        self.0.broker.pipe(act, &pipe).await
+        [keys.binding(PIDBOX), keys.binding_permanent(PIDBOX)].map(|set| (set, member.clone()))
     }
 
     /// Listens to requests, over all losses of the connection, until the handle is dropped.
@@ -92,7 +95,11 @@ impl Channel {
 
     /// Asks all workers something and waits until all that listen have answered, at most for a second.
     pub async fn ask(&self, request: Request) -> Result<Vec<(Arc<str>, Value)>, Error> {
-        self.0.pidbox.ask("asking the other workers", request).await
+        const ACT: &str = "asking the other workers";
+        // A question waits for answers: a connection of its own, which ends with it, keeps tasks from waiting.
+        let address = self.0.access.broker().map_err(|error| Error::unexpected(ACT, error.to_string()))?;
+        let link = Link::new(&address, &self.0.access, &Arc::default());
+        Pidbox::new(link, self.0.keys.clone()).ask(ACT, request).await
     }
 
     /// Publishes events, each on the channel of its type.

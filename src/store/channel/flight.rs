@@ -9,7 +9,6 @@ use super::{Channel, Error, QUARANTINED, Queue};
 use crate::store::link::script;
 use crate::wire::{Limits, Unacked};
 
-static RESERVE: LazyLock<Script> = script!("lua/reserve.lua");
 static BEGIN: LazyLock<Script> = script!("lua/begin.lua");
 static KEEP: LazyLock<Script> = script!("lua/keep.lua");
 static RENEW: LazyLock<Script> = script!("../lua/renew.lua");
@@ -18,27 +17,12 @@ static DISCARD: LazyLock<Script> = script!("lua/discard.lua");
 static UNLOCK: LazyLock<Script> = script!("lua/unlock.lua");
 
 /// How much of a result tells how the run before ended.
-const HEAD: usize = 64 << 10;
+pub(super) const HEAD: usize = 64 << 10;
 /// How long the lock on looking for lost messages is kept if its worker dies. Kombu's is 5 minutes; nothing happens twice
 /// if two look at once.
 const SWEEP: Duration = Duration::from_secs(30);
-/// How long it is noted which worker was given which message; longer than a connection is tried again.
-const NOTED: Duration = Duration::from_mins(10);
-/// In place of a list: a message whose first answer was lost.
-const AGAIN: i64 = -2;
 /// Lost messages that are looked at in one go.
 const AT_ONCE: usize = 100;
-
-/// A message that has been taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Delivery {
-    /// Under which it is acknowledged.
-    pub tag: String,
-    /// Which of the queues asked for it came from.
-    pub queue: usize,
-    /// The message.
-    pub envelope: Vec<u8>,
-}
 
 /// Whether a task may be run now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,30 +34,6 @@ pub enum Begun {
 }
 
 impl Channel {
-    /// Takes the next message of these queues, in kombu's order: the most urgent band first, in each the queues as given.
-    /// Says how many elements were no messages, too.
-    ///
-    /// `asker` names the caller, which asks for one message at a time, and `last` is the tag of the message it got
-    /// last: when that was not the last one it was given, an answer was lost, and it is given that message once more.
-    pub async fn reserve(&self, queues: &[&str], asker: &str, last: &str) -> Result<(Option<Delivery>, u64), Error> {
-        const ACT: &str = "taking a message";
-        let keys = &self.0.keys;
-        let mut call = RESERVE.key(keys.unacked());
-        call.key(keys.unacked_index()).key(self.quarantine_stream());
-        call.key(format!("{}crewjob-reserved:{asker}", keys.prefix));
-        for list in keys.pop_order(queues) {
-            call.key(list);
-        }
-        call.arg(QUARANTINED).arg(NOTED.as_secs()).arg(last);
-        let (from, tag, envelope, refused): (i64, String, Vec<u8>, u64) = self.0.broker.script(ACT, &call).await?;
-        if from == AGAIN {
-            return Ok((Some(Delivery { tag, queue: 0, envelope }), refused));
-        }
-        let delivery =
-            usize::try_from(from).ok().map(|list| Delivery { tag, queue: list % queues.len().max(1), envelope });
-        Ok((delivery, refused))
-    }
-
     /// Like [`Channel::begin`], without taking the lease if it is free.
     pub async fn peek_lease(&self, task: &str, tag: &str) -> Result<Begun, Error> {
         self.begin(task, tag, "", Duration::ZERO).await
@@ -129,6 +89,11 @@ impl Channel {
         }
         let mut call = RENEW.key(self.0.keys.unacked_index());
         self.0.broker.script("renewing messages in flight", call.arg(tags)).await
+    }
+
+    /// Gives up the lease that `holder` has on a task that does not run yet.
+    pub async fn give_up_lease(&self, task: &str, holder: &str) -> Result<(), Error> {
+        self.0.broker.script("giving up a lease", UNLOCK.key(self.lease(task)).arg(holder)).await
     }
 
     /// Puts a message in flight back so that it is taken next, and gives the lease up that `holder` has on its task.

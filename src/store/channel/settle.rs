@@ -1,11 +1,12 @@
 //! The end of a run.
 
 use std::sync::LazyLock;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use redis::{Script, ScriptInvocation};
 
-use super::{Channel, Error};
+use super::{Ask, Channel, Error, Taken};
 use crate::store::link::script;
 use crate::wire::{State, result};
 
@@ -16,7 +17,9 @@ macro_rules! shared {
     };
 }
 
-static SETTLE: LazyLock<Script> = shared!("lua/settle.lua");
+static SETTLE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(include_str!("lua/prelude.lua"), include_str!("lua/take.lua"), include_str!("lua/settle.lua")))
+});
 static CONCLUDE: LazyLock<Script> = shared!("lua/conclude.lua");
 static STORE: LazyLock<Script> = shared!("lua/store.lua");
 static ACKNOWLEDGE: LazyLock<Script> = shared!("lua/acknowledge.lua");
@@ -79,12 +82,23 @@ impl Channel {
     /// Where the result backend is another database, `stored` is the answer of [`Channel::publish_and_store`]: that goes
     /// before, and only what is left is done here.
     pub async fn settle(&self, end: &Settlement<'_>, stored: Option<bool>) -> Result<Settled, Error> {
+        self.settle_and_take(end, stored, None).await.map(|(settled, _)| settled)
+    }
+
+    /// Settles, and takes the next message in the same step; `None` where it was not looked for one: where none is asked
+    /// for, where the result backend is another database, or where Redis is full and the task has left more than it had.
+    pub async fn settle_and_take(
+        &self,
+        end: &Settlement<'_>,
+        stored: Option<bool>,
+        ask: Option<&Ask<'_>>,
+    ) -> Result<(Settled, Option<Taken>), Error> {
         let keys = &self.0.keys;
         if let Some(taken) = stored {
             let mut call = ACKNOWLEDGE.key(keys.unacked());
             call.key(keys.unacked_index()).key(self.lease(end.task)).key(self.note(end.tag));
             let acknowledged = self.0.broker.script(SETTLING, call.arg(end.tag).arg(end.holder)).await?;
-            return Ok(Settled { taken, acknowledged });
+            return Ok((Settled { taken, acknowledged }, None));
         }
         let mut call = SETTLE.key(keys.unacked());
         call.key(keys.unacked_index()).key(self.lease(end.task)).key(self.mark(end.place));
@@ -93,13 +107,21 @@ impl Channel {
             call.key(self.0.result_keys.result(task));
         }
         call.arg(end.tag).arg(end.holder).arg(end.id).arg(kept(end.expires)).arg(u8::from(end.is_success));
-        call.arg(end.document.unwrap_or_default()).arg(end.others.len());
+        call.arg(end.document.unwrap_or_default()).arg(end.others.len()).arg(end.publish.len());
         for (_, document) in end.others {
             call.arg(document);
         }
         self.publishing(&mut call, end);
-        let (taken, acknowledged): (bool, bool) = self.0.broker.script(SETTLING, &call).await?;
-        Ok(Settled { taken, acknowledged })
+        if let Some(ask) = ask {
+            self.asking(&mut call, ask);
+        }
+        let answer = self.0.broker.script(SETTLING, &call).await?;
+        let (taken, acknowledged, fills, next): (bool, bool, bool, redis::Value) = answer;
+        if fills {
+            self.0.fills.store(true, Ordering::Relaxed);
+        }
+        let next = ask.filter(|_| next != redis::Value::Nil).map(|ask| self.taken(ask, next)).transpose()?;
+        Ok((Settled { taken, acknowledged }, next))
     }
 
     /// Where the result backend is another database: publishes what follows, notes the results in the same step, and

@@ -29,6 +29,7 @@ fn chosen<'a>(view: &View<'a>) -> Vec<(&'a str, Value)> {
         ("enable_utc", true.into()),
         ("task_acks_late", true.into()),
         ("worker_prefetch_multiplier", 1.into()),
+        ("worker_eta_task_limit", config.eta_task_limit.into()),
         ("worker_concurrency", view.concurrency.into()),
         ("worker_max_tasks_per_child", 1.into()),
         ("task_time_limit", hard.clone().into()),
@@ -46,7 +47,7 @@ fn chosen<'a>(view: &View<'a>) -> Vec<(&'a str, Value)> {
 
 /// Celery's defaults, where they say something that is true of this worker.
 fn defaults() -> Object {
-    let fields: [(&str, Value); 19] = [
+    let fields: [(&str, Value); 18] = [
         ("imports", Value::Array(Vec::new())),
         ("include", Value::Array(Vec::new())),
         ("broker_connection_retry", true.into()),
@@ -64,7 +65,6 @@ fn defaults() -> Object {
         ("task_reject_on_worker_lost", Value::Null),
         ("task_send_sent_event", false.into()),
         ("worker_enable_remote_control", true.into()),
-        ("worker_eta_task_limit", Value::Null),
         ("worker_state_db", Value::Null),
     ];
     fields.into_iter().collect()

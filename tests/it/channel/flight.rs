@@ -2,7 +2,6 @@
 
 use crewjob::store::Keys;
 use crewjob::store::channel::Begun;
-use tokio::time::timeout;
 
 use super::*;
 use crate::support::gate::Gate;
@@ -236,37 +235,4 @@ async fn the_sweep_has_the_lock_that_belongs_to_the_name_of_the_messages_in_flig
     server.run::<()>(&["DEL", "app1:held_mutex"]);
     assert_eq!(channel.restore_visible(visibility, "me", &queues()).await, Ok(1));
     assert_eq!(server.run::<u64>(&["LLEN", "app1:default\u{6}\u{16}3"]), 1);
-}
-
-#[tokio::test]
-async fn an_arriving_message_wakes_the_waiting_worker_and_stays_on_its_queue() {
-    let server = RedisServer::start();
-    let channel = channel(&server).await;
-    let arrivals = channel.arrivals(&["crew_jobs", "default"]).unwrap();
-    let patience = Duration::from_secs(10);
-    for (queue, priority) in [("crew_jobs", 5), ("default", 9), ("crew_jobs", 0)] {
-        let sent = async {
-            // Not before the worker waits; the next test is about an arrival in between.
-            while server.run::<String>(&["CLIENT", "LIST"]).matches("cmd=blmove").count() < 8 {
-                tokio::task::yield_now().await;
-            }
-            send(&server, queue, "1", priority);
-        };
-        let (woken, ()) = tokio::join!(timeout(patience, arrivals.wait()), sent);
-        woken.expect("it wakes");
-        assert_eq!(reserve(&channel).await.map(|(tag, _)| tag).as_deref(), Some("t1"), "it is still there");
-    }
-}
-
-#[tokio::test]
-async fn an_arrival_before_the_waiting_begins_is_not_missed() {
-    let server = RedisServer::start();
-    let channel = channel(&server).await;
-    let arrivals = channel.arrivals(&["crew_jobs"]).unwrap();
-    for id in ["1", "2", "3"] {
-        assert_eq!(reserve(&channel).await, None);
-        send(&server, "crew_jobs", id, 5);
-        timeout(Duration::from_secs(10), arrivals.wait()).await.expect("it wakes");
-        assert!(reserve(&channel).await.is_some());
-    }
 }

@@ -117,7 +117,7 @@ fn a_queue_that_is_added_while_the_worker_is_busy_is_consumed_once_it_is_idle_ag
     let line = format!("until [ -e {}/go ]; do sleep 0.02; done", folder.path().display());
     let worker =
         Worker::start(&server, &format!("tasks: {{wait: {{command: [/bin/sh, -c, {line:?}]}}}}"), &["-Q", "default"]);
-    let waits = || server.run::<String>(&["CLIENT", "LIST"]).contains("cmd=blmove").then_some(());
+    let waits = || server.run::<String>(&["CLIENT", "LIST"]).contains("flags=t ").then_some(());
     until("it is idle", waits);
     send(&server, "wait", "id-1", "[]");
     until("it is busy", || worker.log().contains("task begins").then_some(()));

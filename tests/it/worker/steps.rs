@@ -23,12 +23,13 @@ const MIDDLES: [&[&str]; 4] = [&[], &["state"], &["GET", "SET"], &[]];
 /// Names of the worker's scripts, by what Redis calls them: some stand alone, others after what they share.
 static SCRIPTS: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/channel/lua");
-    let shared = std::fs::read_to_string(folder.join("prelude.lua")).unwrap();
+    let [shared, take] = ["prelude.lua", "take.lua"].map(|file| std::fs::read_to_string(folder.join(file)).unwrap());
     let mut names = BTreeMap::new();
     for file in std::fs::read_dir(&folder).unwrap() {
         let path = file.unwrap().path();
         let (name, text) = (path.file_stem().unwrap().display().to_string(), std::fs::read_to_string(&path).unwrap());
-        for script in [text.clone(), format!("{shared}{text}")] {
+        for before in ["", &*shared, &*take, &*format!("{shared}{take}")] {
+            let script = format!("{before}{text}");
             names.insert(Script::new(&script).get_hash().to_owned(), name.clone());
         }
     }
@@ -82,7 +83,7 @@ fn way(gate: &Gate, results: u8) -> [(&'static str, String); 2] {
 
 #[test]
 fn a_worker_killed_at_any_step_loses_no_task_and_no_outcome_counts_twice() {
-    killed_at_any_step(0, &["reserve", "begin"], &["settle"]);
+    killed_at_any_step(0, &["reserve"], &["settle"]);
 }
 
 #[test]

@@ -3,7 +3,10 @@
 -- milliseconds (never 0), or 0 and the beginning of the result.
 local function taken()
   if ARGV[1] == '' then return redis.call('EXISTS', KEYS[1]) == 0 end
-  return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) or redis.call('GET', KEYS[1]) == ARGV[1]
+  if redis.call('EXISTS', KEYS[1]) == 1 then return redis.call('GET', KEYS[1]) == ARGV[1] end
+  -- A full Redis refuses what takes memory, unless the script has written before. A task that ends frees its message.
+  redis.call('DEL', KEYS[1])
+  return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 end
 
 if not taken() then

@@ -10,7 +10,9 @@ if before == '1' then return {1, {}} end
 local _, decides = position(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
 if not before and not decides and ARGV[4] ~= '1' then return {0, {}} end
 local results = tonumber(ARGV[6])
-local refusal = publish(5, 7 + 2 * results, KEYS[4], ARGV[3], before)
+-- A full Redis refuses what takes memory, unless the script has written before: this changes nothing.
+redis.call('HDEL', KEYS[1], '')
+local refusal = publish(#KEYS - 4, 5, 7 + 2 * results, KEYS[4], ARGV[3], before)
 if refusal then return refusal end
 for i = 1, results do redis.call('HSET', KEYS[3], ARGV[5 + 2 * i], ARGV[6 + 2 * i]) end
 redis.call('EXPIRE', KEYS[3], ARGV[5])

@@ -6,6 +6,8 @@ for i, key in ipairs(KEYS) do
   if holder and holder ~= ARGV[i + 1] then
     others[i] = holder
   else
+    -- After its deletion, which a full Redis does not refuse, it does not refuse the rest either.
+    redis.call('DEL', key)
     redis.call('SET', key, ARGV[i + 1], 'PX', ARGV[1])
     others[i] = ''
   end

@@ -7,6 +7,8 @@ end
 
 -- Stores a result for so many seconds (0: for good).
 local function store(key, seconds, document)
+  -- A full Redis refuses what takes memory, unless the script has written before.
+  redis.call('PERSIST', key)
   if seconds == '0' then
     redis.call('SET', key, document)
   else
@@ -37,10 +39,10 @@ end
 -- Marks how far an end has come. A mark serves one end after the other, each until its answer was heard.
 local function note_end(mark, id, what) redis.call('SETEX', mark, 86400, what .. ' ' .. id) end
 
--- Publishes what follows: to the keys from this one on the arguments from that one on, without what was published before.
+-- Publishes what follows: so many arguments from that one on to the keys from this one on, without what was published before.
 -- Answers the error where a list cannot take its message; what is half done goes on from there when it is repeated.
-local function publish(first_key, first_message, mark, id, before)
-  for i = tonumber(string.match(before or '', '^p(%d+)$') or 0), #KEYS - first_key do
+local function publish(count, first_key, first_message, mark, id, before)
+  for i = tonumber(string.match(before or '', '^p(%d+)$') or 0), count - 1 do
     local answer = redis.pcall('LPUSH', KEYS[first_key + i], ARGV[first_message + i])
     if type(answer) == 'table' and answer.err then
       if i > 0 then note_end(mark, id, 'p' .. i) end
