@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::abandon::abandon;
+use super::end;
 use crate::api::CrewJob;
 use crate::operator::context::Context;
 use crate::operator::state::jobs::Applied;
@@ -22,7 +23,7 @@ pub fn arrive(ctx: &Context, object: CrewJob, listing: bool) {
         Applied::Stale => return,
         Applied::Changed => {}
         Applied::Replaced(old) => abandon(ctx, *old),
-        Applied::Ended(entry) => return ctx.pools.forget(&entry.job, entry.job.attempt_in_hand().task),
+        Applied::Ended(entry) => return end::recorded_by_another(ctx, &entry),
     }
     if ctx.jobs.lock().get(&key).is_some_and(|entry| entry.evidence.is_unread()) {
         ctx.pools.read_levels(&namespace, &pool);

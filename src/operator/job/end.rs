@@ -1,4 +1,4 @@
-//! Where a job leaves the table: its end is recorded, or it was deleted.
+//! Where a job ends: its end is recorded, by this operator or by another writer, or it was deleted.
 
 use uuid::Uuid;
 
@@ -34,6 +34,11 @@ pub fn finished(ctx: &Context, job: &Job, status: &Status) {
     tracing::info!(
         job = %job.key, phase = ?status.phase, reason = status.why.reason(), attempts = status.attempts, "job finished"
     );
+}
+
+/// Another writer has recorded the end, and the job has left the table: its marker is not needed.
+pub fn recorded_by_another(ctx: &Context, entry: &Entry) {
+    ctx.pools.forget(&entry.job, entry.job.attempt_in_hand().task);
 }
 
 /// The job does not exist any more.
