@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
 use uuid::Uuid;
 
-use super::state::pools::Handle;
+use super::state::pool::Handle;
 use crate::api::{CrewJob, CrewWorkerPool};
 use crate::core::id::ObjectKey;
 use crate::core::index::{Notices, Verdict};

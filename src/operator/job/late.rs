@@ -13,7 +13,7 @@ use crate::core::id::{ObjectKey, TaskId};
 use crate::core::index::Late;
 use crate::core::observed::{Ending, Observed, PodDeletion};
 use crate::operator::context::Context;
-use crate::operator::state::pools::Handle;
+use crate::operator::state::pool::Handle;
 use crate::runtime::clock;
 use crate::runtime::metrics::{WriteOutcome, Written};
 

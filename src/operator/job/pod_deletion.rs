@@ -13,7 +13,7 @@ use crate::core::observed::PodDeletion;
 use crate::core::status::Container;
 use crate::operator::context::Context;
 use crate::operator::state::jobs::{Entry, Table};
-use crate::operator::state::pools::Handle;
+use crate::operator::state::pool::Handle;
 use crate::runtime::clock;
 use crate::store::{Error, Store};
 

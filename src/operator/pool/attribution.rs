@@ -13,7 +13,7 @@ use crate::api::{ConditionType, Reason, Verdict, find_condition};
 use crate::core::index::pods::Unclear;
 use crate::core::status::host_of;
 use crate::operator::context::Context;
-use crate::operator::state::pools::Handle;
+use crate::operator::state::pool::Handle;
 use crate::runtime::clock;
 
 /// How long a worker is given to be heard of. Each one that sends events does every two seconds.

@@ -19,7 +19,7 @@ use crate::core::policy::Policy;
 use crate::operator::context::Context;
 use crate::operator::state::former::Former;
 use crate::operator::state::jobs::Entry;
-use crate::operator::state::pools::Handle;
+use crate::operator::state::pool::Handle;
 use crate::store::{Error, Marker, MarkerId, MarkerState, Store, Wanted, Withdrawn};
 
 /// How often the former Redis is looked at.

@@ -17,7 +17,7 @@ use crate::core::status::Holder;
 use crate::operator::context::Context;
 use crate::operator::job::documents;
 use crate::operator::job::late;
-use crate::operator::state::pools::Handle;
+use crate::operator::state::pool::Handle;
 use crate::runtime::clock;
 use crate::store::{Document, Notice, Stage, Store, TaskEvent, WorkerState};
 

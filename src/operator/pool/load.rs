@@ -17,7 +17,7 @@ use crate::core::stall::Stall;
 use crate::core::start::{self, Blocked, BlockedKind};
 use crate::core::status::PoolProblem;
 use crate::operator::context::Context;
-use crate::operator::state::pools::Handle;
+use crate::operator::state::pool::Handle;
 use crate::runtime::clock;
 use crate::store::{Error, Incarnation, Snapshot, Store};
 

@@ -17,7 +17,7 @@ use crate::core::index::PoolJobs;
 use crate::core::index::pods::{DeploymentView, Fleet};
 use crate::core::scale::{Bounds, Load, Restraint, Scaling, Window, Workers, scale};
 use crate::operator::context::Context;
-use crate::operator::state::pools::Handle;
+use crate::operator::state::pool::Handle;
 use crate::operator::state::workers::{BUSY_COST, DELETION_COST, FIELD_MANAGER};
 use crate::runtime::clock;
 use crate::runtime::metrics::{WriteOutcome, Written};

@@ -20,7 +20,7 @@ use crate::api::{
 };
 use crate::core::plan::Notice;
 use crate::operator::context::Context;
-use crate::operator::state::pools::Handle;
+use crate::operator::state::pool::Handle;
 use crate::runtime::clock;
 use crate::runtime::metrics::{WriteOutcome, Written};
 use crate::store::Snapshot;
@@ -70,7 +70,7 @@ impl Reporter {
         status.observed_generation = Some(pool.generation);
         status.redis = pool.redis().or(status.redis.take());
         status.replicas_taken_for = pool.replicas_taken_for();
-        status.audited_at = pool.known_at().map(|at| Time(Timestamp::from_second(at.as_second()).unwrap_or(at)));
+        status.audited_at = pool.settled_until().map(|at| Time(Timestamp::from_second(at.as_second()).unwrap_or(at)));
         let news = turned_bad(&status.conditions, &verdicts);
         say(&mut status.conditions, verdicts, pool.generation);
         self.ctx.events.announce_of_pool(pool, news);

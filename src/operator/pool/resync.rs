@@ -20,7 +20,7 @@ use crate::core::index::audit::{self, Findings, Outcome, Results, Tracked, Worke
 use crate::core::index::pods::Pods;
 use crate::operator::context::Context;
 use crate::operator::job::refused;
-use crate::operator::state::pools::Handle;
+use crate::operator::state::pool::Handle;
 use crate::runtime::backoff::Backoff;
 use crate::runtime::clock;
 use crate::store::{Audit, Error, Glance, Store};

@@ -10,7 +10,7 @@ use super::problem::problem;
 use crate::api::REDIS_SECRET_LABEL;
 use crate::core::status::{PoolProblem, PoolProblemKind};
 use crate::operator::context::Context;
-use crate::operator::state::pools::Handle;
+use crate::operator::state::pool::Handle;
 use crate::store::{Keys, Secret, Settings};
 
 /// How often the Secret is read although nothing fails. The operator may `get` it and not watch it.

@@ -15,7 +15,7 @@ use crate::core::id::TaskId;
 use crate::core::status::{PoolProblem, PoolProblemKind};
 use crate::operator::context::Context;
 use crate::operator::job::refused;
-use crate::operator::state::pools::Handle;
+use crate::operator::state::pool::Handle;
 use crate::runtime::backoff::{Backoff, Bounds};
 use crate::store::{ConnectError, Error, MarkerId, Store, Swept, Wanted};
 
@@ -106,9 +106,9 @@ async fn follow(
 /// Deletes markers of attempts that are over, many at a time.
 async fn forget(pool: &Handle, store: &Store) {
     loop {
-        pool.over.notified().await;
+        pool.markers_to_delete.notified().await;
         tokio::time::sleep(Duration::from_millis(20)).await; // so that a burst of ends is one round trip
-        let markers = pool.take_over();
+        let markers = pool.take_markers_to_delete();
         if let Err(error) = store.forget(&markers).await {
             tracing::warn!(pool = %pool.key, %error, "markers of finished attempts could not be deleted");
         }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::api::{ConditionType, Reason, Verdict, find_condition};
 use crate::operator::context::Context;
-use crate::operator::state::pools::Handle;
+use crate::operator::state::pool::Handle;
 use crate::operator::state::setup::{Complaint, Setup};
 use crate::store::{Error, NodeSettings, Store};
 

@@ -11,7 +11,7 @@ use crate::api::{self, CrewJob};
 use crate::core::id::TaskId;
 use crate::operator::context::Context;
 use crate::operator::job::abandon::take_up;
-use crate::operator::state::pools::Handle;
+use crate::operator::state::pool::Handle;
 use crate::operator::state::servers::{Owner, Server};
 use crate::store::{self, Marker, MarkerId, Queue, Store, Wanted};
 

@@ -11,7 +11,7 @@ use crate::core::policy::Policy;
 use crate::core::scale::Scaling;
 use crate::core::start::Blocked;
 use crate::operator::context::Context;
-use crate::operator::state::pools::Handle;
+use crate::operator::state::pool::Handle;
 
 /// The workers of a pool, as its status shows them.
 #[derive(Default)]

@@ -5,7 +5,7 @@
 //! | `jobs`, `queue` | unfinished jobs as stubs, which to look at, and the last that ended without a result |
 //! | `lookups` | jobs that must be read from the API server |
 //! | `hours` | when finished jobs expire |
-//! | `pools`, `former` | the pools, how their jobs see them, and the Redis that a pool has left |
+//! | `pools`, `pool`, `former` | the pools, how their jobs see each, and the Redis that a pool has left |
 //! | `nodes`, `setup`, `shared_pods` | workers by their own names, how they are set up, and which run more than one task |
 //! | `workers` | Pods and Deployments, and Kubernetes' objects turned into what matters of them |
 //! | `servers` | what pools on one Redis share: the look for markers, and how many audits go on at once |
@@ -18,6 +18,7 @@ pub mod jobs;
 pub mod lookups;
 pub mod namespaces;
 pub mod nodes;
+pub mod pool;
 pub mod pools;
 pub mod queue;
 pub mod servers;

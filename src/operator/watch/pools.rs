@@ -11,7 +11,7 @@ use crate::api::{CrewWorkerPool, Guard};
 use crate::core::id::ObjectKey;
 use crate::operator::context::Context;
 use crate::operator::pool;
-use crate::operator::state::pools::{Handle, take_replicas};
+use crate::operator::state::pool::{Handle, take_replicas};
 use crate::operator::state::watches::Scope;
 
 /// Follows the pools, for ever, and keeps one server running for each. `listed` is cancelled when all are known.

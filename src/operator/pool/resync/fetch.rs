@@ -11,7 +11,7 @@ use crate::core::id::{AttemptId, TaskId};
 use crate::core::index::audit::{Answer, Answers, Asked, Findings, Results, Tracked};
 use crate::operator::context::Context;
 use crate::operator::job::documents;
-use crate::operator::state::pools::Handle;
+use crate::operator::state::pool::Handle;
 use crate::runtime::clock;
 use crate::store::{self, Error, MarkerId, Store};
 
