@@ -320,6 +320,10 @@ fn an_audit_may_be_spared_while_all_jobs_that_have_begun_wait_in_a_queue_and_non
     scene.audit(found(Some(mark(0)), &[in_flight(0)]));
     assert!(!all_wait(&scene.table, &pool()));
     assert!(all_wait(&scene.table, &ObjectKey::new("team", "other")));
+
+    scene.audit(found(Some(mark(0)), &[queued(0)]));
+    scene.table.apply(job("team", "listed", 2), "1".into(), 100, || (), true);
+    assert!(!all_wait(&scene.table, &pool()), "an operator that died may have published it");
 }
 
 #[test]
