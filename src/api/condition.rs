@@ -119,6 +119,9 @@ pub enum Reason {
     MessageLost,
     /// The run ended without leaving a result.
     NoResult,
+    /// The run ended, and its Celery worker could not encode what it returned (`kombu.exceptions.EncodeError`). It is not run
+    /// again, because the work was done and would end like this again.
+    ResultNotEncodable,
     /// The result expired before the operator could read it.
     ResultExpired,
     /// The result is there but cannot be read as the outcome of a Celery task.

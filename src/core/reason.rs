@@ -111,6 +111,8 @@ pub enum GaveUp {
     MessageLost,
     /// A worker acknowledged it and never stored a result.
     NoResult,
+    /// The run ended, and its worker could not encode what it returned.
+    ResultNotEncodable,
     /// Its result had expired before it could be read.
     ResultExpired,
     /// `timeouts.total` passed.
@@ -290,6 +292,7 @@ impl Why {
             Self::GaveUp(GaveUp::RetriesExhausted) => "RetriesExhausted",
             Self::GaveUp(GaveUp::NonRetryableError) => "NonRetryableError",
             Self::GaveUp(GaveUp::NoResult) => "NoResult",
+            Self::GaveUp(GaveUp::ResultNotEncodable) => "ResultNotEncodable",
             Self::GaveUp(GaveUp::ResultExpired) => "ResultExpired",
             Self::GaveUp(GaveUp::DeadlineExceeded) => "DeadlineExceeded",
             Self::GaveUp(GaveUp::QueueTimeout) => "QueueTimeout",

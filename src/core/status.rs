@@ -341,6 +341,11 @@ impl Status {
                 GaveUp::WorkerLost => format!("{} workers died under the job", self.worker_losses),
                 GaveUp::MessageLost => "the message was lost on the broker again and again".to_owned(),
                 GaveUp::NoResult => format!("the worker gave no usable result: {}", error()),
+                GaveUp::ResultNotEncodable => format!(
+                    "the run ended, and its worker could not encode what it returned, so that it is not run again; return \
+                     what the worker's result_serializer can encode, as text, numbers, lists and dicts: {}",
+                    error()
+                ),
                 GaveUp::ResultExpired => "the result expired in Redis before it could be read".to_owned(),
                 GaveUp::DeadlineExceeded => "timeouts.total passed".to_owned(),
                 GaveUp::QueueTimeout => "no worker took the message within timeouts.queue".to_owned(),

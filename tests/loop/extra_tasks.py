@@ -18,6 +18,12 @@ def retries_by_itself(self, job_id, inputs, bypass_cache=False):
 
 
 @app.task
+def returns_what_json_has_no_form_for(job_id, inputs, bypass_cache=False):
+    """Does its work, and returns an object as crews do whose framework has a class for it."""
+    return object()
+
+
+@app.task
 def ends_without_a_word(job_id, inputs, bypass_cache=False):
     """Ends as a task does that wants to leave no result."""
     time.sleep(inputs["seconds"])

@@ -1,6 +1,6 @@
 """Tasks of Celery workers that do what the example's do not: retry by themselves, leave no result."""
 
-TASKS = ["extra_tasks.retries_by_itself", "extra_tasks.ends_without_a_word"]
+TASKS = ["extra_tasks.retries_by_itself", "extra_tasks.ends_without_a_word", "extra_tasks.returns_what_json_has_no_form_for"]
 
 
 def test_retries_of_celery_and_of_the_operator_share_one_budget(bed, example_worker, events):
@@ -27,3 +27,13 @@ def test_a_task_that_ends_without_a_result_is_said_to_have_none(bed, example_wor
     assert bed.a.condition("silent", "Failed")["reason"] == "NoResult"
     assert "does not have the task any more" in bed.a.condition("silent", "Failed")["message"]
     assert events.runs(status["taskID"]) == 1
+
+
+def test_a_task_whose_result_cannot_be_encoded_runs_once_and_its_job_says_what_to_return(bed, example_worker, events):
+    bed.a.pool(bed.redis, allowedTasks=TASKS)
+    example_worker("crew@first", "--include", "extra_tasks")
+    bed.a.job("odd", task=TASKS[2], retryPolicy={"maxRetries": 3, "backoff": {"initial": "1s", "max": "1s"}})
+    status = bed.a.in_phase("odd", "Failed")
+    failed = bed.a.condition("odd", "Failed")
+    assert (failed["reason"], status["attempts"], events.runs(status["taskID"])) == ("ResultNotEncodable", 1, 1)
+    assert "result_serializer can encode" in failed["message"] and "EncodeError" in failed["message"]

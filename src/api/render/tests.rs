@@ -124,6 +124,7 @@ fn every_reason_is_documented() {
         GaveUp::WorkerLost,
         GaveUp::MessageLost,
         GaveUp::NoResult,
+        GaveUp::ResultNotEncodable,
         GaveUp::ResultExpired,
         GaveUp::DeadlineExceeded,
         GaveUp::QueueTimeout,

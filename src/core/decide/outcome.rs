@@ -8,6 +8,11 @@ use super::super::plan::{Effect, InPlaceOf, Next, Plan};
 use super::super::status::{AttemptOutcome, GaveUp, Kept, Output, Phase, Status, StoredResult, TaskError, Why};
 use super::{InPool, later};
 
+/// What Celery stores of a task that has returned what its result serializer cannot encode: `celery.app.trace` turns the
+/// error of the result backend into a failure of the task. It is raised as well where a task sends another one arguments
+/// that cannot be encoded.
+const NOT_ENCODED: &str = "kombu.exceptions.EncodeError";
+
 impl InPool<'_> {
     /// A result document says how the run ended.
     pub(super) fn ended(&self, ended: &Ended) -> Plan {
@@ -76,6 +81,9 @@ impl InPool<'_> {
         let attempts = so_far.attempts.max(runs);
         if let Some(stop) = self.stop() {
             return self.stopped(stop, Some(error), Status { attempts, ..so_far });
+        }
+        if failure.is_named(NOT_ENCODED) {
+            return self.give_up(GaveUp::ResultNotEncodable, Some(error), Status { attempts, ..so_far });
         }
         if failure.is_permanent || self.policy.non_retryable.iter().any(|name| failure.is_named(name)) {
             return self.give_up(GaveUp::NonRetryableError, Some(error), Status { attempts, ..so_far });

@@ -218,7 +218,7 @@ impl World {
             Why::GaveUp(GaveUp::SpecChanged) => "ends: SpecChanged",
             Why::GaveUp(GaveUp::DeadlineExceeded) => "ends: DeadlineExceeded",
             Why::GaveUp(GaveUp::QueueTimeout) => "ends: QueueTimeout",
-            Why::GaveUp(GaveUp::InvalidSpec | GaveUp::Revoked)
+            Why::GaveUp(GaveUp::InvalidSpec | GaveUp::Revoked | GaveUp::ResultNotEncodable)
             | Why::Unseen
             | Why::OnHold(_)
             | Why::Enqueued
@@ -361,7 +361,7 @@ impl World {
                     let has_deadline = policy.is_some_and(|policy| policy.total.is_some());
                     self.broker.ledger.forgot_at.is_some() && (has_deadline || self.chaos.blackouts)
                 }
-                GaveUp::InvalidSpec => false,
+                GaveUp::InvalidSpec | GaveUp::ResultNotEncodable => false,
             },
             _ => false,
         };

@@ -121,6 +121,28 @@ fn a_command_that_says_that_another_run_would_fail_too_is_not_run_again() {
 }
 
 #[test]
+fn a_run_whose_result_the_worker_could_not_encode_is_not_paid_for_again() {
+    let raised = |module: &str| {
+        let failure = Failure { module: Some(module.into()), ..error("EncodeError").into() };
+        scene().running().sees(Task::Ended(ended(Ending::Failed(failure))))
+    };
+    check(
+        raised("kombu.exceptions"),
+        expect!["Failed (ResultNotEncodable), attempts 1; then forget; warn ResultNotEncodable"],
+    );
+    check_message(
+        raised("kombu.exceptions"),
+        expect![
+            "the run ended, and its worker could not encode what it returned, so that it is not run again; return what the worker's result_serializer can encode, as text, numbers, lists and dicts: EncodeError: no luck"
+        ],
+    );
+    check(
+        raised("codec"),
+        expect!["Retrying (RetryScheduled), attempts 1; then forget; look again at 2026-01-01T00:00:00Z"],
+    );
+}
+
+#[test]
 fn a_retry_waits_for_its_time_across_restarts() {
     check(
         scene().retrying(1).at(59_999),
