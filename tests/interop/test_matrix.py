@@ -54,8 +54,9 @@ def stored(server, *results):
         if found["status"] != "REVOKED":
             # A Python traceback is always there; a command may have said nothing.
             found.pop("traceback")
-        # Only a command's is known.
+        # Only a command's is known, and only a native worker says whether another run is worth trying.
         found.pop("memory", None)
+        found.pop("retryable", None)
     return [comparable(found) for found in documents]
 
 
