@@ -253,17 +253,17 @@ def test_the_readme_of_the_crewai_crew_runs_as_printed(environment, tmp_path):
 
     secret = json.loads(run(page.take("kubectl create secret"), folder, environment | {"OPENAI_API_KEY": "key"}))
     assert list(secret["data"]) == ["OPENAI_API_KEY"]
-    values = "import sys, yaml; print(list(yaml.safe_load(sys.stdin)['worker']))"
+    values = "import json, sys, yaml; print(json.dumps(list(yaml.safe_load(sys.stdin)['worker'])))"
     given = subprocess.run([CREWAI, "-c", values], input=page.take("existingSecret: model"), stdout=subprocess.PIPE, text=True, check=True)
     chart = (PROJECT / "charts/crewjob-operator/values.yaml").read_text()
     worker = chart[chart.index("\nworker:") :]
-    assert all(f"\n  {key}:" in worker for key in eval(given.stdout)), given.stdout
+    assert all(f"\n  {key}:" in worker for key in json.loads(given.stdout)), given.stdout
 
     root = tmp_path / "root"
     root.mkdir()
-    build(page.take("RUN pip install"), EXAMPLES / "crewai-crew", root)
+    _, where = build(page.take("RUN pip install"), EXAMPLES / "crewai-crew", root)
     command, _ = build(page.take("ENTRYPOINT"), EXAMPLES / "crewai-crew", root)
-    done = subprocess.run([*command, "--check-command", "?"], cwd=root, env=environment, capture_output=True, text=True)
+    done = subprocess.run([*command, "--check-command", "?"], cwd=where, env=environment, capture_output=True, text=True)
     assert "there are: backend.tasks.run_crew_task" in done.stderr
     assert page.unused == []
 
