@@ -20,8 +20,8 @@ from tasks import app, echo, fail, flaky, nap, old_errback, stubborn, total
 # By case and kind of worker: what was stored.
 SEEN: dict[tuple[str, str], list[dict]] = {}
 
-# Different from run to run, or named differently on purpose: a command has no Python traceback and no Python module.
-OWN = {"date_done", "worker", "traceback", "task_id", "exc_module", "parent_id", "group_id"}
+# Different from run to run, or written differently on purpose: a command has no Python traceback.
+OWN = {"date_done", "worker", "traceback", "task_id", "parent_id", "group_id"}
 
 
 def document(server, result):

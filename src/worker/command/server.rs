@@ -110,7 +110,7 @@ impl Server {
     /// Takes what the process writes between two calls. False if it is gone, or has to go: then it is to be closed.
     pub fn tend(&mut self) -> bool {
         while self.leaving.try_join_next().is_some() {}
-        self.child.as_mut().is_some_and(|child| child.is_waiting(&self.spec))
+        self.child.as_mut().is_some_and(|child| child.is_waiting())
     }
 
     /// Asks the server to end, and waits until it has.
@@ -124,14 +124,15 @@ impl Server {
     /// The running server, or a new one. It is ours until the call has ended: when the call is dropped, it is killed.
     fn ready(&mut self) -> Result<Child, Outcome> {
         if let Some(mut child) = self.child.take() {
-            if child.is_waiting(&self.spec) {
+            if child.is_waiting() {
                 return Ok(child);
             }
             self.leaving.spawn(child.leave(self.spec.grace));
         }
         let mut group = spawn(&self.spec, None)?;
+        let program = self.spec.command.first().cloned().unwrap_or_default();
         let pipes = Pipes::new(group.ends());
-        Ok(Child { group, pipes, lines: Lines::new(self.bounds.output), calls: 0 })
+        Ok(Child { group, pipes, lines: Lines::new(self.bounds.output), calls: 0, program })
     }
 }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::time::timeout;
 
-use super::super::Spec;
 use super::super::answer::{self, Said};
 use super::super::group::Group;
 use super::super::lines::Lines;
@@ -18,21 +17,23 @@ pub(super) struct Child {
     pub pipes: Pipes,
     pub lines: Lines,
     pub calls: u32,
+    /// For the log.
+    pub program: String,
 }
 
 impl Child {
     /// Whether it can be asked: it is there, and has answered nothing that it was not asked. What else it has written is
     /// logged.
-    pub(super) fn is_waiting(&mut self, spec: &Spec) -> bool {
+    pub(super) fn is_waiting(&mut self) -> bool {
         use futures::FutureExt;
 
-        let program = spec.command.first().map_or("", String::as_str);
+        let Self { group, pipes, lines, program, .. } = self;
         let mut stderr = Stderr::new(Names { id: "", task: program });
-        let Self { group, pipes, lines, .. } = self;
-        let mut in_step = true;
+        let (mut in_step, mut is_open) = (true, true);
         while let Some(heard) = pipes.hear().now_or_never() {
             match heard {
-                Heard::Output([]) | Heard::Input { .. } => return false,
+                // Its last words may still come on the other pipe.
+                Heard::Output([]) | Heard::Input { .. } => is_open = false,
                 Heard::Output(chunk) => lines.push(chunk, |line| match answer::read(line.bytes) {
                     Said::Other => {
                         tracing::info!(command = program, line = %shown(line.bytes), "printed between two calls");
@@ -47,27 +48,43 @@ impl Child {
         if !in_step {
             tracing::warn!(command = program, "the server answered without a call; replacing it");
         }
-        in_step && !lines.begun() && !group.has_ended()
+        is_open && in_step && !lines.begun() && !group.has_ended()
     }
 
     /// Lets it end, and then makes it.
-    pub(super) async fn leave(mut self, grace: Duration) {
-        self.pipes.close_input();
+    pub(super) async fn leave(self, grace: Duration) {
+        let Self { mut group, mut pipes, program, .. } = self;
+        let mut stderr = Stderr::new(Names { id: "", task: &program });
+        pipes.close_input();
         for signal in [Signal::TERM, Signal::KILL] {
             let ended = async {
                 loop {
                     tokio::select! {
-                        () = self.group.ended() => return,
-                        _ = self.pipes.hear() => {}
+                        () = group.ended() => return,
+                        heard = pipes.hear() => if let Heard::Errors(chunk) = heard {
+                            stderr.take(chunk);
+                        }
                     }
                 }
             };
             if timeout(grace, ended).await.is_ok() {
                 break;
             }
-            self.group.signal(signal);
+            group.signal(signal);
         }
         // Its exit status is not needed any more.
-        let _ = self.group.reap().await;
+        let _ = group.reap().await;
+        let rest = async {
+            while !pipes.closed() {
+                if let Heard::Errors(chunk) = pipes.hear().await {
+                    stderr.take(chunk);
+                }
+            }
+        };
+        let _: Result<(), _> = timeout(LAST_WORDS, rest).await;
+        stderr.finish();
     }
 }
+
+/// How long its last words are waited for, when it has ended and another process holds its pipes open.
+const LAST_WORDS: Duration = Duration::from_millis(100);

@@ -111,7 +111,7 @@ impl Turn<'_> {
         mut stderr: Stderr<'_>,
         oom_kills: Option<u64>,
     ) -> (Outcome, bool) {
-        let Child { mut group, mut pipes, mut lines, calls } = child;
+        let Child { mut group, mut pipes, mut lines, calls, program: _ } = child;
         // Pipes are closed a moment before a process has ended.
         let by_itself = timeout(self.bounds.pipes, group.ended()).await.is_ok();
         if !by_itself {
