@@ -33,4 +33,4 @@ def test_a_command_is_told_its_job_and_a_key_that_is_the_same_for_all_attempts(b
     assert first != second
     told = f"done for {metadata['namespace']}/again {metadata['uid']} under {first}"
     assert told in str(status["result"]["value"]), status["result"]
-    assert first in status["attemptHistory"][0]["error"]["message"]
+    assert first in status["attemptHistory"][0]["message"]
