@@ -49,7 +49,9 @@ pub async fn check_command(config: &Config, task: &str) -> Result<(), TrialError
         None => Example::default(),
         Some(given) => example(given, is_crew)?,
     };
-    match command::check(&runner.spec, runner.serves.is_some(), task, example).await {
+    let checked = command::check(&runner.spec, runner.serves.is_some(), task, example).await;
+    command::remove_folder();
+    match checked {
         // Not with `println!`, which panics where standard output is closed.
         Ok(said) => writeln!(std::io::stdout(), "{said}").map_err(TrialError::Print),
         Err(said) => Err(TrialError::Check(said)),

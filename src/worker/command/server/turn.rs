@@ -17,7 +17,7 @@ use super::child::Child;
 use super::talk::Talk;
 use crate::worker::outcome::Outcome;
 
-/// How long the last words of a server are waited for that answers with an error.
+/// How long the last words of a server are waited for that answers with an error, or in the middle of a line.
 const LAST_WORDS: Duration = Duration::from_millis(20);
 
 /// One call.
@@ -83,8 +83,9 @@ impl Turn<'_> {
         mut stderr: Stderr<'_>,
     ) -> (Outcome, bool) {
         let Child { group, pipes, lines, .. } = child;
-        if !talk.has_succeeded() {
-            // What it wrote about that, before it answered, arrives through another pipe.
+        if !talk.has_succeeded() || lines.begun() {
+            // What it wrote about a failure, before it answered, arrives through another pipe. And programs that do not
+            // buffer their output write the end of a line after the line.
             let rest = async {
                 loop {
                     match pipes.hear().await {
