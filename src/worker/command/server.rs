@@ -110,7 +110,7 @@ impl Server {
     /// Takes what the process writes between two calls. False if it is gone, or has to go: then it is to be closed.
     pub fn tend(&mut self) -> bool {
         while self.leaving.try_join_next().is_some() {}
-        self.child.as_mut().is_some_and(|child| child.is_waiting())
+        self.child.as_mut().is_some_and(Child::tend)
     }
 
     /// Asks the server to end, and waits until it has.

@@ -22,9 +22,13 @@ pub(super) struct Child {
 }
 
 impl Child {
-    /// Whether it can be asked: it is there, and has answered nothing that it was not asked. What else it has written is
-    /// logged.
+    /// Whether it can be asked. In the middle of a line it cannot: its answer would be a part of that.
     pub(super) fn is_waiting(&mut self) -> bool {
+        self.tend() && !self.lines.begun()
+    }
+
+    /// Takes what it has written, and logs it. Whether it is there, and has answered nothing that it was not asked.
+    pub(super) fn tend(&mut self) -> bool {
         use futures::FutureExt;
 
         let Self { group, pipes, lines, program, .. } = self;
@@ -48,7 +52,7 @@ impl Child {
         if !in_step {
             tracing::warn!(command = program, "the server answered without a call; replacing it");
         }
-        is_open && in_step && !lines.begun() && !group.has_ended()
+        is_open && in_step && !group.has_ended()
     }
 
     /// Lets it end, and then makes it.
