@@ -52,10 +52,10 @@ fn with_headers(headers: &[u8]) -> Envelope {
 fn take(bytes: &[u8]) {
     let (envelope, message) = match read(bytes) {
         Read::Poison(_) => return,
-        Read::Unreadable { id, failure, .. } => {
-            let end = Conclusion::refused(&id, &failure, NOW);
+        Read::Unreadable(unreadable) => {
+            let end = Conclusion::unreadable(&unreadable, NOW);
             let document = ResultDocument::decode(&end.document.unwrap()).unwrap();
-            assert_eq!((document.task_id, document.status), (id, State::Failure));
+            assert_eq!((document.task_id, document.status), (unreadable.id, State::Failure));
             return;
         }
         Read::Task(task) => *task,

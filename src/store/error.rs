@@ -98,6 +98,11 @@ impl Error {
         }
     }
 
+    /// Whether a script met a compressed result, which it cannot read.
+    pub(super) fn is_about_compressed(&self) -> bool {
+        matches!(self, Self::Refused { detail, .. } if detail.contains("COMPRESSED"))
+    }
+
     pub(super) fn unexpected(act: &'static str, detail: impl Into<String>) -> Self {
         Self::Unexpected { act, detail: detail.into() }
     }

@@ -1,5 +1,6 @@
 //! Result documents. A long one is read in chunks, so that none takes more memory than another.
 
+use std::io::Read;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use super::{Error, Store};
 use crate::core::id::TaskId;
 use crate::core::status::Output;
 use crate::wire::Limits;
-use crate::wire::result::{Abridger, Piece, ResultDocument, State};
+use crate::wire::compression::Inflater;
+use crate::wire::result::{self, Abridger, Piece, ResultDocument, State};
 
 static OUTCOMES: LazyLock<Script> = script!("lua/outcomes.lua");
 static EXTEND: LazyLock<Script> = script!("lua/extend.lua");
@@ -41,8 +43,29 @@ impl Document {
     /// Bytes of one chunk.
     const CHUNK: usize = 128 << 10;
 
+    /// Longest document that is made of a compressed one, in bytes. It is never held as a whole.
+    const INFLATED: usize = 64 << 20;
+    /// Longest compressed document that is read, in bytes: this one is held as a whole.
+    const COMPRESSED: u64 = 4 << 20;
+
     /// Reads a document that is there as a whole.
     pub fn decode(bytes: &[u8]) -> Self {
+        let Some((method, body)) = result::compressed(bytes) else { return Self::of(bytes) };
+        let mut measure = Measure::none();
+        let read = inflated(method, body, |piece| measure.take(piece));
+        Self::measured(read, measure)
+    }
+
+    /// A document of which the short form was read, or why it was not, and whose result was measured meanwhile.
+    fn measured(read: Result<Vec<u8>, String>, measure: Measure) -> Self {
+        match read.map(|short| Self::of(&short)) {
+            Ok(Self::Read { fields, output }) => Self::Read { fields, output: output.map(|_| measure.output()) },
+            Ok(unreadable @ Self::Unreadable(_)) => unreadable,
+            Err(why) => Self::Unreadable(why),
+        }
+    }
+
+    fn of(bytes: &[u8]) -> Self {
         match ResultDocument::decode_within(bytes, &Limits::default().bytes(bytes.len())) {
             Ok(mut fields) => {
                 let output = (fields.status == State::Success).then(|| {
@@ -70,6 +93,13 @@ struct Measure {
 }
 
 impl Measure {
+    /// Of a document that says nothing of its result.
+    fn none() -> Self {
+        let mut measure = Self::default();
+        measure.take(Piece::Text("null"));
+        measure
+    }
+
     /// Bytes that are kept: those of a result that the status holds.
     const KEPT: u64 = crate::core::status::StoredResult::INLINE as u64;
 
@@ -91,6 +121,24 @@ impl Measure {
     fn output(self) -> Output {
         let text = (self.bytes <= Self::KEPT).then(|| self.text.into());
         Output { bytes: self.bytes, sha256: self.digest.finalize().into(), text }
+    }
+}
+
+/// The short form of a compressed document, or why it cannot be read.
+fn inflated(method: &str, body: &[u8], mut take: impl FnMut(Piece<'_>)) -> Result<Vec<u8>, String> {
+    let unreadable = |why: &dyn std::fmt::Display| format!("the compressed result document cannot be read: {why}");
+    let mut inflater = Inflater::new(method, body).map_err(|error| unreadable(&error))?;
+    let (mut abridger, mut chunk, mut bytes) = (Abridger::default(), vec![0; Document::CHUNK], 0);
+    loop {
+        let read = inflater.read(&mut chunk).map_err(|error| unreadable(&error))?;
+        if read == 0 {
+            return abridger.end().map_err(|error| unreadable(&error));
+        }
+        bytes += read;
+        if bytes > Document::INFLATED {
+            return Err(unreadable(&format!("it stands for more than {} bytes", Document::INFLATED)));
+        }
+        abridger.take(&chunk[..read], &mut take).map_err(|error| unreadable(&error))?;
     }
 }
 
@@ -135,16 +183,9 @@ impl Store {
     }
 
     async fn long_document(&self, act: &'static str, task: TaskId) -> Result<Option<Document>, Error> {
-        let mut measure = Measure::default();
-        measure.take(Piece::Text("null"));
+        let mut measure = Measure::none();
         let Some(read) = self.stream_document(act, task, |piece| measure.take(piece)).await? else { return Ok(None) };
-        Ok(Some(match read.map(|short| Document::decode(&short)) {
-            Ok(Document::Read { fields, output }) => {
-                Document::Read { fields, output: output.map(|_| measure.output()) }
-            }
-            Ok(unreadable @ Document::Unreadable(_)) => unreadable,
-            Err(why) => Document::Unreadable(why),
-        }))
+        Ok(Some(Document::measured(read, measure)))
     }
 
     /// The text of a result as it was measured; `None` when it is gone or has changed.
@@ -165,12 +206,13 @@ impl Store {
         &self,
         act: &'static str,
         task: TaskId,
-        mut result: impl FnMut(Piece<'_>),
+        mut take: impl FnMut(Piece<'_>),
     ) -> Result<Option<Result<Vec<u8>, String>>, Error> {
         let key = self.0.names.result(task);
         // What is stored meanwhile is another document.
         'again: for _ in 0..3 {
             let (mut abridger, mut size, mut at) = (Abridger::default(), None, 0);
+            let mut held: Option<Vec<u8>> = None;
             loop {
                 let mut pipe = redis::pipe();
                 pipe.cmd("STRLEN").arg(&key);
@@ -186,8 +228,25 @@ impl Store {
                 if *size.get_or_insert(now) != now {
                     continue 'again;
                 }
+                if at == 0 && result::compressed(&chunk).is_some() {
+                    if now > Document::COMPRESSED {
+                        let most = Document::COMPRESSED;
+                        return Ok(Some(Err(format!(
+                            "the compressed result document has {now} bytes, at most {most} are read"
+                        ))));
+                    }
+                    held = Some(Vec::new());
+                }
                 at += chunk.len();
-                if let Err(error) = abridger.take(&chunk, &mut result) {
+                if let Some(held) = &mut held {
+                    held.extend_from_slice(&chunk);
+                    if at as u64 >= now || chunk.is_empty() {
+                        let read = result::compressed(held).map(|(method, body)| inflated(method, body, &mut take));
+                        return Ok(Some(read.unwrap_or_else(|| Err("the result document has changed".to_owned()))));
+                    }
+                    continue;
+                }
+                if let Err(error) = abridger.take(&chunk, &mut take) {
                     return Ok(Some(Err(format!("the result document of {now} bytes cannot be read: {error}"))));
                 }
                 if at as u64 >= now || chunk.is_empty() {
@@ -210,7 +269,27 @@ impl Store {
     pub(super) async fn clear(&self, act: &'static str, task: TaskId, clear_result: bool) -> Result<bool, Error> {
         let mut call = CLEAR.key("");
         call.key(self.0.names.result(task)).arg("").arg(u8::from(clear_result));
+        if let Some((document, state)) = self.compressed_result(act, task).await? {
+            call.arg(document).arg(state.as_str());
+        }
         self.0.results.script(act, &call).await
+    }
+
+    /// The result where it is compressed, which no script can read, and its state.
+    pub(super) async fn compressed_result(
+        &self,
+        act: &'static str,
+        task: TaskId,
+    ) -> Result<Option<(Vec<u8>, State)>, Error> {
+        let key = self.0.names.result(task);
+        let mut ask = redis::cmd("GETRANGE");
+        let head: Vec<u8> = self.0.results.query(act, ask.arg(&key).arg(0).arg(255)).await?;
+        if result::compressed(&head).is_none() {
+            return Ok(None);
+        }
+        let document: Vec<u8> = self.0.results.query(act, redis::cmd("GET").arg(&key)).await?;
+        let state = result::state_of_prefix(&document);
+        Ok(state.map(|state| (document, state)))
     }
 
     pub(super) async fn has_result(&self, act: &'static str, task: TaskId) -> Result<bool, Error> {

@@ -158,6 +158,9 @@ impl Store {
         call.key(names.broker.unacked()).key(names.broker.unacked_index());
         if self.0.same_database {
             call.key(names.result(message.id.task));
+            if let Some((document, state)) = self.compressed_result(ACT, message.id.task).await? {
+                call.arg(document).arg(state.as_str());
+            }
         }
         let answer = self.transition(ACT, &call).await?;
         match answer.verdict() {

@@ -7,8 +7,9 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD};
 
-use super::json::{Limits, Object, Value};
-use super::{DecodeError, priority};
+use super::error::BODY;
+use super::json::{Error, Limits, Object, Reason, Value, lossy};
+use super::{DecodeError, compression, priority};
 
 pub use peek::{Peek, peek};
 
@@ -93,7 +94,7 @@ impl Envelope {
 
     /// The same with other limits.
     pub fn decode_within(bytes: &[u8], limits: &Limits) -> Result<Self, DecodeError> {
-        let value = Value::parse_within(bytes, limits).map_err(DecodeError::json("the message"))?;
+        let value = Value::parse_lossy(bytes, limits).map_err(DecodeError::json("the message"))?;
         Self::from_value(value)
     }
 
@@ -141,12 +142,46 @@ impl Envelope {
         }
     }
 
+    /// The name of what the body was compressed by after it was serialized, as in kombu.
+    pub fn compression(&self) -> Option<&str> {
+        self.headers.get("compression").and_then(Value::as_str).filter(|method| !method.is_empty())
+    }
+
     /// The body as a value.
     pub fn body_json(&self, limits: &Limits) -> Result<Value, DecodeError> {
-        if let Some(other) = self.content_type.as_deref().filter(|content_type| *content_type != "application/json") {
-            return Err(DecodeError::ContentType(other.chars().take(64).collect()));
+        let text = self.body_text(limits.bytes)?;
+        Value::parse_within(text.as_bytes(), &limits.bytes(text.len())).map_err(DecodeError::json(BODY))
+    }
+
+    /// The text of the body, of at most so many bytes. Bytes that are not UTF-8 become U+FFFD.
+    pub fn body_text(&self, most: usize) -> Result<String, DecodeError> {
+        if !self.is_json() {
+            let kind = self.content_type.as_deref().unwrap_or_default();
+            return Err(DecodeError::ContentType(kind.chars().take(64).collect()));
         }
-        Value::parse_within(&self.body_bytes()?, limits).map_err(DecodeError::json("the message body"))
+        let bytes = self.body_bytes()?;
+        let bytes = match self.compression() {
+            None => bytes.into_owned(),
+            Some(method) => compression::inflate(method, &bytes, most)?,
+        };
+        if bytes.len() > most {
+            let reason = Reason::TooLarge(most);
+            return Err(DecodeError::json(BODY)(Error { offset: most, reason }));
+        }
+        Ok(lossy(bytes))
+    }
+
+    /// Whether the body says that it is JSON, in an encoding that can be read: UTF-8 or a part of it.
+    pub fn is_json(&self) -> bool {
+        let Some(kind) = self.content_type.as_deref() else { return true };
+        let mut parts = kind.split(';').map(str::trim);
+        parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"))
+            && parts.filter_map(|parameter| parameter.split_once('=')).all(|(name, value)| {
+                let value = value.trim().trim_matches('"');
+                let is_readable =
+                    ["utf-8", "utf8", "us-ascii", "ascii"].iter().any(|it| value.eq_ignore_ascii_case(it));
+                !name.trim().eq_ignore_ascii_case("charset") || is_readable
+            })
     }
 
     /// The same message as kombu puts it back into its queue: marked, under the same delivery tag.
@@ -259,7 +294,7 @@ impl Unacked {
     /// The same with other limits.
     pub fn decode_within(bytes: &[u8], limits: &Limits) -> Result<Self, DecodeError> {
         const WHAT: &str = "the unacked entry";
-        let value = Value::parse_within(bytes, limits).map_err(DecodeError::json(WHAT))?;
+        let value = Value::parse_lossy(bytes, limits).map_err(DecodeError::json(WHAT))?;
         let wrong = DecodeError::Type { field: WHAT, expected: "[envelope, exchange, routing key]" };
         let Value::Array(parts) = value else { return Err(wrong) };
         let Ok([envelope, Value::String(exchange), Value::String(routing_key)]) = <[Value; 3]>::try_from(parts) else {

@@ -39,7 +39,7 @@ impl Event {
         match Envelope::decode_within(bytes, limits)?.body_json(limits)? {
             Value::Array(events) => events.into_iter().map(Self::from_value).collect(),
             event @ Value::Object(_) => Ok(vec![Self::from_value(event)?]),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Verbatim(_) => {
                 Err(DecodeError::Type { field: "the body", expected: "an event or a batch of events" })
             }
         }

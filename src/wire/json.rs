@@ -37,6 +37,9 @@ pub enum Value {
     Array(Vec<Value>),
     /// An object.
     Object(Object),
+    /// An array or object that is carried as its text, in one line: it has more values, or is nested deeper, than is taken
+    /// apart. Made by the decoder of messages only.
+    Verbatim(RawJson),
 }
 
 /// How much input a decoder accepts, and with that, how much memory and stack it takes.
@@ -132,6 +135,27 @@ impl Value {
     /// Parses a document within `limits`.
     pub fn parse_within(bytes: &[u8], limits: &Limits) -> Result<Self, Error> {
         parse::parse(bytes, limits)
+    }
+
+    /// Parses a document within `limits`. Bytes that are not UTF-8 become U+FFFD.
+    pub(in crate::wire) fn parse_lossy(bytes: &[u8], limits: &Limits) -> Result<Self, Error> {
+        match parse::parse(bytes, limits) {
+            Err(Error { reason: Reason::InvalidUtf8, .. }) => {
+                let text = String::from_utf8_lossy(bytes);
+                parse::parse(text.as_bytes(), &Limits { bytes: text.len(), ..*limits })
+            }
+            parsed => parsed,
+        }
+    }
+
+    /// The value of this text, which the scanner has accepted, without taking it apart.
+    pub(in crate::wire) fn verbatim(text: &str) -> Self {
+        let lines = |c| c == '\n' || c == '\r';
+        Self::Verbatim(if text.contains(lines) {
+            RawJson::verbatim(&text.replace(lines, " "))
+        } else {
+            RawJson::verbatim(text)
+        })
     }
 
     /// The compact JSON text, non-ASCII characters as they are.
@@ -257,6 +281,11 @@ impl<T: Into<Self>> From<Option<T>> for Value {
     fn from(value: Option<T>) -> Self {
         value.map_or(Self::Null, Into::into)
     }
+}
+
+/// The text of these bytes; what is not UTF-8 becomes U+FFFD.
+pub(in crate::wire) fn lossy(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 #[cfg(test)]

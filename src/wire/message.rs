@@ -1,9 +1,11 @@
 //! Celery's task protocol, version 2: the headers and the body of an envelope that carries a task.
 
+mod body;
 mod embed;
 
+use self::body::Body;
 use super::json::{Limits, Number, Object, Value};
-use super::{DecodeError, Envelope, Properties, time};
+use super::{DecodeError, Envelope, Properties, python, time};
 
 pub use embed::{Embed, Signature};
 
@@ -84,18 +86,41 @@ impl Message {
 
     /// The same with other limits, which hold for the decoded body.
     pub fn decode_within(envelope: &Envelope, limits: &Limits) -> Result<Self, DecodeError> {
-        let wrong = DecodeError::Type { field: "the message body", expected: "[args, kwargs, embed]" };
-        let headers = Headers::from_object(envelope.headers.clone())?;
-        let Value::Array(parts) = envelope.body_json(limits)? else { return Err(wrong) };
-        match <[Value; 3]>::try_from(parts) {
-            Ok([Value::Array(args), Value::Object(kwargs), Value::Object(embed)]) => {
-                Ok(Self { headers, args, kwargs, embed: Embed::from_object(embed) })
+        let text = envelope.body_text(limits.bytes)?;
+        let mut outer = envelope.headers.clone();
+        // Of the body as it came: what is sent on is not compressed.
+        outer.remove("compression");
+        Ok(match body::read(&text, &limits.bytes(text.len()))? {
+            Body::Two { args, kwargs, embed } => {
+                Self { headers: Headers::from_object(outer)?, args, kwargs, embed: Embed::from_object(embed) }
             }
-            Ok([Value::Array(args), Value::Object(kwargs), Value::Null]) => {
-                Ok(Self { headers, args, kwargs, embed: Embed::default() })
-            }
-            _ => Err(wrong),
+            Body::One { has_args: false, .. } if outer.contains_key("task") => return Err(DecodeError::no_task()),
+            Body::One { has_args: _, args, kwargs, fields } => Self::of_protocol_1(args, kwargs, fields, &outer)?,
+        })
+    }
+
+    /// A task of protocol 1, whose body has everything, or of both: its headers win. As `proto1_to_proto2` and
+    /// `hybrid_to_proto2` of Celery's `worker/strategy.py`; a chain is in the callbacks.
+    fn of_protocol_1(
+        args: Vec<Value>,
+        kwargs: Object,
+        mut fields: Object,
+        outer: &Object,
+    ) -> Result<Self, DecodeError> {
+        let mut embed = Object::new();
+        for name in ["callbacks", "errbacks", "chord"] {
+            embed.insert(name, fields.remove(name).unwrap_or_default());
         }
+        fields.remove("chain");
+        // Times are in UTC, as Celery sends them, or have an offset.
+        fields.remove("utc");
+        if let Some(group) = fields.remove("taskset") {
+            fields.insert("group", group);
+        }
+        fields.insert("argsrepr", python::safe_repr_array(&args));
+        fields.insert("kwargsrepr", python::safe_repr_object(&kwargs));
+        let headers = Headers::from_object(fields.with_all(outer))?;
+        Ok(Self { headers, args, kwargs, embed: Embed::from_object(embed) })
     }
 
     /// The body as a value.
@@ -206,7 +231,7 @@ impl TimeLimit {
         let limit = |value: &Value| match value {
             Value::Null => Some(None),
             Value::Number(number) => Some(Some(number.clone())),
-            Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => None,
+            Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_) | Value::Verbatim(_) => None,
         };
         let read = match fields.get("timelimit") {
             None => return Self::default(),

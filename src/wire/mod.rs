@@ -11,9 +11,11 @@
 //! | [`event`] | what workers publish on `celeryev` |
 //! | [`pidbox`] | remote control requests and replies |
 //! | [`keys`], [`priority`] | the names of all of these in Redis |
+//! | [`compression`] | bodies and results that were compressed |
 //! | [`json`], [`time`], [`python`] | the JSON, the times and the `repr` that Python speaks |
 
 pub mod call;
+pub mod compression;
 pub mod envelope;
 pub mod error;
 pub mod event;

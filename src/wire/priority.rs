@@ -94,7 +94,7 @@ pub(super) fn read(value: &Value) -> Option<i64> {
         Value::Number(number) => number.truncated(),
         Value::String(text) => read_text(text),
         Value::Bool(value) => Some((*value).into()),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
+        Value::Null | Value::Array(_) | Value::Object(_) | Value::Verbatim(_) => None,
     }
 }
 

@@ -83,6 +83,7 @@ impl Repr {
             Value::String(text) => self.string(text),
             Value::Array(elements) => self.array('[', elements, ']'),
             Value::Object(members) => self.object(members),
+            Value::Verbatim(text) => self.push_str(text.as_str()),
         }
     }
 

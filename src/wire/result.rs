@@ -4,8 +4,10 @@ mod abridge;
 mod exception;
 mod state;
 
+use std::borrow::Cow;
+
 use super::json::{Limits, Object, RawJson, Scanner, Value};
-use super::{DecodeError, time};
+use super::{DecodeError, compression, time};
 
 pub use abridge::{Abridger, Piece};
 pub use exception::Exception;
@@ -54,8 +56,31 @@ pub struct ResultDocument {
     pub other: Object,
 }
 
+/// What Celery writes before a result that it has compressed (`result_compression`), the method and a zero byte: see
+/// `compress_payload` in its `backends/base.py`.
+const COMPRESSED: &[u8] = b"\0celery-compressed\0";
+
+/// The compression of a result, and what was compressed; nothing if it was not.
+pub fn compressed(document: &[u8]) -> Option<(&str, &[u8])> {
+    let rest = document.strip_prefix(COMPRESSED)?;
+    let end = rest.iter().position(|byte| *byte == 0)?;
+    Some((std::str::from_utf8(&rest[..end]).ok()?, &rest[end + 1..]))
+}
+
+/// Bytes of a beginning that tell how a run has ended.
+const BEGINNING: usize = 64 << 10;
+
+/// The beginning of a document of which no more than the beginning may be there, decompressed if it is compressed.
+pub fn beginning(document: &[u8]) -> Cow<'_, [u8]> {
+    match compressed(document) {
+        None => Cow::Borrowed(document),
+        Some((method, body)) => Cow::Owned(compression::inflate_beginning(method, body, BEGINNING)),
+    }
+}
+
 /// The state, from the beginning of a document that is too large to be fetched whole. Celery writes it first.
 pub fn state_of_prefix(prefix: &[u8]) -> Option<State> {
+    let prefix = &*beginning(prefix);
     let valid = std::str::from_utf8(prefix).map_or_else(|error| error.valid_up_to(), str::len);
     let mut scanner = Scanner::new(&prefix[..valid], &Limits::default().bytes(usize::MAX)).ok()?;
     let mut state = None;
@@ -80,9 +105,18 @@ impl ResultDocument {
 
     /// The same with other limits.
     pub fn decode_within(bytes: &[u8], limits: &Limits) -> Result<Self, DecodeError> {
+        let inflated;
+        let (bytes, limits) = match compressed(bytes) {
+            None => (bytes, *limits),
+            Some((method, body)) => {
+                let most = limits.bytes.max(Limits::default().bytes);
+                inflated = compression::inflate(method, body, most)?;
+                (inflated.as_slice(), limits.bytes(most))
+            }
+        };
         let (mut result, mut children, mut args, mut kwargs) = (None, None, None, None);
         let mut members = Vec::new();
-        let mut scanner = Scanner::new(bytes, limits).map_err(DecodeError::json(WHAT))?;
+        let mut scanner = Scanner::new(bytes, &limits).map_err(DecodeError::json(WHAT))?;
         scanner
             .object(|scanner, key| {
                 match &*key {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::outcome::Failure;
-use crate::wire::{DecodeError, Envelope, Limits, Message, ResultDocument, State, envelope, result};
+use crate::wire::{DecodeError, Envelope, Limits, Message, Object, ResultDocument, State, envelope, result};
 
 /// Largest message that is run.
 pub const LARGEST: usize = 64 << 20;
@@ -14,21 +14,28 @@ pub enum Read {
     /// A task.
     Task(Box<(Envelope, Message)>),
     /// It cannot be run; it has a task id, under which that is stored.
-    Unreadable {
-        /// The id.
-        id: String,
-        /// The task, if it is known.
-        task: Option<String>,
-        /// What is wrong with it.
-        failure: Failure,
-    },
+    Unreadable(Box<Unreadable>),
     /// It has no task id under which anything could be stored.
     Poison(String),
 }
 
+/// A message that cannot be run.
+#[derive(Debug)]
+pub struct Unreadable {
+    /// The id.
+    pub id: String,
+    /// The task, if it is known.
+    pub task: Option<String>,
+    /// What is wrong with it.
+    pub failure: Failure,
+    /// Its headers, as far as they can be read.
+    pub headers: Object,
+}
+
 /// Reads a message.
 pub fn read(bytes: &[u8]) -> Read {
-    let limits = Limits::default().bytes(LARGEST);
+    // What takes more values than these stays text, in whatever a task is called with.
+    let limits = Limits::default().bytes(LARGEST).depth(Limits::MAX_DEPTH);
     let envelope = match Envelope::decode_within(bytes, &limits) {
         Ok(envelope) => envelope,
         Err(error) => {
@@ -41,25 +48,30 @@ pub fn read(bytes: &[u8]) -> Read {
             } else {
                 Failure::new("kombu.exceptions", "DecodeError", chain(&error))
             };
-            return Read::Unreadable { id, task, failure };
+            return Read::Unreadable(Box::new(Unreadable { id, task, failure, headers: Object::new() }));
         }
     };
+    let error = match Message::decode_within(&envelope, &limits) {
+        Ok(message) if message.headers.id.is_empty() => return Read::Poison("the task id is empty".into()),
+        Ok(message) => return Read::Task(Box::new((envelope, message))),
+        Err(error) => error,
+    };
     let text = |key: &str| envelope.headers.get(key).and_then(|value| value.as_str()).map(str::to_owned);
-    let (id, task) = (text("id").filter(|id| !id.is_empty()), text("task"));
-    let Some(id) = id else { return Read::Poison("headers.id is missing".into()) };
-    let kind = envelope.content_type.as_deref();
-    if kind.is_some_and(|kind| kind != "application/json") {
-        let message = format!("Refusing to deserialize content of type {}: only application/json", kind.unwrap_or(""));
-        let failure = Failure::new("kombu.exceptions", "ContentDisallowed", message);
-        return Read::Unreadable { id, task, failure };
-    }
-    match Message::decode_within(&envelope, &limits) {
-        Ok(message) => Read::Task(Box::new((envelope, message))),
-        Err(error) => {
-            let failure = Failure::new("kombu.exceptions", "DecodeError", chain(&error));
-            Read::Unreadable { id, task, failure }
-        }
-    }
+    let task = text("task");
+    let id = text("id").or_else(|| {
+        // In protocol 1 the id is in the body, and is the correlation id, too.
+        let is_protocol_1 = !envelope.headers.contains_key("task");
+        envelope.properties.correlation_id.clone().filter(|_| is_protocol_1 && error.is_of_body())
+    });
+    let Some(id) = id.filter(|id| !id.is_empty()) else { return Read::Poison(chain(&error)) };
+    let failure = if let DecodeError::ContentType(kind) = &error {
+        let message = format!("Refusing to deserialize content of type {kind}: only application/json");
+        Failure::new("kombu.exceptions", "ContentDisallowed", message)
+    } else {
+        let kind = if matches!(error, DecodeError::Inflated(_)) { "LimitExceeded" } else { "DecodeError" };
+        Failure::new("kombu.exceptions", kind, chain(&error))
+    };
+    Read::Unreadable(Box::new(Unreadable { id, task, failure, headers: envelope.headers }))
 }
 
 /// How the run that this message asks for has ended before, by what that has left as its result (`head` may be cut).
@@ -105,12 +117,19 @@ mod tests {
     fn an_unreadable_message_fails_under_its_id_or_is_poison() {
         let mut call = Call::new("a.task", "id-1", "default").envelope();
         call.body = "!".into();
-        let Read::Unreadable { id, task, failure } = read(&call.encode()) else { panic!() };
+        let refused = |call: &Envelope| {
+            let Read::Unreadable(unreadable) = read(&call.encode()) else { panic!() };
+            *unreadable
+        };
+        let Unreadable { id, task, failure, .. } = refused(&call);
         assert_eq!((id.as_str(), task.as_deref()), ("id-1", Some("a.task")));
         assert_eq!(failure.exception.exc_type, "DecodeError");
+        call.body = "W1tdLHt9LG51bGxd".into();
+        call.headers.insert("compression", "application/x-brotli");
+        let failure = refused(&call).failure;
+        assert!(failure.exception.message().contains("application/x-brotli"), "{failure:?}");
         call.content_type = Some("application/x-python-serialize".into());
-        let Read::Unreadable { failure, .. } = read(&call.encode()) else { panic!() };
-        assert_eq!(failure.exception.exc_type, "ContentDisallowed");
+        assert_eq!(refused(&call).failure.exception.exc_type, "ContentDisallowed");
         call.headers.remove("id");
         assert!(matches!(read(&call.encode()), Read::Poison(_)));
         assert!(matches!(read(b"{"), Read::Poison(_)));

@@ -14,6 +14,8 @@ use crate::wire::{Event, Number};
 
 /// Events that may wait while Redis is slow or away; more are dropped.
 const WAITING: usize = 10_000;
+/// Latest logical time that is believed: no fleet announces so much, and all readers of JSON can hold it.
+const LATEST: i64 = 1 << 53;
 /// Events published at once.
 const AT_ONCE: usize = 100;
 
@@ -80,7 +82,9 @@ impl Announcer {
 
     /// Takes over the logical clock of a worker that is ahead.
     pub fn adjust(&self, other: i64) {
-        self.clock.fetch_max(other, Ordering::Relaxed);
+        if other <= LATEST {
+            self.clock.fetch_max(other, Ordering::Relaxed);
+        }
     }
 
     /// Turns events about tasks on or off; says whether that changed anything.
@@ -102,4 +106,19 @@ impl Announcer {
 /// Seconds since the epoch, as Python's `time.time()` gives them.
 pub fn epoch_seconds(time: jiff::Timestamp) -> f64 {
     time.as_duration().as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_logical_time_that_no_worker_can_have_reached_is_not_taken_over() {
+        let (clock, tasks) = (AtomicI64::new(7), AtomicBool::new(true));
+        let announcer = Announcer { node: "w@h".into(), clock, tasks, queue: Mutex::new(None) };
+        for (other, next) in [(i64::MAX, 8), (-1, 9), (100, 101), (1 << 53, (1 << 53) + 1)] {
+            announcer.adjust(other);
+            assert_eq!(announcer.tick(), next);
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::admit::Unreadable;
 use super::document::{self, About};
 use super::follow::{self, Following, Sender};
 use super::outcome::{Failure, Memory, Outcome};
@@ -50,9 +51,16 @@ pub struct RunEnd<'a> {
 const BACKOFF: (u32, u32) = (1, 600);
 
 impl Conclusion {
-    /// A task that this worker cannot run, or whose message cannot be read.
+    /// A task that this worker cannot run.
     pub fn refused(id: &str, failure: &Failure, now: Timestamp) -> Self {
         let document = document::refused(id, failure, now).encode();
+        Self { document: Some(document), event: Some(failed(id, failure)), ..Self::default() }
+    }
+
+    /// A task whose message cannot be read.
+    pub fn unreadable(unreadable: &Unreadable, now: Timestamp) -> Self {
+        let Unreadable { id, task: _, failure, headers } = unreadable;
+        let document = document::unreadable(id, failure, headers, now).encode();
         Self { document: Some(document), event: Some(failed(id, failure)), ..Self::default() }
     }
 

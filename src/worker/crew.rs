@@ -44,6 +44,11 @@ impl Arguments {
             Some(text) if !text.is_empty() => text.to_owned(),
             _ => return Err(value_error(format!("job_id must be a non-empty string, not {}", python::repr(&job_id)))),
         };
+        let inputs = if let Value::Verbatim(text) = inputs {
+            text.parse(&limits(text.as_str())).map_err(|error| value_error(error.to_string()))?
+        } else {
+            inputs
+        };
         let Value::Object(inputs) = inputs else {
             return Err(value_error(format!("inputs must be a JSON object, not {}", type_name(&inputs))));
         };
@@ -81,16 +86,15 @@ impl Arguments {
     pub fn result(&self, output: Object, about: About<'_>) -> Value {
         let text = output.get("text").and_then(Value::as_str).unwrap_or_default();
         let (content, format) = parse(text);
-        let mut result = Object::new()
-            .with("job_id", self.job_id.as_str())
-            .with("status", "completed")
-            .with("result", content)
-            .with("format", format);
-        for (key, value) in output {
-            if key != "text" {
-                result.insert(key, value);
-            }
-        }
+        let own: [(&str, Value); 4] = [
+            ("job_id", self.job_id.as_str().into()),
+            ("status", "completed".into()),
+            ("result", content),
+            ("format", format.into()),
+        ];
+        let own = own.map(|(key, value)| (key.to_owned(), value));
+        // Not one by one: a crew may print any number of members.
+        let result = own.into_iter().chain(output.into_iter().filter(|(key, _)| key != "text")).collect::<Object>();
         let celery =
             Object::new().with("task_id", about.task_id).with("retries", about.retries).with("worker", about.worker);
         result
@@ -160,6 +164,8 @@ fn is_plain(content: &Value) -> bool {
                 pending.extend(members.iter().map(|(_, member)| member));
             }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+            // It is not known: this is the crew's own text, all of which is taken apart.
+            Value::Verbatim(_) => return false,
         }
     }
     true
@@ -178,7 +184,8 @@ fn type_name(value: &Value) -> &'static str {
         Value::Number(_) => "float",
         Value::String(_) => "str",
         Value::Array(_) => "list",
-        Value::Object(_) => "dict",
+        Value::Verbatim(text) if text.as_str().starts_with('[') => "list",
+        Value::Object(_) | Value::Verbatim(_) => "dict",
     }
 }
 

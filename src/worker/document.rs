@@ -86,6 +86,19 @@ pub fn refused(id: &str, failure: &Failure, now: Timestamp) -> ResultDocument {
     }
 }
 
+/// The failure of a task whose body cannot be read, with what its headers tell.
+pub fn unreadable(id: &str, failure: &Failure, headers: &Object, now: Timestamp) -> ResultDocument {
+    let mut document = refused(id, failure, now);
+    let text = |name: &str| headers.get(name).and_then(Value::as_str).map(str::to_owned);
+    (document.parent_id, document.group_id) = (text("parent_id"), text("group"));
+    (document.name, document.retries) = (text("task"), headers.get("retries").and_then(Value::as_i64));
+    let known = [("name", document.name.is_some()), ("retries", document.retries.is_some())];
+    for (field, _) in known.into_iter().filter(|(_, is_known)| *is_known) {
+        document.other.remove(field);
+    }
+    document
+}
+
 /// No tasks were sent.
 fn none() -> Value {
     Value::Array(Vec::new())

@@ -24,8 +24,9 @@ use self::canvas::Canvas;
 use self::publisher::Publisher;
 use self::refused::Refused;
 use self::signature::{descent, elements, option};
-use super::outcome::{Failure, limits};
-use crate::wire::{Message, RawJson, Value};
+use super::admit::LARGEST;
+use super::outcome::Failure;
+use crate::wire::{Envelope, Limits, Message, RawJson, Value};
 
 pub use backoff::{countdown, may_retry};
 pub use failed::after_failure;
@@ -64,9 +65,7 @@ pub fn after_success(
     if callbacks.is_empty() && chain.is_empty() {
         return Ok(publisher.following());
     }
-    let result = result.parse(&limits(result.as_str())).map_err(|error| {
-        Failure::new("kombu.exceptions", "EncodeError", format!("the result cannot be passed on: {error}"))
-    })?;
+    let result = result.to_value(&Limits::default());
     let given = std::slice::from_ref(&result);
     // Celery hands its own priority on, which is none unless `task_inherit_parent_priority` is set; groups and chains
     // lose theirs by that.
@@ -88,7 +87,19 @@ pub fn after_success(
     if let Some((next, rest)) = chain.split_last() {
         publisher.apply(Canvas::decode(next)?, given, &passed.with("chain", rest.to_vec()))?;
     }
-    Ok(publisher.following())
+    let following = publisher.following();
+    if let Some(large) = following.messages.iter().find(|message| is_too_large(message)) {
+        let task = large.headers.get("task").and_then(Value::as_str).unwrap_or_default();
+        let why = format!("the result cannot be passed on: the message to {task} would have more than {LARGEST} bytes");
+        return Err(Failure::new("kombu.exceptions", "EncodeError", why));
+    }
+    Ok(following)
+}
+
+/// Whether no worker would run it.
+fn is_too_large(message: &Envelope) -> bool {
+    // Few come near it, and encoding one takes time.
+    message.body.len() > LARGEST / 2 && message.encode().len() > LARGEST
 }
 
 #[cfg(test)]

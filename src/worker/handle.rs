@@ -54,11 +54,12 @@ async fn take_on(worker: &Arc<Worker>, next: Next, mut slot: Slot) -> Option<(Ne
             worker.retry_until_done(|| worker.channel.discard(&tag)).await;
             None
         }
-        Read::Unreadable { id, task, failure } => {
-            tracing::error!(task.id = %id, task.name = task, error = failure.exception.message(), "decoding a message failed; storing FAILURE as its result");
-            let end = Conclusion::refused(&id, &failure, clock::now());
-            let is_leased = begun.is_some_and(|(task, _)| task == id);
-            let run = Run { id: &id, tag: &tag, holder: if is_leased { &holder } else { "" }, entry: None };
+        Read::Unreadable(unreadable) => {
+            let (id, error) = (&unreadable.id, unreadable.failure.exception.message());
+            tracing::error!(task.id = %id, task.name = unreadable.task, error, "decoding a message failed; storing FAILURE as its result");
+            let end = Conclusion::unreadable(&unreadable, clock::now());
+            let is_leased = begun.is_some_and(|(task, _)| task == *id);
+            let run = Run { id, tag: &tag, holder: if is_leased { &holder } else { "" }, entry: None };
             let next = settle(worker, run, &end, Some(&mut slot)).await?;
             Some((next, slot))
         }

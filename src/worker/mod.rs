@@ -64,7 +64,7 @@ pub use run::{RunError, run};
 
 /// The pure steps from a message to what is stored and sent, which the fuzzer feeds (`fuzz/task.rs`).
 pub mod steps {
-    pub use super::admit::{Read, ended, read};
+    pub use super::admit::{Read, Unreadable, ended, read};
     pub use super::conclude::{Conclusion, RunEnd, conclude};
     pub use super::crew::Arguments;
     pub use super::document::About;

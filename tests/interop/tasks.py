@@ -24,6 +24,7 @@ app.conf.update(
     task_soft_time_limit=3000,
     result_expires=3600,
     result_extended=True,
+    result_compression=os.environ.get("RESULT_COMPRESSION"),
     worker_send_task_events=True,
     task_send_sent_event=True,
     broker_transport_options={

@@ -2,6 +2,7 @@
 
 mod arrivals;
 mod chaining;
+mod compressed;
 mod flight;
 mod keeping;
 mod mailbox;

@@ -2,6 +2,7 @@
 
 mod auditing;
 mod carrying;
+mod compressed;
 mod connecting;
 mod controlling;
 mod fence;

@@ -1,4 +1,5 @@
 //! What tests start.
 
+pub mod compressed;
 pub mod gate;
 pub mod redis;

@@ -4,6 +4,7 @@ mod commands;
 mod control;
 mod ends;
 mod fleet;
+mod forms;
 mod holding;
 mod kills;
 mod leaving;

@@ -7,7 +7,7 @@ use redis::Script;
 
 use super::{Channel, Error, QUARANTINED, Queue};
 use crate::store::link::script;
-use crate::wire::{Limits, Unacked};
+use crate::wire::{Limits, Unacked, result};
 
 static BEGIN: LazyLock<Script> = script!("lua/begin.lua");
 static KEEP: LazyLock<Script> = script!("lua/keep.lua");
@@ -62,7 +62,20 @@ impl Channel {
                 None => self.0.results.query(ACT, stored.arg(&result).arg(0).arg(HEAD)).await?,
             };
         }
-        Ok(Begun::Taken(head))
+        Ok(Begun::Taken(self.plain(ACT, &result, head).await?))
+    }
+
+    /// The beginning of a result, decompressed where it is compressed.
+    async fn plain(&self, act: &'static str, key: &str, head: Vec<u8>) -> Result<Vec<u8>, Error> {
+        if result::compressed(&head).is_none() {
+            return Ok(head);
+        }
+        if head.len() <= HEAD || result::state_of_prefix(&head).is_some() {
+            return Ok(result::beginning(&head).into_owned());
+        }
+        // The first block of some methods is longer.
+        let whole: Vec<u8> = self.0.results.query(act, redis::cmd("GET").arg(key)).await?;
+        Ok(result::beginning(&whole).into_owned())
     }
 
     /// Renews leases, given as task and holder. Answers the other holder of each one that was lost, by position.

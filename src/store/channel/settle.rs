@@ -4,10 +4,10 @@ use std::sync::LazyLock;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use redis::{Script, ScriptInvocation};
+use redis::{FromRedisValue, Script, ScriptInvocation};
 
 use super::{Ask, Channel, Error, Taken};
-use crate::store::link::script;
+use crate::store::link::{Link, script};
 use crate::wire::{State, result};
 
 /// A script of this folder that uses what they share.
@@ -100,22 +100,24 @@ impl Channel {
             let acknowledged = self.0.broker.script(SETTLING, call.arg(end.tag).arg(end.holder)).await?;
             return Ok((Settled { taken, acknowledged }, None));
         }
-        let mut call = SETTLE.key(keys.unacked());
-        call.key(keys.unacked_index()).key(self.lease(end.task)).key(self.mark(end.place));
-        call.key(self.0.result_keys.result(end.task));
-        for (task, _) in end.others {
-            call.key(self.0.result_keys.result(task));
-        }
-        call.arg(end.tag).arg(end.holder).arg(end.id).arg(kept(end.expires)).arg(u8::from(end.is_success));
-        call.arg(end.document.unwrap_or_default()).arg(end.others.len()).arg(end.publish.len());
-        for (_, document) in end.others {
-            call.arg(document);
-        }
-        self.publishing(&mut call, end);
-        if let Some(ask) = ask {
-            self.asking(&mut call, ask);
-        }
-        let answer = self.0.broker.script(SETTLING, &call).await?;
+        let results: Vec<String> =
+            [end.task].into_iter().chain(tasks_of(end.others)).map(|task| self.0.result_keys.result(task)).collect();
+        let call = |known: &Known| {
+            let mut call = SETTLE.key(keys.unacked());
+            call.key(keys.unacked_index()).key(self.lease(end.task)).key(self.mark(end.place)).key(&results);
+            call.arg(end.tag).arg(end.holder).arg(end.id).arg(kept(end.expires)).arg(u8::from(end.is_success));
+            call.arg(end.document.unwrap_or_default()).arg(end.others.len()).arg(end.publish.len());
+            tell(&mut call, known);
+            for (_, document) in end.others {
+                call.arg(document);
+            }
+            self.publishing(&mut call, end);
+            if let Some(ask) = ask {
+                self.asking(&mut call, ask);
+            }
+            call
+        };
+        let answer = self.knowing(&self.0.broker, SETTLING, &results, call).await?;
         let (taken, acknowledged, fills, next): (bool, bool, bool, redis::Value) = answer;
         if fills {
             self.0.fills.store(true, Ordering::Relaxed);
@@ -165,12 +167,44 @@ impl Channel {
     }
 
     async fn store(&self, results: &[(String, Vec<u8>)], expires: Option<Duration>) -> Result<u64, Error> {
-        let mut call = STORE.prepare_invoke();
-        call.arg(kept(expires));
-        for (key, document) in results {
-            call.key(key).arg(document);
+        let keys: Vec<String> = results.iter().map(|(key, _)| key.clone()).collect();
+        let call = |known: &Known| {
+            let mut call = STORE.prepare_invoke();
+            call.key(&keys).arg(kept(expires));
+            for (_, document) in results {
+                call.arg(document);
+            }
+            tell(&mut call, known);
+            call
+        };
+        self.knowing(&self.0.results, SETTLING, &keys, call).await
+    }
+
+    /// Runs a script that looks at the status of these results. Scripts cannot read what is compressed: where one is, it is
+    /// read here, and the script is told.
+    async fn knowing<'a, T: FromRedisValue>(
+        &self,
+        link: &Link,
+        act: &'static str,
+        results: &[String],
+        call: impl Fn(&Known) -> ScriptInvocation<'a>,
+    ) -> Result<T, Error> {
+        let mut known = Known::new();
+        // Another one may be stored each time.
+        for _ in 0..3 {
+            match link.script(act, &call(&known)).await {
+                Err(error) if error.is_about_compressed() => {}
+                answer => return answer,
+            }
+            for key in results {
+                let document: Vec<u8> = self.0.results.query(act, redis::cmd("GET").arg(key)).await?;
+                if result::compressed(&document).is_some() {
+                    let state = result::state_of_prefix(&document).unwrap_or(State::Pending);
+                    known.push((document, state));
+                }
+            }
         }
-        self.0.results.script(SETTLING, &call).await
+        Err(Error::unexpected(act, "a compressed result that changes all the time"))
     }
 
     /// Stores what the run before of this message has noted, where the result backend is another database. May be
@@ -216,22 +250,48 @@ impl Channel {
     /// Stores a state that is not an end, such as `STARTED` or `PROGRESS`, unless the task has ended.
     pub async fn store_state(&self, task: &str, document: &[u8], expires: Option<Duration>) -> Result<bool, Error> {
         static STATE: LazyLock<Script> = shared!("lua/state.lua");
-        let mut call = STATE.key(self.0.result_keys.result(task));
-        call.arg(kept(expires)).arg(document);
-        self.0.results.script("storing a state", &call).await
+        let results = [self.0.result_keys.result(task)];
+        let call = |known: &Known| {
+            let mut call = STATE.key(&results[0]);
+            call.arg(kept(expires)).arg(document);
+            tell(&mut call, known);
+            call
+        };
+        self.knowing(&self.0.results, "storing a state", &results, call).await
     }
 
     /// Stores that a task is revoked, unless it runs or has ended, as far as can be seen. So a producer that waits
     /// for a task that is still in its queue hears of it.
     pub async fn revoke_unseen(&self, task: &str, document: &[u8], expires: Option<Duration>) -> Result<bool, Error> {
         static REVOKE: LazyLock<Script> = shared!("lua/revoke.lua");
-        let mut call = REVOKE.key(self.0.result_keys.result(task));
-        if self.0.same_database {
-            call.key(self.lease(task));
-        }
-        call.arg(kept(expires)).arg(document);
-        self.0.results.script("storing that a task is revoked", &call).await
+        let results = [self.0.result_keys.result(task)];
+        let call = |known: &Known| {
+            let mut call = REVOKE.key(&results[0]);
+            if self.0.same_database {
+                call.key(self.lease(task));
+            }
+            call.arg(kept(expires)).arg(document);
+            tell(&mut call, known);
+            call
+        };
+        self.knowing(&self.0.results, "storing that a task is revoked", &results, call).await
     }
+}
+
+/// Results that were read because they are compressed, and their states.
+type Known = Vec<(Vec<u8>, State)>;
+
+/// Adds what scripts are told of compressed results.
+fn tell(call: &mut ScriptInvocation<'_>, known: &Known) {
+    call.arg(known.len());
+    for (document, state) in known {
+        call.arg(document).arg(state.as_str());
+    }
+}
+
+/// The tasks of these results.
+fn tasks_of(results: &[(String, Vec<u8>)]) -> impl Iterator<Item = &str> {
+    results.iter().map(|(task, _)| task.as_str())
 }
 
 /// Seconds that a result is kept, 0 for good.

@@ -9,6 +9,7 @@ use redis::{FromRedisValue, Script, ScriptInvocation};
 use super::flight::HEAD;
 use super::wait::WAKE_UP;
 use super::{Channel, Error, QUARANTINED};
+use crate::wire::result;
 
 static RESERVE: LazyLock<Script> =
     LazyLock::new(|| Script::new(concat!(include_str!("lua/take.lua"), include_str!("lua/reserve.lua"))));
@@ -101,7 +102,9 @@ impl Channel {
         let answer = Answer::from_redis_value(answer);
         let (from, tag, envelope, refused, id, head) =
             answer.map_err(|error| Error::unexpected("taking a message", error.to_string()))?;
-        let begun = Some((id, head)).filter(|(id, _)| !id.is_empty());
+        // Of some compressions the beginning tells nothing: then all of it is read when the task begins.
+        let is_told = result::compressed(&head).is_none() || result::state_of_prefix(&head).is_some();
+        let begun = Some((id, head)).filter(|(id, _)| !id.is_empty() && is_told);
         let at = usize::try_from(from).ok();
         let queue = at.map_or(0, |at| at % ask.queues.len().max(1));
         let list = at.and_then(|at| self.0.keys.pop_order(ask.queues).into_iter().nth(at)).unwrap_or_default();

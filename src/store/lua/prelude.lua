@@ -32,10 +32,16 @@ local function marker(key)
   return values
 end
 
--- The status of a result document, '' when there is none, '?' when it cannot be told.
-local function status(key)
+local COMPRESSED = '\0celery-compressed\0'
+
+-- The status of a result document, '' when there is none, '?' when it cannot be told. A compressed one is read by the
+-- caller: what it was, and its status.
+local function status(key, known, known_status)
   local head = redis.call('GETRANGE', key, 0, 255)
   if head == '' then return '' end
+  if string.sub(head, 1, #COMPRESSED) == COMPRESSED then
+    return redis.call('GET', key) == known and known_status or '?'
+  end
   local found = string.match(head, '^%s*{%s*"status"%s*:%s*"([^"]*)"')
   if found then return found end
   local ok, document = pcall(cjson.decode, redis.call('GET', key))
@@ -62,8 +68,8 @@ end
 
 -- Removes what a lost run has left as its result: a failure only when told to, an end never. Whether nothing is left.
 -- A STARTED of a dead worker would be read as the holder of the next delivery.
-local function clear(key, failures)
-  local state = status(key)
+local function clear(key, failures, known, known_status)
+  local state = status(key, known, known_status)
   if state == 'SUCCESS' or state == '?' or (state == 'FAILURE' and failures ~= '1') then return false end
   if state == 'REVOKED' and revoked_by_its_worker(key) then return false end
   redis.call('DEL', key)

@@ -22,6 +22,7 @@ pub(super) fn value(out: &mut String, value: &Value) {
             out.push(']');
         }
         Value::Object(members) => object(out, members),
+        Value::Verbatim(text) => out.push_str(text.as_str()),
     }
 }
 

@@ -30,6 +30,11 @@ impl RawJson {
         &*self.0 == "null"
     }
 
+    /// The value: its text where it has more values, or is nested deeper, than `limits` allow.
+    pub fn to_value(&self, limits: &Limits) -> Value {
+        self.parse(limits).unwrap_or_else(|_| Value::verbatim(&self.0))
+    }
+
     /// Parses it.
     pub fn parse(&self, limits: &Limits) -> Result<Value, Error> {
         Value::parse_within(self.0.as_bytes(), limits)

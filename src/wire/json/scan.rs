@@ -28,6 +28,16 @@ impl<'a> Scanner<'a> {
         Self { text, at: 0, limits: Limits::default().bytes(usize::MAX), values: 0 }
     }
 
+    /// Where it is, to come back to.
+    pub(crate) fn mark(&self) -> (usize, usize) {
+        (self.at, self.values)
+    }
+
+    /// Goes back to where it was; what was built since is gone.
+    pub(crate) fn go_back(&mut self, to: (usize, usize)) {
+        (self.at, self.values) = to;
+    }
+
     /// Counts a value that is built.
     pub(super) fn count(&mut self) -> Result<(), Error> {
         self.values += 1;

@@ -31,6 +31,7 @@ fn write(out: &mut String, value: &Value) {
             out.push(']');
         }
         Value::Object(members) => object(out, members),
+        Value::Verbatim(text) => out.push_str(text.as_str()),
     }
 }
 

@@ -71,6 +71,7 @@ impl Safe {
             Value::Object(_) if self.level >= MAX_LEVELS => self.push("{...}"),
             Value::Array(elements) => self.array(elements),
             Value::Object(members) => self.object(members),
+            Value::Verbatim(text) => self.plain(text.as_str()),
         }
     }
 

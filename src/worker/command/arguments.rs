@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use super::spec::{Call, Job};
 use crate::wire::{Object, Value};
+use crate::worker::outcome::limits;
 
 /// Longest value of a variable, most bytes of all, and how many there are. Linux takes 128 KiB for one string of a new
 /// program, and usually 2 MiB for all. What is longer is on standard input only.
@@ -113,10 +114,17 @@ fn lookup(call: &Call, path: &str) -> Option<String> {
             .into_iter()
             .find_map(|(member, text)| (member == rest).then(|| text.clone()));
     }
-    let mut names = rest.split('.');
+    let mut names = rest.split('.').peekable();
     let first = names.next()?;
-    let mut value =
-        if root == "args" { call.args.get(first.parse::<usize>().ok()?)? } else { call.kwargs.get(first)? };
+    let given = if root == "args" { call.args.get(first.parse::<usize>().ok()?)? } else { call.kwargs.get(first)? };
+    let taken_apart;
+    let mut value = given;
+    if let Value::Verbatim(text) = given
+        && names.peek().is_some()
+    {
+        taken_apart = text.parse(&limits(text.as_str())).ok()?;
+        value = &taken_apart;
+    }
     for name in names {
         value = match value.as_array() {
             Some(elements) => elements.get(name.parse::<usize>().ok()?)?,
@@ -131,7 +139,7 @@ fn text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(_) => value.as_str().unwrap_or_default().to_owned(),
-        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_json(),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) | Value::Verbatim(_) => value.to_json(),
     }
 }
 

@@ -98,5 +98,6 @@ fn is_true(value: &Value) -> bool {
         Value::String(text) => !text.is_empty(),
         Value::Array(elements) => !elements.is_empty(),
         Value::Object(members) => !members.is_empty(),
+        Value::Verbatim(_) => true,
     }
 }

@@ -68,7 +68,7 @@ pub(super) fn ids_in(revoked: &Value) -> Vec<&str> {
     match revoked {
         Value::Array(ids) => ids.iter().filter_map(Value::as_str).collect(),
         Value::Object(ids) => ids.keys().collect(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Verbatim(_) => Vec::new(),
     }
 }
 

@@ -109,7 +109,7 @@ fn strip_times(value: &Value) -> Value {
             let kept = members.iter().filter(|(key, _)| !["time_start", "worker_pid", "eta"].contains(key));
             Value::Object(kept.map(|(key, value)| (key, strip_times(value))).collect())
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Verbatim(_) => value.clone(),
     }
 }
 

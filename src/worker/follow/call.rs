@@ -99,7 +99,12 @@ impl<F: FnMut() -> String> Publisher<'_, F> {
         let origin = options.get("origin").and_then(Value::as_str).unwrap_or(self.sender.origin).to_owned();
         let stamped_headers = options.remove("stamped_headers").and_then(|names| match names {
             Value::Array(names) => Some(names),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => None,
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Object(_)
+            | Value::Verbatim(_) => None,
         });
         let stamps = stamped_headers.iter().flatten().filter_map(Value::as_str);
         let stamps: Object = stamps.filter_map(|name| Some((name.to_owned(), options.remove(name)?))).collect();

@@ -17,7 +17,7 @@ pub(super) fn elements(field: &Value) -> &[Value] {
     match field {
         Value::Array(signatures) => signatures,
         Value::Object(_) => std::slice::from_ref(field),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => &[],
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Verbatim(_) => &[],
     }
 }
 

@@ -98,7 +98,7 @@ impl Normal<'_> {
                 members.into_iter().map(|(key, value)| (key, self.value(key, value))).collect::<Object>().into()
             }
             Value::String(text) => self.text(key, text).into(),
-            Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Verbatim(_) => value.clone(),
         }
     }
 
@@ -260,8 +260,26 @@ fn a_signature_that_cannot_be_sent_is_refused_and_then_nothing_is_sent() {
         assert!(following(&embed, "1").is_err(), "{embed}");
     }
     let deep = format!("{}{}", "[".repeat(300), "]".repeat(300));
-    assert!(following(r#"{"callbacks": [{"task": "a"}]}"#, &deep).unwrap_err().contains("cannot be passed on"));
     assert_eq!(following("{}", &deep).unwrap().messages, []);
+}
+
+#[test]
+fn a_result_of_any_depth_and_any_number_of_values_is_passed_on_as_it_is() {
+    let deep = format!("{}{}", "[".repeat(300), "]".repeat(300));
+    let many = format!("[{}]", vec!["0.50"; 300_000].join(","));
+    for result in [deep, many] {
+        let sent = following(r#"{"callbacks": [{"task": "a"}]}"#, &result).unwrap().messages;
+        assert!(Message::decode(&sent[0]).unwrap().args[0].to_json() == result);
+    }
+}
+
+#[test]
+fn a_result_that_makes_the_next_message_too_large_to_run_is_a_failure_and_nothing_is_sent() {
+    let large = format!("\"{}\"", "x".repeat(15 << 20));
+    let embed = |bytes: usize| format!(r#"{{"chain": [{{"task": "next", "args": ["{}"]}}]}}"#, "y".repeat(bytes));
+    assert!(following(&embed(1), &large).is_ok());
+    let failure = following(&embed(40 << 20), &large).unwrap_err();
+    assert!(failure.contains("the message to next would have more than"), "{failure}");
 }
 
 #[test]

@@ -82,6 +82,28 @@ async fn no_message_is_decoded_in_redis_beyond_its_properties() {
 }
 
 #[tokio::test]
+async fn a_message_whose_correlation_id_is_not_utf8_is_taken_and_one_whose_delivery_tag_is_not_is_none() {
+    let with = |name: &str, value: &[u8]| {
+        let properties = PROPERTIES.replace("\"delivery_info\"", &format!("\"{name}\": \"VALUE\", \"delivery_info\""));
+        let element = format!("{{{BODY}, \"headers\": {{\"id\": \"1\", \"eta\": null}}, {properties}}}");
+        let parts: Vec<&[u8]> = element.split("VALUE").map(str::as_bytes).collect();
+        parts.join(value)
+    };
+    for value in [b"caf\xe9".as_slice(), "caf\u{e9}\u{20ac}\u{1f600}".as_bytes()] {
+        let element = with("correlation_id", value);
+        assert_eq!(taken(&element).await.0.envelope, element);
+    }
+    let server = RedisServer::start();
+    let channel = channel(&server).await;
+    let tagged = String::from_utf8(with("x", b"y")).unwrap().replace("\"t1\"", "\"TAG\"");
+    let parts: Vec<&[u8]> = tagged.split("TAG").map(str::as_bytes).collect();
+    for (tag, refused) in [(b"\xe9\xe9".as_slice(), 1), ("\u{e9}".as_bytes(), 0)] {
+        redis::cmd("LPUSH").arg("crew_jobs").arg(parts.join(tag)).exec(&mut server.connection()).unwrap();
+        assert_eq!(take(&channel, &["crew_jobs"]).await.1, refused);
+    }
+}
+
+#[tokio::test]
 async fn a_message_that_another_worker_has_taken_since_is_not_given_again() {
     let server = RedisServer::start();
     let channel = channel(&server).await;

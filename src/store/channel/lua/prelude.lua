@@ -1,8 +1,32 @@
 -- What scripts of this folder share.
 
+-- Which argument says how many results the caller has read because they are compressed. They follow it, each with its
+-- status.
+local told = 0
+
+-- The status of a compressed result, if the caller has read it.
+local function known(document)
+  for i = told + 1, told + 2 * tonumber(ARGV[told]), 2 do
+    if ARGV[i] == document then return ARGV[i + 1] end
+  end
+end
+
+local COMPRESSED = '\0celery-compressed\0'
+
 -- The status of a result, as far as its beginning tells.
 local function status(key)
-  return string.match(redis.call('GETRANGE', key, 0, 255), '^%s*{%s*"status"%s*:%s*"([^"]*)"')
+  local head = redis.call('GETRANGE', key, 0, 255)
+  if string.sub(head, 1, #COMPRESSED) == COMPRESSED then return known(redis.call('GET', key)) end
+  return string.match(head, '^%s*{%s*"status"%s*:%s*"([^"]*)"')
+end
+
+-- Says that one of these results is compressed and the caller has not read it. Asked before anything is changed.
+local function unread(first, last)
+  for i = first, last do
+    if redis.call('GETRANGE', KEYS[i], 0, #COMPRESSED - 1) == COMPRESSED and not known(redis.call('GET', KEYS[i])) then
+      return redis.error_reply('COMPRESSED a result that was not read')
+    end
+  end
 end
 
 -- Stores a result for so many seconds (0: for good).

@@ -1,6 +1,11 @@
--- KEYS: results. ARGV: seconds they are kept (0: for good), documents
+-- KEYS: results. ARGV: seconds they are kept (0: for good), documents, how many compressed results the caller has read,
+-- those and their statuses in turns
 -- Stores how tasks have ended. A success is final, as in Celery, and a retry that has ended by now is not hidden by what
 -- the run before it left.
+told = #KEYS + 2
+local question = unread(1, #KEYS)
+if question then return question end
+
 local function ended(status) return status == 'SUCCESS' or status == 'FAILURE' or status == 'REVOKED' end
 
 for i, key in ipairs(KEYS) do

@@ -83,6 +83,17 @@ local function quoted(text, found, name)
   return value and string.byte(text, value[1]) == 34 and string.sub(text, value[1], value[2]) or '""'
 end
 
+-- Whether it is a text in UTF-8, and not empty.
+local function is_text(value)
+  if type(value) ~= 'string' or value == '' then return false end
+  if not string.find(value, '[\128-\255]') then return true end
+  local next = '[\128-\191]'
+  local rest = string.gsub(value, '[\240-\244]' .. next .. next .. next, '')
+  rest = string.gsub(rest, '[\224-\239]' .. next .. next, '')
+  rest = string.gsub(rest, '[\194-\223]' .. next, '')
+  return not string.find(rest, '[\128-\255]')
+end
+
 -- The delivery tag of a message, what is noted behind the message: exchange and routing key, and its properties where they
 -- are written as kombu does.
 local function address(element)
@@ -92,13 +103,13 @@ local function address(element)
   local usual = at and string.match(tail, '^"properties": ?({[^{}]*{[^{}]*}[^{}]*})}$', at)
   local ok, read = pcall(cjson.decode, usual)
   local info = ok and read.delivery_info
-  if type(info) == 'table' and type(read.delivery_tag) == 'string' and read.delivery_tag ~= '' and
+  if type(info) == 'table' and is_text(read.delivery_tag) and
     type(info.exchange) == 'string' and type(info.routing_key) == 'string' then
     return read.delivery_tag, ', ' .. cjson.encode(info.exchange) .. ', ' .. cjson.encode(info.routing_key) .. ']', read
   end
   local text, found = properties(element, tail, at)
   local readable, tag = pcall(cjson.decode, '[' .. quoted(text, found, 'delivery_tag') .. ']')
-  if not readable or tag[1] == '' then return nil end
+  if not readable or not is_text(tag[1]) then return nil end
   info = found.delivery_info and members(text, found.delivery_info[1])
   return tag[1], ', ' .. quoted(text, info, 'exchange') .. ', ' .. quoted(text, info, 'routing_key') .. ']'
 end
@@ -122,7 +133,7 @@ local function take(unacked, unacked_index, keys, args)
   -- The lease of a task that may begin at once, as far as can be told from its message. Its worker looks closer.
   local function begin(element, properties)
     local id = properties and properties.correlation_id
-    if args[6] == '' or type(id) ~= 'string' or id == '' or properties.delivery_info.redelivered == true
+    if args[6] == '' or not is_text(id) or properties.delivery_info.redelivered == true
       or not (string.find(element, '"eta": null', 1, true) or string.find(element, '"eta":null', 1, true)) then
       return '', ''
     end
