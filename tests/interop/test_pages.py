@@ -1,6 +1,7 @@
 """Each command and file of `docs/worker-commands.md` and of the examples' READMEs, as it is printed, in dash.
 
 Only the address of Redis and the port of the stand-in for a model are those of the test, and `kubectl` changes nothing.
+Needs dash, jq, curl, node and kubectl: what one of them misses is skipped.
 """
 
 import contextlib
@@ -28,6 +29,12 @@ CONVERT = '#!/bin/sh\n[ "$2" = -resize ] && cat "$1" > "$4" && echo "$3" >> "$4"
 KUBECTL = '#!/bin/sh\nexec {} "$@" --dry-run=client -o json\n'
 
 
+def needs(*programs):
+    for program in programs:
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not on the PATH")
+
+
 class Page:
     """The blocks of a page, each of which must be used by a test."""
 
@@ -46,6 +53,7 @@ class Page:
 @pytest.fixture
 def environment(tmp_path, server):
     """Programs as they are found on the PATH of a reader."""
+    needs("dash", "jq")
     server.flushall()
     programs = tmp_path / "bin"
     programs.mkdir()
@@ -141,6 +149,7 @@ def test_the_first_command_of_the_page_serves_celerys_default_queue(page, enviro
 
 
 def test_the_tasks_of_the_page_are_tried_and_served(page, shop, environment, tmp_path):
+    needs("curl")
     check, serve, show = page.take("--check-command shop.ship --call").splitlines()
     assert "It succeeded" in run(check, shop, environment)
     assert "--check-command" in run(show, shop, environment)
@@ -225,6 +234,7 @@ def test_every_block_of_the_page_is_run(page):
 
 @pytest.mark.parametrize("example", ["shell-crew", "python-crew", "node-crew"])
 def test_the_readme_of_an_example_runs_as_printed(example, environment, tmp_path):
+    needs(*(["node"] if example == "node-crew" else []))
     page, folder = Page(EXAMPLES / example / "README.md"), tmp_path / example
     shutil.copytree(EXAMPLES / example, folder)
     trial = page.take("--check-command" if example == "shell-crew" else "echo '{")
@@ -245,6 +255,7 @@ def answered(task, begins):
 
 
 def test_the_readme_of_the_crewai_crew_runs_as_printed(environment, tmp_path):
+    needs("kubectl")
     page, folder, port = Page(EXAMPLES / "crewai-crew/README.md"), tmp_path / "crewai-crew", str(free_port())
     shutil.copytree(EXAMPLES / "crewai-crew", folder)
     crewai = environment | {"PATH": f"{tmp_path}/bin:{CREWAI.parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
