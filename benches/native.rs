@@ -164,7 +164,7 @@ async fn celery_at_its_best(url: &str, folder: &Path, count: usize, report: &Rep
 }
 
 fn bare_ask(last: &str) -> Ask<'_> {
-    Ask { queues: &["default"], asker: "bare", last, holder: "bare", lease: Duration::from_secs(6) }
+    Ask { queues: &["default"], asker: "bare", worker: "bare", last, holder: "bare", lease: Duration::from_secs(6) }
 }
 
 /// The scripts of a task, one after the other, and nothing else: tasks in a second.

@@ -3,10 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "whatever does not hold must be seen")]
 
-use crewjob::wire::{Call, Envelope, Message, Object, RawJson, ResultDocument, State, TimeLimit, Value};
+use crewjob::wire::{Call, Envelope, Message, Object, RawJson, ResultDocument, State, Value};
 use crewjob::worker::steps::{
-    About, Arguments, Conclusion, Failure, Outcome, Read, Routes, RunEnd, Seen, Sender, conclude, ended, may_retry,
-    next, read, refusal,
+    About, Arguments, Conclusion, Defaults, Failure, Outcome, Read, Routes, RunEnd, Seen, Sender, conclude, ended,
+    may_retry, next, read, refusal,
 };
 use jiff::Timestamp;
 
@@ -94,8 +94,8 @@ fn take(bytes: &[u8]) {
 }
 
 fn concluded(about: About<'_>, outcome: Outcome) -> Conclusion {
-    let (routes, time_limit) = (Routes::new([], "default"), TimeLimit::default());
-    let sender = Sender { origin: "gen1@h", reply_to: "", routes: &routes, priority: 5, time_limit: &time_limit };
+    let (routes, defaults) = (Routes::new([], "default"), Defaults::default());
+    let sender = Sender { origin: "gen1@h", reply_to: "", routes: &routes, defaults: &defaults };
     let end = RunEnd {
         sender: &sender,
         max_retries: 3,

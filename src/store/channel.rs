@@ -6,10 +6,13 @@
 //! stored there is noted in the broker until it is. Everything else on the keys of kombu stays as kombu has it.
 
 mod cache;
+mod chord;
 mod control;
 mod flight;
 mod housekeeping;
+mod owners;
 mod release;
+mod route;
 mod settle;
 mod take;
 mod wait;
@@ -17,9 +20,11 @@ mod wait;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
+pub use chord::{Counted, Part};
 pub use control::Call;
-pub use flight::Begun;
+pub use flight::{Begun, Swept};
 pub use housekeeping::Cleaned;
+pub use owners::Silent;
 pub use release::{End, Unbegun};
 pub use settle::{Publication, Settled, Settlement};
 pub use take::{Ask, Delivery, Taken};
@@ -92,7 +97,8 @@ impl Channel {
         &self.0.keys
     }
 
-    /// Where elements of queues are kept that are no messages: a stream of `list` and `element`, read with `XRANGE`.
+    /// Where elements of queues are kept that are no messages, and messages that no queue is bound for: a stream of `element`
+    /// with `list`, or with `exchange` and `routing_key`. Read with `XRANGE`.
     pub fn quarantine_stream(&self) -> String {
         format!("{}crewjob:quarantine", self.0.keys.prefix)
     }

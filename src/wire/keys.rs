@@ -98,6 +98,12 @@ impl BrokerKeys {
         self.prefixed("_kombu.binding_deadlines")
     }
 
+    /// The channel of a fanout exchange, with kombu's defaults for `fanout_prefix` and `fanout_patterns`.
+    pub fn fanout_channel(&self, exchange: &str, routing_key: &str) -> String {
+        let slash = if routing_key.is_empty() { "" } else { "/" };
+        self.prefixed(format!("/{}.{exchange}{slash}{routing_key}", self.database))
+    }
+
     /// The channel of remote control requests.
     pub fn pidbox_channel(&self) -> String {
         self.prefixed(format!("/{}.{PIDBOX}", self.database))
@@ -133,6 +139,7 @@ pub fn reply_queue(oid: &str) -> String {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResultKeys {
     prefix: String,
+    groups: String,
 }
 
 impl Default for ResultKeys {
@@ -147,7 +154,13 @@ impl ResultKeys {
     pub fn new(global_key_prefix: &str) -> Self {
         let glue =
             if global_key_prefix.is_empty() || global_key_prefix.ends_with([':', '_', '-', '.']) { "" } else { "_" };
-        Self { prefix: format!("{global_key_prefix}{glue}celery-task-meta-") }
+        let prefixed = |name| format!("{global_key_prefix}{glue}{name}");
+        Self { prefix: prefixed("celery-task-meta-"), groups: prefixed("celery-taskset-meta-") }
+    }
+
+    /// A key of a group: of its members without a suffix, else of what is counted of a chord's parts.
+    pub fn group(&self, group_id: &str, suffix: &str) -> String {
+        format!("{}{group_id}{suffix}", self.groups)
     }
 
     /// The key of a task's result, and the channel on which it is announced.
@@ -193,6 +206,8 @@ mod tests {
         assert_eq!(keys.binding_deadlines(), "_kombu.binding_deadlines");
         assert_eq!(keys.binding_member("crew.jobs", "", "crew_jobs"), "crew.jobs\u{6}\u{16}\u{6}\u{16}crew_jobs");
         assert_eq!(keys.pidbox_channel(), "/0.celery.pidbox");
+        assert_eq!(keys.fanout_channel("news", ""), "/0.news");
+        assert_eq!(keys.fanout_channel("news", "celery"), "/0.news/celery");
         assert_eq!(keys.event_channel("worker-online"), "/0.celeryev/worker.online");
         assert_eq!(keys.event_channel("task.multi"), "/0.celeryev/task.multi");
         assert_eq!(keys.event_pattern(), "/0.celeryev/*");
@@ -222,6 +237,7 @@ mod tests {
     fn result_prefixes_are_glued_with_an_underscore_unless_they_end_in_punctuation() {
         assert_eq!(ResultKeys::new("").result("x"), "celery-task-meta-x");
         assert_eq!(ResultKeys::new("app1").result("x"), "app1_celery-task-meta-x");
+        assert_eq!(ResultKeys::new("app1").group("x", ".s"), "app1_celery-taskset-meta-x.s");
         assert_eq!(ResultKeys::new("app1:").result("x"), "app1:celery-task-meta-x");
         assert_eq!(ResultKeys::new("app1").task_id("app1_celery-task-meta-x"), Some("x"));
         assert_eq!(ResultKeys::default().task_id("celery-taskset-meta-x"), None);

@@ -12,8 +12,10 @@
 //! | [`pidbox`] | remote control requests and replies |
 //! | [`keys`], [`priority`] | the names of all of these in Redis |
 //! | [`compression`] | bodies and results that were compressed |
+//! | [`binding`], [`pattern`] | which queues a message goes to; what Python's patterns match |
 //! | [`json`], [`time`], [`python`] | the JSON, the times and the `repr` that Python speaks |
 
+pub mod binding;
 pub mod call;
 pub mod compression;
 pub mod envelope;
@@ -22,6 +24,7 @@ pub mod event;
 pub mod json;
 pub mod keys;
 pub mod message;
+pub mod pattern;
 pub mod pidbox;
 pub mod priority;
 pub mod python;
@@ -30,6 +33,7 @@ pub mod time;
 
 mod fields;
 
+pub use binding::Destination;
 pub use call::Call;
 pub use envelope::{DeliveryInfo, Envelope, Peek, Properties, Unacked};
 pub use error::DecodeError;
@@ -37,5 +41,6 @@ pub use event::Event;
 pub use json::{Limits, Number, Object, RawJson, Value};
 pub use keys::{BrokerKeys, ResultKeys};
 pub use message::{Embed, Headers, Message, Signature, TimeLimit};
+pub use pattern::Pattern;
 pub use priority::{Bands, InvalidBands};
 pub use result::{Exception, ResultDocument, State};

@@ -4,10 +4,10 @@ use jiff::Timestamp;
 
 use super::admit::Unreadable;
 use super::document::{self, About};
-use super::follow::{self, Following, Sender};
+use super::follow::{self, Body, Following, Part, Sender};
 use super::outcome::{Failure, Memory, Outcome};
 use crate::wire::event::Detail;
-use crate::wire::{Envelope, Limits, Number, RawJson, ResultDocument, Signature, python};
+use crate::wire::{Envelope, Limits, Message, Number, RawJson, ResultDocument, Signature, python};
 
 /// What is to be done at the end of a task.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -18,6 +18,8 @@ pub struct Conclusion {
     pub is_success: bool,
     /// The results of other tasks that will not run because this one has failed.
     pub others: Vec<ResultDocument>,
+    /// Parts of chords that end with it, to be counted before anything else is done.
+    pub parts: Vec<Part>,
     /// Errbacks that are called here, and what for.
     pub in_place: Vec<(Signature, Failure)>,
     /// What is published.
@@ -73,7 +75,24 @@ impl Conclusion {
             signum: None,
             expired: Some(expired),
         };
-        Self { document: Some(document), event: Some(event), ..Self::default() }
+        Self { document: Some(document), event: Some(event), ..Self::default() }.with_parts(about.message)
+    }
+
+    /// The same with the parts of chords that end with this task.
+    #[must_use]
+    pub fn with_parts(self, message: &Message) -> Self {
+        let document = self.document.as_deref().unwrap_or_default();
+        let parts = follow::parts(message, document, &self.others);
+        Self { parts, ..self }
+    }
+
+    /// Adds what follows when all parts of a chord have ended.
+    pub fn add(&mut self, body: Body) {
+        let Body { messages, failed, in_place, refused } = body;
+        self.publish.extend(messages);
+        self.others.extend(failed);
+        self.in_place.extend(in_place);
+        self.refused.extend(refused);
     }
 }
 
@@ -94,6 +113,7 @@ pub fn conclude(about: About<'_>, outcome: Outcome, end: &RunEnd<'_>, mut fresh:
         Outcome::Stopped { signal } => stopped(about, signal, end),
     };
     let ignores = about.message.headers.ignore_result.unwrap_or(false);
+    let ended = ended.with_parts(about.message);
     Conclusion { document: ended.document.filter(|_| !ignores), ..ended }
 }
 
@@ -142,6 +162,7 @@ fn give_up(
         document: Some(document::with_memory(document, end.memory).encode()),
         is_success: false,
         others: after.chain,
+        parts: Vec::new(),
         in_place: after.in_place.into_iter().map(|errback| (errback, failure.clone())).collect(),
         publish: after.messages,
         event: Some(failed(&about.message.headers.id, failure)),
@@ -166,11 +187,7 @@ fn failed(id: &str, failure: &Failure) -> Detail {
 
 /// Python's `repr` of the exception.
 pub fn repr(failure: &Failure) -> String {
-    let kind = &failure.exception.exc_type;
-    match failure.exception.exc_message.as_slice() {
-        [argument] => format!("{kind}({})", python::repr(argument)),
-        arguments => format!("{kind}{}", python::repr_tuple(arguments)),
-    }
+    failure.repr()
 }
 
 #[cfg(test)]
@@ -179,7 +196,8 @@ mod tests {
 
     use super::*;
     use crate::wire::json::tests::any_value;
-    use crate::wire::{Call, Message, State, TimeLimit, Value};
+    use crate::wire::{Call, State, Value};
+    use crate::worker::follow::Defaults;
     use crate::worker::routes::Routes;
 
     /// What is concluded for a message with this body's third part, and how often it has run before.
@@ -196,8 +214,8 @@ mod tests {
         let envelope = call.envelope();
         let message = Message::decode(&envelope).unwrap();
         let routes = Routes::new([], "default");
-        let time_limit = TimeLimit::default();
-        let sender = Sender { origin: "gen1@h", reply_to: "", routes: &routes, priority: 5, time_limit: &time_limit };
+        let defaults = Defaults::default();
+        let sender = Sender { origin: "gen1@h", reply_to: "", routes: &routes, defaults: &defaults };
         let run_end = RunEnd {
             sender: &sender,
             max_retries: 3,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::follow::Defaults;
 use super::node::NodeName;
 use crate::runtime::telemetry::LogFormat;
 use crate::store::{Access, Keys, Queue, Secret};
@@ -20,9 +21,6 @@ const REDIS_URL: &str = "REDIS_URL";
 const RESULT_BACKEND_URL: &str = "RESULT_BACKEND_URL";
 /// The variables of the worker's environment that commands do not get.
 pub const SECRETS: [&str; 2] = [REDIS_URL, RESULT_BACKEND_URL];
-
-/// Celery's `task_default_priority`, which nothing changes here: of tasks that follow and whose signature has none.
-pub const DEFAULT_PRIORITY: i64 = 5;
 
 /// Options of `crewjob worker`.
 ///
@@ -45,13 +43,14 @@ pub struct Config {
     #[arg(long = "task", value_name = "NAME=COMMAND")]
     pub commands: Vec<String>,
 
-    /// Queues to consume, comma-separated; `name:routing.key` where the routing key is not the name.
+    /// Queues to consume, comma-separated; `name=routing.key` where the routing key is not the name. A name that contains a
+    /// colon has to be given with its routing key, `app:jobs=app:jobs`: `name:routing.key` is the former spelling.
     #[arg(
         short = 'Q',
         long,
         env = "CREWJOB_QUEUES",
         value_delimiter = ',',
-        default_value = "crew_jobs:crew.jobs,default"
+        default_value = "crew_jobs=crew.jobs,default"
     )]
     pub queues: Vec<String>,
 
@@ -89,6 +88,11 @@ pub struct Config {
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub max_retries: u32,
 
+    /// Seconds from the first SIGTERM or SIGINT until the tasks that still run are stopped and put back on their queues, as
+    /// by a second signal. Choose 20 seconds less than the process is given before it is killed. 0: never.
+    #[arg(long, env = "CREWJOB_SHUTDOWN_TIMEOUT", value_name = "SECONDS", default_value_t = 0)]
+    pub shutdown_timeout: u32,
+
     /// Seconds after which kombu takes a message for lost; must be the same for all that share the broker.
     #[arg(long, env = "VISIBILITY_TIMEOUT", value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u32).range(10..))]
     pub visibility_timeout: u32,
@@ -118,6 +122,11 @@ pub struct Config {
     /// Queue of tasks that this worker sends and no route is known for.
     #[arg(long, value_name = "QUEUE", default_value = "default")]
     pub default_queue: String,
+
+    /// `task_default_priority` of the other parties: priority of tasks that this worker sends and whose signature has none,
+    /// 0 to 255. Celery sends 0, the most urgent, where that setting is not set.
+    #[arg(long, value_name = "PRIORITY")]
+    pub default_priority: Option<u8>,
 
     /// Do not ask the other workers at start which tasks are revoked.
     #[arg(long)]
@@ -169,6 +178,9 @@ pub enum ConfigError {
     /// There is nothing to consume.
     #[error("--queues names no queue")]
     NoQueues,
+    /// A queue of which it cannot be told where its name ends.
+    #[error("--queues: {0:?} is ambiguous: write name=routing.key, for example {0}={0}")]
+    AmbiguousQueue(String),
 }
 
 impl Config {
@@ -201,13 +213,13 @@ impl Config {
     /// The queues, in the order in which they are looked through.
     pub fn queues(&self) -> Result<Vec<Queue>, ConfigError> {
         let named = self.queues.iter().map(|queue| queue.trim()).filter(|queue| !queue.is_empty());
-        let queues: Vec<Queue> = named
-            .map(|queue| {
-                let (name, key) = queue.split_once(':').unwrap_or((queue, queue));
-                Queue::new(name, key)
-            })
-            .collect();
+        let queues = named.map(queue).collect::<Result<Vec<Queue>, _>>()?;
         if queues.is_empty() { Err(ConfigError::NoQueues) } else { Ok(queues) }
+    }
+
+    /// What tasks that this worker sends get whose signature does not say.
+    pub fn defaults(&self) -> Defaults {
+        Defaults { priority: self.default_priority.unwrap_or_default().into(), ..Defaults::default() }
     }
 
     /// Limits of tasks whose message has none, as messages have them.
@@ -220,6 +232,17 @@ impl Config {
     pub fn result_expires(&self) -> Option<Duration> {
         seconds(self.result_expires)
     }
+}
+
+/// A queue as it is given: `name`, `name=routing.key`, or `name:routing.key` as in earlier versions.
+fn queue(given: &str) -> Result<Queue, ConfigError> {
+    let ambiguous = || ConfigError::AmbiguousQueue(given.to_owned());
+    let (name, key) = match given.split_once('=') {
+        Some(parts) => parts,
+        None => given.split_once(':').unwrap_or((given, given)),
+    };
+    let is_former = !given.contains('=') && key.contains(':');
+    if name.is_empty() || key.is_empty() || is_former { Err(ambiguous()) } else { Ok(Queue::new(name, key)) }
 }
 
 /// A prefix of keys as a `CrewWorkerPool` may name it.
@@ -281,6 +304,24 @@ pub(super) mod tests {
         assert_eq!((&told.priority_steps[..], &*told.separator), (&[0, 5][..], ":p"));
         let refused = names(&["--priority-steps=3,0"]);
         assert_eq!(refused.unwrap_err(), "--priority-steps: priority steps must increase: 0 follows 3");
+    }
+
+    #[test]
+    fn queues_may_have_every_character_that_a_pool_allows_and_an_ambiguous_spelling_is_refused() {
+        let queues = |given: &str| {
+            let queues = parse(&["-Q", given]).unwrap().queues().map_err(|error| error.to_string())?;
+            Ok(queues.iter().map(|queue| format!("{} {} {}", queue.name, queue.exchange, queue.routing_key)).collect())
+        };
+        let read = |given: &str, expected: &[&str]| {
+            assert_eq!(queues(given), Ok::<Vec<String>, String>(expected.iter().map(|&queue| queue.into()).collect()));
+        };
+        read("app:jobs=app:jobs,default", &["app:jobs app:jobs app:jobs", "default default default"]);
+        read("a.B_1-:x=crew:jobs.#, b", &["a.B_1-:x a.B_1-:x crew:jobs.#", "b b b"]);
+        read("crew_jobs:crew.jobs,default:default", &["crew_jobs crew_jobs crew.jobs", "default default default"]);
+        for given in ["app:jobs:app:jobs", "a:b:c", "a:", ":a", "=a", "a="] {
+            let refused: Result<Vec<String>, String> = queues(given);
+            assert!(refused.unwrap_err().contains("is ambiguous: write name=routing.key"), "{given}");
+        }
     }
 
     #[test]

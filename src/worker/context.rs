@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::announce::Announcer;
 use super::aside::AsidePlaces;
-use super::config::{Config, DEFAULT_PRIORITY};
+use super::config::Config;
 use super::control::{Broker, Revoked};
 use super::entry::Entries;
-use super::follow::Sender;
+use super::follow::{Defaults, Sender};
 use super::metrics::Metrics;
 use super::places::Places;
 use super::rate::Rates;
@@ -37,6 +38,9 @@ pub const RENEW: Duration = Duration::from_secs(2);
 
 /// Most tasks that may run at once.
 const MOST: u32 = 1000;
+
+/// How long a worker that stops at once goes on trying what Redis has not answered.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// Longest pause after the first failure of what must not fail, and after any.
 const PAUSE: Bounds = (Duration::from_millis(100), Duration::from_secs(5));
@@ -68,6 +72,10 @@ pub struct Worker {
     pub rates: Mutex<Rates>,
     /// Limits of tasks whose message has none, as set by remote control.
     pub limits: Mutex<BTreeMap<String, Limits>>,
+    /// Its name among all workers, of this process only: `<node>/<process>/<uuid>`.
+    pub id: String,
+    /// Whether it leaves messages in flight behind, which another worker has to put back.
+    pub leaves_messages: AtomicBool,
     /// The sender that its messages name, `gen<process>@<host>`.
     pub origin: String,
     /// What all slots share.
@@ -90,6 +98,8 @@ pub struct Worker {
     pub time_limit: TimeLimit,
     /// Where following tasks go.
     pub routes: Routes,
+    /// What following tasks get whose signature does not say.
+    pub defaults: Defaults,
     /// Tasks that may run at once. After [`Worker::shrink`] more may run until they end.
     pub concurrency: Mutex<u32>,
     /// Read-locked while a lease is given up, write-locked while all are renewed: the two must not cross.
@@ -112,7 +122,7 @@ impl Worker {
 
     /// Another identity on a lease: `<node>/<process>/<uuid>`.
     pub fn holder(&self) -> String {
-        format!("{}/{}/{}", self.node(), std::process::id(), clock::random_id())
+        identity(self.node())
     }
 
     /// Whether this task is revoked.
@@ -154,13 +164,7 @@ impl Worker {
 
     /// The sender of what follows a run.
     pub fn sender(&self) -> Sender<'_> {
-        Sender {
-            origin: &self.origin,
-            reply_to: "",
-            routes: &self.routes,
-            priority: DEFAULT_PRIORITY,
-            time_limit: &self.time_limit,
-        }
+        Sender { origin: &self.origin, reply_to: "", routes: &self.routes, defaults: &self.defaults }
     }
 
     /// Counts a task that begins.
@@ -173,7 +177,8 @@ impl Worker {
         self.totals.lock().values().sum()
     }
 
-    /// Tries until it is done, however long Redis is away. `None` after a cold shutdown.
+    /// Tries until it is done, however long Redis is away. `None` when that takes longer than [`LAST_WORDS`] after a cold
+    /// shutdown.
     pub async fn retry_until_done<T, F>(&self, what: impl Fn() -> F) -> Option<T>
     where
         F: Future<Output = Result<T, Error>>,
@@ -195,6 +200,11 @@ impl Worker {
     {
         let mut backoff = Backoff::new(PAUSE);
         let (mut told, mut refused) = (false, 0);
+        let time_is_up = async {
+            self.cold_shutdown.cancelled().await;
+            sleep(LAST_WORDS).await;
+        };
+        tokio::pin!(time_is_up);
         loop {
             let error = match what().await {
                 Ok(done) => return Some(Ok(done)),
@@ -210,8 +220,13 @@ impl Worker {
             }
             tokio::select! {
                 () = sleep(backoff.pause()) => {}
-                () = self.cold_shutdown.cancelled() => return None,
+                () = &mut time_is_up => return None,
             }
         }
     }
+}
+
+/// A new name of a run or of a worker: `<node>/<process>/<uuid>`.
+pub fn identity(node: &str) -> String {
+    format!("{node}/{}/{}", std::process::id(), clock::random_id())
 }

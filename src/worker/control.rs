@@ -15,10 +15,9 @@ mod view;
 use jiff::Timestamp;
 
 use self::arguments::{Arguments, Refusal};
-use super::pattern::Pattern;
 use crate::store::Queue;
 use crate::wire::pidbox::Request;
-use crate::wire::{Number, Object, Value};
+use crate::wire::{Number, Object, Pattern, Value};
 
 pub use revoked::Revoked;
 pub use view::{Broker, Task, Usage, View};

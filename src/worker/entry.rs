@@ -118,6 +118,7 @@ impl Entry {
 #[derive(Debug, Default)]
 pub struct Entries {
     all: Mutex<BTreeMap<u64, Arc<Entry>>>,
+    gone: Mutex<Vec<String>>,
     serial: AtomicU64,
 }
 
@@ -146,6 +147,16 @@ impl Entries {
         self.all.lock().values().cloned().collect()
     }
 
+    /// Notes the delivery tag of a message that the worker has no more.
+    pub fn went(&self, tag: String) {
+        self.gone.lock().push(tag);
+    }
+
+    /// The delivery tags that were noted since this was last asked.
+    pub fn gone(&self) -> Vec<String> {
+        std::mem::take(&mut *self.gone.lock())
+    }
+
     /// How many run.
     pub fn running(&self) -> usize {
         self.all.lock().values().filter(|entry| matches!(entry.stage(), Stage::Running { .. })).count()
@@ -164,5 +175,6 @@ pub struct Listed {
 impl Drop for Listed {
     fn drop(&mut self) {
         self.of.all.lock().remove(&self.serial);
+        self.of.went(self.entry.tag.clone());
     }
 }

@@ -1,16 +1,17 @@
 //! What is sent after a run: callbacks and the rest of a chain after a success, errbacks after a failure, the same task
 //! again for a retry.
 //!
-//! The messages are those that a Celery worker sends, for tasks with the defaults of [`Sender`]. Groups and chains are
-//! taken apart as Celery does it. Chords need a count of their parts that all workers keep together; this worker does
-//! not, so a task that is a part of one, or is followed by one, is refused before it runs: [`refusal`].
+//! The messages are those that a Celery worker sends, with [`Defaults`] for what a signature does not say. Groups and chains are
+//! taken apart as Celery does it. The parts of chords are counted as Celery counts them, and the last one sends the body:
+//! [`parts`], [`body`]. This worker begins no chord: a task that is followed by one is refused before it runs: [`refusal`].
 //!
-//! An envelope goes to the queue that its routing key names when its exchange is empty, as it nearly always is, and
-//! else to the queues that are bound to the exchange with that key.
+//! An envelope names the queue in its routing key when its exchange is empty, as it nearly always is. Else
+//! `worker::deliver` finds the queues that are bound to the exchange.
 
 mod backoff;
 mod call;
 mod canvas;
+mod chord;
 mod failed;
 mod publisher;
 mod refused;
@@ -22,28 +23,21 @@ use jiff::Timestamp;
 
 use self::canvas::Canvas;
 use self::publisher::Publisher;
-use self::refused::Refused;
-use self::signature::{descent, elements, option};
+use self::signature::{descent, elements};
 use super::admit::LARGEST;
 use super::outcome::Failure;
 use crate::wire::{Envelope, Limits, Message, RawJson, Value};
 
 pub use backoff::{countdown, may_retry};
+pub use chord::{Body, BodySender, Ended, Part, body, fail, parts};
 pub use failed::after_failure;
 pub use retry::retry;
-pub use sender::{Following, Sender};
+pub use sender::{Defaults, Following, Sender};
 
-/// Why a task is not to be run: it is a part of a chord, or is followed by something that this worker cannot send. To
-/// be stored instead of running it, so that nothing is done by halves.
+/// Why a task is not to be run: it is followed by something that this worker cannot send. To be stored instead of running
+/// it, so that nothing is done by halves.
 pub fn refusal(message: &Message) -> Option<Failure> {
-    if !message.embed.chord.is_null() {
-        return Some(Refused::chord().into());
-    }
     let rest = elements(&message.embed.chain);
-    let part_of_chord = rest.iter().any(|step| option(step, "chord").is_some());
-    if part_of_chord {
-        return Some(Refused::chord().into());
-    }
     let next = elements(&message.embed.callbacks).iter().chain(rest.last());
     next.map(Canvas::decode).find_map(Result::err).map(Failure::from)
 }

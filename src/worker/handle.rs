@@ -1,6 +1,7 @@
 //! One message's way through the worker, from its queue to its end.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,6 +11,7 @@ use super::admit::{self, Read};
 use super::builtin;
 use super::conclude::{self, Conclusion, RunEnd};
 use super::context::{LEASE, Worker};
+use super::deliver;
 use super::document::About;
 use super::entry::{Entry, Stage};
 use super::execute::execute;
@@ -17,15 +19,18 @@ use super::follow;
 use super::outcome::Outcome;
 use super::registry;
 use super::schedule;
-use super::settle::{Run, settle};
+use super::settle::{self, Run, finish, settle};
 use super::slot::{Asker, Next, Slot};
 use super::step::{Answer, Aside, Seen, Step, next};
 use crate::runtime::clock;
 use crate::store::channel::{Begun, Delivery, End};
-use crate::wire::Message;
 use crate::wire::event::{Detail, TaskSummary};
+use crate::wire::{Destination, Message};
 
-/// The worker shuts down, and the message is back on its queue, or stays in flight until its visibility timeout.
+/// How long it is tried to put a message back: a failover of Redis takes less.
+const PUT_BACK: Duration = Duration::from_mins(1);
+
+/// The worker shuts down, and the message is back on its queue, or stays in flight until another worker puts it back.
 struct Abandoned;
 
 /// Where a message has gone.
@@ -52,6 +57,7 @@ async fn take_on(worker: &Arc<Worker>, next: Next, mut slot: Slot) -> Option<(Ne
         Read::Poison(why) => {
             tracing::error!(%tag, %why, "a message without a task id is moved to the quarantine");
             worker.retry_until_done(|| worker.channel.discard(&tag)).await;
+            worker.entries.went(tag);
             None
         }
         Read::Unreadable(unreadable) => {
@@ -60,8 +66,9 @@ async fn take_on(worker: &Arc<Worker>, next: Next, mut slot: Slot) -> Option<(Ne
             let end = Conclusion::unreadable(&unreadable, clock::now());
             let is_leased = begun.is_some_and(|(task, _)| task == *id);
             let run = Run { id, tag: &tag, holder: if is_leased { &holder } else { "" }, entry: None };
-            let next = settle(worker, run, &end, Some(&mut slot)).await?;
-            Some((next, slot))
+            let next = settle(worker, run, &end, Some(&mut slot)).await.next;
+            worker.entries.went(tag);
+            next.map(|next| (next, slot))
         }
         Read::Task(task) => {
             drop(envelope);
@@ -91,7 +98,7 @@ async fn take_on(worker: &Arc<Worker>, next: Next, mut slot: Slot) -> Option<(Ne
 pub async fn drop_stopped(worker: &Worker, entry: &Entry) {
     let message = Message { args: Vec::new(), ..entry.message.clone() };
     let about = About { message: &message, envelope: &entry.envelope, worker: worker.node() };
-    settle(worker, Run::of(entry), &Conclusion::dropped(about, false, clock::now()), None).await;
+    finish(worker, entry, Conclusion::dropped(about, false, clock::now()), None).await;
 }
 
 /// Brings a task to its end, to another worker, or to its place among those that wait for their ETA. `begun` is what the run
@@ -113,8 +120,8 @@ async fn attend(
             "no command is configured for this task; storing FAILURE as its result"
         );
         let failure = registry::not_registered(name);
-        let end = Conclusion::refused(id, &failure, clock::now());
-        return Ok(end_with(worker, entry, &end, slot).await);
+        let end = Conclusion::refused(id, &failure, clock::now()).with_parts(message);
+        return Ok(end_with(worker, entry, end, slot).await);
     };
     let mut aside = None;
     let redelivered = entry.envelope.properties.delivery_info.redelivered.unwrap_or(false);
@@ -180,7 +187,7 @@ async fn attend(
             }
             Step::Run => {
                 let end = run(worker, entry, task).await?;
-                return Ok(end_with(worker, entry, &end, slot).await);
+                return Ok(end_with(worker, entry, end, slot).await);
             }
             Step::Forget(how) => {
                 tracing::info!(task.id = id, task.name = name, how, "not run again: the task has ended before");
@@ -189,7 +196,7 @@ async fn attend(
             }
             Step::Drop { expired } => {
                 let end = Conclusion::dropped(about, expired, clock::now());
-                return Ok(end_with(worker, entry, &end, slot).await);
+                return Ok(end_with(worker, entry, end, slot).await);
             }
         }
     }
@@ -264,6 +271,7 @@ async fn run(worker: &Arc<Worker>, entry: &Arc<Entry>, task: &registry::Task) ->
             }
         }
     };
+    let outcome = final_if_unbound(worker, entry, outcome).await;
     worker.metrics.ended(&outcome);
     let now = clock::now();
     let seconds = now.duration_since(since).as_secs_f64();
@@ -288,6 +296,23 @@ async fn run(worker: &Arc<Worker>, entry: &Arc<Entry>, task: &registry::Task) ->
     Ok(conclude::conclude(about, outcome, &run_end, || clock::random_id().to_string()))
 }
 
+/// A failure is final where the message of another attempt would go nowhere: its clients wait for an end.
+async fn final_if_unbound(worker: &Worker, entry: &Entry, outcome: Outcome) -> Outcome {
+    let Outcome::Failed { failure, retryable: true } = outcome else { return outcome };
+    let info = &entry.envelope.properties.delivery_info;
+    let found = worker.retry_until_done(|| deliver::destination(worker, info)).await;
+    let is_unbound = found == Some(Destination::Nowhere);
+    if is_unbound {
+        let why = deliver::undeliverable(info);
+        tracing::error!(
+            task.id = entry.message.headers.id,
+            why = why.exception.message(),
+            "the task is not tried again"
+        );
+    }
+    Outcome::Failed { failure, retryable: !is_unbound }
+}
+
 /// A run that goes on, as it is counted.
 struct Ends<'a>(&'a prometheus_client::metrics::gauge::Gauge);
 
@@ -298,8 +323,8 @@ impl Drop for Ends<'_> {
 }
 
 /// Settles a task in its slot, if it has one, which goes on with the next message.
-async fn end_with(worker: &Worker, entry: &Entry, end: &Conclusion, mut slot: Option<Slot>) -> Gone {
-    let next = settle(worker, Run::of(entry), end, slot.as_mut()).await;
+async fn end_with(worker: &Worker, entry: &Entry, end: Conclusion, mut slot: Option<Slot>) -> Gone {
+    let next = finish(worker, entry, end, slot.as_mut()).await;
     match next.zip(slot) {
         Some(following) => Gone::Followed(Box::new(following)),
         None => Gone::Away,
@@ -308,6 +333,9 @@ async fn end_with(worker: &Worker, entry: &Entry, end: &Conclusion, mut slot: Op
 
 /// Acknowledges the message of a task that has ended before.
 async fn forget(worker: &Worker, entry: &Entry) {
+    if !entry.message.embed.chord.is_null() && settle::count_again(worker, entry).await {
+        return;
+    }
     let (id, expires) = (&entry.message.headers.id, worker.config.result_expires());
     let forget = || async {
         // Another database may be slow: meanwhile leases are renewed.
@@ -365,19 +393,22 @@ async fn give_back(worker: &Worker, entry: &Entry, end: End) -> Result<(), Aband
     worker.retry_until_done(|| worker.channel.release(&message, end, &queues)).await.ok_or(Abandoned)
 }
 
-/// Puts the message back on its queue for another worker, as far as Redis answers. Otherwise it stays in flight, and is
-/// put back when its time there has run out.
+/// Puts the message back on its queue for another worker, as soon as Redis answers. If it does not for long, the message
+/// stays in flight until another worker puts it back.
 async fn put_back(worker: &Worker, entry: &Entry) {
     let id = &entry.message.headers.id;
     let holder = entry.lease_holder();
     let queues = worker.queues.borrow().clone();
-    let _no_renewal = worker.renewal.read().await;
-    entry.lease(false);
-    match worker.channel.restore(&entry.tag, id, holder, &queues).await {
-        Ok(_) => tracing::info!(task.id = %id, "put back on its queue for another worker"),
-        Err(error) => {
-            tracing::error!(task.id = %id, %error, "putting a message back failed; it is delivered again after the visibility timeout");
-        }
+    let restore = || async {
+        let _no_renewal = worker.renewal.read().await;
+        entry.lease(false);
+        worker.channel.restore(&entry.tag, id, holder, &queues).await
+    };
+    if timeout(PUT_BACK, worker.retry_until_done(restore)).await.is_ok_and(|done| done.is_some()) {
+        tracing::info!(task.id = %id, "put back on its queue for another worker");
+    } else {
+        worker.leaves_messages.store(true, Ordering::Relaxed);
+        tracing::error!(task.id = %id, "putting a message back failed, and the worker stops; the next worker that starts puts it back");
     }
 }
 

@@ -1,32 +1,30 @@
 //! Keeping what the worker has: leases, and the time of messages in flight.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::context::{LEASE, RENEW, Worker};
-use crate::runtime::clock;
 
 /// How often messages in flight are renewed; less often where the visibility timeout allows it.
 const REFRESH: Duration = Duration::from_mins(1);
 /// Messages that are renewed at once.
 const AT_ONCE: usize = 1000;
-/// How often kombu looks for messages that were not acknowledged.
-const SWEEP: Duration = Duration::from_secs(100);
 
-/// Renews and sweeps until it is aborted.
+/// Renews until it is aborted.
 pub async fn keep(worker: Arc<Worker>) {
     let visibility = Duration::from_secs(worker.config.visibility_timeout.into());
     let refresh = REFRESH.min(visibility / 3);
     let mut turns = interval(RENEW);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut lost = HashSet::new();
-    let (mut refreshed, mut swept) = (Instant::now(), None::<Instant>);
+    let (mut lost, mut noted) = (HashSet::new(), None);
+    let mut refreshed = Instant::now();
     loop {
         turns.tick().await;
         renew(&worker, &mut lost).await;
+        beat(&worker, &mut noted).await;
         if refreshed.elapsed() >= refresh {
             refreshed = Instant::now();
             let entries = worker.entries.list();
@@ -39,12 +37,27 @@ pub async fn keep(worker: Arc<Worker>) {
                 }
             }
         }
-        // Once at the start, as kombu does when it connects.
-        if swept.is_none_or(|at| at.elapsed() >= SWEEP) {
-            swept = Some(Instant::now());
-            sweep(&worker, visibility).await;
-        }
     }
+}
+
+/// Says that the worker lives, and which messages it has where that has changed since it was `noted`.
+async fn beat(worker: &Worker, noted: &mut Option<BTreeSet<String>>) {
+    let mut gone = worker.entries.gone();
+    let tags: BTreeSet<String> = worker.entries.list().iter().map(|entry| entry.tag.clone()).collect();
+    gone.retain(|tag| !tags.contains(tag));
+    let has_changed = noted.as_ref() != Some(&tags);
+    let held: Vec<&str> = tags.iter().map(String::as_str).filter(|_| has_changed).collect();
+    *noted = match worker.channel.beat(&worker.id, &gone, &held).await {
+        // Redis may have lost what was noted; and a message that was given back may have been taken again meanwhile.
+        Ok(is_noted) => (gone.is_empty() && (is_noted || tags.is_empty())).then_some(tags),
+        Err(error) => {
+            tracing::warn!(%error, "saying that this worker lives failed; retrying at the next renewal");
+            for tag in gone {
+                worker.entries.went(tag);
+            }
+            None
+        }
+    };
 }
 
 async fn renew(worker: &Worker, lost: &mut HashSet<String>) {
@@ -64,16 +77,4 @@ async fn renew(worker: &Worker, lost: &mut HashSet<String>) {
         Err(error) => tracing::warn!(%error, "renewing leases failed; retrying at the next renewal"),
     }
     lost.retain(|holder| held.iter().any(|(_, held)| held == holder));
-}
-
-async fn sweep(worker: &Worker, visibility: Duration) {
-    let queues = worker.queues.borrow().clone();
-    let owner = clock::random_id().to_string();
-    match worker.channel.restore_visible(visibility, &owner, &queues).await {
-        Ok(0) => {}
-        Ok(restored) => {
-            tracing::info!(restored, "put back messages that were not acknowledged within the visibility timeout");
-        }
-        Err(error) => tracing::warn!(%error, "looking for unacknowledged messages failed; retrying at the next round"),
-    }
 }

@@ -8,16 +8,19 @@
 //! | [`admit`], [`step`] | pure: what a message is, and what is done next with it until it runs |
 //! | [`conclude`], [`document`] | pure: what follows from what came of a run ([`outcome`]) |
 //! | [`follow`] | pure: what is sent after a run: callbacks, the rest of a chain, errbacks, another attempt |
+//! | [`chord`] | the parts of chords, counted with all workers |
+//! | [`deliver`] | which queues these messages go to |
 //! | [`registry`], [`tasks`], [`builtin`] | which task is run in which way |
 //! | [`command`] | runs a command for a task, and all that can go wrong with it |
 //! | [`crew`] | the crew's task around a command |
 //! | [`trial`] | `--check-command` |
 //! | [`mailbox`], [`control`] | remote control: requests heard and obeyed; pure: what is answered |
-//! | [`routes`], [`pattern`] | pure: which queue a task is sent to |
+//! | [`routes`] | pure: which queue a task is sent to |
 //! | [`schedule`], [`countdown`], [`aside`] | messages that wait for their time, or for a lease, and how many may |
 //! | [`slot`], [`slots`] | takes one message after another |
 //! | [`servers`] | commands that stay, between their calls |
-//! | [`leases`] | keeps leases and messages in flight, puts back what others lost |
+//! | [`leases`] | keeps leases and messages in flight |
+//! | [`sweep`], [`inherit`] | put back what was not acknowledged in time, and what workers had that have died |
 //! | [`announce`], [`status`], [`metrics`] | events, heartbeats, counters |
 //! | [`context`], [`entry`], [`places`] | what all share: the setup, the tasks in hand, where ends are marked |
 //! | [`config`], [`node`] | the command line |
@@ -26,6 +29,7 @@ mod admit;
 mod announce;
 mod aside;
 mod builtin;
+mod chord;
 mod command;
 mod conclude;
 mod config;
@@ -33,17 +37,18 @@ mod context;
 mod control;
 mod countdown;
 mod crew;
+mod deliver;
 mod document;
 mod entry;
 mod execute;
 mod follow;
 mod handle;
+mod inherit;
 mod leases;
 mod mailbox;
 mod metrics;
 mod node;
 mod outcome;
-mod pattern;
 mod places;
 mod rate;
 mod registry;
@@ -56,6 +61,7 @@ mod slot;
 mod slots;
 mod status;
 mod step;
+mod sweep;
 mod tasks;
 mod trial;
 
@@ -68,7 +74,7 @@ pub mod steps {
     pub use super::conclude::{Conclusion, RunEnd, conclude};
     pub use super::crew::Arguments;
     pub use super::document::About;
-    pub use super::follow::{Sender, may_retry, refusal};
+    pub use super::follow::{Defaults, Sender, may_retry, refusal};
     pub use super::outcome::{Failure, Outcome};
     pub use super::routes::Routes;
     pub use super::step::{Seen, next};

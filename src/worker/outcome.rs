@@ -1,6 +1,6 @@
 //! What can come of a run, whatever ran it.
 
-use crate::wire::{Exception, Limits, RawJson};
+use crate::wire::{Exception, Limits, RawJson, python};
 
 /// Most bytes of a result.
 pub const LARGEST_RESULT: usize = 16 << 20;
@@ -59,6 +59,15 @@ impl Failure {
             exc_module: Some(module.to_owned()),
         };
         Self { exception, traceback: None }
+    }
+
+    /// Python's `repr` of the exception.
+    pub fn repr(&self) -> String {
+        let kind = &self.exception.exc_type;
+        match self.exception.exc_message.as_slice() {
+            [argument] => format!("{kind}({})", python::repr(argument)),
+            arguments => format!("{kind}{}", python::repr_tuple(arguments)),
+        }
     }
 
     /// The same failure with the last words of the command.

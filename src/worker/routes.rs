@@ -1,7 +1,6 @@
 //! Which queue a task is sent to.
 
-use super::pattern::Pattern;
-use crate::wire::{Object, Value};
+use crate::wire::{Object, Pattern, Value};
 
 /// Celery's `task_routes` and `task_default_queue`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,19 +2,20 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, RwLock, Semaphore, watch};
 use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::announce::Announcer;
 use super::aside::AsidePlaces;
 use super::command;
-use super::config::{Config, ConfigError};
-use super::context::{LEASE, Worker};
+use super::config::{self, Config, ConfigError};
+use super::context::{LEASE, Worker, identity};
 use super::control::Broker;
 use super::countdown;
 use super::handle::{drop_stopped, handle};
@@ -27,7 +28,7 @@ use super::slot::{Asker, Slot};
 use super::slots::Slots;
 use super::tasks::TasksError;
 use super::trial::TrialError;
-use super::{leases, mailbox, node, status, trial};
+use super::{inherit, leases, mailbox, node, status, sweep, trial};
 use crate::runtime::admin::{self, Liveness, Readiness};
 use crate::runtime::backoff::{Backoff, Bounds};
 use crate::runtime::{clock, shutdown};
@@ -119,10 +120,13 @@ pub async fn work(
         metrics,
         hears: Notify::new(),
         readiness,
+        id: identity(config.hostname.as_str()),
+        leaves_messages: AtomicBool::new(false),
         origin: format!("gen{}@{}", std::process::id(), node::host()),
         broker,
         time_limit: config.limits(),
         routes: registry.routes(&config.default_queue),
+        defaults: config.defaults(),
         registry,
         concurrency: Mutex::new(config.concurrency),
         renewal: RwLock::new(()),
@@ -133,6 +137,8 @@ pub async fn work(
         warm_shutdown,
         cold_shutdown,
     });
+    let stopping = tokio::spawn(shut_down_in_time(worker.clone()));
+    let _stopping = AbortOnDropHandle::new(stopping);
     let (calls, _listening) = worker.channel.requests();
     let serving = tokio::spawn(mailbox::serve(worker.clone(), calls));
     // A client that sees worker-online may send a request at once.
@@ -152,23 +158,9 @@ pub async fn work(
         "ready"
     );
 
-    let upkeep = CancellationToken::new();
-    let background = TaskTracker::new();
-    for task in [
-        tokio::spawn(leases::keep(worker.clone())),
-        tokio::spawn(beat(worker.clone())),
-        tokio::spawn(tend(worker.clone())),
-        tokio::spawn(command::reap_orphans()),
-    ] {
-        let stop = upkeep.clone();
-        let abort = task.abort_handle();
-        background.spawn(async move {
-            stop.cancelled().await;
-            abort.abort();
-        });
-    }
+    let upkeep = upkeep(&worker);
     consume(&worker).await;
-    upkeep.cancel();
+    drop(upkeep);
     serving.abort();
 
     worker.servers.close().await;
@@ -178,6 +170,9 @@ pub async fn work(
     worker.events.close();
     let farewell = async {
         let _ = publishing.await;
+        if !worker.leaves_messages.load(Ordering::Relaxed) {
+            worker.channel.retire(&worker.id).await?;
+        }
         worker.channel.close_mailbox(worker.node()).await
     };
     match timeout(GREETING, farewell).await {
@@ -186,6 +181,19 @@ pub async fn work(
         Err(_) => tracing::warn!("worker stopped; Redis did not answer, so worker-offline was not sent"),
     }
     Ok(())
+}
+
+/// What a worker does beside its tasks, until this is dropped.
+fn upkeep(worker: &Arc<Worker>) -> [AbortOnDropHandle<()>; 6] {
+    [
+        tokio::spawn(leases::keep(worker.clone())),
+        tokio::spawn(sweep::keep(worker.clone())),
+        tokio::spawn(inherit::keep(worker.clone())),
+        tokio::spawn(beat(worker.clone())),
+        tokio::spawn(tend(worker.clone())),
+        tokio::spawn(command::reap_orphans()),
+    ]
+    .map(AbortOnDropHandle::new)
 }
 
 /// Takes messages until the worker shuts down, then waits for those it has.
@@ -256,6 +264,16 @@ async fn consume(worker: &Arc<Worker>) {
     tracing::info!(running, "taking no more tasks");
     handled.close();
     handled.wait().await;
+}
+
+/// Turns a warm shutdown that takes too long into a cold one, as a second signal does.
+async fn shut_down_in_time(worker: Arc<Worker>) {
+    worker.warm_shutdown.cancelled().await;
+    if let Some(patience) = config::seconds(worker.config.shutdown_timeout) {
+        sleep(patience).await;
+        tracing::warn!("--shutdown-timeout is over: stopping the tasks that run and putting them back");
+        worker.cold_shutdown.cancel();
+    }
 }
 
 /// Says every two seconds that the worker is there.

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::entry::{Entries, Entry, Listed, Stage};
-use crate::wire::{Envelope, Message};
+use crate::wire::{Embed, Envelope, Message};
 
 /// Bytes of a description of arguments that are kept.
 const SHOWN: usize = 64;
@@ -48,6 +48,11 @@ impl Schedule {
         let listed = entries.add(entry.tag.clone(), entry.list.clone(), (String::new(), false), envelope, message);
         listed.entry.enter(Stage::Scheduled(at));
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        // It may have been told to stop on its way here. From now on both entries are told.
+        let at = if entry.is_stopped() { Timestamp::MIN } else { at };
+        if entry.is_stopped() {
+            listed.entry.stop(0);
+        }
         self.waiting.lock().insert((at, serial), (listed, place));
         self.changed.notify_one();
     }
@@ -78,6 +83,8 @@ fn said_of(entry: &Entry) -> (Envelope, Message) {
         *text = text.as_deref().map(|text| text[..text.floor_char_boundary(SHOWN)].to_owned());
     }
     let args = headers.argsrepr.iter().map(|text| text.as_str().into()).collect();
-    let message = Message { headers, args, ..Message::default() };
+    // A part of a chord is counted also when it is stopped.
+    let embed = Embed { chord: entry.message.embed.chord.clone(), ..Embed::default() };
+    let message = Message { headers, args, embed, ..Message::default() };
     (Envelope { properties: entry.envelope.properties.clone(), ..Envelope::default() }, message)
 }

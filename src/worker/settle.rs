@@ -1,15 +1,19 @@
 //! The end of a task on Redis: stored, published and acknowledged, however often it takes.
 
+use std::sync::atomic::Ordering;
+
 use super::builtin;
+use super::chord;
 use super::conclude::Conclusion;
 use super::context::Worker;
+use super::deliver;
 use super::entry::Entry;
+use super::follow;
 use super::outcome::Failure;
 use super::slot::{Next, Question, Slot};
 use crate::runtime::clock;
 use crate::store::Error;
-use crate::store::channel::{Publication, Settlement};
-use crate::wire::{DeliveryInfo, Envelope};
+use crate::store::channel::Settlement;
 
 /// What is settled.
 #[derive(Clone, Copy)]
@@ -31,30 +35,68 @@ impl<'a> Run<'a> {
     }
 }
 
+/// What came of settling a task.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// The next message for its slot.
+    pub next: Option<Next>,
+    /// Whether its end was taken.
+    pub taken: bool,
+}
+
+/// Counts the parts of chords that end with a task, then settles it.
+pub async fn finish(worker: &Worker, entry: &Entry, mut end: Conclusion, slot: Option<&mut Slot>) -> Option<Next> {
+    let claims = chord::count(worker, &entry.message, &mut end).await;
+    let Settled { next, taken } = settle(worker, Run::of(entry), &end, slot).await;
+    chord::close(worker, &claims, taken).await;
+    next
+}
+
+/// A worker may have died after it stored how a part of a chord has ended, and before it counted the part. Answers whether
+/// the message is acknowledged, together with what follows the chord.
+pub async fn count_again(worker: &Worker, entry: &Entry) -> bool {
+    let id = &entry.message.headers.id;
+    let Some(document) = worker.retry_until_done(|| worker.channel.result(id)).await else { return false };
+    let parts = follow::parts(&entry.message, &document, &[]);
+    let mut end = Conclusion { parts, ..Conclusion::default() };
+    let claims = chord::count(worker, &entry.message, &mut end).await;
+    if claims.is_empty() {
+        return false;
+    }
+    let Settled { taken, .. } = settle(worker, Run::of(entry), &end, None).await;
+    chord::close(worker, &claims, taken).await;
+    taken
+}
+
 /// Settles a task and says so. Takes the next message for its slot in the same step.
-pub async fn settle(worker: &Worker, run: Run<'_>, end: &Conclusion, mut slot: Option<&mut Slot>) -> Option<Next> {
+pub async fn settle(worker: &Worker, run: Run<'_>, end: &Conclusion, mut slot: Option<&mut Slot>) -> Settled {
     let id = run.id;
     let why = match bring_about(worker, run, end, slot.as_deref_mut()).await {
         Some(Err(why)) => why,
-        Some(Ok(next)) => return next,
+        Some(Ok(settled)) => return settled,
         None => {
+            worker.leaves_messages.store(true, Ordering::Relaxed);
             tracing::error!(
                 task.id = id,
                 "storing the end of a task failed, and the worker stops: the task will run again"
             );
-            return None;
+            return Settled::default();
         }
     };
     tracing::error!(task.id = id, %why, "Redis refuses the end of a task or what follows it; storing FAILURE as its result");
     let failure =
         Failure::new("kombu.exceptions", "OperationalError", format!("the end of the task was refused: {why}"));
     let refused = Conclusion::refused(id, &failure, clock::now());
-    match bring_about(worker, run, &refused, slot).await? {
-        Ok(next) => next,
-        Err(why) => {
+    match bring_about(worker, run, &refused, slot).await {
+        Some(Ok(Settled { next, taken: _ })) => Settled { next, taken: false },
+        Some(Err(why)) => {
             run.entry.inspect(|entry| entry.lease(false));
             tracing::error!(task.id = id, %why, "storing the failure was refused, too; the message stays in flight until its visibility timeout");
-            None
+            Settled::default()
+        }
+        None => {
+            worker.leaves_messages.store(true, Ordering::Relaxed);
+            Settled::default()
         }
     }
 }
@@ -65,14 +107,18 @@ async fn bring_about(
     run: Run<'_>,
     end: &Conclusion,
     slot: Option<&mut Slot>,
-) -> Option<Result<Option<Next>, Error>> {
+) -> Option<Result<Settled, Error>> {
     let Run { id, tag, holder, entry } = run;
     let question = slot.as_ref().and_then(|slot| slot.asker.question_at_end(worker));
     let queues = question.as_ref().map(Question::queues);
     let ask = question.as_ref().zip(queues.as_ref()).map(|(question, queues)| question.ask(queues));
     let expires = worker.config.result_expires();
-    let others: Vec<_> = end.others.iter().map(|other| (other.task_id.clone(), other.encode())).collect();
-    let publish: Vec<Publication> = end.publish.iter().map(|message| publication(worker, message)).collect();
+    let delivered = match worker.retry_unless_refused(|| deliver::deliveries(worker, &end.publish)).await? {
+        Ok(delivered) => delivered,
+        Err(why) => return Some(Err(why)),
+    };
+    let others = end.others.iter().map(|other| (other.task_id.clone(), other.encode()));
+    let others: Vec<_> = others.chain(delivered.failed).collect();
     let (place, end_id) = (worker.places.take(), clock::random_id().to_string());
     let settlement = Settlement {
         task: id,
@@ -84,7 +130,7 @@ async fn bring_about(
         others: &others,
         expires,
         is_success: end.is_success,
-        publish: &publish,
+        publish: &delivered.publish,
     };
     let settle = || async {
         // Another database may be slow: meanwhile leases are renewed.
@@ -105,6 +151,9 @@ async fn bring_about(
             "the outcome was discarded: the task has succeeded before, or another run holds the lease"
         );
     }
+    for (info, envelope) in delivered.broadcast.iter().filter(|_| settled.taken) {
+        worker.retry_unless_refused(|| worker.channel.broadcast(info, envelope)).await;
+    }
     for why in &end.refused {
         tracing::error!(task.id = id, %why, "a callback or errback cannot be sent; it is left out");
     }
@@ -118,14 +167,5 @@ async fn bring_about(
         .zip(question)
         .zip(taken)
         .and_then(|((slot, question), taken)| slot.asker.answered(worker, &question, taken));
-    Some(Ok(next))
-}
-
-/// A message and the queue it goes to.
-fn publication(worker: &Worker, message: &Envelope) -> Publication {
-    let DeliveryInfo { exchange, routing_key, .. } = &message.properties.delivery_info;
-    let queues = worker.queues.borrow();
-    let bound = queues.iter().find(|queue| *queue.exchange == **exchange && *queue.routing_key == **routing_key);
-    let queue = bound.map_or_else(|| routing_key.clone(), |queue| queue.name.to_string());
-    Publication { queue, priority: message.properties.priority, envelope: message.encode() }
+    Some(Ok(Settled { next, taken: settled.taken }))
 }

@@ -37,6 +37,7 @@ pub struct Next {
 /// The question for the next message.
 pub struct Question {
     queues: Vec<String>,
+    worker: String,
     asker: String,
     last: String,
     holder: String,
@@ -72,7 +73,13 @@ impl Asker {
         let queues = worker.queues.borrow();
         let rotation = worker.shared_slots.rotation.load(Ordering::Relaxed);
         let names = (0..queues.len()).map(|at| queues[(at + rotation) % queues.len()].name.to_string());
-        Question { queues: names.collect(), asker: self.name.clone(), last: self.last.clone(), holder: worker.holder() }
+        Question {
+            queues: names.collect(),
+            worker: worker.id.clone(),
+            asker: self.name.clone(),
+            last: self.last.clone(),
+            holder: worker.holder(),
+        }
     }
 
     /// Notes what was answered.
@@ -97,7 +104,7 @@ impl Asker {
 impl Question {
     /// As it is put to Redis; `queues` are its own.
     pub fn ask<'a>(&'a self, queues: &'a [&'a str]) -> Ask<'a> {
-        Ask { queues, asker: &self.asker, last: &self.last, holder: &self.holder, lease: LEASE }
+        Ask { queues, asker: &self.asker, worker: &self.worker, last: &self.last, holder: &self.holder, lease: LEASE }
     }
 
     /// The queues it is about.

@@ -14,10 +14,24 @@ def test_the_worker_comes_from_the_operators_image_into_the_image_of_the_crew():
     assert worker["image"] == "crew:v1"
     assert worker["command"] == ["/opt/crewjob/crewjob", "worker"]
     arguments = dict(zip(worker["args"][::2], worker["args"][1::2], strict=True))
-    assert arguments["--queues"] == "crew_jobs:crew.jobs,default:default"
+    assert arguments["--queues"] == "crew_jobs=crew.jobs,default=default"
     assert arguments["--hostname"] == "crew@$(POD_NAME)"
     assert worker["livenessProbe"]["httpGet"]["path"] == "/livez"
     assert "shareProcessNamespace" not in spec
+
+
+def test_the_worker_puts_back_what_still_runs_before_its_grace_period_ends():
+    spec = pod(*NATIVE, "worker.terminationGracePeriodSeconds=7200")["spec"]
+    (worker,) = spec["containers"]
+    arguments = dict(zip(worker["args"][::2], worker["args"][1::2], strict=True))
+    assert (spec["terminationGracePeriodSeconds"], arguments["--shutdown-timeout"]) == (7200, "7180")
+
+
+def test_a_queue_may_have_a_colon_in_its_name_as_in_a_pool():
+    queues = [f"defaultPool.queues[{at}].name={name}" for at, name in enumerate(("app:jobs", "urgent:", "default"))]
+    (worker,) = pod(*NATIVE, *queues)["spec"]["containers"]
+    arguments = dict(zip(worker["args"][::2], worker["args"][1::2], strict=True))
+    assert arguments["--queues"] == "app:jobs=app:jobs,urgent:=urgent:,default=default"
 
 
 def test_the_tasks_are_a_file_and_their_change_rolls_the_workers_out():

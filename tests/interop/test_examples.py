@@ -21,7 +21,7 @@ TOPIC = 'Café "noir"'
 def worker_of(example, folder, tasks="tasks.yaml", **env):
     """A worker that was started in the folder of an example."""
     node = f"{example}@examples"
-    command = [CREWJOB, "worker", "--tasks", tasks, "-n", node, "-c", "1", "-Q", "crew_jobs:crew.jobs"]
+    command = [CREWJOB, "worker", "--tasks", tasks, "-n", node, "-c", "1", "-Q", "crew_jobs=crew.jobs"]
     log = folder / "worker.log"
     with log.open("w") as output:
         env = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"} | env

@@ -11,7 +11,8 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from celery import chain, group
+from celery import chain, chord, group
+from celery.exceptions import ChordError
 from celery.result import AsyncResult
 from celery.utils import uuid
 from conftest import HERE, PORT, eventually
@@ -125,6 +126,12 @@ def grouped():
     return [finished(result) for result in results]
 
 
+def chorded():
+    parts = [total.s(1, 2), chain(total.s(2, 2), total.s(3)), echo.si("x", flag=True)]
+    body = finished(chord(parts)(echo.s("after")))
+    return [*(finished(part) for part in body.parent.results), body]
+
+
 def failed_with_errback():
     return [finished(fail.apply_async(link_error=old_errback.s()))]
 
@@ -151,6 +158,7 @@ CASES = {
     "chain": chained,
     "chain that breaks": chain_that_breaks,
     "group": grouped,
+    "chord": chorded,
     "link_error": failed_with_errback,
 }
 
@@ -175,6 +183,19 @@ def test_an_errback_of_another_worker_is_called_with_the_id_of_the_failed_task(w
         ]
     )
     assert json.loads(server.get(called[0]))["result"] == failed.id
+
+
+@pytest.mark.parametrize("part", ["fail", "no.such.task"])
+def test_a_chord_with_a_part_that_fails_or_is_not_known_fails_for_every_client(part, worker, server):
+    errback = old_errback.s().set(task_id=uuid())
+    body = echo.s().on_error(errback)
+    result = chord([total.s(1, 2), app.signature(part)])(body)
+    # By its ID only: a client that knows the parts looks at these, too.
+    found = AsyncResult(result.id, app=app)
+    with pytest.raises(ChordError, match="Dependency .* raised"):
+        found.get(timeout=20)
+    assert finished(AsyncResult(errback.options["task_id"], app=app)).result == result.id
+    eventually(lambda: server.hlen("unacked") == 0, 10, "the acknowledgement")
 
 
 def test_a_client_of_celery_finds_the_memory_of_a_command_beside_its_result(worker):

@@ -6,6 +6,7 @@ mod compressed;
 mod flight;
 mod keeping;
 mod mailbox;
+mod owners;
 mod repeating;
 mod settling;
 mod taking;

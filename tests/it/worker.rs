@@ -1,15 +1,18 @@
 //! `crewjob worker` as a process of its own, on a real Redis server.
 
+mod chords;
 mod commands;
 mod control;
 mod ends;
 mod fleet;
 mod forms;
 mod holding;
+mod inheriting;
 mod kills;
 mod leaving;
 mod logs;
 mod rights;
+mod routing;
 mod scarce;
 mod servers;
 mod steps;

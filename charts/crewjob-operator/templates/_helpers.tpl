@@ -38,7 +38,7 @@ The stem of every name: the release's, without the suffix the operator itself ge
 {{- define "crewjob.pool.queueBindings" -}}
 {{- $bindings := list -}}
 {{- range .Values.defaultPool.queues -}}
-{{- $bindings = append $bindings (printf "%s:%s" .name (default .name .routingKey)) -}}
+{{- $bindings = append $bindings (printf "%s=%s" .name (default .name .routingKey)) -}}
 {{- end -}}
 {{- join "," $bindings -}}
 {{- end -}}

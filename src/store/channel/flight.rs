@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use redis::Script;
 
-use super::{Channel, Error, QUARANTINED, Queue};
+use super::{Channel, Error, Queue};
 use crate::store::link::script;
-use crate::wire::{Limits, Unacked, result};
+use crate::wire::{Destination, Limits, Unacked, result};
 
 static BEGIN: LazyLock<Script> = script!("lua/begin.lua");
 static KEEP: LazyLock<Script> = script!("lua/keep.lua");
 static RENEW: LazyLock<Script> = script!("../lua/renew.lua");
 static RESTORE: LazyLock<Script> = script!("lua/restore.lua");
-static DISCARD: LazyLock<Script> = script!("lua/discard.lua");
 static UNLOCK: LazyLock<Script> = script!("lua/unlock.lua");
 
 /// How much of a result tells how the run before ended.
@@ -23,6 +22,21 @@ pub(super) const HEAD: usize = 64 << 10;
 const SWEEP: Duration = Duration::from_secs(30);
 /// Lost messages that are looked at in one go.
 const AT_ONCE: usize = 100;
+/// Lost messages after which a round ends, so that it is over before its lock expires.
+const ONE_ROUND: u64 = 2000;
+
+/// What came of looking for lost messages.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Swept {
+    /// Messages that were put back, or quarantined.
+    pub restored: u64,
+    /// Messages that Redis refused to put back.
+    pub failed: u64,
+    /// Why it refused the first of them.
+    pub refusal: Option<Error>,
+    /// Whether the round has ended before all were looked at.
+    pub more: bool,
+}
 
 /// Whether a task may be run now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +45,21 @@ pub enum Begun {
     LeasedElsewhere(Duration),
     /// The lease is ours. What the run before has left as its result, cut after 64 KiB; empty when there is none.
     Taken(Vec<u8>),
+}
+
+impl Swept {
+    /// Counts what came of one message. An error that all messages would meet is given back.
+    pub(super) fn note(&mut self, put_back: Result<bool, Error>) -> Result<(), Error> {
+        match put_back {
+            Ok(restored) => self.restored += u64::from(restored),
+            Err(error) if error.is_for_good() || matches!(error, Error::Unexpected { .. }) => {
+                self.failed += 1;
+                self.refusal.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
 }
 
 impl Channel {
@@ -115,40 +144,41 @@ impl Channel {
     }
 
     /// Puts back what was taken longer than `visibility` ago and not acknowledged, unless another worker is at it.
-    /// Says how many messages that were.
-    pub async fn restore_visible(&self, visibility: Duration, owner: &str, queues: &[Queue]) -> Result<u64, Error> {
+    /// A message that Redis refuses to put back keeps no other one from it.
+    pub async fn restore_visible(&self, visibility: Duration, owner: &str, queues: &[Queue]) -> Result<Swept, Error> {
         const ACT: &str = "looking for messages that were not acknowledged";
         let keys = &self.0.keys;
         let mut lock = redis::cmd("SET");
         lock.arg(keys.unacked_mutex()).arg(owner).arg("NX").arg("PX").arg(millis(SWEEP));
         let locked: Option<String> = self.0.broker.query(ACT, &lock).await?;
         if locked.is_none() {
-            return Ok(0);
+            return Ok(Swept::default());
         }
         let restored = self.sweep(ACT, visibility, queues).await;
         self.0.broker.script::<u64>(ACT, UNLOCK.key(keys.unacked_mutex()).arg(owner)).await?;
         restored
     }
 
-    async fn sweep(&self, act: &'static str, visibility: Duration, queues: &[Queue]) -> Result<u64, Error> {
+    async fn sweep(&self, act: &'static str, visibility: Duration, queues: &[Queue]) -> Result<Swept, Error> {
         let (seconds, micros): (u64, u32) = self.0.broker.query(act, &redis::cmd("TIME")).await?;
         let cutoff = format!("{}.{micros:06}", seconds.saturating_sub(visibility.as_secs()));
-        let mut restored = 0;
+        let mut swept = Swept::default();
         loop {
             let mut find = redis::cmd("ZRANGE");
             find.arg(self.0.keys.unacked_index()).arg("-inf").arg(&cutoff).arg("BYSCORE");
-            find.arg("LIMIT").arg(0).arg(AT_ONCE);
+            find.arg("LIMIT").arg(swept.failed).arg(AT_ONCE);
             let tags: Vec<String> = self.0.broker.query(act, &find).await?;
             for tag in &tags {
-                restored += u64::from(self.put_back(tag, "", "", &cutoff, queues).await?);
+                swept.note(self.put_back(tag, "", "", &cutoff, queues).await)?;
             }
-            if tags.len() < AT_ONCE {
-                return Ok(restored);
+            swept.more = tags.len() == AT_ONCE;
+            if !swept.more || swept.restored + swept.failed >= ONE_ROUND {
+                return Ok(swept);
             }
         }
     }
 
-    async fn put_back(
+    pub(super) async fn put_back(
         &self,
         tag: &str,
         task: &str,
@@ -166,45 +196,30 @@ impl Channel {
         // However large: the worker that took it could read it. Without a value only the time of receipt is left, which the
         // script takes away.
         let read = |value: &[u8]| Unacked::decode_within(value, &Limits::default().bytes(value.len()));
-        let (list, message) = match value.as_deref().map(read) {
-            Some(Ok(unacked)) => {
-                let list = self.list_of(&unacked, queues).await?;
-                (list, unacked.envelope.redelivered().encode())
+        let (lists, message) = match value.as_deref().map(read) {
+            Some(Ok(Unacked { envelope, exchange, routing_key })) => {
+                let priority = envelope.properties.priority;
+                match self.destination(&exchange, &routing_key, queues).await? {
+                    Destination::Queues(names) => {
+                        let lists: Vec<String> = names.iter().map(|name| keys.queue(name, priority)).collect();
+                        (lists, envelope.redelivered().encode())
+                    }
+                    // Each listener of a fanout exchange had its own copy.
+                    Destination::Subscribers | Destination::Nowhere => {
+                        return self.discard_unbound(tag, &exchange, &routing_key).await;
+                    }
+                }
             }
             Some(Err(_)) => return self.discard(tag).await,
-            None => (String::new(), Vec::new()),
+            None => (Vec::new(), Vec::new()),
         };
         let mut call = RESTORE.key(keys.unacked());
-        call.key(keys.unacked_index()).key(list).key(self.lease(task));
+        call.key(keys.unacked_index()).key(self.lease(task));
+        for list in lists {
+            call.key(list);
+        }
         call.arg(tag).arg(message).arg(until).arg(holder);
         self.0.broker.script(ACT, &call).await
-    }
-
-    /// Moves a message in flight that cannot be read to the quarantine.
-    pub async fn discard(&self, tag: &str) -> Result<bool, Error> {
-        let keys = &self.0.keys;
-        let mut call = DISCARD.key(keys.unacked());
-        call.key(keys.unacked_index()).key(self.quarantine_stream()).arg(tag).arg(QUARANTINED);
-        self.0.broker.script("quarantining an unreadable message", &call).await
-    }
-
-    /// The list through which a message came. An exchange that is not ours is looked up as kombu does.
-    async fn list_of(&self, unacked: &Unacked, queues: &[Queue]) -> Result<String, Error> {
-        let (exchange, key) = (unacked.exchange.as_str(), unacked.routing_key.as_str());
-        let priority = unacked.envelope.properties.priority;
-        let ours = queues.iter().find(|queue| &*queue.exchange == exchange && &*queue.routing_key == key);
-        if exchange.is_empty() || ours.is_some() {
-            return Ok(self.0.keys.queue(ours.map_or(key, |queue| &queue.name), priority));
-        }
-        let mut read = redis::cmd("SMEMBERS");
-        read.arg(self.0.keys.binding(exchange));
-        let members: Vec<String> = self.0.broker.query("looking up an exchange", &read).await?;
-        let separator = self.0.keys.bands.separator();
-        let bound = members.iter().find_map(|member| {
-            let mut parts = member.split(separator);
-            (parts.next() == Some(key)).then(|| parts.last()).flatten()
-        });
-        Ok(self.0.keys.queue(bound.unwrap_or(key), priority))
     }
 }
 

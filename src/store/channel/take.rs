@@ -26,6 +26,8 @@ pub struct Ask<'a> {
     pub queues: &'a [&'a str],
     /// Names the caller, which asks for one message at a time.
     pub asker: &'a str,
+    /// Names the worker that is noted to have the message.
+    pub worker: &'a str,
     /// The tag of the message that it got last: when that was not the last one it was given, an answer was lost, and it
     /// is given that message once more.
     pub last: &'a str,
@@ -66,7 +68,7 @@ impl Channel {
     /// Takes the next message of these queues, in kombu's order: the most urgent band first, in each the queues as given.
     /// Says how many elements were no messages, too. The lease of its task is left alone.
     pub async fn reserve(&self, queues: &[&str], asker: &str, last: &str) -> Result<(Option<Delivery>, u64), Error> {
-        let ask = Ask { queues, asker, last, holder: "", lease: Duration::ZERO };
+        let ask = Ask { queues, asker, worker: asker, last, holder: "", lease: Duration::ZERO };
         let Taken { delivery, refused } = self.take(&ask).await?;
         Ok((delivery, refused))
     }
@@ -95,7 +97,7 @@ impl Channel {
         let holder = if self.0.same_database { ask.holder } else { "" };
         call.arg(QUARANTINED).arg(NOTED.as_secs()).arg(ask.last).arg(ask.queues.len());
         call.arg(WAKE_UP.as_secs() * 1000).arg(holder).arg(ask.lease.as_secs() * 1000).arg(HEAD);
-        call.arg(self.lease("")).arg(self.0.result_keys.result(""));
+        call.arg(self.lease("")).arg(self.0.result_keys.result("")).arg(self.held(ask.worker));
     }
 
     pub(super) fn taken(&self, ask: &Ask<'_>, answer: redis::Value) -> Result<Taken, Error> {

@@ -3,7 +3,6 @@
 use super::describe;
 use super::view::{Broker, View};
 use crate::wire::{Object, TimeLimit, Value};
-use crate::worker::config::DEFAULT_PRIORITY;
 
 /// What `conf` says: the settings that differ from Celery's, and all that apply here `with_defaults`.
 pub(super) fn table(view: &View, with_defaults: bool) -> Object {
@@ -35,7 +34,7 @@ fn chosen<'a>(view: &View<'a>) -> Vec<(&'a str, Value)> {
         ("task_time_limit", hard.clone().into()),
         ("task_soft_time_limit", soft.clone().into()),
         ("task_track_started", false.into()),
-        ("task_default_priority", DEFAULT_PRIORITY.into()),
+        ("task_default_priority", config.default_priority.map(u32::from).into()),
         ("task_default_queue", routes.default_queue().into()),
         ("task_queues", queues.into()),
         ("task_routes", routes.to_value()),

@@ -92,6 +92,7 @@ impl<F: FnMut() -> String> Publisher<'_, F> {
             callbacks: non_empty(callbacks).unwrap_or_default(),
             errbacks: non_empty(errbacks).unwrap_or_default(),
             chain: chain.unwrap_or_default(),
+            chord: options.remove("chord").unwrap_or_default(),
             ..Embed::default()
         };
         let Times { eta, expires, expiration } = self.times(&mut options)?;
@@ -123,15 +124,17 @@ impl<F: FnMut() -> String> Publisher<'_, F> {
             group_index: take_integer(&mut options, "group_index"),
             retries: Some(take_integer(&mut options, "retries").unwrap_or(0)),
             timelimit: TimeLimit {
-                hard: limit(options.remove("time_limit"), &self.sender.time_limit.hard),
-                soft: limit(options.remove("soft_time_limit"), &self.sender.time_limit.soft),
+                hard: limit(options.remove("time_limit"), &self.sender.defaults.time_limit.hard),
+                soft: limit(options.remove("soft_time_limit"), &self.sender.defaults.time_limit.soft),
             },
             root_id: Some(take_text(&mut options, "root_id")?.unwrap_or_else(|| root(self.parent).to_owned())),
             parent_id: Some(take_text(&mut options, "parent_id")?.unwrap_or_else(|| self.parent.id.clone())),
             argsrepr,
             kwargsrepr: Some(python::safe_repr_object(&kwargs)),
             origin: Some(origin),
-            ignore_result: options.remove("ignore_result").map_or(Some(false), |value| value.as_bool()),
+            ignore_result: options
+                .remove("ignore_result")
+                .map_or(self.sender.defaults.ignore_result, |value| value.as_bool()),
             replaced_task_nesting: Some(take_integer(&mut options, "replaced_task_nesting").unwrap_or(0)),
             stamped_headers,
             stamps,
@@ -142,7 +145,7 @@ impl<F: FnMut() -> String> Publisher<'_, F> {
             reply_to: Some(take_text(&mut options, "reply_to")?.unwrap_or_else(|| self.sender.reply_to.to_owned())),
             delivery_mode: Some(take_integer(&mut options, "delivery_mode").unwrap_or(2)),
             delivery_info,
-            priority: Some(take_integer(&mut options, "priority").unwrap_or(self.sender.priority)),
+            priority: Some(take_integer(&mut options, "priority").unwrap_or(self.sender.defaults.priority)),
             expiration,
             delivery_tag: (self.fresh)(),
             other: sent(options),

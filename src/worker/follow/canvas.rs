@@ -25,12 +25,11 @@ impl Canvas {
 
     /// Reads a signature, with those in it.
     pub(super) fn decode(value: &Value) -> Result<Self, Refused> {
-        if option(value, "chord").is_some() {
-            return Err(Refused::chord());
-        }
+        let is_part = option(value, "chord").is_some();
         let signature = Signature::decode(value).map_err(|error| Refused::malformed(error.to_string()))?;
         match signature.subtask_type.as_deref() {
             None | Some("") => Ok(Self::Task { signature, copied: false }),
+            Some(_) if is_part => Err(Refused::unsupported("groups and chains that are parts of a chord")),
             Some("group") if ["link", "link_error"].iter().any(|link| option(value, link).is_some()) => {
                 Err(Refused::malformed("Cannot add link to group: use a chord"))
             }

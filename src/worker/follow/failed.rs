@@ -69,7 +69,7 @@ fn rest_of_chain(message: &Message, failure: &Failure, now: Timestamp) -> Vec<Re
     documents
 }
 
-fn failed_with(step: &Value, failure: &Failure, now: Timestamp) -> Option<ResultDocument> {
+pub(super) fn failed_with(step: &Value, failure: &Failure, now: Timestamp) -> Option<ResultDocument> {
     let text = |object: &Value, name: &str| object.get(name).and_then(Value::as_str).map(str::to_owned);
     let options = step.get("options")?;
     let raw = |name: &str| Some(step.get(name).map(RawJson::from).unwrap_or_default());

@@ -9,7 +9,7 @@ pub(super) struct Refused {
 
 impl Refused {
     pub(super) fn chord() -> Self {
-        Self::unsupported("chords")
+        Self::unsupported("the sending of chords")
     }
 
     pub(super) fn unsupported(what: &str) -> Self {

@@ -52,7 +52,7 @@ pub fn retry(
         argsrepr: Some(python::safe_repr_tuple(args)),
         kwargsrepr: Some(python::safe_repr_object(kwargs)),
         origin: headers.origin.clone().or_else(|| Some(sender.origin.to_owned())),
-        ignore_result: Some(headers.ignore_result.unwrap_or(false)),
+        ignore_result: headers.ignore_result.or(sender.defaults.ignore_result),
         replaced_task_nesting: Some(headers.replaced_task_nesting.unwrap_or(0)),
         other: headers.other.clone().into_iter().filter(|(name, _)| !SET.contains(&name.as_str())).collect(),
         ..headers.clone()
@@ -68,7 +68,7 @@ pub fn retry(
             routing_key: routing_key.clone(),
             ..DeliveryInfo::default()
         },
-        priority: properties.priority.or(Some(sender.priority)),
+        priority: properties.priority.or(Some(sender.defaults.priority)),
         expiration: headers.expires_at().map(|expires| expiration(expires, now)),
         delivery_tag: fresh(),
         other: headers.origin.iter().map(|origin| ("origin", origin.as_str())).collect::<Object>(),

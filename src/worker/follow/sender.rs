@@ -3,7 +3,7 @@
 use crate::wire::{Envelope, TimeLimit, Value};
 use crate::worker::routes::Routes;
 
-/// The sender of what follows, with the defaults for tasks whose signature does not say.
+/// The sender of what follows.
 #[derive(Debug, Clone, Copy)]
 pub struct Sender<'a> {
     /// `headers.origin`, in Celery `gen<pid>@<host>`.
@@ -12,10 +12,22 @@ pub struct Sender<'a> {
     pub reply_to: &'a str,
     /// Where tasks go that name no queue.
     pub routes: &'a Routes,
-    /// Celery's `task_default_priority`. The priority of the task that has ended is not inherited.
+    /// What holds for tasks whose signature does not say. The priority of the task that has ended is not inherited, as in
+    /// Celery without `task_inherit_parent_priority`.
+    pub defaults: &'a Defaults,
+}
+
+/// What a message says whose signature does not. By default what a Celery worker sends for a task that it does not know,
+/// as this worker knows no task of others (`link-unknown` of the golden messages): the most urgent priority, no limits, and
+/// no word on the result. So the worker that takes the message applies its own settings.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Defaults {
+    /// Celery's `task_default_priority`.
     pub priority: i64,
-    /// Celery's `task_time_limit` and `task_soft_time_limit`.
-    pub time_limit: &'a TimeLimit,
+    /// Celery's `time_limit` and `soft_time_limit` of a task.
+    pub time_limit: TimeLimit,
+    /// Celery's `ignore_result` of a task.
+    pub ignore_result: Option<bool>,
 }
 
 /// What follows a success.

@@ -8,7 +8,7 @@ use super::*;
 use crate::wire::{BrokerKeys, Envelope, Exception, Limits, Object, Properties, ResultDocument, TimeLimit, time};
 use crate::worker::routes::Routes;
 
-/// What is not compared: the worker that recorded these knows no such task and sends it without defaults, and chords.
+/// What is not compared with the others: a task that the worker which recorded these does not know, and chords.
 const OTHERWISE: [&str; 3] = ["link-unknown", "link-chord", "chain-chord"];
 
 struct Case {
@@ -41,11 +41,13 @@ fn case(name: &str) -> Case {
 }
 
 /// A worker with the settings of the one that recorded, and its names.
-fn worker() -> (String, String, Routes, TimeLimit) {
+fn worker() -> (String, String, Routes, Defaults) {
     let link = Envelope::decode(case("link").published[0].to_json().as_bytes()).unwrap();
     let origin = link.headers.get("origin").unwrap().as_str().unwrap().to_owned();
     let routes = [("backend.tasks.run_crew_task".to_owned(), "crew_jobs".to_owned())];
-    (origin, link.properties.reply_to.unwrap(), Routes::new(routes, "default"), TimeLimit::seconds(3600, 3000))
+    let (priority, time_limit, ignore_result) = (5, TimeLimit::seconds(3600, 3000), Some(false));
+    let defaults = Defaults { priority, time_limit, ignore_result };
+    (origin, link.properties.reply_to.unwrap(), Routes::new(routes, "default"), defaults)
 }
 
 fn counter() -> impl FnMut() -> String {
@@ -143,8 +145,8 @@ fn same(name: &str, case: &Case, ours: (Vec<Envelope>, &Value)) {
 
 #[test]
 fn the_messages_that_follow_a_run_equal_celerys_field_by_field() {
-    let (origin, reply_to, routes, time_limit) = worker();
-    let sender = Sender { origin: &origin, reply_to: &reply_to, routes: &routes, priority: 5, time_limit: &time_limit };
+    let (origin, reply_to, routes, defaults) = worker();
+    let sender = Sender { origin: &origin, reply_to: &reply_to, routes: &routes, defaults: &defaults };
     let mut seen = HashMap::new();
     for name in names().iter().filter(|name| !OTHERWISE.contains(&name.as_str())) {
         let case = case(name);
@@ -195,17 +197,28 @@ fn chain_failed(name: &str, ours: &[ResultDocument], theirs: &[ResultDocument]) 
 }
 
 #[test]
-fn a_task_that_celery_does_not_know_gets_the_defaults_here() {
-    let (origin, reply_to, routes, time_limit) = worker();
-    let sender = Sender { origin: &origin, reply_to: &reply_to, routes: &routes, priority: 5, time_limit: &time_limit };
+fn a_task_that_follows_gets_no_limits_no_priority_and_no_word_on_its_result_as_celery_sends_it() {
+    let (origin, reply_to, routes, _) = worker();
+    let defaults = Defaults::default();
+    let sender = Sender { origin: &origin, reply_to: &reply_to, routes: &routes, defaults: &defaults };
     let case = case("link-unknown");
-    let following = after_success(&case.message, &case.results[0].result, &sender, now(&case), counter()).unwrap();
-    let [ours] = &following.messages[..] else { panic!() };
-    let theirs = Envelope::decode(case.published[0].to_json().as_bytes()).unwrap();
-    assert_eq!((ours.properties.priority, theirs.properties.priority), (Some(5), Some(0)));
-    for (field, expected) in [("timelimit", Value::from(vec![3600, 3000])), ("ignore_result", false.into())] {
-        assert_eq!(ours.headers.get(field), Some(&expected));
-        assert_ne!(theirs.headers.get(field), Some(&expected));
+    let Following { messages, children } =
+        after_success(&case.message, &case.results[0].result, &sender, now(&case), counter()).unwrap();
+    let headers = &messages[0].headers;
+    assert_eq!(headers.get("timelimit"), Some(&vec![Value::Null, Value::Null].into()));
+    assert_eq!((headers.get("ignore_result"), messages[0].properties.priority), (Some(&Value::Null), Some(0)));
+    same("link-unknown", &case, (messages, &children));
+}
+
+#[test]
+fn an_attempt_leaves_it_to_the_task_whether_its_result_is_ignored_unless_the_message_says_so() {
+    let (routes, defaults) = (Routes::new([], "default"), Defaults::default());
+    let sender = Sender { origin: "o", reply_to: "r", routes: &routes, defaults: &defaults };
+    for said in [None, Some(false), Some(true)] {
+        let mut message = message("{}");
+        message.headers.ignore_result = said;
+        let again = retry(&message, &Properties::default(), 0, &sender, Timestamp::UNIX_EPOCH, counter()).message;
+        assert_eq!(Message::decode(&again).unwrap().headers.ignore_result, said);
     }
 }
 
@@ -217,24 +230,32 @@ fn message(embed: &str) -> Message {
 }
 
 fn following(embed: &str, result: &str) -> Result<Following, String> {
-    let (routes, time_limit) = (Routes::new([], "default"), TimeLimit::default());
-    let sender = Sender { origin: "o", reply_to: "r", routes: &routes, priority: 5, time_limit: &time_limit };
+    let (routes, defaults) = (Routes::new([], "default"), Defaults::default());
+    let sender = Sender { origin: "o", reply_to: "r", routes: &routes, defaults: &defaults };
     let result = RawJson::new(result).unwrap();
     after_success(&message(embed), &result, &sender, Timestamp::UNIX_EPOCH, counter())
         .map_err(|failure| failure.exception.message())
 }
 
 #[test]
-fn chords_are_refused_before_anything_is_run() {
-    let part = r#"{"chord": {"task": "body", "options": {}}}"#;
-    let later = r#"{"chain": [{"task": "last", "options": {"chord": {"task": "body"}}}, {"task": "next"}]}"#;
-    for message in [message(part), message(later), case("link-chord").message, case("chain-chord").message] {
+fn a_task_that_a_chord_follows_is_refused_before_it_is_run_and_a_part_of_a_chord_is_not() {
+    for message in [case("link-chord").message, case("chain-chord").message] {
         let Exception { exc_type, exc_message, exc_module } = refusal(&message).unwrap().exception;
         assert_eq!((exc_type.as_str(), exc_module.as_deref()), ("NotImplementedError", Some("builtins")));
-        assert_eq!(exc_message, ["this worker does not take part in chords".into()]);
+        assert_eq!(exc_message, ["this worker does not take part in the sending of chords".into()]);
     }
     let chord = r#"{"task": "celery.chord", "subtask_type": "chord", "kwargs": {}}"#;
     assert_eq!(refusal(&message(&format!(r#"{{"chain": [{chord}, {{"task": "next"}}]}}"#))), None);
+    assert_eq!(refusal(&message(r#"{"chord": {"task": "body", "options": {}}}"#)), None);
+}
+
+#[test]
+fn the_last_step_of_a_chain_takes_its_chord_along() {
+    let step = r#"{"task": "last", "options": {"chord": {"task": "body"}, "group_id": "g", "group_index": 1}}"#;
+    let sent = following(&format!(r#"{{"chain": [{step}]}}"#), "1").unwrap().messages.remove(0);
+    let sent = Message::decode(&sent).unwrap();
+    assert_eq!(sent.embed.chord, Value::parse(br#"{"task": "body"}"#).unwrap());
+    assert_eq!((sent.headers.group.as_deref(), sent.headers.group_index), (Some("g"), Some(1)));
 }
 
 #[test]
@@ -300,17 +321,17 @@ fn a_countdown_of_zero_is_no_eta_and_an_expiry_in_the_past_expires_at_once() {
     assert_eq!(sent.headers.get("expires"), Some(&"1969-12-31T23:59:55+00:00".into()));
     assert_eq!(sent.properties.expiration.as_deref(), Some("0"));
 
-    let (routes, time_limit) = (Routes::new([], "default"), TimeLimit::default());
-    let sender = Sender { origin: "o", reply_to: "r", routes: &routes, priority: 5, time_limit: &time_limit };
+    let (routes, defaults) = (Routes::new([], "default"), Defaults::default());
+    let sender = Sender { origin: "o", reply_to: "r", routes: &routes, defaults: &defaults };
     let again = retry(&message("{}"), &Properties::default(), 0, &sender, Timestamp::UNIX_EPOCH, counter()).message;
     assert_eq!(again.headers.get("eta"), Some(&Value::Null));
-    assert_eq!((again.properties.priority, again.headers.get("retries")), (Some(5), Some(&1.into())));
+    assert_eq!((again.properties.priority, again.headers.get("retries")), (Some(0), Some(&1.into())));
 }
 
 #[test]
 fn an_errback_that_cannot_be_sent_is_told_and_keeps_no_other_back() {
-    let (routes, time_limit) = (Routes::new([], "default"), TimeLimit::default());
-    let sender = Sender { origin: "o", reply_to: "r", routes: &routes, priority: 5, time_limit: &time_limit };
+    let (routes, defaults) = (Routes::new([], "default"), Defaults::default());
+    let sender = Sender { origin: "o", reply_to: "r", routes: &routes, defaults: &defaults };
     let message = message(r#"{"errbacks": [{"task": "m", "subtask_type": "chord"}, {"task": "a"}]}"#);
     let failure = Failure::new("builtins", "ValueError", "x");
     let failed = after_failure(&message, &failure, &sender, |_| false, Timestamp::UNIX_EPOCH, counter());
@@ -326,8 +347,8 @@ fn the_body_of_a_chord_in_a_failed_chain_fails_too() {
     let chord =
         format!(r#"{{"task": "c", "subtask_type": "chord", "kwargs": {kwargs}, "options": {{"task_id": "c"}}}}"#);
     let message = message(&format!(r#"{{"chain": [{{"task": "unnamed"}}, {chord}]}}"#));
-    let (routes, time_limit) = (Routes::new([], "default"), TimeLimit::default());
-    let sender = Sender { origin: "o", reply_to: "r", routes: &routes, priority: 5, time_limit: &time_limit };
+    let (routes, defaults) = (Routes::new([], "default"), Defaults::default());
+    let sender = Sender { origin: "o", reply_to: "r", routes: &routes, defaults: &defaults };
     let failure = Failure::new("builtins", "ValueError", "x");
     let failed = after_failure(&message, &failure, &sender, |_| false, Timestamp::UNIX_EPOCH, counter());
     let ids: Vec<&str> = failed.chain.iter().map(|document| document.task_id.as_str()).collect();
@@ -339,8 +360,8 @@ fn a_task_with_odd_headers_is_tried_again_as_often_as_any_other() {
     let mut odd = message("{}");
     odd.headers.other = Object::new().with("retries", "many").with("eta", 7).with("tenant", "a");
     odd.headers.retries = None;
-    let (routes, time_limit) = (Routes::new([], "default"), TimeLimit::default());
-    let sender = Sender { origin: "o", reply_to: "r", routes: &routes, priority: 5, time_limit: &time_limit };
+    let (routes, defaults) = (Routes::new([], "default"), Defaults::default());
+    let sender = Sender { origin: "o", reply_to: "r", routes: &routes, defaults: &defaults };
     let again = retry(&odd, &Properties::default(), 60, &sender, Timestamp::UNIX_EPOCH, counter());
     let headers = Message::decode(&again.message).unwrap().headers;
     assert_eq!((headers.retries, headers.eta.as_deref()), (Some(1), Some("1970-01-01T00:01:00+00:00")));

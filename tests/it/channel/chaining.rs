@@ -7,7 +7,7 @@ use super::*;
 const QUEUES: [&str; 2] = ["crew_jobs", "default"];
 
 fn ask<'a>(last: &'a str, holder: &'a str) -> Ask<'a> {
-    Ask { queues: &QUEUES, asker: "me", last, holder, lease: LEASE }
+    Ask { queues: &QUEUES, asker: "me", worker: "w", last, holder, lease: LEASE }
 }
 
 fn end<'a>(task: &'a str, tag: &'a str, holder: &'a str, document: &'a [u8]) -> Settlement<'a> {

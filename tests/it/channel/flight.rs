@@ -6,6 +6,11 @@ use crewjob::store::channel::Begun;
 use super::*;
 use crate::support::gate::Gate;
 
+/// How many messages are put back that no worker has acknowledged for an hour.
+async fn restored(channel: &Channel) -> u64 {
+    channel.restore_visible(Duration::from_hours(1), "me", &queues()).await.unwrap().restored
+}
+
 #[tokio::test]
 async fn messages_are_taken_in_kombus_order() {
     let server = RedisServer::start();
@@ -153,7 +158,7 @@ async fn a_large_message_is_given_again_and_put_back_like_any_other() {
     assert_eq!(channel.restore("1", "1", "", &queues()).await, Ok(true));
     reserve(&channel).await.unwrap();
     server.run::<()>(&["ZADD", "unacked_index", "1", "1"]);
-    assert_eq!(channel.restore_visible(Duration::from_hours(1), "me", &queues()).await, Ok(1));
+    assert_eq!(restored(&channel).await, 1);
     assert_eq!(server.run::<u64>(&["LLEN", "crew_jobs"]), 1);
     assert_eq!(server.run::<u64>(&["XLEN", &channel.quarantine_stream()]), 0);
 }
@@ -193,6 +198,59 @@ async fn a_message_through_an_exchange_goes_back_to_the_queue_that_is_bound_to_i
     }
 }
 
+/// Puts a message in flight that was sent through this exchange, longer ago than any visibility timeout.
+fn lost_through(server: &RedisServer, exchange: &str, key: &str) {
+    let mut envelope = Call::new("a.task", "1", "x").envelope();
+    envelope.properties.priority = Some(0);
+    let message = Unacked { envelope, exchange: exchange.into(), routing_key: key.into() }.encode();
+    server.run::<()>(&["HSET", "unacked", "t1", std::str::from_utf8(&message).unwrap()]);
+    server.run::<()>(&["ZADD", "unacked_index", "1", "t1"]);
+}
+
+/// Puts it back in both ways: as the worker that has it, and as one that finds it lost.
+async fn put_back_twice(server: &RedisServer, (exchange, key): (&str, &str)) {
+    let channel = channel(server).await;
+    lost_through(server, exchange, key);
+    assert_eq!(channel.restore("t1", "1", "", &queues()).await, Ok(true));
+    lost_through(server, exchange, key);
+    assert_eq!(restored(&channel).await, 1);
+    assert_eq!(in_flight(server, "t1"), None);
+}
+
+#[tokio::test]
+async fn a_message_through_a_topic_exchange_goes_back_to_every_queue_whose_pattern_matches() {
+    let server = RedisServer::start();
+    let bindings =
+        [("feed.#", r"^feed\..*?$", "feed_tasks"), ("*.import", r"^[^\.]+\.import$", "imports"), ("x", "^x$", "x")];
+    for (key, pattern, queue) in bindings {
+        let member = [key, pattern, queue].join("\u{6}\u{16}");
+        server.run::<()>(&["SADD", "_kombu.binding.tasks", &member]);
+    }
+    put_back_twice(&server, ("tasks", "feed.import")).await;
+    for (list, length) in [("feed_tasks", 2), ("imports", 2), ("x", 0), ("feed.import", 0)] {
+        assert_eq!(server.run::<u64>(&["LLEN", list]), length, "{list}");
+    }
+}
+
+#[tokio::test]
+async fn a_message_whose_exchange_no_queue_is_bound_to_is_quarantined_under_its_name() {
+    let server = RedisServer::start();
+    server.run::<()>(&["SADD", "_kombu.binding.news", "celery\u{6}\u{16}\u{6}\u{16}bcast.6f1c"]);
+    for (exchange, key) in [("gone", "any.key"), ("news", "celery"), ("crew_jobs", "other.key")] {
+        put_back_twice(&server, (exchange, key)).await;
+        for list in [key, exchange, "bcast.6f1c"] {
+            assert!(!server.run::<bool>(&["EXISTS", list]), "no list is invented: {list}");
+        }
+        let found: Vec<(String, Vec<(String, String)>)> = server.run(&["XRANGE", "crewjob:quarantine", "-", "+"]);
+        for (_, fields) in &found {
+            let names = [("exchange", exchange), ("routing_key", key)].map(|(k, v)| (k.to_owned(), v.to_owned()));
+            assert_eq!(fields[..2], names);
+        }
+        assert_eq!(found.len(), 2);
+        server.run::<()>(&["DEL", "crewjob:quarantine"]);
+    }
+}
+
 #[tokio::test]
 async fn messages_that_were_not_acknowledged_in_time_are_put_back_by_one_worker_at_a_time() {
     let server = RedisServer::start();
@@ -207,16 +265,36 @@ async fn messages_that_were_not_acknowledged_in_time_are_put_back_by_one_worker_
     }
     assert_eq!(channel.renew(&["t2", "gone"]).await, Ok(1), "its worker lives");
     server.run::<()>(&["HSET", "unacked", "t4", "junk"]);
-    let visibility = Duration::from_hours(1);
     server.run::<()>(&["SET", "unacked_mutex", "kombu"]);
-    assert_eq!(channel.restore_visible(visibility, "me", &queues()).await, Ok(0), "kombu is at it");
+    assert_eq!(restored(&channel).await, 0, "kombu is at it");
     server.run::<()>(&["DEL", "unacked_mutex"]);
     // t1 goes back; the junk of t4 into quarantine; the stray time is taken away.
-    assert_eq!(channel.restore_visible(visibility, "me", &queues()).await, Ok(2));
+    assert_eq!(restored(&channel).await, 2);
     assert_eq!(server.run::<Vec<String>>(&["ZRANGE", "unacked_index", "0", "-1"]), ["t3", "t2"]);
     assert_eq!(server.run::<u64>(&["XLEN", &channel.quarantine_stream()]), 1);
     assert!(!server.run::<bool>(&["EXISTS", "unacked_mutex"]));
     assert_eq!(reserve(&channel).await.unwrap().0, "t1");
+}
+
+#[tokio::test]
+async fn a_message_that_redis_refuses_to_put_back_keeps_no_other_one_in_flight() {
+    let server = RedisServer::start();
+    let channel = channel(&server).await;
+    // More than are looked at in one go, the oldest ones of a queue that is no list.
+    server.run::<()>(&["SET", "theirs", "no list"]);
+    for number in 0..250 {
+        let (queue, tag) = (if number < 120 { "theirs" } else { "default" }, format!("t{number}"));
+        let mut call = Call::new("a.task", tag.clone(), queue);
+        call.priority = 0;
+        let message = Unacked { envelope: call.envelope(), exchange: String::new(), routing_key: queue.into() };
+        server.run::<()>(&["HSET", "unacked", &tag, std::str::from_utf8(&message.encode()).unwrap()]);
+        server.run::<()>(&["ZADD", "unacked_index", &(number + 1).to_string(), &tag]);
+    }
+    let swept = channel.restore_visible(Duration::from_hours(1), "me", &queues()).await.unwrap();
+    assert_eq!((swept.restored, swept.failed, swept.more), (130, 120, false));
+    assert!(swept.refusal.unwrap().to_string().contains("WRONGTYPE"));
+    assert_eq!(server.run::<u64>(&["LLEN", "default"]), 130);
+    assert_eq!(server.run::<u64>(&["HLEN", "unacked"]), 120, "what is refused stays in flight");
 }
 
 #[tokio::test]
@@ -230,9 +308,8 @@ async fn the_sweep_has_the_lock_that_belongs_to_the_name_of_the_messages_in_flig
     server.run::<()>(&["HSET", "app1:held", "t1", &message]);
     server.run::<()>(&["ZADD", "app1:held_index", "1", "t1"]);
     server.run::<()>(&["SET", "app1:held_mutex", "kombu"]);
-    let visibility = Duration::from_hours(1);
-    assert_eq!(channel.restore_visible(visibility, "me", &queues()).await, Ok(0), "kombu is at it");
+    assert_eq!(restored(&channel).await, 0, "kombu is at it");
     server.run::<()>(&["DEL", "app1:held_mutex"]);
-    assert_eq!(channel.restore_visible(visibility, "me", &queues()).await, Ok(1));
+    assert_eq!(restored(&channel).await, 1);
     assert_eq!(server.run::<u64>(&["LLEN", "app1:default\u{6}\u{16}3"]), 1);
 }

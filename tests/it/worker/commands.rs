@@ -50,11 +50,7 @@ fn a_result_of_many_values_is_passed_on() {
     });
     let _worker = Worker::start(&server, &format!("tasks: {{many: {{command: {NUMBERS}}}}}"), &[]);
     state(&server, "id-1", "SUCCESS");
-    let sent: u64 = ["other", "other\u{6}\u{16}3", "other\u{6}\u{16}6", "other\u{6}\u{16}9"]
-        .iter()
-        .map(|list| server.run::<u64>(&["LLEN", list]))
-        .sum();
-    assert_eq!(sent, 1);
+    assert_eq!(server.run::<u64>(&["LLEN", "other"]), 1);
 }
 
 #[test]

@@ -57,6 +57,37 @@ fn a_message_that_waits_for_its_time_goes_back_to_its_queue() {
 }
 
 #[test]
+fn a_worker_puts_back_what_still_runs_when_its_shutdown_timeout_is_over() {
+    let server = RedisServer::start();
+    let tasks = r#"tasks: {slow: {command: [/bin/sh, -c, "echo '{\"progress\": 1}'; sleep 100"]}}"#;
+    let mut worker = Worker::start(&server, tasks, &["--shutdown-timeout", "1"]);
+    send(&server, "slow", "id-1", "[]");
+    state(&server, "id-1", "PROGRESS");
+    worker.signal("TERM");
+    assert!(worker.gone().success());
+    assert!(worker.log().contains("--shutdown-timeout is over"), "{}", worker.log());
+    assert_eq!((server.run::<u64>(&["LLEN", "default"]), in_flight(&server)), (1, 0));
+    assert!(!server.run::<bool>(&["EXISTS", "crewjob-lease:id-1"]), "the next one can begin at once");
+}
+
+#[test]
+fn a_worker_that_stops_while_redis_refuses_puts_its_messages_back_as_soon_as_it_can() {
+    let server = RedisServer::start();
+    send_changed(&server, "slow", "id-1", "[]", |call| {
+        call.headers.insert("eta", Value::from("2100-01-01T00:00:00+00:00"));
+    });
+    let mut worker = Worker::start(&server, SLEEP, &[]);
+    until("it is taken", || (in_flight(&server) == 1).then_some(()));
+    server.run::<()>(&["SET", "default", "no list"]);
+    worker.signal("TERM");
+    until("putting it back is refused", || worker.log().contains("a step on Redis failed").then_some(()));
+    assert_eq!(in_flight(&server), 1, "it is still there");
+    server.run::<()>(&["DEL", "default"]);
+    assert!(worker.gone().success());
+    assert_eq!((server.run::<u64>(&["LLEN", "default"]), in_flight(&server)), (1, 0));
+}
+
+#[test]
 fn a_worker_that_cannot_start_says_why_and_names_the_remedy() {
     let server = RedisServer::start();
     let run = |url: Option<&str>, options: &[&str]| {

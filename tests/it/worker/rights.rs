@@ -61,6 +61,8 @@ fn do_everything_as_a_user_with(rules: &str) {
     ] {
         send_changed(&server, task, task, args, |call| call.embed.callbacks = follower.clone());
     }
+    server.run::<()>(&["SET", "celery-taskset-meta-g.s", "1"]);
+    super::chords::send_part(&server, "told", "part", 0, false);
     let env = [("REDIS_URL", server.url_as("worker", "s3cret"))];
     let mut worker = Worker::start_with(&env, TASKS, &["-n", "first@h", "-c", "4"]);
     until("it is ready", || worker.log().contains("ready").then_some(()));
@@ -82,11 +84,13 @@ fn do_everything_as_a_user_with(rules: &str) {
         ("backend.tasks.cleanup_old_results", "SUCCESS"),
         ("unknown", "FAILURE"),
         ("follower", "SUCCESS"),
+        ("part", "SUCCESS"),
         ("lost", "SUCCESS"),
     ] {
         state(&server, id, end);
     }
     // The other one may have put a copy of `follower` aside, and looks at it again when the lease that it saw is over.
+    until("the body of the chord is sent", || (server.run::<u64>(&["LLEN", "default-bodies"]) == 1).then_some(()));
     until("every copy is acknowledged", || (in_flight(&server) == 0).then_some(()));
     worker.signal("TERM");
     assert!(worker.gone().success());

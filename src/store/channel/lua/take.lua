@@ -122,7 +122,7 @@ end
 -- by queue; then the list from which idle workers of each queue are woken. `args` are how many elements the quarantine
 -- keeps, seconds that the note is kept, the tag of the last message the asker got, how many queues there are, milliseconds
 -- that a wake-up is kept, the holder of a lease ('' to take none), its milliseconds, how much of a result is of interest,
--- and what goes before a task's id in the keys of its lease and its result.
+-- what goes before a task's id in the keys of its lease and its result, and the set of the messages that its worker has.
 --
 -- Answers the position of the list (-1: no message, -2: one that was given before), tag, message, how many elements were
 -- refused, and where the task may begin and its lease was free: its id, and the beginning of its result.
@@ -180,6 +180,7 @@ local function take(unacked, unacked_index, keys, args)
         local score = now[1] .. '.' .. string.format('%06d', now[2])
         redis.call('ZADD', unacked_index, score, tag)
         redis.call('HSET', unacked, tag, '[' .. element .. rest)
+        redis.call('SADD', args[11], tag)
         redis.call('SETEX', note, args[2], score .. ' ' .. #element .. ' ' .. tag)
         wake(i)
         return {i - 3, tag, element, refused, begin(element, properties)}

@@ -1,5 +1,5 @@
 //! Patterns as Python reads them: shell globs in routes and remote control, and as much of its regular expressions as
-//! node names need.
+//! node names and bindings of topic exchanges need.
 //!
 //! Both become a row of pieces that is walked once for each character, so that a hostile pattern costs no more than its
 //! length times the length of the text.
@@ -49,8 +49,8 @@ impl Pattern {
         Self { pieces, whole: true }
     }
 
-    /// A regular expression of single characters, `.`, classes, `\d`, `\w`, `\s`, each with `*`, `+` or `?`, between
-    /// `^` and `$`. `None` for anything that takes more: groups, alternatives, counts.
+    /// A regular expression of single characters, `.`, classes, `\d`, `\w`, `\s`, each with `*`, `+` or `?`, lazy or
+    /// not, between `^` and `$`. `None` for anything that takes more: groups, alternatives, counts.
     pub fn regex(text: &str) -> Option<Self> {
         let mut pieces: Vec<Piece> = Vec::new();
         let text = text.strip_prefix('^').unwrap_or(text);
@@ -76,6 +76,10 @@ impl Pattern {
             };
             if optional || repeated {
                 rest.next();
+                // A lazy quantifier finds the same matches in another order.
+                if rest.as_str().starts_with('?') {
+                    rest.next();
+                }
             }
             pieces.push(Piece { one_of, optional, repeated });
         }
@@ -204,11 +208,12 @@ mod tests {
         regex(r"^crew@gold.*\d$", &["crew@gold7", "crew@golden77"], &["crew@gold", "crew@gold7x"]);
         regex(r"w+\.?[\w-]*$", &["www", "w.a-b"], &["", "w.a b"]);
         regex("[^@]+@h$", &["a@h"], &["@h", "a@b@h"]);
+        regex("^a.*?b+?$", &["ab", "axbb"], &["a", "ba"]);
     }
 
     #[test]
     fn a_regex_of_more_than_single_characters_is_refused() {
-        for pattern in ["(a)", "a|b", "a{2}", "*a", "a**", "a*?", r"\bx", r"\", "[a", r"[\D]", "a$b", "a^"] {
+        for pattern in ["(a)", "a|b", "a{2}", "*a", "a**", "a*??", r"\bx", r"\", "[a", r"[\D]", "a$b", "a^"] {
             assert_eq!(Pattern::regex(pattern), None, "{pattern}");
         }
     }
