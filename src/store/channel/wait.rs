@@ -4,7 +4,7 @@
 //! or, where it leaves it there, wakes every worker that waits. So of all workers of a queue one at a time watches its
 //! lists: the server tells it of a change by `CLIENT TRACKING`, which names the key only. It takes the message, or wakes
 //! one idle worker where it has no free slot, and a worker that takes a message and leaves others wakes the next one
-//! (`lua/reserve.lua`). So a message costs the same however many workers are idle. They look now and then, all of them
+//! (`lua/take.lua`). So a message costs the same however many workers are idle. They look now and then, a hundred of them
 //! together ten times a second, so that neither a watcher that dies nor a lost wake-up holds a message up for long.
 
 mod eyes;
@@ -40,7 +40,7 @@ const RENEW: Duration = Duration::from_secs(2);
 const REST: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(32));
 /// How often all idle workers together look by themselves, and the shortest and longest time between two looks of one.
 const LOOKS: (Duration, Duration, Duration) =
-    (Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(20));
+    (Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(10));
 /// How long a wake-up waits for an idle worker.
 pub(super) const WAKE_UP: Duration = Duration::from_secs(2);
 
@@ -200,13 +200,21 @@ async fn keep_watch(shared: Arc<Shared>) {
                 continue;
             }
         };
-        shared.foreign.send_if_modified(|foreign| std::mem::replace(foreign, watch.foreign.clone()) != watch.foreign);
+        // With results elsewhere, a third connection for messages would be the fifth of the worker: it looks instead.
+        let is_looked_for = !shared.channel.0.same_database && !watch.mine.is_empty() && !watch.foreign.is_empty();
+        let foreign = if is_looked_for { Vec::new() } else { watch.foreign };
+        shared.foreign.send_if_modified(|before| {
+            *before != foreign && {
+                *before = foreign;
+                true
+            }
+        });
+        if watch.is_any && (watch.mine.is_empty() || is_looked_for) && shared.waits() {
+            shared.arrived.notify_one();
+        }
         let lists: Vec<Vec<String>> = watch.mine.iter().map(|queue| shared.channel.0.keys.queue_bands(queue)).collect();
         if watch.mine.is_empty() {
             eyes.close();
-            if watch.is_any && shared.waits() {
-                shared.arrived.notify_one();
-            }
             let _ = timeout(until_next_look(watch.workers), shared.asks.notified()).await;
             // All that have something to do need no watcher.
             if waits.wait_for(|(waits, _)| *waits).await.is_err() {
