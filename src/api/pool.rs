@@ -197,7 +197,7 @@ impl CrewWorkerPoolSpec {
             allowed_tasks: self.allowed_tasks.iter().map(|task| task.as_str().into()).collect(),
             defaults: self.job_defaults.to_core(),
             result_expires: self.celery.result_expires.to_std().max(LEAST_RESULT_EXPIRES),
-            result_prefix: ResultKeys::new(self.celery.global_key_prefix.as_deref().unwrap_or("")).result("").into(),
+            result_prefix: ResultKeys::new(self.celery.result_key_prefix()).result("").into(),
             keep_large_results: self.redis.result_retention.to_std(),
             large_results: self.large_results.to_core(),
             blocked: None,
@@ -258,11 +258,19 @@ pub struct Celery {
     #[schemars(regex(pattern = r"^[\x06\x16A-Za-z0-9._:-]{1,16}$"), length(max = 16))]
     pub separator: String,
 
-    /// `global_keyprefix` of the broker transport and the result backend: put before every key. 1 to 128 letters, digits
-    /// and `. _ : -`. Default: none.
+    /// `global_keyprefix` of the broker transport: put before every key, and before those of results unless
+    /// `resultKeyPrefix` says otherwise. 1 to 128 letters, digits and `. _ : -`. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = schema::KEY), length(max = 128))]
     pub global_key_prefix: Option<String>,
+
+    /// `global_keyprefix` of the result backend, where it is another one than that of the broker transport; empty for
+    /// none. As in Celery 5.5 and newer an underscore follows it unless it ends in one of `: _ - .`; Celery 5.3 and 5.4
+    /// always write one, so for a prefix `app:` of theirs this is `app:_`. At most 128 letters, digits and `. _ : -`.
+    /// Default: `globalKeyPrefix`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = schema::KEY_OR_NONE), length(max = 128))]
+    pub result_key_prefix: Option<String>,
 
     /// `visibility_timeout` of the broker transport: after this time Redis clients hand a task that was not acknowledged
     /// to another worker. At least 10m, at most 8784h. Default `1h`. The operator keeps running tasks from being handed
@@ -284,12 +292,20 @@ pub struct Celery {
     pub result_expires: Duration,
 }
 
+impl Celery {
+    /// `global_keyprefix` of the result backend.
+    pub fn result_key_prefix(&self) -> &str {
+        self.result_key_prefix.as_deref().or(self.global_key_prefix.as_deref()).unwrap_or("")
+    }
+}
+
 impl Default for Celery {
     fn default() -> Self {
         Self {
             priority_steps: vec![0, 3, 6, 9],
             separator: "\u{6}\u{16}".to_owned(),
             global_key_prefix: None,
+            result_key_prefix: None,
             visibility_timeout: Duration::from_hours(1),
             unacked_key: "unacked".to_owned(),
             result_expires: Duration::from_hours(1),

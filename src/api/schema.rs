@@ -9,6 +9,7 @@ pub(super) const DNS_LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 
 /// What the keys of a Redis, the names of a queue and of a task may look like.
 pub(super) const KEY: &str = "^[A-Za-z0-9._:-]{1,128}$";
+pub(super) const KEY_OR_NONE: &str = "^[A-Za-z0-9._:-]{0,128}$";
 
 /// A rule that keeps a duration within bounds, both included.
 pub(super) fn between(least: &str, most: &str) -> Value {

@@ -101,6 +101,11 @@ pub struct Config {
     #[arg(long, env = "GLOBAL_KEYPREFIX", value_name = "PREFIX", default_value = "", value_parser = key_prefix)]
     pub global_keyprefix: String,
 
+    /// `global_keyprefix` of the other parties' result backend, where it is another one than the broker's; empty for none.
+    /// Celery 5.3 and 5.4 write an underscore after it in any case: for their `app:` this is `app:_`.
+    #[arg(long, env = "RESULT_KEYPREFIX", value_name = "PREFIX", value_parser = key_prefix)]
+    pub result_keyprefix: Option<String>,
+
     /// `priority_steps` of the other parties: where the bands of priorities begin, 0 being served first.
     #[arg(long, env = "PRIORITY_STEPS", value_name = "STEPS", value_delimiter = ',', default_value = "0,3,6,9")]
     pub priority_steps: Vec<u8>,
@@ -206,7 +211,7 @@ impl Config {
             priority_steps: self.priority_steps.clone(),
             global_prefix: self.global_keyprefix.clone(),
             unacked: self.unacked_key.clone(),
-            result_prefix: self.global_keyprefix.clone(),
+            result_prefix: self.result_keyprefix.as_ref().unwrap_or(&self.global_keyprefix).clone(),
         })
     }
 
@@ -302,6 +307,10 @@ pub(super) mod tests {
         let told = names(&options).unwrap();
         assert_eq!((&*told.global_prefix, &*told.result_prefix, &*told.unacked), ("a:", "a:", "held"));
         assert_eq!((&told.priority_steps[..], &*told.separator), (&[0, 5][..], ":p"));
+        for (given, expected) in [("app:_", "app:_"), ("", "")] {
+            let told = names(&["--global-keyprefix=a:", &format!("--result-keyprefix={given}")]).unwrap();
+            assert_eq!((&*told.global_prefix, &*told.result_prefix), ("a:", expected));
+        }
         let refused = names(&["--priority-steps=3,0"]);
         assert_eq!(refused.unwrap_err(), "--priority-steps: priority steps must increase: 0 follows 3");
     }
@@ -326,8 +335,14 @@ pub(super) mod tests {
 
     #[test]
     fn names_that_redis_or_kombu_would_take_for_something_else_are_refused() {
-        for option in ["--global-keyprefix=a*", "--unacked-key=", "--unacked-key=a b", "--separator=", "--separator={"]
-        {
+        for option in [
+            "--global-keyprefix=a*",
+            "--result-keyprefix=a*",
+            "--unacked-key=",
+            "--unacked-key=a b",
+            "--separator=",
+            "--separator={",
+        ] {
             let refused = parse(&[option]).expect_err(option);
             assert!(refused.contains("must "), "{option}: {refused}");
         }

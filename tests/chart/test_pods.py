@@ -200,7 +200,7 @@ def test_the_worker_and_its_pool_agree():
 
 @pytest.mark.parametrize("workers", [(), NATIVE], ids=["celery", "native"])
 def test_workers_are_told_the_names_that_their_pool_uses(workers):
-    names = {"globalKeyPrefix": "app:", "unackedKey": "held", "separator": "\x06\x16", "prioritySteps": [0, 5]}
+    names = {"globalKeyPrefix": "app:", "resultKeyPrefix": "", "unackedKey": "held", "separator": "\x06\x16", "prioritySteps": [0, 5]}
     sets = [f"defaultPool.celery.{name}={value}" for name, value in names.items()]
     objects = render(BUNDLED, *workers, *sets)
     assert find(objects, "CrewWorkerPool", "default")["spec"]["celery"] == names
@@ -208,6 +208,7 @@ def test_workers_are_told_the_names_that_their_pool_uses(workers):
     env = {item["name"]: item.get("value") for item in container["env"]}
     assert env.items() >= {
         ("GLOBAL_KEYPREFIX", "app:"),
+        ("RESULT_KEYPREFIX", ""),
         ("UNACKED_KEY", "held"),
         ("PRIORITY_SEPARATOR", "\x06\x16"),
         ("PRIORITY_STEPS", "0,5"),

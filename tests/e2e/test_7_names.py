@@ -9,7 +9,7 @@ from waiting import until
 
 pytestmark = pytest.mark.usefixtures("clean")
 
-CELERY = {"globalKeyPrefix": "app1:", "prioritySteps": [0, 5], "separator": ":p", "unackedKey": "held"}
+CELERY = {"globalKeyPrefix": "app1:", "resultKeyPrefix": "results:", "prioritySteps": [0, 5], "separator": ":p", "unackedKey": "held"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -36,7 +36,7 @@ def test_jobs_run_wait_and_are_cancelled_under_other_names(app):
     until("it is in flight", lambda: redis.hlen("app1:held") == redis.zcard("app1:held_index") == 1)
     kube.patch("crewjob", "runs", {"spec": {"cancel": True}})
     crew.in_phase("runs", "Cancelled", seconds=15)
-    assert redis.exists(f"app1:celery-task-meta-{task}")
+    assert redis.exists(f"results:celery-task-meta-{task}")
 
     crew.start(crew.job("succeeds"))
     done = crew.in_phase("succeeds", "Succeeded")

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from celery import Celery, chain, signature
+from celery import VERSION, Celery, chain, signature
 from conftest import PORT, eventually, start, url
 from redis import Redis
 
@@ -18,10 +18,13 @@ BROKER_OPTIONS = {
     "unacked_index_key": "held_index",
     "unacked_mutex_key": "held_mutex",
 }
-RESULT_OPTIONS = {"global_keyprefix": PREFIX}
-# The first four are for the native worker, the last two for the Python workers of these tests.
+RESULTS = "results:"
+RESULT_OPTIONS = {"global_keyprefix": RESULTS}
+# The first five are for the native worker, the last two for the Python workers of these tests.
 ENVIRONMENT = {
     "GLOBAL_KEYPREFIX": PREFIX,
+    # Celery before 5.5 puts an underscore behind every prefix.
+    "RESULT_KEYPREFIX": RESULTS if VERSION >= (5, 5) else f"{RESULTS}_",
     "PRIORITY_STEPS": "0,5",
     "PRIORITY_SEPARATOR": ":p",
     "UNACKED_KEY": "held",
@@ -80,4 +83,5 @@ def test_a_worker_uses_the_names_that_it_is_told(kind, server, other, tmp_path):
     finally:
         worker.stop()
     eventually(lambda: redis.hlen("app1:held") == 0, 10, "the acknowledgement")
-    assert {key.decode() for key in redis.keys("*") if not key.startswith(PREFIX.encode())} == set()
+    assert {key.decode() for key in redis.keys("*") if not key.startswith((PREFIX.encode(), RESULTS.encode()))} == set()
+    assert redis.keys(f"{RESULTS}*celery-task-meta-*") and not redis.keys(f"{PREFIX}*celery-task-meta-*")

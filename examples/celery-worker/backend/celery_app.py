@@ -49,7 +49,7 @@ app.conf.update(
         **settings.key_names(),
         **settings.SOCKETS,
     },
-    result_backend_transport_options={"global_keyprefix": settings.GLOBAL_KEYPREFIX},
+    result_backend_transport_options={"global_keyprefix": settings.RESULT_KEYPREFIX},
     redis_socket_timeout=settings.SOCKET_TIMEOUT,
     redis_socket_connect_timeout=settings.SOCKETS["socket_connect_timeout"],
     redis_socket_keepalive=True,

@@ -134,7 +134,7 @@ fn keys(pool: &Handle) -> Keys {
     keys.separator.clone_from(&celery.separator);
     keys.priority_steps = celery.priority_steps.iter().filter_map(|step| u8::try_from(*step).ok()).collect();
     keys.global_prefix = celery.global_key_prefix.clone().unwrap_or_default();
-    keys.result_prefix.clone_from(&keys.global_prefix);
+    celery.result_key_prefix().clone_into(&mut keys.result_prefix);
     keys.unacked.clone_from(&celery.unacked_key);
     keys
 }

@@ -44,6 +44,8 @@ fn a_pool_names_its_secret() {
 #[test]
 fn keys_of_redis_are_plain_words() {
     POOL.accepts("celery: { globalKeyPrefix: 'app1:', unackedKey: app1.unacked, separator: ':' }");
+    POOL.accepts("celery: { globalKeyPrefix: 'app1:', resultKeyPrefix: '' }");
+    POOL.refuses("celery: { resultKeyPrefix: 'a*' }", "spec.celery.resultKeyPrefix");
     for bad in ["''", "'a b'", "'a*b'", "'{a}'", "\"a\\n\""] {
         POOL.refuses(&format!("celery: {{ globalKeyPrefix: {bad} }}"), "spec.celery.globalKeyPrefix");
         POOL.refuses(&format!("celery: {{ unackedKey: {bad} }}"), "spec.celery.unackedKey");
