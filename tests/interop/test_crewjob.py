@@ -6,7 +6,7 @@ import os
 import subprocess
 
 import pytest
-from conftest import CREWJOB, HERE, eventually, free_port, running, url
+from conftest import CREWJOB, HERE, eventually, free_port, url
 
 CLUSTER = HERE.parent / "cluster/cluster"
 NAME = f"interop-{os.getpid()}"
@@ -157,17 +157,3 @@ def test_a_job_ends_as_well_on_a_native_worker_as_on_a_python_worker(case, worke
     eventually(lambda: server.hlen("unacked") == 0, 30, "the acknowledgement")
     if worker.kind == "native":
         assert SEEN[case, "native"] == SEEN[case, "python"]
-
-
-@pytest.mark.parametrize("method", ["gzip", "bzip2"])
-def test_a_job_succeeds_on_a_python_worker_that_compresses_its_results(method, api, server, tmp_path):
-    server.flushall()
-    environment = {"RESULT_COMPRESSION": method}
-    with running("python", tmp_path, environment=environment):
-        for argument in ("short", "long " * 100_000):
-            job = Job(api, "echo", argument)
-            assert job.ended()["phase"] == "Succeeded"
-            stored = [server.get(key) for key in server.keys("celery-task-meta-*")]
-            assert stored and all(document.startswith(b"\0celery-compressed\0") for document in stored)
-        failed = Job(api, "fail", "bad input", **once()).ended()
-        assert "ValueError" in str(failed["attemptHistory"])

@@ -2,12 +2,11 @@
 
 import base64
 import json
-import random
 
 import pytest
 from celery.result import AsyncResult
 from celery.utils import uuid
-from conftest import eventually, running
+from conftest import eventually
 from kombu import compression
 from tasks import app, echo, fail, flaky, old_errback, total
 
@@ -119,21 +118,3 @@ def test_a_native_worker_takes_each_form_of_message_that_a_python_worker_takes(c
     assert server.xlen("crewjob:quarantine") == 0
     if worker.kind == "native":
         assert SEEN[case, "native"] == SEEN[case, "python"]
-
-
-def test_what_a_python_worker_has_compressed_is_final_for_a_native_worker(server, tmp_path):
-    """A copy of a message whose task has ended is not run again, and its result stays."""
-    server.flushall()
-    with running("python", tmp_path, environment={"RESULT_COMPRESSION": "gzip"}):
-        result = echo.delay(random.random())
-        value = result.get(timeout=30)
-        eventually(lambda: server.hlen("unacked") == 0)
-    key = f"celery-task-meta-{result.id}"
-    before = server.get(key)
-    assert before.startswith(b"\0celery-compressed\0")
-    total.apply_async([1, 2], task_id=result.id)
-    with running("native", tmp_path) as native:
-        eventually(lambda: "not run again" in native.log.read_text())
-        eventually(lambda: server.hlen("unacked") == 0)
-    assert server.get(key) == before
-    assert AsyncResult(result.id, app=app).get() == value
