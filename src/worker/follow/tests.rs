@@ -296,10 +296,10 @@ fn a_result_of_any_depth_and_any_number_of_values_is_passed_on_as_it_is() {
 
 #[test]
 fn a_result_that_makes_the_next_message_too_large_to_run_is_a_failure_and_nothing_is_sent() {
-    let large = format!("\"{}\"", "x".repeat(15 << 20));
+    let large = format!("\"{}\"", "x".repeat(40 << 20));
     let embed = |bytes: usize| format!(r#"{{"chain": [{{"task": "next", "args": ["{}"]}}]}}"#, "y".repeat(bytes));
     assert!(following(&embed(1), &large).is_ok());
-    let failure = following(&embed(40 << 20), &large).unwrap_err();
+    let failure = following(&embed(14 << 20), &large).unwrap_err();
     assert!(failure.contains("the message to next would have more than"), "{failure}");
 }
 
