@@ -225,7 +225,7 @@ async fn keep_watch(shared: Arc<Shared>) {
         let until = Instant::now() + RENEW;
         let mut rest = REST.0;
         while Instant::now() < until {
-            waits.mark_unchanged();
+            let round = waits.borrow().1;
             match eyes.look(ACT, &shared.channel.0.broker, &lists).await {
                 Ok(found) => {
                     let found: Vec<&String> =
@@ -243,11 +243,17 @@ async fn keep_watch(shared: Arc<Shared>) {
             }
             tokio::select! {
                 () = eyes.changed() => sleep(rest).await,
-                _ = waits.changed() => {}
+                // A worker that has just been woken is about to take the message: that is no reason to wake another.
+                () = begins_to_wait(&mut waits, round) => {}
                 () = sleep_until(until) => {}
             }
         }
     }
+}
+
+/// Waits until the worker waits again, after this round.
+async fn begins_to_wait(waits: &mut watch::Receiver<(bool, u64)>, round: u64) {
+    let _ = waits.wait_for(|(waits, rounds)| *waits && *rounds != round).await.is_ok();
 }
 
 /// Is woken for the queues that others watch.
