@@ -17,6 +17,8 @@ use super::{Extent, Result};
 
 /// Between two messages.
 const PACE: Duration = Duration::from_millis(20);
+/// How long the idle fleet is looked at.
+const IDLE: Duration = Duration::from_secs(4);
 const PATIENCE: Duration = Duration::from_mins(2);
 const RESULT: &str = "celery-task-meta-";
 
@@ -59,8 +61,11 @@ pub async fn measure(bed: &Bed, extent: Extent, report: &Report) -> Result<()> {
     report.say("  the fleet waits");
     // Those that have just started have all looked at once.
     sleep(Duration::from_secs(5)).await;
+    let (before, began) = (scripts(&mut connection).await?, Instant::now());
+    sleep(IDLE).await;
+    let idle = number(usize::try_from(scripts(&mut connection).await? - before)?) / began.elapsed().as_secs_f64();
     let connections = clients(&mut connection).await? - own;
-    let before = scripts(&mut connection).await?;
+    let (before, began) = (scripts(&mut connection).await?, Instant::now());
     let mut sent = HashMap::new();
     let mut ticks = interval(PACE);
     let mut waits = Vec::new();
@@ -78,7 +83,10 @@ pub async fn measure(bed: &Bed, extent: Extent, report: &Report) -> Result<()> {
         let at = sent.get(channel).ok_or("a result of another task")?;
         waits.push(at.elapsed().as_secs_f64() * 1000.0);
     }
-    let each = number(usize::try_from(scripts(&mut connection).await? - before)?) / number(count);
+    let all = number(usize::try_from(scripts(&mut connection).await? - before)?);
+    // Each worker says that it lives, whether messages come or not.
+    let each = (all - idle * began.elapsed().as_secs_f64()).max(0.0) / number(count);
+    report.say(format!("  the idle fleet runs {idle:.0} scripts a second"));
     report.measure("fleet_connections", number(connections) / number(size), "for each worker", Some(4.0));
     report.measure("fleet_scripts_per_message", each, "scripts", Some(3.0));
     report.measure("fleet_pickup_p99", percentile(&waits, 0.99), "ms", Some(20.0));
