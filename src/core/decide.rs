@@ -181,10 +181,17 @@ impl Case<'_> {
     /// Kept from being published, and why.
     fn on_hold(&self, hold: Hold) -> Plan {
         let phase = if self.job.status.retry_at.is_some() { Phase::Retrying } else { Phase::Pending };
-        let suspended = hold == Hold::Suspended;
+        let is_asked_for = match hold {
+            Hold::Suspended => true,
+            Hold::PoolNotFound { .. }
+            | Hold::PoolDeleted { .. }
+            | Hold::QueueNotInPool { .. }
+            | Hold::TaskNotAllowed { .. }
+            | Hold::PoolNotReady { .. } => false,
+        };
         let plan =
             Plan::record(Status { phase, why: Why::OnHold(hold), progress: None, ..self.status() }, Next::OnHint);
-        if suspended { plan } else { plan.warned() }
+        if is_asked_for { plan } else { plan.warned() }
     }
 
     /// The end of the job.

@@ -256,7 +256,13 @@ impl Why {
             Self::OnHold(Hold::PoolDeleted { .. }) => true,
             Self::Recorded { reason, .. } => &**reason == "PoolNotFound",
             Self::Unseen
-            | Self::OnHold(_)
+            | Self::OnHold(
+                Hold::PoolNotFound { .. }
+                | Hold::QueueNotInPool { .. }
+                | Hold::TaskNotAllowed { .. }
+                | Hold::PoolNotReady { .. }
+                | Hold::Suspended,
+            )
             | Self::Enqueued
             | Self::Blocked { .. }
             | Self::Started
