@@ -32,10 +32,19 @@ pub struct Unreadable {
     pub headers: Object,
 }
 
+/// What takes more values than these stays text, in whatever a task is called with.
+fn limits() -> Limits {
+    Limits::default().bytes(LARGEST).depth(Limits::MAX_DEPTH)
+}
+
+/// The task of a message that was read before.
+pub fn message(envelope: &Envelope) -> Option<Message> {
+    Message::decode_within(envelope, &limits()).ok()
+}
+
 /// Reads a message.
 pub fn read(bytes: &[u8]) -> Read {
-    // What takes more values than these stays text, in whatever a task is called with.
-    let limits = Limits::default().bytes(LARGEST).depth(Limits::MAX_DEPTH);
+    let limits = limits();
     let envelope = match Envelope::decode_within(bytes, &limits) {
         Ok(envelope) => envelope,
         Err(error) => {

@@ -94,9 +94,11 @@ async fn take_on(worker: &Arc<Worker>, next: Next, mut slot: Slot) -> Option<(Ne
     }
 }
 
-/// Drops a task that was told to stop while it waited.
+/// Drops a task that was told to stop while it waited. Its arguments, which its result names, are on Redis only.
 pub async fn drop_stopped(worker: &Worker, entry: &Entry) {
-    let message = Message { args: Vec::new(), ..entry.message.clone() };
+    let whole =
+        worker.channel.in_flight(&entry.tag).await.ok().flatten().and_then(|envelope| admit::message(&envelope));
+    let message = whole.unwrap_or_else(|| Message { args: Vec::new(), ..entry.message.clone() });
     let about = About { message: &message, envelope: &entry.envelope, worker: worker.node() };
     finish(worker, entry, Conclusion::dropped(about, false, clock::now()), None).await;
 }

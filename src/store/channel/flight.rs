@@ -7,7 +7,7 @@ use redis::Script;
 
 use super::{Channel, Error, Queue};
 use crate::store::link::script;
-use crate::wire::{Destination, Limits, Unacked, result};
+use crate::wire::{Destination, Envelope, Limits, Unacked, result};
 
 static BEGIN: LazyLock<Script> = script!("lua/begin.lua");
 static KEEP: LazyLock<Script> = script!("lua/keep.lua");
@@ -136,6 +136,16 @@ impl Channel {
     /// Gives up the lease that `holder` has on a task that does not run yet.
     pub async fn give_up_lease(&self, task: &str, holder: &str) -> Result<(), Error> {
         self.0.broker.script("giving up a lease", UNLOCK.key(self.lease(task)).arg(holder)).await
+    }
+
+    /// A message in flight; `None` where it is not any more, or cannot be read.
+    pub async fn in_flight(&self, tag: &str) -> Result<Option<Envelope>, Error> {
+        let mut read = redis::cmd("HGET");
+        read.arg(self.0.keys.unacked()).arg(tag);
+        let value: Option<Vec<u8>> = self.0.broker.query("reading a message in flight", &read).await?;
+        let decoded =
+            value.and_then(|value| Unacked::decode_within(&value, &Limits::default().bytes(value.len())).ok());
+        Ok(decoded.map(|unacked| unacked.envelope))
     }
 
     /// Puts a message in flight back so that it is taken next, and gives the lease up that `holder` has on its task.
