@@ -26,11 +26,36 @@ pub struct Peek<'a> {
     pub redelivered: bool,
 }
 
+impl Peek<'_> {
+    fn into_owned(self) -> Peek<'static> {
+        let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        Peek {
+            task_id: self.task_id.map(own),
+            task_name: self.task_name.map(own),
+            eta: self.eta.map(own),
+            retries: self.retries,
+            delivery_tag: self.delivery_tag.map(own),
+            exchange: own(self.exchange),
+            routing_key: own(self.routing_key),
+            priority: self.priority,
+            redelivered: self.redelivered,
+        }
+    }
+}
+
 /// Looks at an element of a queue's list or at a value of the `unacked` hash; nothing if it is neither.
 ///
-/// Any length is accepted: time is linear, and memory is what the few fields take.
+/// Any length is accepted: time is linear, and memory is what the few fields take. Bytes that are not UTF-8 become U+FFFD,
+/// as kombu's `bytes_to_str` has them, in a copy.
 pub fn peek(bytes: &[u8]) -> Option<Peek<'_>> {
-    let mut scanner = Scanner::new(bytes, &Limits::default().bytes(usize::MAX)).ok()?;
+    match String::from_utf8_lossy(bytes) {
+        Cow::Borrowed(text) => look(text),
+        Cow::Owned(text) => look(&text).map(Peek::into_owned),
+    }
+}
+
+fn look(text: &str) -> Option<Peek<'_>> {
+    let mut scanner = Scanner::new(text.as_bytes(), &Limits::default().bytes(usize::MAX)).ok()?;
     let mut seen = Peek::default();
     let read =
         if scanner.next().ok()? == b'[' { unacked(&mut scanner, &mut seen) } else { envelope(&mut scanner, &mut seen) };

@@ -133,6 +133,15 @@ fn a_peek_at_an_unacked_entry_sees_the_way_back() {
     assert_eq!(peek(br#"[{}, "", "", ""]"#), None);
 }
 
+#[test]
+fn a_message_with_bytes_that_are_not_utf8_is_seen_as_kombu_reads_it() {
+    let odd = SENT.replace("headers", "odd\": \"\u{1}\", \"headers");
+    let bytes: Vec<u8> = odd.bytes().map(|byte| if byte == 1 { 0xff } else { byte }).collect();
+    let expected = peek(SENT.as_bytes());
+    assert!(std::str::from_utf8(&bytes).is_err() && expected.is_some());
+    assert_eq!(peek(&bytes), expected);
+}
+
 proptest! {
     #[test]
     fn envelopes_survive_a_round_trip(value in crate::wire::json::tests::any_value(), priority in any::<Option<i64>>(), tag: String, key: String) {
