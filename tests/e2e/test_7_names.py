@@ -43,4 +43,4 @@ def test_jobs_run_wait_and_are_cancelled_under_other_names(app):
     assert done["worker"]["podName"] in done["worker"]["name"]
     # Markers are the operator's own. What tests before this one have left under the usual names is not in the way.
     named = [key for key in redis.keys("*") if done["taskID"].encode() in key]
-    assert named and all(key.startswith((b"app1:", b"crewjob:")) for key in named), named
+    assert named and all(key.startswith((b"app1:", b"results:", b"crewjob:")) for key in named), named
