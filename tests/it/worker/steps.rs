@@ -41,7 +41,7 @@ fn enqueue(server: &RedisServer, kind: &str, id: &str) {
     send_changed(server, kind, id, &args, |call| call.embed.callbacks = value(FOLLOWER));
 }
 
-/// What a command is called here, if it is about this task: taking a message, the cache of a crew, and whatever names
+/// What a command is called here, if it is a step of this task: taking a message, the cache of a crew, and whatever names
 /// the task.
 fn step(words: &Words, id: &str) -> Option<String> {
     let text = |word: &Vec<u8>| String::from_utf8_lossy(word).into_owned();
@@ -52,10 +52,11 @@ fn step(words: &Words, id: &str) -> Option<String> {
     };
     let is_about = |word: &Vec<u8>| word.windows(id.len()).any(|part| part == id.as_bytes());
     let is_cached = first.starts_with("crew-cache:");
-    (name == "reserve" || is_cached || words.iter().any(is_about)).then_some(name)
+    // A heartbeat names the messages of its worker, and may come at any time.
+    (name != "beat" && (name == "reserve" || is_cached || words.iter().any(is_about))).then_some(name)
 }
 
-/// The steps of a task of this kind, from a run that is not disturbed. Events are sent beside them and delay none.
+/// The steps of a task of this kind, from a run that is not disturbed. Events and heartbeats are sent beside them and delay none.
 fn steps(server: &RedisServer, results: u8, kind: &str) -> Vec<String> {
     let id = format!("undisturbed-{kind}");
     enqueue(server, kind, &id);
