@@ -52,11 +52,13 @@ fn step(words: &Words, id: &str) -> Option<String> {
     };
     let is_about = |word: &Vec<u8>| word.windows(id.len()).any(|part| part == id.as_bytes());
     let is_cached = first.starts_with("crew-cache:");
-    // A heartbeat names the messages of its worker, and may come at any time.
-    (name != "beat" && (name == "reserve" || is_cached || words.iter().any(is_about))).then_some(name)
+    // Heartbeats and renewals of leases name what the worker has, and may come at any time.
+    let is_timed = name == "beat" || name == "keep";
+    (!is_timed && (name == "reserve" || is_cached || words.iter().any(is_about))).then_some(name)
 }
 
-/// The steps of a task of this kind, from a run that is not disturbed. Events and heartbeats are sent beside them and delay none.
+/// The steps of a task of this kind, from a run that is not disturbed. What is sent by the clock goes beside them and
+/// delays none.
 fn steps(server: &RedisServer, results: u8, kind: &str) -> Vec<String> {
     let id = format!("undisturbed-{kind}");
     enqueue(server, kind, &id);
