@@ -6,10 +6,13 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+SECONDS = 60
+"""How long `until` waits unless told otherwise; a suite without nodes sets less."""
 
-def until(what: str, probe: Callable[[], T], seconds: float = 60, every: float | None = None) -> T:
+
+def until(what: str, probe: Callable[[], T], seconds: float | None = None, every: float | None = None) -> T:
     """Asks again and again until the answer is true, and returns it: the longer it takes, the less often, unless told how."""
-    began = time.monotonic()
+    seconds, began = seconds or SECONDS, time.monotonic()
     while True:
         answer = probe()
         if answer:
@@ -19,7 +22,7 @@ def until(what: str, probe: Callable[[], T], seconds: float = 60, every: float |
         time.sleep(every or min(0.02 + waited / 10, 0.3))
 
 
-def holds(what: str, probe: Callable[[], T], seconds: float, every: float = 0.2) -> None:
+def holds(what: str, probe: Callable[[], T], seconds: float, every: float = 0.1) -> None:
     """Asks again and again whether something stays as it is for so long."""
     began = time.monotonic()
     while time.monotonic() - began < seconds:

@@ -12,8 +12,11 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "e2e"))
 
+import waiting  # noqa: E402
 from servers import CREWJOB, ControlPlane, CrewWorker, Events, ExampleWorker, Operator, Redis, Refused  # noqa: E402
 from tenant import Tenant  # noqa: E402
+
+waiting.SECONDS = 30
 
 # A process that runs some tests of a file, then others, then more of the first, has three beds.
 BEDS = itertools.count(1)
