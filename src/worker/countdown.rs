@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use super::context::Worker;
 use super::entry::Entry;
@@ -12,10 +13,12 @@ use crate::runtime::clock;
 use crate::store::channel::End;
 
 /// Puts messages back when their time has come, all of them when the worker is told to stop. Those that are to be stopped
-/// are handed to `stop`.
-pub async fn keep(worker: Arc<Worker>, stop: impl AsyncFn(&Worker, &Entry)) {
+/// are handed to `stop`. Ends when `handled` says that no further one can come: a message that was taken just before the
+/// worker was told to stop comes after that.
+pub async fn keep(worker: Arc<Worker>, handled: CancellationToken, stop: impl AsyncFn(&Worker, &Entry)) {
     loop {
         let now = clock::now();
+        let is_last_look = handled.is_cancelled();
         let is_told_to_stop = worker.warm_shutdown.is_cancelled();
         let (due, next) = worker.schedule.due(if is_told_to_stop { Timestamp::MAX } else { now });
         if !due.is_empty() {
@@ -29,7 +32,7 @@ pub async fn keep(worker: Arc<Worker>, stop: impl AsyncFn(&Worker, &Entry)) {
             worker.retry_until_done(|| worker.channel.release(&messages, End::Front, &queues)).await;
             continue;
         }
-        if is_told_to_stop {
+        if is_last_look {
             return;
         }
         let time = async {
@@ -41,7 +44,8 @@ pub async fn keep(worker: Arc<Worker>, stop: impl AsyncFn(&Worker, &Entry)) {
         tokio::select! {
             () = time => {}
             () = worker.schedule.changed.notified() => {}
-            () = worker.warm_shutdown.cancelled() => {}
+            () = worker.warm_shutdown.cancelled(), if !is_told_to_stop => {}
+            () = handled.cancelled() => {}
         }
     }
 }

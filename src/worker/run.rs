@@ -199,7 +199,8 @@ fn upkeep(worker: &Arc<Worker>) -> [AbortOnDropHandle<()>; 6] {
 /// Takes messages until the worker shuts down, then waits for those it has.
 async fn consume(worker: &Arc<Worker>) {
     let handled = TaskTracker::new();
-    handled.spawn(countdown::keep(worker.clone(), drop_stopped));
+    let all_handled = CancellationToken::new();
+    let countdowns = tokio::spawn(countdown::keep(worker.clone(), all_handled.clone(), drop_stopped));
     let name = clock::random_id().to_string();
     let mut asker = Asker::new();
     let mut queues = worker.queues.subscribe();
@@ -264,6 +265,11 @@ async fn consume(worker: &Arc<Worker>) {
     tracing::info!(running, "taking no more tasks");
     handled.close();
     handled.wait().await;
+    all_handled.cancel();
+    if let Err(error) = countdowns.await {
+        tracing::error!(%error, "putting back the messages that wait for their time ended; the next worker does it");
+        worker.leaves_messages.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Turns a warm shutdown that takes too long into a cold one, as a second signal does.

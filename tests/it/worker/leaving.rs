@@ -57,6 +57,22 @@ fn a_message_that_waits_for_its_time_goes_back_to_its_queue() {
 }
 
 #[test]
+fn a_message_for_later_that_is_only_just_taken_when_the_worker_stops_goes_back_to_its_queue() {
+    let server = RedisServer::start();
+    let mut worker = Worker::start(&server, SLEEP, &[]);
+    until("it is ready", || worker.log().contains("ready").then_some(()));
+    let numbers = value(&format!("[{}1]", "1,".repeat(200_000)));
+    send_changed(&server, "slow", "id-1", "[]", |call| {
+        call.args = vec![numbers.clone(); 5]; // takes long to read
+        call.headers.insert("eta", Value::from("2100-01-01T00:00:00+00:00"));
+    });
+    until("it is taken", || (in_flight(&server) == 1).then_some(()));
+    worker.signal("TERM");
+    assert!(worker.gone().success());
+    assert_eq!((server.run::<u64>(&["LLEN", "default"]), in_flight(&server)), (1, 0));
+}
+
+#[test]
 fn a_worker_puts_back_what_still_runs_when_its_shutdown_timeout_is_over() {
     let server = RedisServer::start();
     let tasks = r#"tasks: {slow: {command: [/bin/sh, -c, "echo '{\"progress\": 1}'; sleep 100"]}}"#;
