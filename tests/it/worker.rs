@@ -81,6 +81,12 @@ impl Worker {
         until("the worker goes", || self.process.try_wait().unwrap())
     }
 
+    /// Waits until it has logged this: what a message is about may be seen in Redis before the message is.
+    #[track_caller]
+    fn logs(&self, text: &str) {
+        until(&format!("it logs {text:?}"), || self.log().contains(text).then_some(()));
+    }
+
     fn log(&self) -> String {
         let mut text = String::new();
         std::fs::File::open(&self.log).unwrap().read_to_string(&mut text).unwrap();

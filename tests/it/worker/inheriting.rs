@@ -26,7 +26,7 @@ fn the_next_worker_that_starts_puts_back_within_seconds_what_a_killed_worker_had
     let next = Worker::start(&server, TASKS, &["-n", "next@h", "-Q", "another"]);
     until("both are back", || (server.run::<u64>(&["LLEN", "default"]) == 2).then_some(()));
     assert_eq!(in_flight(&server), 0);
-    assert!(next.log().contains("put back the messages of a worker that has died"), "{}", next.log());
+    next.logs("put back the messages of a worker that has died");
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn a_task_that_cannot_be_sent_again_because_no_queue_is_bound_fails_at_once() {
     let worker = Worker::start(&server, TASKS, &[]);
     send_through(&server, "default", ("gone", "any.key"), "again", "id-1", "null");
     state(&server, "id-1", "FAILURE");
-    assert!(worker.log().contains("no queue is bound to the exchange \\\"gone\\\""), "{}", worker.log());
+    worker.logs("no queue is bound to the exchange \\\"gone\\\"");
     assert!(!server.run::<bool>(&["EXISTS", "any.key"]));
 }
 
