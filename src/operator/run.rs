@@ -1,6 +1,7 @@
 //! `crewjob operator`: claim the Lease, lead while it holds, and start over.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
@@ -22,7 +23,7 @@ use super::state::hours::Hours;
 use super::state::jobs::Jobs;
 use super::state::lookups::Lookups;
 use super::state::namespaces::Namespaces;
-use super::state::pools::Pools;
+use super::state::pools::{Pools, Settling};
 use super::state::servers::Servers;
 use super::state::watches::Watches;
 use super::state::workers::Workers;
@@ -74,7 +75,8 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         .await
         .map_err(|source| StartError::Admin { address, source })?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), %address, "crewjob operator started");
-    let process = Process { clients, watches, config, metrics, readiness, liveness };
+    let has_been_ready = AtomicBool::new(false);
+    let process = Process { clients, watches, config, metrics, readiness, liveness, has_been_ready };
     let serving = process.serve(&stop);
     tokio::pin!(serving);
     tokio::select! {
@@ -97,6 +99,8 @@ struct Process {
     metrics: Metrics,
     readiness: Readiness,
     liveness: Liveness,
+    /// Whether it has stood by or led before: then a change of leadership is no reason not to be ready.
+    has_been_ready: AtomicBool,
 }
 
 impl Process {
@@ -136,8 +140,8 @@ impl Process {
                 servers: Servers::default(),
                 calls: Semaphore::new(CALLS),
             });
-            self.leads(&leadership);
             self.show(&ctx);
+            self.leads(&leadership);
             self.lead(ctx, writer, &claim, &leadership, &heartbeat, stop).await;
             self.readiness.forget("watches");
             self.readiness.forget("pools");
@@ -154,7 +158,10 @@ impl Process {
     fn stands_by(&self, lease: &str, turn: Turn<'_>, heartbeat: &Heartbeat) {
         heartbeat.turned();
         match turn {
-            Turn::HeldBy(holder) => self.readiness.ready("lease", format!("standing by; {holder} leads")),
+            Turn::HeldBy(holder) => {
+                self.has_been_ready.store(true, Ordering::Relaxed);
+                self.readiness.ready("lease", format!("standing by; {holder} leads"));
+            }
             Turn::Renewed => {}
             Turn::Failed(error) => self.readiness.missing("lease", unreadable(lease, error)),
         }
@@ -170,7 +177,9 @@ impl Process {
         let watches = self.watches.clone();
         self.readiness.ask("watches", move || watches.state());
         let ctx = Arc::downgrade(ctx);
-        self.readiness.ask("pools", move || ctx.upgrade().map_or(State::Ready(String::new()), |ctx| ctx.pools.state()));
+        let settling = Settling::new(self.has_been_ready.swap(true, Ordering::Relaxed));
+        let state = move || ctx.upgrade().map_or(State::Ready(String::new()), |ctx| ctx.pools.state(&settling));
+        self.readiness.ask("pools", state);
     }
 
     /// Everything a leader does, until it does not lead any more.
@@ -184,15 +193,14 @@ impl Process {
         stop: &CancellationToken,
     ) {
         let mut tasks = JoinSet::new();
-        let pools_listed = CancellationToken::new();
-        tasks.spawn(pools::watch_pools(ctx.clone(), pools_listed.clone()));
+        tasks.spawn(pools::watch_pools(ctx.clone()));
         tasks.spawn(namespaces::run(ctx.clone()));
         tasks.spawn(events.run());
-        tasks.spawn(finished::run(ctx.clone(), pools_listed.clone()));
+        tasks.spawn(finished::run(ctx.clone()));
         tasks.spawn({
             let ctx = ctx.clone();
             async move {
-                pools_listed.cancelled().await; // so that no job is told that its pool is missing before pools are known
+                ctx.pools.listed.cancelled().await; // so that no job is told that its pool is missing before pools are known
                 jobs::watch_jobs(ctx).await;
             }
         });

@@ -1,5 +1,6 @@
 //! The load of a pool: depth and flight to replicas, in the pass that enqueues and every two seconds.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -81,6 +82,9 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, reporter
         let census = Census::take(ctx, pool);
         let load = load(&snapshot);
         let mut view = look(ctx, pool, load, census.hard_limit, &mut scaler).await;
+        if !view.unlisted {
+            pool.looked_at.store(true, Ordering::Relaxed);
+        }
         pool.is_on(&snapshot.incarnation.run_id);
         view.eviction.clone_from(&snapshot.eviction);
         view.results_eviction = results.eviction(pool, store).await;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -78,6 +78,8 @@ pub struct Handle {
     finished: Mutex<Vec<MarkerId>>,
     errands: Mutex<Errands>,
     clocks: Mutex<Clocks>,
+    /// Whether the load was looked at, and the workers scaled to it, since this operator leads.
+    pub looked_at: AtomicBool,
     /// When a worker was last heard of working, in milliseconds since 1970; 0 when none was.
     heard_at: AtomicI64,
     /// When a worker was last heard of at all.
@@ -169,6 +171,7 @@ impl Handle {
             publications: AtomicU64::new(0),
             finished: Mutex::default(),
             errands: Mutex::default(),
+            looked_at: AtomicBool::new(false),
             heard_at: AtomicI64::new(0),
             worker_heard_at: AtomicI64::new(0),
             taking: Mutex::new((
@@ -271,6 +274,12 @@ impl Handle {
     /// What keeps it from working.
     pub fn problem(&self) -> Option<PoolProblem> {
         self.state.read().problem.clone()
+    }
+
+    /// Whether the first look at its load is still to come: it is not connected yet, or its Redis is only starting.
+    pub fn is_settling(&self) -> bool {
+        let passes = |kind| matches!(kind, PoolProblemKind::Connecting | PoolProblemKind::BrokerUnreachable);
+        !self.looked_at.load(Ordering::Relaxed) && self.problem().is_none_or(|problem| passes(problem.kind))
     }
 
     /// Its Redis, when it was reached.

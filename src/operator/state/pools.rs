@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio_util::sync::CancellationToken;
 
 use super::pool::Handle;
 use crate::api::OnWorkerUnreachable;
@@ -18,18 +19,45 @@ use crate::store::{MarkerId, Store, Wanted};
 
 /// How many pools that do not work `/readyz` names.
 const SHOWN: usize = 20;
+/// For how long at most an operator that has just started is not ready because of pools that were not looked at yet.
+const SETTLES_WITHIN: Duration = Duration::from_secs(20);
+
+/// Whether an operator that begins to lead has looked at the load of each pool, and has scaled its workers.
+///
+/// It is ready only then: what waits for it to be ready (`helm --wait`, whose watch of all resources fails when one of
+/// them changes just after the last has become ready) sees the workers as the operator has scaled them.
+#[derive(Debug)]
+pub struct Settling {
+    since: Instant,
+    is_over: AtomicBool,
+}
+
+impl Settling {
+    /// Begins now, or is over where the process has been ready before.
+    pub fn new(has_been_ready: bool) -> Self {
+        Self { since: Instant::now(), is_over: AtomicBool::new(has_been_ready) }
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed) || self.since.elapsed() > SETTLES_WITHIN
+    }
+}
 
 /// All pools by name.
 #[derive(Default)]
-pub struct Pools(RwLock<HashMap<ObjectKey, Arc<Handle>>>);
+pub struct Pools {
+    by_key: RwLock<HashMap<ObjectKey, Arc<Handle>>>,
+    /// Cancelled when all are known that there were when this operator began to lead.
+    pub listed: CancellationToken,
+}
 
 impl Pools {
     pub fn read(&self) -> RwLockReadGuard<'_, HashMap<ObjectKey, Arc<Handle>>> {
-        self.0.read()
+        self.by_key.read()
     }
 
     pub fn write(&self) -> RwLockWriteGuard<'_, HashMap<ObjectKey, Arc<Handle>>> {
-        self.0.write()
+        self.by_key.write()
     }
 
     /// The pool of that name.
@@ -69,8 +97,18 @@ impl Pools {
     }
 
     /// What `/readyz` says of them. A pool's Redis concerns its own tenant only.
-    pub fn state(&self) -> Ready {
+    pub fn state(&self, settling: &Settling) -> Ready {
         let pools = self.read();
+        if !settling.is_over() {
+            let awaited = pools.values().filter(|pool| pool.is_settling());
+            let awaited: Vec<String> = awaited.take(SHOWN).map(|pool| pool.key.to_string()).collect();
+            if !awaited.is_empty() {
+                return Ready::Missing(format!("looking at the load for the first time: {}", awaited.join("; ")));
+            }
+            if self.listed.is_cancelled() {
+                settling.is_over.store(true, Ordering::Relaxed);
+            }
+        }
         let broken: Vec<String> = pools
             .values()
             .filter_map(|pool| pool.problem().map(|problem| format!("{}: {}", pool.key, problem.kind.reason())))
@@ -188,5 +226,54 @@ impl Pools {
     /// Whether there is any pool in this namespace.
     pub fn is_any_in(&self, namespace: &str) -> bool {
         self.read().keys().any(|key| &*key.namespace == namespace)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::CrewWorkerPool;
+    use crate::core::status::{PoolProblem, PoolProblemKind};
+
+    fn pool(name: &str) -> (ObjectKey, Arc<Handle>) {
+        let key = ObjectKey::new("team-a", name);
+        let spec = serde_json::from_value(serde_json::json!({ "redis": { "secretName": "redis" } })).unwrap();
+        (key.clone(), Arc::new(Handle::new(key, &CrewWorkerPool::new(name, spec))))
+    }
+
+    fn is_ready(pools: &Pools, settling: &Settling) -> bool {
+        !matches!(pools.state(settling), Ready::Missing(_))
+    }
+
+    #[test]
+    fn an_operator_that_starts_is_ready_when_it_has_looked_at_each_pool_that_can_be_looked_at_once() {
+        let (pools, settling) = (Pools::default(), Settling::new(false));
+        pools.state(&settling); // asked before any pool is known
+        let (key, looked_at) = pool("works");
+        pools.write().insert(key, looked_at.clone());
+        let (key, broken) = pool("broken");
+        pools.write().insert(key, broken.clone());
+        pools.listed.cancel();
+        let unready = |kind| {
+            broken.set(Some(PoolProblem { kind, detail: "so".into() }), None);
+            !is_ready(&pools, &settling)
+        };
+        assert!(unready(PoolProblemKind::Connecting));
+        looked_at.looked_at.store(true, Ordering::Relaxed);
+        assert!(unready(PoolProblemKind::BrokerUnreachable), "its Redis may only be starting");
+        let state = pools.state(&settling);
+        assert_eq!(state, Ready::Missing("looking at the load for the first time: team-a/broken".into()));
+        assert!(!unready(PoolProblemKind::SecretInvalid), "waiting would not help");
+        assert!(!unready(PoolProblemKind::BrokerUnreachable), "later it concerns this tenant only");
+    }
+
+    #[test]
+    fn readiness_waits_for_no_pool_longer_than_twenty_seconds_and_for_none_after_a_change_of_leadership() {
+        let pools = Pools::default();
+        let (key, unreachable) = pool("unreachable");
+        pools.write().insert(key, unreachable);
+        assert!(is_ready(&pools, &Settling::new(true)));
+        let Some(since) = Instant::now().checked_sub(SETTLES_WITHIN + Duration::from_secs(1)) else { return };
+        assert!(is_ready(&pools, &Settling { since, is_over: AtomicBool::new(false) }));
     }
 }

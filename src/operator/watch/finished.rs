@@ -13,7 +13,6 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Api, ResourceExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 use super::follow;
 use crate::api::{CrewJob, FINISHED};
@@ -60,8 +59,8 @@ impl Observed {
 }
 
 /// Follows the finished jobs, for ever. Their pools must be known first: a pool may have a time to live for its jobs.
-pub async fn run(ctx: Arc<Context>, pools_listed: CancellationToken) {
-    pools_listed.cancelled().await;
+pub async fn run(ctx: Arc<Context>) {
+    ctx.pools.listed.cancelled().await;
     let room = Arc::new(Semaphore::new(AT_ONCE));
     let watch = |observed| watch(&ctx, observed, &room);
     let [first, second] = COMPARED.map(Observed::Just);

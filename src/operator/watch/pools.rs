@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use kube::runtime::watcher;
 use kube::{Api, ResourceExt};
-use tokio_util::sync::CancellationToken;
 
 use super::follow::{Index, follow, follow_into};
 use crate::api::{CrewWorkerPool, Guard};
@@ -14,16 +13,15 @@ use crate::operator::pool;
 use crate::operator::state::pool::{Handle, take_replicas};
 use crate::operator::state::watches::Scope;
 
-/// Follows the pools, for ever, and keeps one server running for each. `listed` is cancelled when all are known.
-pub async fn watch_pools(ctx: Arc<Context>, listed: CancellationToken) {
+/// Follows the pools, for ever, and keeps one server running for each.
+pub async fn watch_pools(ctx: Arc<Context>) {
     let api: Api<Guard<CrewWorkerPool>> = Api::all(ctx.client.clone());
     let events = follow(&ctx.watches, "crewworkerpools", Scope::All, api, watcher::Config::default());
-    follow_into(events, &mut Served { ctx, listed }).await;
+    follow_into(events, &mut Served { ctx }).await;
 }
 
 struct Served {
     ctx: Arc<Context>,
-    listed: CancellationToken,
 }
 
 impl Index<Guard<CrewWorkerPool>> for Served {
@@ -38,7 +36,7 @@ impl Index<Guard<CrewWorkerPool>> for Served {
         for key in gone {
             remove(&self.ctx, &key);
         }
-        self.listed.cancel();
+        self.ctx.pools.listed.cancel();
     }
 
     fn apply(&mut self, pool: Guard<CrewWorkerPool>) {
