@@ -121,8 +121,8 @@ def test_the_demo_builds_the_images_makes_a_cluster_loads_them_and_follows_the_j
     steps = machine.calls("docker build", CREATE[tool].split(" crewjob")[0], *LOAD[tool], "helm")
     record = Path(kubeconfig).parent
     assert steps[:-1] == [
-        f"docker build --tag {OPERATOR} --iidfile {record}/crewjob.iid .",
-        f"docker build --tag {WORKER} --iidfile {record}/celery-worker.iid examples/celery-worker",
+        f"docker build --tag {OPERATOR} --iidfile {record}/crewjob.iid --file Dockerfile .",
+        f"docker build --tag {WORKER} --iidfile {record}/celery-worker.iid --file examples/celery-worker/Dockerfile .",
         CREATE[tool].format(kubeconfig=kubeconfig),
         *LOAD[tool],
     ]

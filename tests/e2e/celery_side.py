@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from crew import PROJECT, SECRET
 from kube import NAMESPACE, get
 
-EXAMPLE = PROJECT / "examples/celery-worker"
-sys.path.insert(0, str(EXAMPLE))
+# Where the example's application is, and the package that it needs.
+PATH = [str(PROJECT / "examples/celery-worker"), str(PROJECT / "python")]
+sys.path[:0] = PATH
 
 
 def redis_url() -> str:

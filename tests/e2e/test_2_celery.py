@@ -23,7 +23,7 @@ def flower(app):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     options = ["--address=127.0.0.1", f"--port={port}", "--logging=warning"]
-    env = os.environ | {"FLOWER_UNAUTHENTICATED_API": "true", "PYTHONPATH": str(celery_side.EXAMPLE)}
+    env = os.environ | {"FLOWER_UNAUTHENTICATED_API": "true", "PYTHONPATH": os.pathsep.join(celery_side.PATH)}
     command = [sys.executable, "-m", "celery", "-A", "backend.celery_app", "flower", *options]
 
     def ask(path: str):

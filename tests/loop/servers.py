@@ -22,6 +22,7 @@ from waiting import until
 
 HERE = Path(__file__).resolve().parent
 EXAMPLE = HERE.parents[1] / "examples/celery-worker"
+PACKAGE = HERE.parents[1] / "python"
 CLUSTER = HERE.parent / "cluster/cluster"
 BUILT = Path(json.loads(os.environ["CARGO_METADATA"])["target_directory"]) / "debug/crewjob"
 CREWJOB = Path(os.environ.get("CREWJOB_PROGRAM") or BUILT)
@@ -343,7 +344,7 @@ class ExampleWorker(NativeWorker):
     def __init__(self, folder: Path, url: str, node: str, *options: str, **env: str):
         folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "celery", "-A", "backend.celery_app", "worker", "-l", "INFO", "-n", node, *options]
-        variables = os.environ | {"REDIS_URL": url, "PYTHONPATH": str(HERE)}
+        variables = os.environ | {"REDIS_URL": url, "PYTHONPATH": f"{PACKAGE}:{HERE}"}
         variables |= {name.upper(): value for name, value in env.items()}
         self.log = folder / f"{node}.log"
         with self.log.open("a") as log:

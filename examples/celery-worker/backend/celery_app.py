@@ -12,7 +12,7 @@ app = Celery(
     "backend",
     broker=settings.REDIS_URL,
     backend=settings.RESULT_BACKEND_URL,
-    include=["backend.tasks", "crewjob_guard"] if settings.GUARD else ["backend.tasks"],
+    include=["backend.tasks", "crewjob.guard"] if settings.GUARD else ["backend.tasks"],
 )
 
 app.conf.update(

@@ -4,9 +4,9 @@ import asyncio
 import time
 
 import celery
+import crewjob
 from celery.exceptions import Ignore
 from celery.utils.log import get_task_logger
-from celery.utils.time import get_exponential_backoff_interval
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
@@ -17,15 +17,15 @@ from backend.parsing import parse
 
 logger = get_task_logger(__name__)
 
-TRANSIENT = (ConnectionError, TimeoutError)
 CANCELLED_STATES = {"REVOKED", "ABORTED"}
 CANCEL_POLL_SECONDS = 1.0
 
 
-@app.task(bind=True, max_retries=3)
-def run_crew_task(self, job_id, inputs, bypass_cache=False):
+@crewjob.task(name="backend.tasks.run_crew_task", retry_for=(ConnectionError, TimeoutError))
+def run_crew(job_id, inputs, bypass_cache=False):
     """Runs the crew on `inputs` and returns what it wrote, or what it wrote for the same inputs before."""
     check_arguments(job_id, inputs, bypass_cache)
+    call = crewjob.current_call()
     started = time.monotonic()
     configured = crew.configured()
     cache = ResultCache(configured.name)
@@ -33,16 +33,7 @@ def run_crew_task(self, job_id, inputs, bypass_cache=False):
     output = None if bypass_cache else cache.get(inputs)
     cached = output is not None
     if not cached:
-        try:
-            output = asyncio.run(run_until_cancelled(self, configured, inputs))
-        except TRANSIENT as error:
-            if sent_by_operator(self.request):
-                # Retries belong to the operator: a second schedule would run the job more often than its policy says.
-                raise
-            raise self.retry(exc=error, countdown=backoff_seconds(self.request.retries)) from error
-        except MemoryError as error:
-            # Celery's worker shuts down when a task raises MemoryError, and the next worker gets the same job.
-            raise RuntimeError("the crew ran out of memory") from error
+        output = asyncio.run(run_until_cancelled(celery.current_task, configured, inputs))
         cache.put(inputs, output)
 
     content, format = parse(output["text"])
@@ -54,12 +45,11 @@ def run_crew_task(self, job_id, inputs, bypass_cache=False):
         **{key: value for key, value in output.items() if key != "text"},
         "cached": cached,
         "elapsed_seconds": round(time.monotonic() - started, 3),
-        "celery": {
-            "task_id": self.request.id,
-            "retries": self.request.retries,
-            "worker": self.request.hostname,
-        },
+        "celery": {"task_id": call.id, "retries": call.retries, "worker": call.worker},
     }
+
+
+run_crew_task = crewjob.celery_task(app, run_crew)
 
 
 @app.task(bind=True)
@@ -96,14 +86,6 @@ def check_arguments(job_id, inputs, bypass_cache):
         raise ValueError(f"bypass_cache must be true or false, not {bypass_cache!r}")
 
 
-def backoff_seconds(retries):
-    return get_exponential_backoff_interval(factor=1, retries=retries, maximum=600, full_jitter=True)
-
-
-def sent_by_operator(request):
-    return bool(getattr(request, "crewjob_uid", None))
-
-
 async def run_until_cancelled(task, configured, inputs):
     """Runs the crew; stops it when the task's state says that it has been cancelled.
 
@@ -111,19 +93,11 @@ async def run_until_cancelled(task, configured, inputs):
     pools, and for `AbortableAsyncResult.abort()`.
     """
 
-    task_id = task.request.id
-
     def report(percent, message):
-        # A progress report must not overwrite the state that asks us to stop.
-        if is_cancelled(task.backend, task_id):
-            return
-        try:
-            task.update_state(state="PROGRESS", meta={"percent": percent, "message": message})
-        except (OperationalError, RedisError) as error:
-            logger.warning("progress is not shown: %s", error)
+        crewjob.progress({"percent": percent, "message": message})
 
     running = asyncio.create_task(configured.run(inputs, report, task.request.retries))
-    watching = asyncio.create_task(until_cancelled(task.backend, task_id))
+    watching = asyncio.create_task(until_cancelled(task.backend, task.request.id))
     try:
         await asyncio.wait({running, watching}, return_when=asyncio.FIRST_COMPLETED)
         if running.done():

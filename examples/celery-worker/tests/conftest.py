@@ -14,6 +14,7 @@ import pytest
 import redis
 
 PROJECT = Path(__file__).resolve().parent.parent
+PACKAGE = PROJECT.parents[1] / "python"
 
 
 def eventually(probe, timeout=30, what="the expected state"):
@@ -38,6 +39,8 @@ os.environ["REDIS_URL"] = f"redis://127.0.0.1:{PORT}/0"
 os.environ["RESULT_BACKEND_URL"] = f"redis://127.0.0.1:{PORT}/1"
 for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "CREW_MODEL"):
     os.environ.pop(name, None)
+# Of processes that have the package as installed.
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(PACKAGE)}
 
 
 @contextlib.contextmanager
@@ -80,7 +83,7 @@ def running_worker(name, log, *options):
 
     command = [sys.executable, "-m", "celery", "-A", "backend.celery_app", "worker", "-l", "INFO", "-n", name, *options]
     with open(log, "wb") as output:
-        process = subprocess.Popen(command, cwd=PROJECT, stdout=output, stderr=output)
+        process = subprocess.Popen(command, cwd=PROJECT, env=ENVIRONMENT, stdout=output, stderr=output)
     try:
         eventually(lambda: app.control.ping([name], timeout=0.5), what=f"worker {name} answering (see {log})")
         yield log

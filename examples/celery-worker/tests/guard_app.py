@@ -11,7 +11,7 @@ app = Celery(
     "guard_app",
     broker=os.environ["GUARD_TESTS_BROKER"],
     backend=os.environ["GUARD_TESTS_BACKEND"],
-    include=["crewjob_guard"] if os.environ.get("CREWJOB_GUARD") != "0" else [],
+    include=[os.environ.get("GUARD_TESTS_NAME", "crewjob.guard")] if os.environ.get("CREWJOB_GUARD") != "0" else [],
 )
 app.conf.update(
     task_acks_late=True,

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from conftest import PROJECT, eventually, free_port, running_redis
+from conftest import PACKAGE, eventually, free_port, running_redis
 
 PORT = free_port()
 PREFIX = "guard:"
@@ -27,7 +28,7 @@ os.environ.update(
 
 import guard_app  # noqa: E402
 
-PATH = os.pathsep.join([str(PROJECT), str(Path(__file__).parent)])
+PATH = os.pathsep.join([str(PACKAGE), str(Path(__file__).parent)])
 ONCE = ["begin", "end"]
 
 
@@ -189,6 +190,22 @@ def test_with_the_guard_a_broken_connection_runs_each_task_once(jobs, tmp_path, 
             assert jobs.runs(task) == ONCE
             assert jobs.document(task)["result"] == "done"
             assert jobs.lease(task) is None
+
+
+@pytest.mark.parametrize("how", ["the file alone", "the package"])
+def test_the_guard_works_under_the_name_of_a_copied_file(jobs, prefork, tmp_path, how):
+    path = PATH
+    if how == "the file alone":
+        shutil.copy(PACKAGE / "crewjob/guard.py", tmp_path / "crewjob_guard.py")
+        path = PATH.replace(str(PACKAGE), str(tmp_path))
+    environment = {"GUARD_TESTS_NAME": "crewjob_guard", "PYTHONPATH": path}
+    with paused(prefork), running("copied", tmp_path, "-c", "1", **environment) as worker:
+        task = jobs.send("work", 2)
+        jobs.begun(task)
+        assert jobs.lease(task).startswith(b"copied@tests/")
+        jobs.ended(task)
+        jobs.settled()
+        assert worker.says("crewjob_guard is on")
 
 
 def test_a_copy_of_a_running_task_is_not_run(jobs, any_pool):

@@ -1,13 +1,12 @@
 """`health_check`, `cleanup_old_results` and `error_handler` on a real worker."""
 
 import json
-import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from conftest import PROJECT, eventually
+from conftest import ENVIRONMENT, PROJECT, eventually
 
 from backend.celery_app import error_handler
 from backend.tasks import cleanup_old_results, health_check, run_crew_task
@@ -83,7 +82,7 @@ def test_cleanup_finds_results_and_replies_under_other_names_and_leaves_the_rest
 
     program = "import json; from backend import housekeeping, tasks; print(json.dumps(housekeeping.clean(60)))"
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=PROJECT, env=os.environ | names, capture_output=True, check=True
+        [sys.executable, "-c", program], cwd=PROJECT, env=ENVIRONMENT | names, capture_output=True, check=True
     )
 
     assert json.loads(done.stdout) == {

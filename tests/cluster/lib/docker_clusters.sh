@@ -65,13 +65,13 @@ listing_command() {
 }
 
 build_docker_images() {
-  build_docker_image "$operator_tag" .
-  build_docker_image "$celery_worker_tag" examples/celery-worker
+  build_docker_image "$operator_tag" Dockerfile
+  build_docker_image "$celery_worker_tag" examples/celery-worker/Dockerfile
 }
 
-# build_docker_image TAG CONTEXT. kind cannot load every image that has attestations (kubernetes-sigs/kind#3795).
+# build_docker_image TAG DOCKERFILE: from the root of the repository. kind cannot load every image that has attestations (kubernetes-sigs/kind#3795).
 build_docker_image() {
-  DOCKER_BUILDKIT=1 BUILDX_NO_DEFAULT_ATTESTATIONS=1 docker build --tag "$1" --iidfile "$(image_id_file "$1")" "$2" ||
+  DOCKER_BUILDKIT=1 BUILDX_NO_DEFAULT_ATTESTATIONS=1 docker build --tag "$1" --iidfile "$(image_id_file "$1")" --file "$2" . ||
     die "docker build of $2 failed. Its reason is above; often the network, a proxy or the disk (docker system df)."
   docker image inspect "$1" >/dev/null ||
     die "Docker built $1 and does not have it: its builder keeps images to itself. Change it with: docker buildx use default"

@@ -145,7 +145,7 @@ build_operator_images() {
 }
 
 build_celery_worker_image() {
-  local source=$project_dir/examples/celery-worker
-  build_project_image "$(celery_worker_image)" "$source/Dockerfile" "$source"
+  local dockerfile=$project_dir/examples/celery-worker/Dockerfile
+  build_project_image "$(celery_worker_image)" "$dockerfile" "$project_dir" --ignorefile "$dockerfile.dockerignore"
   export_image "$(celery_worker_image)" "$celery_worker_archive"
 }

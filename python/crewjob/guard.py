@@ -1,7 +1,8 @@
 """Keeps a Celery worker from running one task twice at once, or once more after it has ended.
 
-Turn it on with one line, `app = Celery(..., include=["crewjob_guard"])`, or import it in the module of the app. It
-needs Redis as the broker; with any other it says so in the log and does nothing.
+Turn it on with one line, `app = Celery(..., include=["crewjob.guard"])`, or import it in the module of the app. It
+needs Redis as the broker; with any other it says so in the log and does nothing. This file needs nothing else of the
+package: copied beside an application as `crewjob_guard.py`, it is `include=["crewjob_guard"]`.
 
 Why: Redis has no acknowledgements; kombu emulates them. When a worker's connection breaks, kombu puts the messages of
 late-acknowledged tasks that still run back in the queue, and after `visibility_timeout` those of tasks that take
