@@ -1,13 +1,10 @@
 #!/usr/bin/env python3
-"""A crew of three that needs nothing but Python. It stays, and works on one call after the other.
+"""A crew of three that needs no model. It stays, and works on one call after the other.
 
-Replace the bodies of the three with whatever writes your text; one that raises ConnectionError or TimeoutError is tried
-again.
+Replace the bodies of the three with whatever writes your text.
 """
 
-import json
-import os
-import sys
+import crewjob
 
 
 def researcher(topic, _):
@@ -25,33 +22,14 @@ def editor(topic, draft):
 STEPS = [researcher, writer, editor]
 
 
-def run(inputs, report):
-    topic = inputs.get("topic")
-    if not isinstance(topic, str) or not topic.strip():
-        raise ValueError("inputs.topic must be a non-empty string")
+@crewjob.task(retry_for=(ConnectionError, TimeoutError))
+def crew(job_id, inputs, bypass_cache=False):
     work = None
     for number, step in enumerate(STEPS):
-        report({"percent": 100 * number // len(STEPS), "message": f"{step.__name__}: at work"})
-        work = step(topic, work)
+        crewjob.progress({"percent": 100 * number // len(STEPS), "message": f"{step.__name__}: at work"})
+        work = step(inputs["topic"], work)
     return {"text": work}
 
 
-def main():
-    # Whatever else is printed, by libraries and child processes, too, is no answer and goes to the log.
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-
-    def say(**line):
-        print(json.dumps(line), file=answers, flush=True)
-
-    for line in sys.stdin:
-        try:
-            call = json.loads(line)
-            say(result=run(call["kwargs"]["inputs"], lambda progress: say(progress=progress)))
-        except Exception as error:
-            described = {"type": type(error).__name__, "message": str(error)}
-            say(error=described, retry=isinstance(error, (ConnectionError, TimeoutError)))
-
-
 if __name__ == "__main__":
-    main()
+    crewjob.serve()

@@ -13,6 +13,7 @@ from conftest import CREWJOB, HERE, Worker, eventually, free_port
 from tasks import app
 
 EXAMPLES = HERE.parents[1] / "examples"
+PACKAGE = str(HERE.parents[1] / "python")
 CREWAI = Path(os.environ["CREWAI_PYTHON"])
 TOPIC = 'Café "noir"'
 
@@ -24,7 +25,7 @@ def worker_of(example, folder, tasks="tasks.yaml", **env):
     command = [CREWJOB, "worker", "--tasks", tasks, "-n", node, "-c", "1", "-Q", "crew_jobs=crew.jobs"]
     log = folder / "worker.log"
     with log.open("w") as output:
-        env = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"} | env
+        env = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": PACKAGE} | env
         process = subprocess.Popen(command, cwd=EXAMPLES / example, env=env, stdout=output, stderr=subprocess.STDOUT)
     worker = Worker("native", node, process, log)
     try:
@@ -47,8 +48,9 @@ def children(process):
 def answers(command, *inputs):
     """What a crew in server mode answers to calls with these inputs, without a worker."""
     calls = "".join(json.dumps({"kwargs": {"job_id": "job-1", "inputs": each}}) + "\n" for each in inputs)
-    done = subprocess.run(command, input=calls, stdout=subprocess.PIPE, text=True, check=True, timeout=60)
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    env = os.environ | {"PYTHONPATH": PACKAGE}
+    done = subprocess.run(command, input=calls, env=env, stdout=subprocess.PIPE, text=True, check=True, timeout=60)
+    return [json.loads(line) for line in done.stdout.splitlines() if line]
 
 
 REPORTS = [
@@ -56,7 +58,6 @@ REPORTS = [
     {"percent": 33, "message": "writer: at work"},
     {"percent": 66, "message": "editor: at work"},
 ]
-NO_TOPIC = {"error": {"type": "ValueError", "message": "inputs.topic must be a non-empty string"}, "retry": False}
 
 # === The Python crew ===
 
@@ -83,12 +84,18 @@ def test_the_python_crew_stays_for_one_call_after_the_other(server, tmp_path):
     assert not any(Path(f"/proc/{number}").exists() for number in crew)
 
 
-def test_the_python_crew_reports_each_agent_and_refuses_inputs_without_a_topic():
-    crew = EXAMPLES / "python-crew/crew.py"
-    *reports, result, missing, blank = answers([crew], {"topic": "Tides"}, {}, {"topic": " "})
+def test_the_python_crew_reports_each_agent():
+    *reports, result = answers([EXAMPLES / "python-crew/crew.py"], {"topic": "Tides"})
     assert [report["progress"] for report in reports] == REPORTS
     assert result["result"]["text"].startswith("# Tides\n")
-    assert missing == blank == NO_TOPIC
+
+
+def test_a_crew_is_not_called_without_a_topic(server, tmp_path):
+    server.flushall()
+    with worker_of("python-crew", tmp_path):
+        for inputs in ({}, {"topic": " "}, {"topic": 7}):
+            with pytest.raises(ValueError, match="inputs.topic must be a non-empty string"):
+                send(inputs).get(timeout=20)
 
 
 def test_the_python_crew_is_tried_again_when_something_is_out_of_reach(server, tmp_path):
@@ -101,7 +108,7 @@ def researcher(topic, _):
         raise failures.pop()
     return [topic]
 crew.STEPS[0] = researcher
-crew.main()
+crew.crewjob.serve()
 """
     tasks = (EXAMPLES / "python-crew/tasks.yaml").read_text()
     command = "[python3, crew.py]"
@@ -147,7 +154,7 @@ def crewai(server, port, tmp_path):
     env = {
         "PATH": f"{CREWAI.parent}:{os.environ['PATH']}",
         "HOME": str(tmp_path),
-        "PYTHONPATH": str(HERE / "watched"),
+        "PYTHONPATH": f"{HERE / 'watched'}:{PACKAGE}",
         "CONNECTIONS": str(connections),
         "CREW_MODEL": "stub",
         "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1",
@@ -163,13 +170,13 @@ def test_the_crewai_crew_connects_to_its_model_and_to_no_other_server(crewai, po
     with stub(port, tmp_path / "stub.log", "--seconds", "1") as log:
         messages = []
         result = send({"topic": TOPIC, "level": "school"}).get(timeout=60, on_message=messages.append)
-        assert [message["result"] for message in messages if message["status"] == "PROGRESS"] == REPORTS
+        assert {"done": "writer"} in [message["result"] for message in messages if message["status"] == "PROGRESS"]
         assert result["result"] == f"Current Task: Edit the draft on {TOPIC}: correct it, shorten it, keep its form."
         assert (result["job_id"], result["model"], result["cached"]) == ("job-1", "stub", False)
         asked = [line.partition("Current Task: ")[2] for line in log.read_text().splitlines() if "Task" in line]
         assert [line.split()[0] for line in asked] == ["Collect", "Write", "Edit"]
         assert all(TOPIC in line for line in asked)
-        assert all("level: school" in line for line in asked[:2])
+        assert all("'level': 'school'" in line for line in asked[:2])
 
 
 @pytest.mark.parametrize(("at_first", "named"), [("busy", "RateLimitError"), ("down", "ConnectionError")])
@@ -200,7 +207,5 @@ def test_the_crewai_crew_is_not_tried_again_with_a_wrong_key(crewai, port, tmp_p
         assert log.read_text().count("POST") == 1
 
 
-def test_the_crewai_crew_says_what_is_missing(monkeypatch, tmp_path):
-    for name, value in {"HOME": str(tmp_path), "CREW_MODEL": "stub", "OTEL_SDK_DISABLED": "true"}.items():
-        monkeypatch.setenv(name, value)
-    assert answers([CREWAI, EXAMPLES / "crewai-crew/crew.py"], {}, {"topic": 7}) == [NO_TOPIC, NO_TOPIC]
+def test_the_crewai_crew_has_at_most_30_lines():
+    assert len((EXAMPLES / "crewai-crew/crew.py").read_text().splitlines()) <= 30

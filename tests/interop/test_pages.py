@@ -22,10 +22,13 @@ from tasks import app
 
 PROJECT = HERE.parents[1]
 EXAMPLES = PROJECT / "examples"
+PACKAGE = PROJECT / "python"
 CREWAI = Path(os.environ["CREWAI_PYTHON"])
 # Writes what it was given: an image without an image library.
 CONVERT = '#!/bin/sh\n[ "$2" = -resize ] && cat "$1" > "$4" && echo "$3" >> "$4"\n'
 # `kubectl` as far as it needs no cluster.
+# Installs the package among nothing else: what is installed for the tests stays as it is.
+PIP = '#!/bin/sh\ncase "$*" in wheel*|"install -r"*) ;; *) set -- "$@" --target "$SITE" ;; esac\nexec python3 -m pip "$@"\n'
 KUBECTL = '#!/bin/sh\nexec {} "$@" --dry-run=client -o json\n'
 
 
@@ -58,11 +61,20 @@ def environment(tmp_path, server):
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "crewjob").symlink_to(CREWJOB)
-    for name, text in {"convert": CONVERT, "kubectl": KUBECTL.format(shutil.which("kubectl"))}.items():
+    for name, text in {"convert": CONVERT, "pip": PIP, "kubectl": KUBECTL.format(shutil.which("kubectl"))}.items():
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
     path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return os.environ | {"PATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    site = str(tmp_path / "site")
+    return os.environ | {"PATH": path, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": site, "SITE": site}
+
+
+def copied(source, folder):
+    """A copy of this part of the repository at its place in a folder, with the package at its own."""
+    built = shutil.ignore_patterns("build", "dist", "*.egg-info", "*.whl", "__pycache__")
+    for part in {source, PACKAGE}:
+        shutil.copytree(part, folder / part.relative_to(PROJECT), ignore=built)
+    return folder / source.relative_to(PROJECT)
 
 
 def run(text, folder, environment, **options):
@@ -85,7 +97,7 @@ def serving(text, folder, environment, seconds=30):
 
         def is_ready():
             assert process.poll() is None, log.read_text()
-            return " ready " in log.read_text()
+            return " ready" in log.read_text()
 
         eventually(is_ready, seconds, "a worker that is ready")
         yield log
@@ -108,8 +120,8 @@ def build(dockerfile, context, root):
         elif word == "COPY":
             *sources, target = rest.split()
             (root / target.lstrip("/")).mkdir(parents=True, exist_ok=True)
-            for source in sources:
-                shutil.copy(context / source, root / target.lstrip("/"))
+            for source in [found for source in sources for found in context.glob(source)]:
+                shutil.copy(source, root / target.lstrip("/"))
         elif word == "WORKDIR":
             folder = root / rest.lstrip("/")
         elif word == "ENTRYPOINT":
@@ -132,9 +144,8 @@ def shop(page, tmp_path):
     """The files of the page in a folder of their own."""
     folder = tmp_path / "shop"
     folder.mkdir()
-    names = {"# tasks.yaml": "tasks.yaml", "# thumbnail.sh": "thumbnail.sh", "# ship.py": "ship.py", "# price.py": "price.py"}
-    for mark, name in names.items():
-        (text,) = (text for _, text in page.blocks if mark in text)
+    for name in ("tasks.yaml", "thumbnail.sh", "ship.py", "price.py", "bare.py"):
+        (text,) = (text for _, text in page.blocks if f"# {name}" in text)
         (folder / name).write_text(text)
         with contextlib.suppress(ValueError):
             page.unused.remove(text)
@@ -150,6 +161,7 @@ def test_the_first_command_of_the_page_serves_celerys_default_queue(page, enviro
 
 def test_the_tasks_of_the_page_are_tried_and_served(page, shop, environment, tmp_path):
     needs("curl")
+    environment["PYTHONPATH"] = str(PACKAGE)
     check, serve, show = page.take("--check-command shop.ship --call").splitlines()
     assert "It succeeded" in run(check, shop, environment)
     assert "--check-command" in run(show, shop, environment)
@@ -165,9 +177,10 @@ def test_the_tasks_of_the_page_are_tried_and_served(page, shop, environment, tmp
         thumbnail = call("shop.thumbnail", [url, 64], task_id="../../no-path").get(timeout=30)
         assert Path(thumbnail["file"]).parent == folder
         assert Path(thumbnail["file"]).read_text() == "a picture64\n"
-        assert call("shop.price", kwargs={"item": "tea"}).get(timeout=30) == 3
-        with pytest.raises(KeyError):
-            call("shop.price", kwargs={"item": "ink"}).get(timeout=30)
+        for task in ("shop.price", "shop.bare"):
+            assert call(task, kwargs={"item": "tea"}).get(timeout=30) == 3
+            with pytest.raises(KeyError):
+                call(task, kwargs={"item": "ink"}).get(timeout=30)
         crew = call("backend.tasks.run_crew_task", ["job-1", {"topic": "Tides"}]).get(timeout=30)
         assert crew["result"].startswith("# Tides\n")
 
@@ -216,7 +229,7 @@ def test_the_script_of_the_page_returns_what_is_done_when_it_is_told_to_stop(pag
 def test_the_image_of_the_page_has_its_tasks(page, shop, environment, tmp_path):
     command, folder = build(page.take("COPY --from=crewjob/worker"), shop, tmp_path)
     done = subprocess.run([*command, "--check-command", "?"], cwd=folder, env=environment, capture_output=True, text=True)
-    assert "there are: backend.tasks.run_crew_task, shop.price, shop.ship, shop.thumbnail" in done.stderr
+    assert "there are: backend.tasks.run_crew_task, shop.bare, shop.price, shop.ship, shop.thumbnail" in done.stderr
 
 
 def test_the_permissions_of_the_page_are_tried_elsewhere(page):
@@ -235,15 +248,14 @@ def test_every_block_of_the_page_is_run(page):
 @pytest.mark.parametrize("example", ["shell-crew", "python-crew", "node-crew"])
 def test_the_readme_of_an_example_runs_as_printed(example, environment, tmp_path):
     needs(*(["node"] if example == "node-crew" else []))
-    page, folder = Page(EXAMPLES / example / "README.md"), tmp_path / example
-    shutil.copytree(EXAMPLES / example, folder)
+    page, folder = Page(EXAMPLES / example / "README.md"), copied(EXAMPLES / example, tmp_path)
     trial = page.take("--check-command" if example == "shell-crew" else "echo '{")
     assert "# Tides" in (said := run(trial, folder, environment)) or "# An example" in said
     with serving(page.take("export REDIS_URL"), folder, environment):
         answered(run(page.take("celery -b"), folder, environment), "# Tides\n")
     root = tmp_path / "root"
     root.mkdir()
-    command, where = build(page.take("ENTRYPOINT"), EXAMPLES / example, root)
+    command, where = build(page.take("ENTRYPOINT"), folder, root)
     done = subprocess.run([*command, "--check-command", "backend.tasks.run_crew_task"], cwd=where, env=environment)
     assert done.returncode == 0
     assert page.unused == []
@@ -256,8 +268,7 @@ def answered(task, begins):
 
 def test_the_readme_of_the_crewai_crew_runs_as_printed(environment, tmp_path):
     needs("kubectl")
-    page, folder, port = Page(EXAMPLES / "crewai-crew/README.md"), tmp_path / "crewai-crew", str(free_port())
-    shutil.copytree(EXAMPLES / "crewai-crew", folder)
+    page, folder, port = Page(EXAMPLES / "crewai-crew/README.md"), copied(EXAMPLES / "crewai-crew", tmp_path), str(free_port())
     crewai = environment | {"PATH": f"{tmp_path}/bin:{CREWAI.parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
     with serving(page.take("./stub.py --port 8000").replace("8000", port), folder, crewai, 120):
         answered(run(page.take("celery -b"), folder, environment), "Current Task: Edit the draft on Tides")
@@ -272,10 +283,30 @@ def test_the_readme_of_the_crewai_crew_runs_as_printed(environment, tmp_path):
 
     root = tmp_path / "root"
     root.mkdir()
-    _, where = build(page.take("RUN pip install"), EXAMPLES / "crewai-crew", root)
-    command, _ = build(page.take("ENTRYPOINT"), EXAMPLES / "crewai-crew", root)
+    _, where = build(page.take("RUN pip install"), folder, root)
+    assert (where / "crewjob-0.1.0-py3-none-any.whl").exists()
+    command, _ = build(page.take("ENTRYPOINT"), folder, root)
     done = subprocess.run([*command, "--check-command", "?"], cwd=where, env=environment, capture_output=True, text=True)
     assert "there are: backend.tasks.run_crew_task" in done.stderr
+    assert page.unused == []
+
+
+def test_the_readme_of_the_package_runs_as_printed(environment, tmp_path):
+    page, package = Page(PACKAGE / "README.md"), copied(PACKAGE, tmp_path)
+    run(page.take("pip install ./python"), package.parent, environment)
+    assert (Path(environment["SITE"]) / "crewjob/py.typed").exists()
+    assert (package.parent / "dist/crewjob-0.1.0-py3-none-any.whl").exists()
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    for name in ("shop.py", "tasks.yaml", "app.py"):
+        (folder / name).write_text(page.take(f"# {name}"))
+    check, serve = page.take("--check-command shop.price").splitlines()
+    assert "the result 3" in run(check, folder, environment)
+    for worker in (serve, page.take("celery -A app worker")):
+        with serving(worker, folder, environment, 60):
+            assert app.send_task("shop.price", ["milk"], queue="default").get(timeout=30) == 2
+            error = app.send_task("shop.price", ["ink"], queue="default").get(timeout=30, propagate=False)
+            assert isinstance(error, KeyError)
     assert page.unused == []
 
 

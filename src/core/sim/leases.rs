@@ -1,6 +1,6 @@
 //! What a worker with leases makes of a copy before it runs it: it takes the lease, puts the copy aside or drops it.
 //!
-//! As `examples/celery-worker/crewjob_guard.py` and `worker::handle` do it. A copy that is put aside stays in flight,
+//! As `python/crewjob/guard.py` and `worker::handle` do it. A copy that is put aside stays in flight,
 //! takes no process, and is its worker's for every question.
 
 use super::super::observed::Ending;
