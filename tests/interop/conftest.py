@@ -120,10 +120,12 @@ def refused(client):
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     """An administrator's client of a redis-server that only these tests use. Nothing that they do may be refused."""
-    if shutil.which("redis-server") is None:
+    program = os.environ.get("REDIS_SERVER", "redis-server")
+    if shutil.which(program) is None:
         pytest.exit("redis-server is not on the PATH; install it (Debian: apt-get install redis-server)", returncode=2)
-    command = ["redis-server", "--port", str(PORT), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    process = subprocess.Popen(command, cwd=tmp_path_factory.mktemp("redis"), stdout=subprocess.DEVNULL)
+    command = [program, "--port", str(PORT), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    env = os.environ | json.loads(os.environ.get("REDIS_SERVER_ENVIRONMENT", "{}"))
+    process = subprocess.Popen(command, cwd=tmp_path_factory.mktemp("redis"), env=env, stdout=subprocess.DEVNULL)
     client = redis.Redis(port=PORT)
 
     def is_up():
