@@ -280,7 +280,7 @@ def test_kind_loads_an_archive_where_it_cannot_load_from_docker(machine):
         (["docker", "kind", "kubectl"], "", {}, "helm: 3.14 or newer, https://helm.sh/"),
         (None, "docker info", {}, "the Docker daemon does not answer: start it (Docker Desktop, or: sudo systemctl start docker)"),
         (None, "kind get clusters", {}, "kind cannot list its clusters; run the command that does to see why: kind get clusters"),
-        (None, "docker build", {}, "docker build of . failed. Its reason is above; often the network, a proxy or the disk"),
+        (None, "docker build", {}, "docker build of Dockerfile failed. Its reason is above; often the network, a proxy or the disk"),
         (None, "docker image inspect", {}, "Change it with: docker buildx use default"),
         (None, "kind create", {}, "kind could not make the cluster crewjob-demo. Its reason is above"),
         (None, "kind load", {}, "kind could not load the images into crewjob-demo. Its reason is above"),

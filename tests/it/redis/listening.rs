@@ -105,6 +105,16 @@ async fn a_result_that_the_server_does_not_deliver_costs_the_connection_and_is_t
     assert_eq!(next(&mut notices).await, Notice::Connected);
 }
 
+/// Whether a connection to this port has bytes that were not read: the queues in the kernel's table of connections.
+fn is_anything_under_way(port: u16) -> bool {
+    let (table, port) = (std::fs::read_to_string("/proc/net/tcp").unwrap(), format!(":{port:04X}"));
+    table.lines().skip(1).any(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, local, remote, _, queues, ..] = fields[..] else { return false };
+        (local.ends_with(&port) || remote.ends_with(&port)) && queues != "00000000:00000000"
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_reader_is_told_that_it_missed_something_and_memory_stays_bounded() {
     let server = RedisServer::start();
@@ -115,7 +125,15 @@ async fn a_slow_reader_is_told_that_it_missed_something_and_memory_stays_bounded
         pipe.publish(result_key(attempt(job % 50).task), "{}").ignore();
     }
     pipe.exec(&mut server.connection()).unwrap();
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let all_read = async {
+        while is_anything_under_way(server.port()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), all_read)
+        .await
+        .expect("the connection is read although nothing takes the notices");
+    tokio::time::sleep(Duration::from_millis(100)).await; // what was read last is still being decoded
     assert_eq!(next(&mut notices).await, Notice::Lagged);
     let mut heard = 0;
     while let Ok(Some(notice)) = timeout(Duration::from_millis(300), notices.next()).await {
