@@ -94,7 +94,8 @@ def test_the_result_of_a_crewjob_says_whether_another_run_would_not_help(worker)
 
 
 def test_progress_is_shown_and_the_soft_limit_is_an_exception_after_which_a_result_counts(worker):
+    send("tea").get(timeout=30)  # the program has started, which the limit would count
     messages = []
-    counting = send(name="once.count", soft_time_limit=1, time_limit=30)
+    counting = send(name="once.count", soft_time_limit=2, time_limit=30)
     assert counting.get(timeout=30, on_message=messages.append) == {"complete": False, "counted": True}
     assert [message["result"] for message in messages if message["status"] == "PROGRESS"] == [{"percent": 50}]
