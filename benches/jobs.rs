@@ -95,8 +95,16 @@ pub async fn in_phase(api: &Api<CrewJob>, phase: &str) -> Result<usize> {
     Ok(listed.items.len())
 }
 
-/// Deletes all jobs.
+/// Deletes all jobs, so many at a time.
 pub async fn delete_all(api: &Api<CrewJob>) -> Result<()> {
-    api.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
+    const PAGE: u32 = 2000;
+    const PAGES: u32 = 1000;
+    // The API server ends a request after a minute, which is too short for 100,000 of them.
+    for _ in 0..PAGES {
+        if api.list_metadata(&ListParams::default().limit(1)).await?.items.is_empty() {
+            break;
+        }
+        api.delete_collection(&DeleteParams::default(), &ListParams::default().limit(PAGE)).await?;
+    }
     Ok(())
 }
