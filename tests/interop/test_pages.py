@@ -26,9 +26,9 @@ PACKAGE = PROJECT / "python"
 CREWAI = Path(os.environ["CREWAI_PYTHON"])
 # Writes what it was given: an image without an image library.
 CONVERT = '#!/bin/sh\n[ "$2" = -resize ] && cat "$1" > "$4" && echo "$3" >> "$4"\n'
-# `kubectl` as far as it needs no cluster.
 # Installs the package among nothing else: what is installed for the tests stays as it is.
 PIP = '#!/bin/sh\ncase "$*" in wheel*|"install -r"*) ;; *) set -- "$@" --target "$SITE" ;; esac\nexec python3 -m pip "$@"\n'
+# `kubectl` as far as it needs no cluster.
 KUBECTL = '#!/bin/sh\nexec {} "$@" --dry-run=client -o json\n'
 
 
