@@ -148,6 +148,11 @@ impl Evidence {
         self.over.is_none() && matches!(self.place, Some(Found::At(Place::Queued { .. })))
     }
 
+    /// Whether its message waits or a worker has it, as far as is known.
+    pub fn is_outstanding(&self) -> bool {
+        self.over.is_none() && matches!(self.place, Some(Found::At(Place::Queued { .. } | Place::InFlight { .. })))
+    }
+
     /// Whether its message is, or may be, on Redis or with a worker.
     pub fn is_out(&self) -> bool {
         self.over.is_some()

@@ -15,6 +15,9 @@ pub struct Load {
     pub queued: u64,
     /// Messages taken and not acknowledged, future ETAs left out.
     pub in_flight: u64,
+    /// Messages of unfinished jobs that are in neither. Kombu pops a message first and notes it as unacknowledged in a
+    /// second call (`kombu/transport/redis.py`, `_brpop_read`); between the two Redis has it in no place.
+    pub unseen: u64,
 }
 
 /// How a pool scales.
@@ -69,11 +72,15 @@ pub enum Restraint {
     Contested,
 }
 
-/// Replicas for this load: `ceil((queued + in flight) / target)`, within the bounds.
-pub fn desired(load: Load, bounds: Bounds) -> u32 {
-    let messages = load.queued.saturating_add(load.in_flight);
-    let wanted = messages.div_ceil(u64::from(bounds.target_per_worker.max(1)));
-    u32::try_from(wanted).unwrap_or(u32::MAX).clamp(bounds.min, bounds.max.max(bounds.min))
+/// Replicas for this load: `ceil((queued + in flight) / target)`, within the bounds. A message that is not seen brings no
+/// replica, as it may be lost; it keeps one, as the worker may have popped it.
+pub fn desired(load: Load, bounds: Bounds, replicas: u32) -> u32 {
+    let seen = load.queued.saturating_add(load.in_flight);
+    let wanted = |messages: u64| {
+        let wanted = messages.div_ceil(u64::from(bounds.target_per_worker.max(1)));
+        u32::try_from(wanted).unwrap_or(u32::MAX).clamp(bounds.min, bounds.max.max(bounds.min))
+    };
+    wanted(seen).max(wanted(seen.saturating_add(load.unseen)).min(replicas))
 }
 
 /// The most that was desired within the last `scale_down_delay`.
@@ -115,7 +122,7 @@ pub fn scale(
     window: &mut Window,
     now: Timestamp,
 ) -> Scaling {
-    let desired = desired(load, bounds);
+    let desired = desired(load, bounds, workers.replicas);
     if window.peaks.is_empty() {
         window.push(now, workers.replicas); // a fresh operator does not know how long less has been enough
     }
@@ -163,7 +170,7 @@ mod tests {
     }
 
     fn load(queued: u64, in_flight: u64) -> Load {
-        Load { queued, in_flight }
+        Load { queued, in_flight, ..Load::default() }
     }
 
     fn write(load: Load, workers: Workers, window: &mut Window, second: i64) -> Option<u32> {
@@ -172,14 +179,14 @@ mod tests {
 
     #[test]
     fn a_running_task_counts_as_much_as_a_waiting_one() {
-        assert_eq!(desired(load(1, 2), BOUNDS), 3);
-        assert_eq!(desired(load(5, 0), Bounds { target_per_worker: 2, ..BOUNDS }), 3);
+        assert_eq!(desired(load(1, 2), BOUNDS, 0), 3);
+        assert_eq!(desired(load(5, 0), Bounds { target_per_worker: 2, ..BOUNDS }, 0), 3);
     }
 
     #[test]
     fn the_bounds_hold_whatever_the_load() {
-        assert_eq!(desired(load(u64::MAX, u64::MAX), BOUNDS), 4);
-        assert_eq!(desired(load(0, 0), Bounds { min: 2, ..BOUNDS }), 2);
+        assert_eq!(desired(load(u64::MAX, u64::MAX), BOUNDS, 0), 4);
+        assert_eq!(desired(load(0, 0), Bounds { min: 2, ..BOUNDS }, 0), 2);
     }
 
     #[test]
@@ -204,6 +211,18 @@ mod tests {
         scale(load(1, 0), BOUNDS, workers(1), HOUR, &mut window, at(0));
         let scaling = scale(load(0, 0), BOUNDS, workers(1), HOUR, &mut window, at(10));
         assert_eq!((scaling.restraint, scaling.recheck), (Some(Restraint::Stabilizing), Some(at(300))));
+    }
+
+    #[test]
+    fn a_message_in_the_middle_of_a_pop_keeps_its_worker_and_brings_none() {
+        let popped = |replicas, second, window: &mut Window| {
+            scale(Load { unseen: 1, ..Load::default() }, AT_ONCE, workers(replicas), HOUR, window, at(second))
+        };
+        let mut window = Window::default();
+        assert_eq!(scale(load(1, 0), AT_ONCE, workers(0), HOUR, &mut window, at(0)).write, Some(1));
+        assert_eq!(popped(1, 1, &mut window).write, None, "its worker is told to stop");
+        assert_eq!(popped(3, 2, &mut Window::default()).write, Some(1), "it keeps all workers");
+        assert_eq!(popped(0, 3, &mut Window::default()).write, None, "a message that may be lost brings a worker");
     }
 
     #[test]

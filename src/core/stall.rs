@@ -41,7 +41,7 @@ mod tests {
         Timestamp::from_second(1_000_000 + second).unwrap()
     }
 
-    const ONE_WAITS: Load = Load { queued: 1, in_flight: 1 };
+    const ONE_WAITS: Load = Load { queued: 1, in_flight: 1, unseen: 0 };
 
     /// What is found when the load is looked at every two seconds for so long.
     fn after(seconds: i64, looks: impl Fn(i64) -> (Load, u64, Option<Timestamp>)) -> Option<Timestamp> {
@@ -58,23 +58,25 @@ mod tests {
     fn workers_that_have_room_and_take_nothing_stall_once_that_has_lasted() {
         assert_eq!(after(28, |_| (ONE_WAITS, 2, None)), None);
         assert_eq!(after(30, |_| (ONE_WAITS, 2, None)), Some(at(0)));
-        let more_and_more = |second: i64| (Load { queued: second.unsigned_abs() + 1, in_flight: 1 }, 2, None);
+        let more_and_more =
+            |second: i64| (Load { queued: second.unsigned_abs() + 1, in_flight: 1, unseen: 0 }, 2, None);
         assert_eq!(after(60, more_and_more), Some(at(0)), "a producer that sends more does not take any");
     }
 
     #[test]
     fn workers_without_room_or_without_messages_do_not_stall() {
         assert_eq!(after(600, |_| (ONE_WAITS, 1, None)), None);
-        assert_eq!(after(600, |_| (Load { queued: 0, in_flight: 1 }, 2, None)), None);
+        assert_eq!(after(600, |_| (Load { queued: 0, in_flight: 1, unseen: 0 }, 2, None)), None);
         assert_eq!(after(600, |_| (ONE_WAITS, 0, None)), None, "there are none");
     }
 
     #[test]
     fn workers_that_take_or_finish_a_task_now_and_then_do_not_stall() {
         assert_eq!(after(600, |second| (ONE_WAITS, 2, Some(at(second - 20)))), None);
-        let popped = |second: i64| (Load { queued: 9 + (second / 20 % 2).unsigned_abs(), in_flight: 1 }, 2, None);
+        let popped =
+            |second: i64| (Load { queued: 9 + (second / 20 % 2).unsigned_abs(), in_flight: 1, unseen: 0 }, 2, None);
         assert_eq!(after(600, popped), None);
-        let flown = |second: i64| (Load { queued: 9, in_flight: (second / 20 % 2).unsigned_abs() }, 2, None);
+        let flown = |second: i64| (Load { queued: 9, in_flight: (second / 20 % 2).unsigned_abs(), unseen: 0 }, 2, None);
         assert_eq!(after(600, flown), None);
         assert_eq!(after(60, |_| (ONE_WAITS, 2, Some(at(-1)))), Some(at(0)), "it was heard of before");
     }

@@ -32,6 +32,8 @@ pub struct Snapshot {
     /// Messages with workers that came from other queues. Here and in the queues, those that workers hold only until
     /// their time comes are not counted.
     pub foreign_in_flight: u64,
+    /// Messages from any queue that workers hold until their time comes.
+    pub held: u64,
 }
 
 /// Which life of the server and its data. Whenever it differs from the last one, messages may be gone or back again.
@@ -87,7 +89,7 @@ impl Store {
             }
         }
         call.arg(COUNTED.0).arg(COUNTED.1);
-        let (fence, micros, info, lengths, in_flight, _): Answer = self.0.broker.script(ACT, &call).await?;
+        let (fence, micros, info, lengths, in_flight, held): Answer = self.0.broker.script(ACT, &call).await?;
         let text = |n: usize| Some(String::from_utf8_lossy(fence.get(n)?.as_deref()?).into_owned());
         let mut snapshot = Snapshot {
             at: Timestamp::from_microsecond(micros)
@@ -101,6 +103,7 @@ impl Store {
             eviction: eviction(&info),
             queues: Vec::with_capacity(queues.len()),
             foreign_in_flight: 0,
+            held,
         };
         let steps = names.broker.bands.steps();
         for (queue, lengths) in queues.iter().zip(lengths.chunks(steps.len())) {

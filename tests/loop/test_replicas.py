@@ -42,3 +42,17 @@ def test_an_operator_that_starts_is_ready_only_when_it_has_scaled_the_workers(be
     bed.redis.start()
     until("it is ready", bed.operator.ready, every=0.01)
     assert replicas() == 3
+
+
+def test_a_worker_that_has_just_popped_a_message_is_not_scaled_away(bed):
+    """Kombu pops a message in one call, and notes it in `unacked` in the next: in between, Redis has it in no place."""
+    bed.a.kubectl("apply", "-f", "-", given=json.dumps(deployment("worker")))
+    bed.a.pool(bed.redis, deploymentRef={"name": "worker"}, scaleDownDelay="0s")
+    replicas = lambda: bed.a.get("deployments", "worker")["spec"]["replicas"]  # noqa: E731
+    until("the workers are not needed", lambda: replicas() == 0)
+    bed.a.job("crew", priority=10)
+    bed.a.in_phase("crew", "Queued")
+    until("a worker is asked for", lambda: replicas() == 1)
+    assert bed.redis.client.rpop("crew_jobs")
+    until("the queue was looked at", lambda: bed.a.pool_status()["queues"][0]["depth"] == 0)
+    holds("its worker stays", lambda: replicas() == 1, 3)

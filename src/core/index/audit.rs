@@ -28,7 +28,7 @@ pub use findings::{Findings, Results};
 /// How soon a message that was not found is looked for again.
 const AGAIN: Duration = Duration::from_secs(3);
 /// How often a message that was not found is looked for that soon.
-const SETTLED_AFTER: u32 = 4;
+pub(super) const SETTLED_AFTER: u32 = 4;
 
 /// One job whose Redis side is read.
 #[derive(Debug, Clone, PartialEq, Eq)]

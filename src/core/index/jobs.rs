@@ -30,6 +30,8 @@ pub struct Share {
     pub is_begun: bool,
     /// Whether its message waits in a queue.
     pub is_queued: bool,
+    /// Whether its message waits or a worker has it, or may, as Redis was not read yet or not often enough.
+    pub is_outstanding: bool,
     /// Whether its message was looked for in vain: a worker may have popped it.
     pub is_missed: bool,
     /// When that message was published, where it is known.
@@ -60,6 +62,7 @@ pub struct PoolJobs {
     pods: HashMap<Arc<str>, usize>,
     begun: usize,
     queued: usize,
+    outstanding: usize,
     missed: usize,
     fresh: usize,
 }
@@ -147,6 +150,7 @@ impl PoolJobs {
         share.busy_pod.iter().for_each(|pod| *self.pods.entry(pod.clone()).or_default() += 1);
         self.begun += usize::from(share.is_begun);
         self.queued += usize::from(share.is_queued);
+        self.outstanding += usize::from(share.is_outstanding);
         self.missed += usize::from(share.is_missed);
         self.fresh += usize::from(share.is_fresh);
     }
@@ -163,6 +167,7 @@ impl PoolJobs {
         share.busy_pod.iter().for_each(|pod| one_less(&mut self.pods, pod));
         self.begun -= usize::from(share.is_begun);
         self.queued -= usize::from(share.is_queued);
+        self.outstanding -= usize::from(share.is_outstanding);
         self.missed -= usize::from(share.is_missed);
         self.fresh -= usize::from(share.is_fresh);
     }
@@ -215,6 +220,11 @@ impl PoolJobs {
     /// How many wait in a queue, as far as is known.
     pub fn queued(&self) -> usize {
         self.queued
+    }
+
+    /// How many have a message that waits or that a worker has, as far as is known.
+    pub fn outstanding(&self) -> usize {
+        self.outstanding
     }
 
     /// How many messages were looked for in vain.

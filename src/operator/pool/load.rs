@@ -80,7 +80,7 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, reporter
         }
         incarnation.get_or_insert_with(|| snapshot.incarnation.clone());
         let census = Census::take(ctx, pool);
-        let load = load(&snapshot);
+        let load = load(&snapshot, &census);
         let mut view = look(ctx, pool, load, census.hard_limit, &mut scaler).await;
         if !view.unlisted {
             pool.looked_at.store(true, Ordering::Relaxed);
@@ -120,16 +120,16 @@ async fn renewed_redis(ctx: &Context, pool: &Handle, store: &Store) -> Result<()
 /// What waits for the pool's workers, and all that they have, other producers' queues included. A message that is in no
 /// queue waits too: a worker that hung in the middle of a pop may have it.
 fn everything(snapshot: &Snapshot, census: &Census) -> Load {
-    let load = load(snapshot);
-    Load { queued: load.queued + census.missed, in_flight: load.in_flight + snapshot.foreign_in_flight }
+    let load = load(snapshot, census);
+    Load { queued: load.queued + census.missed, in_flight: load.in_flight + snapshot.foreign_in_flight, ..load }
 }
 
-/// What waits in the pool's queues, and what was taken from them.
-fn load(snapshot: &Snapshot) -> Load {
-    Load {
-        queued: snapshot.queues.iter().map(crate::store::QueueLoad::depth).sum(),
-        in_flight: snapshot.queues.iter().map(|queue| queue.in_flight).sum(),
-    }
+/// What waits in the pool's queues, what was taken from them, and what the pool's jobs have beyond that.
+fn load(snapshot: &Snapshot, census: &Census) -> Load {
+    let queued: u64 = snapshot.queues.iter().map(crate::store::QueueLoad::depth).sum();
+    let in_flight: u64 = snapshot.queues.iter().map(|queue| queue.in_flight).sum();
+    let seen = [queued, in_flight, snapshot.foreign_in_flight, snapshot.held].into_iter().fold(0, u64::saturating_add);
+    Load { queued, in_flight, unseen: census.outstanding.saturating_sub(seen) }
 }
 
 /// What there is of the pool's workers, scaled to the load.

@@ -45,6 +45,8 @@ pub struct Census {
     pub(super) busy: usize,
     /// When the job was published that waits longest.
     pub(super) oldest: Option<Timestamp>,
+    /// Jobs that have a message which waits or which a worker has.
+    pub(super) outstanding: u64,
     /// Messages that are in no queue and that no worker says it has.
     pub(super) missed: u64,
 }
@@ -55,10 +57,15 @@ impl Census {
         let declared = Policy::resolve(None, &pool.facts.defaults).hard;
         let table = ctx.jobs.lock();
         let Some(figures) = table.figures(&pool.key) else {
-            return Self { hard_limit: declared, busy: 0, oldest: None, missed: 0 };
+            return Self { hard_limit: declared, busy: 0, oldest: None, outstanding: 0, missed: 0 };
         };
         let hard_limit = declared.max(figures.hard_limit().unwrap_or_default());
-        let (busy, oldest, missed) = (figures.busy_workers(), figures.oldest(), figures.missed() as u64);
-        Self { hard_limit, busy, oldest, missed }
+        Self {
+            hard_limit,
+            busy: figures.busy_workers(),
+            oldest: figures.oldest(),
+            outstanding: figures.outstanding() as u64,
+            missed: figures.missed() as u64,
+        }
     }
 }

@@ -15,7 +15,7 @@ fn job() -> impl Strategy<Value = ObjectKey> {
 }
 
 fn share() -> impl Strategy<Value = Share> {
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let flags = proptest::array::uniform6(any::<bool>());
     let times = (option::of(1..4_u64), option::of(0..3_i64));
     let workers = (
         option::of(name(&["crew@one", "crew@two"])),
@@ -25,12 +25,13 @@ fn share() -> impl Strategy<Value = Share> {
     (name(&["default", "large"]), times, flags, workers).prop_map(|(pool, times, flags, workers)| Share {
         pool,
         hard_limit: times.0.map(Duration::from_secs),
-        is_begun: flags.0,
-        is_queued: flags.1,
+        is_begun: flags[0],
+        is_queued: flags[1],
         published_at: times.1.and_then(|second| Timestamp::from_second(second).ok()),
-        is_unread: flags.2,
-        is_fresh: flags.3,
-        is_missed: flags.4,
+        is_unread: flags[2],
+        is_fresh: flags[3],
+        is_missed: flags[4],
+        is_outstanding: flags[5],
         node: workers.0,
         busy_pod: workers.1,
         seen_pod: workers.2,
@@ -56,6 +57,7 @@ fn check(index: &Index, jobs: &Model<ObjectKey, Share>) {
             assert_eq!(counted.unread().cloned().collect::<HashSet<_>>(), names(|share| share.is_unread));
             assert_eq!(counted.begun(), names(|share| share.is_begun).len());
             assert_eq!(counted.queued(), names(|share| share.is_queued).len());
+            assert_eq!(counted.outstanding(), names(|share| share.is_outstanding).len());
             assert_eq!(counted.missed(), names(|share| share.is_missed).len());
             assert_eq!(counted.fresh(), names(|share| share.is_fresh).len());
             assert_eq!(counted.hard_limit(), own.iter().filter_map(|(_, share)| share.hard_limit).max());

@@ -7,6 +7,7 @@ use super::super::super::evidence::Evidence;
 use super::super::super::id::ObjectKey;
 use super::super::super::job::Job;
 use super::super::super::status::host_of;
+use super::super::audit::SETTLED_AFTER;
 use super::super::jobs::Share;
 
 /// The pool whose turn it is when a job is looked at, whether it exists or not.
@@ -54,11 +55,18 @@ impl<F> Entry<F> {
             Some(container) => container.pod.clone(),
             None => host_of(&seen.node).into(),
         });
+        let is_begun = job.status.attempt.is_some() || evidence.is_published();
+        // What stays missing is with a worker that hangs, or lost: it does not keep the workers up.
+        let is_unclear = match evidence.misses() {
+            Some(misses) => misses < SETTLED_AFTER,
+            None => is_begun && evidence.is_unread(),
+        };
         Share {
             pool: job.spec.pool.clone(),
             hard_limit: job.spec.overrides.as_ref().and_then(|overrides| overrides.hard),
-            is_begun: job.status.attempt.is_some() || evidence.is_published(),
+            is_begun,
             is_queued: evidence.is_queued(),
+            is_outstanding: evidence.is_outstanding() || is_unclear,
             is_missed: has.is_none() && evidence.misses().is_some(),
             published_at: evidence.published_at(),
             is_unread: evidence.is_unread(),
