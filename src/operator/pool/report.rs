@@ -27,6 +27,9 @@ use crate::store::Snapshot;
 
 /// Numbers, and the words of conditions that hold on, are written at most this often.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
+/// The share of each pool in that, where there are many: ten such writes a second for all pools together. One costs the
+/// API server about 20 ms of a core, twice as much as the status of a job.
+const REPORT_SHARE: Duration = Duration::from_millis(100);
 /// How long after a failed write the next one is tried.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
@@ -116,7 +119,8 @@ pub async fn write(
     let mut not_before: Option<Instant> = None;
     loop {
         let next = wanted.borrow_and_update().clone();
-        let due = pace(&written, &next, last.map(|last| last.elapsed())).map(|pause| Instant::now() + pause);
+        let every = report_every(ctx.pools.read().len());
+        let due = pace(&written, &next, every, last.map(|last| last.elapsed())).map(|pause| Instant::now() + pause);
         let due = due.map(|due| not_before.map_or(due, |not_before| due.max(not_before)));
         if let Some(due) = due {
             tokio::select! {
@@ -147,10 +151,16 @@ pub async fn write(
     }
 }
 
+/// How often the numbers of each of so many pools are written, at most.
+fn report_every(pools: usize) -> Duration {
+    REPORT_EVERY.max(REPORT_SHARE.saturating_mul(u32::try_from(pools).unwrap_or(u32::MAX)))
+}
+
 /// How long to wait before `wanted` is written in place of `written`; `None` when there is nothing new.
 fn pace(
     written: &CrewWorkerPoolStatus,
     wanted: &CrewWorkerPoolStatus,
+    every: Duration,
     since_last: Option<Duration>,
 ) -> Option<Duration> {
     if written == wanted {
@@ -163,7 +173,7 @@ fn pace(
     };
     let urgent = gist(written) != gist(wanted);
     let since_last = since_last.filter(|_| !urgent);
-    Some(since_last.map_or(Duration::ZERO, |since_last| REPORT_EVERY.saturating_sub(since_last)))
+    Some(since_last.map_or(Duration::ZERO, |since_last| every.saturating_sub(since_last)))
 }
 
 fn numbers(status: &mut CrewWorkerPoolStatus, snapshot: &Snapshot, view: &View, census: &Census) {
@@ -217,21 +227,38 @@ mod tests {
     #[test]
     fn numbers_of_a_pool_are_written_at_most_every_five_seconds() {
         let (before, after) = (status(1, true, ""), status(2, true, ""));
-        assert_eq!(pace(&before, &after, Some(SECOND)), Some(LATER));
-        assert_eq!(pace(&before, &after, Some(REPORT_EVERY)), Some(Duration::ZERO));
-        assert_eq!(pace(&before, &after, None), Some(Duration::ZERO), "nothing was written before");
+        assert_eq!(pace(&before, &after, REPORT_EVERY, Some(SECOND)), Some(LATER));
+        assert_eq!(pace(&before, &after, REPORT_EVERY, Some(REPORT_EVERY)), Some(Duration::ZERO));
+        assert_eq!(pace(&before, &after, REPORT_EVERY, None), Some(Duration::ZERO), "nothing was written before");
         let replicas = Some(Replicas { desired: 3, ready: 2, busy: 1 });
         let busy = CrewWorkerPoolStatus { replicas, ..before.clone() };
-        assert_eq!(pace(&before, &busy, Some(SECOND)), Some(LATER), "so are those of replicas");
-        assert_eq!(pace(&before, &before, Some(REPORT_EVERY)), None);
+        assert_eq!(pace(&before, &busy, REPORT_EVERY, Some(SECOND)), Some(LATER), "so are those of replicas");
+        assert_eq!(pace(&before, &before, REPORT_EVERY, Some(REPORT_EVERY)), None);
+    }
+
+    #[test]
+    fn many_pools_share_ten_writes_of_numbers_a_second() {
+        assert_eq!([1, 50, 200, 1000].map(|pools| report_every(pools).as_secs()), [5, 5, 20, 100]);
+        let (before, after) = (status(1, true, ""), status(2, true, ""));
+        assert_eq!(pace(&before, &after, report_every(200), Some(LATER)), Some(SECOND * 16));
+        let urgent = status(2, false, "");
+        assert_eq!(
+            pace(&before, &urgent, report_every(200), Some(LATER)),
+            Some(Duration::ZERO),
+            "a condition is not late"
+        );
     }
 
     #[test]
     fn a_condition_that_changes_is_written_at_once_and_its_words_alone_like_a_number() {
         let before = status(1, true, "1 of 3");
-        assert_eq!(pace(&before, &status(1, false, "1 of 3"), Some(SECOND)), Some(Duration::ZERO));
-        assert_eq!(pace(&before, &status(1, true, "2 of 3"), Some(SECOND)), Some(LATER));
+        assert_eq!(pace(&before, &status(1, false, "1 of 3"), REPORT_EVERY, Some(SECOND)), Some(Duration::ZERO));
+        assert_eq!(pace(&before, &status(1, true, "2 of 3"), REPORT_EVERY, Some(SECOND)), Some(LATER));
         let newer = CrewWorkerPoolStatus { observed_generation: Some(2), ..before.clone() };
-        assert_eq!(pace(&before, &newer, Some(SECOND)), Some(Duration::ZERO), "so that waiting for it ends");
+        assert_eq!(
+            pace(&before, &newer, REPORT_EVERY, Some(SECOND)),
+            Some(Duration::ZERO),
+            "so that waiting for it ends"
+        );
     }
 }
