@@ -20,6 +20,8 @@ pub use reports::{Document, LastRun, Levels, Mark, Place, Report, Sighting};
 
 /// Audits in a row in which all workers must deny a receipt before it counts as without a worker.
 const DENIALS: u32 = 2;
+/// How often a message that was not found is looked for soon, because that may settle where it is.
+pub const SETTLED_AFTER: u32 = 4;
 
 /// What is known of a job's attempt in hand.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 
 use super::super::claims;
 use super::super::claims::clocks::Clocks;
-use super::super::evidence::{Document, Evidence, Levels, Mark, Place, Report, Sighting};
+use super::super::evidence::{Document, Evidence, Levels, Mark, Place, Report, SETTLED_AFTER, Sighting};
 use super::super::id::{AttemptId, ObjectKey, TaskId};
 use super::super::job::Job;
 use super::super::observed::Liveness;
@@ -27,8 +27,6 @@ pub use findings::{Findings, Results};
 
 /// How soon a message that was not found is looked for again.
 const AGAIN: Duration = Duration::from_secs(3);
-/// How often a message that was not found is looked for that soon.
-pub(super) const SETTLED_AFTER: u32 = 4;
 
 /// One job whose Redis side is read.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use super::super::super::backoff::ConsecutiveErrors;
-use super::super::super::evidence::Evidence;
+use super::super::super::evidence::{Evidence, SETTLED_AFTER};
 use super::super::super::id::ObjectKey;
 use super::super::super::job::Job;
 use super::super::super::status::host_of;
-use super::super::audit::SETTLED_AFTER;
 use super::super::jobs::Share;
 
 /// The pool whose turn it is when a job is looked at, whether it exists or not.
