@@ -154,7 +154,12 @@ fn may_end(c: &Case) -> bool {
     };
     let began = match &c.seen.task {
         Task::Held(held) | Task::Absent(Search { seen: Some(held), .. }) => held.started_at,
-        Task::Unread | Task::Absent(_) | Task::Queued { .. } | Task::Withdrawn { .. } | Task::Ended(_) => None,
+        Task::Unread
+        | Task::Absent(_)
+        | Task::Queued { .. }
+        | Task::Withdrawn { .. }
+        | Task::GoesOn { .. }
+        | Task::Ended(_) => None,
     };
     let published_at = c.seen.published.at;
     c.job.spec.cancel
@@ -239,7 +244,7 @@ fn is_behind(c: &Case) -> bool {
     let seen = match &c.seen.task {
         Task::Unread => None,
         Task::Absent(search) => search.marker,
-        Task::Queued { generation } | Task::Withdrawn { generation } => Some(*generation),
+        Task::Queued { generation } | Task::Withdrawn { generation } | Task::GoesOn { generation } => Some(*generation),
         Task::Held(held) => Some(held.generation),
         Task::Ended(ended) => ended.marker.filter(|_| matches!(ended.how, Ending::ChildLost(_))),
     };

@@ -3,6 +3,7 @@
 //! Nothing here waits, fails or asks: "not yet" is a plan too. What a crash between an effect and the status costs is
 //! nothing, because ids are derived and every effect is compare-and-set on the marker's generation.
 
+mod copies;
 mod lost;
 mod outcome;
 mod stop;
@@ -149,7 +150,12 @@ impl Case<'_> {
                 }
                 plan
             }
-            Task::Ended(_) | Task::Unread | Task::Absent(_) | Task::Withdrawn { .. } | Task::Held(_) => plan,
+            Task::Ended(_)
+            | Task::Unread
+            | Task::Absent(_)
+            | Task::Withdrawn { .. }
+            | Task::GoesOn { .. }
+            | Task::Held(_) => plan,
         }
     }
 
@@ -162,7 +168,9 @@ impl Case<'_> {
         let is_known = matches!(self.seen.pool, Pool::Ready(_)) && self.seen.of == self.id.task;
         let has_nothing_to_do = match &self.seen.task {
             Task::Unread | Task::Absent(_) => false,
-            Task::Queued { .. } | Task::Withdrawn { .. } | Task::Held(_) | Task::Ended(_) => is_known,
+            Task::Queued { .. } | Task::Withdrawn { .. } | Task::GoesOn { .. } | Task::Held(_) | Task::Ended(_) => {
+                is_known
+            }
         };
         let is_over = !plan.effects.is_empty() || has_nothing_to_do && refused.kind != RefusalKind::Status;
         if has_moved_on || is_over {
@@ -204,11 +212,7 @@ impl Case<'_> {
             progress: None,
             ..so_far
         };
-        Plan::record(status, Next::Never).then(if self.may_leave_copies() {
-            Effect::Clear(self.id.task)
-        } else {
-            Effect::Forget(self.id.task)
-        })
+        self.leaving(Plan::record(status, Next::Never), self.may_leave_copies())
     }
 
     /// Whether copies of the message may lie on the queues although the job is over because it was stopped: Kombu
@@ -236,6 +240,7 @@ impl InPool<'_> {
             Task::Unread => self.nothing(),
             Task::Queued { generation } => self.queued(*generation),
             Task::Withdrawn { generation } => self.withdrawn(*generation),
+            Task::GoesOn { generation } => self.goes_on(*generation),
             Task::Held(held) => self.held(held),
             Task::Absent(search) => self.absent(search),
             Task::Ended(ended) => self.ended(ended),
@@ -284,13 +289,15 @@ impl InPool<'_> {
     fn queued(&self, generation: u32) -> Plan {
         let id = AttemptId { generation, ..self.id };
         let spec = &self.job.spec;
-        if self.stop().is_some() || spec.suspend || self.has_waited_enough() {
+        let is_copy = self.seen.others.is_copy;
+        // A copy of Celery's own waits after a run, and not for the first.
+        if self.stop().is_some() || spec.suspend || !is_copy && self.has_waited_enough() {
             let again = Next::At(later(self.now, QUEUED_AFTER));
             return Plan { next: again, ..self.nothing() }.first(Effect::Withdraw(id));
         }
         let plan = self.waiting(generation);
         match self.seen.published.priority {
-            Some(published) if published != spec.priority => {
+            Some(published) if published != spec.priority && !is_copy => {
                 plan.first(Effect::Move { id, priority: spec.priority, queue: self.queue().clone() })
             }
             Some(_) | None => plan,
@@ -342,6 +349,9 @@ impl InPool<'_> {
 
     /// In flight.
     fn held(&self, held: &Held) -> Plan {
+        if let Some(plan) = self.lost_among_copies(held) {
+            return plan;
+        }
         match &held.by {
             // A worker that had only reserved it may have given it back before it died: another worker may have it.
             Holding::By(_, Liveness::Dead) if held.started_at.is_some() => {

@@ -12,7 +12,7 @@ mod tests;
 use jiff::Timestamp;
 
 use super::id::{AttemptId, Priority, SpecHash, TaskId};
-use super::observed::{Ended, Ending, Held, Holding, Liveness, Published, Search, Task};
+use super::observed::{Besides, Ended, Ending, Held, Holding, Liveness, Others, Published, Search, Task};
 use super::status::{Holder, Phase, Status};
 
 use reports::merge;
@@ -39,6 +39,8 @@ pub struct Evidence {
     stop_asked_at: Option<Timestamp>,
     /// Where Redis had the message when it was last read; `None` when it must be read before anything is decided.
     place: Option<Found>,
+    /// Copies besides, as they were when all messages were last looked at.
+    besides: Besides,
     seen: Option<Box<Sighting>>,
     /// What its result document says in the end.
     over: Option<Box<Over>>,
@@ -101,6 +103,7 @@ impl Evidence {
             priority: None,
             stop_asked_at: None,
             place: None,
+            besides: Besides::default(),
             seen: None,
             over: None,
             audits: 0,
@@ -147,7 +150,7 @@ impl Evidence {
 
     /// Whether the message waits in a queue, as far as is known.
     pub fn is_queued(&self) -> bool {
-        self.over.is_none() && matches!(self.place, Some(Found::At(Place::Queued { .. })))
+        self.over.is_none() && matches!(self.place, Some(Found::At(place)) if place.is_queued())
     }
 
     /// Whether its message waits or a worker has it, as far as is known.
@@ -159,7 +162,7 @@ impl Evidence {
     pub fn is_out(&self) -> bool {
         self.over.is_some()
             || self.seen.is_some()
-            || matches!(self.place, Some(Found::At(Place::Queued { .. } | Place::InFlight { .. })))
+            || matches!(self.place, Some(Found::At(place)) if place != Place::Nowhere)
     }
 
     /// Whether there ever was a message, as far as is known.
@@ -169,7 +172,7 @@ impl Evidence {
 
     /// The worker that has the message, as far as is known.
     pub fn holder_now(&self) -> Option<&Holder> {
-        let is_held = matches!(self.place, Some(Found::At(Place::InFlight { .. })));
+        let is_held = matches!(self.place, Some(Found::At(place)) if place.is_in_flight());
         self.holder().filter(|_| is_held && self.over.is_none())
     }
 
@@ -279,10 +282,8 @@ impl Evidence {
         if is_earlier || self.over.is_some() {
             return;
         }
-        if let Some(Found::At(place)) = &mut self.place
-            && !matches!(place, Place::InFlight { .. })
-        {
-            *place = Place::InFlight { generation, received_at: None };
+        if let Some(Found::At(place)) = &mut self.place {
+            *place = place.taken(generation);
         }
         // No run begins before its message was published, though the clock of an unknown node may say so.
         let started_at = report.started_at.map(|began| self.published_at.map_or(began, |at| began.max(at)));
@@ -310,8 +311,15 @@ impl Evidence {
 
     /// Redis was read.
     pub fn read(&mut self, levels: Levels) {
-        let Levels { marker, place, document } = levels;
+        let Levels { marker, place, besides, document } = levels;
+        let before = if let Some(Found::At(place)) = self.place { Some(place) } else { None };
         self.is_at(marker);
+        self.besides = besides.unwrap_or(self.besides);
+        if place.is_of_another_run(before)
+            && let Some(seen) = &mut self.seen
+        {
+            seen.report.started_at = None;
+        }
         let withdrawn = marker.filter(|mark| mark.withdrawn && place == Place::Nowhere);
         self.place = Some(withdrawn.map_or(Found::At(place), |mark| Found::Withdrawn(mark.generation)));
         if place != Place::Nowhere {
@@ -320,6 +328,10 @@ impl Evidence {
         match document {
             Some(Document::Over { how, worker, celery_retries, finished_at }) => {
                 self.over = Some(Box::new(Over { how, worker, celery_retries, finished_at }));
+            }
+            // It may be of the run before, and does not say when that began: a worker that is asked does.
+            Some(Document::Running(report)) if place.is_of_another_run(None) => {
+                self.note(Report { started_at: None, ..report });
             }
             Some(Document::Running(report)) => self.note(report),
             None => {}
@@ -377,7 +389,7 @@ impl Evidence {
         let place = levels.place;
         self.read(levels);
         self.denied = false;
-        let is_asked_about = self.over.is_none() && !matches!(place, Place::Queued { .. });
+        let is_asked_about = self.over.is_none() && !place.is_queued();
         self.awaiting_answers_about = is_asked_about.then(|| Box::new(place));
     }
 
@@ -389,10 +401,7 @@ impl Evidence {
 
     /// When the message was taken that all workers are to be asked about now.
     pub fn received_at(&self) -> Option<Timestamp> {
-        match self.awaiting_answers_about.as_deref().copied() {
-            Some(Place::InFlight { received_at, .. }) => received_at,
-            Some(Place::Queued { .. } | Place::Nowhere) | None => None,
-        }
+        self.awaiting_answers_about.as_deref().and_then(|place| place.received_at())
     }
 
     /// All workers were asked, and none has said that it has it: `denied` when all that could have it have answered,
@@ -404,25 +413,41 @@ impl Evidence {
                 self.denied = denied;
                 self.denials_by_holder = if denied_by_holder { self.denials_by_holder + 1 } else { 0 };
             }
-            Some(Place::InFlight { received_at, .. }) if denied => {
+            Some(place) if denied && place.is_in_flight() => {
+                let received_at = place.received_at();
                 let before = self.denials_of(received_at);
                 let times = before.map_or(1, |denied| denied.times + 1);
                 let by_holder = denied_by_holder || before.is_some_and(|denied| denied.by_holder);
                 self.denial = Some(Box::new(Denial { received_at, times, by_holder }));
             }
-            Some(Place::InFlight { .. } | Place::Queued { .. }) | None => {}
+            Some(_) | None => {}
         }
     }
 
-    /// The generation of a message in flight that a worker has, so that it must be kept from being put back. Not of one
+    /// The delivery tag of a message in flight that a worker has, so that it must be kept from being put back. Not of one
     /// that all workers have denied: keeping it renews its receipt, and the next denial would be about another one. A
     /// worker that was seen with it counts only if it has denied it itself: times tell that others cannot have it, and
     /// the clock of its node may not be known.
-    pub fn kept(&self) -> Option<u32> {
-        let Some(Found::At(Place::InFlight { generation, received_at })) = self.place else { return None };
-        let is_denied = self.denials_of(received_at).is_some_and(|denied| denied.by_holder);
+    pub fn kept(&self) -> Option<String> {
+        let Some(Found::At(place)) = self.place else { return None };
+        let has_denied = |denied: Denial| denied.by_holder || self.holder().is_none();
+        let is_denied = self.denials_of(place.received_at()).is_some_and(has_denied);
         let is_held = self.seen.is_some() && self.over.is_none() && !is_denied;
-        is_held.then_some(generation)
+        let tag = match place {
+            Place::InFlight { generation, .. } => Some(self.of.delivery_tag(generation)),
+            Place::CopyInFlight { tag, .. } => tag.map(|tag| tag.to_string()),
+            Place::Queued { .. } | Place::CopyQueued | Place::GoesOn | Place::Nowhere => None,
+        };
+        tag.filter(|_| is_held)
+    }
+
+    /// Which copies there are besides what [`Evidence::task`] tells of, and whether that is one itself.
+    pub fn others(&self) -> Others {
+        match self.place {
+            Some(Found::At(Place::CopyQueued)) => Others { is_copy: true, tag: None, besides: self.besides },
+            Some(Found::At(Place::CopyInFlight { tag, .. })) => Others { is_copy: true, tag, besides: self.besides },
+            _ => Others { is_copy: false, tag: None, besides: self.besides },
+        }
     }
 
     /// How often in a row it has been looked for in vain; `None` when it was found.
@@ -443,9 +468,13 @@ impl Evidence {
         self.denial.as_deref().copied().filter(|denied| denied.received_at == received_at)
     }
 
-    /// The holder is dead, and its task's result document has been read since.
-    pub fn death_checked(&mut self, document: Option<Document>) {
+    /// The holder is dead, and its task's result document has been read since, and whether the message of this delivery
+    /// is in flight: where it is not, it was acknowledged, and the task may go on by another one.
+    pub fn death_checked(&mut self, document: Option<Document>, is_in_flight: bool) {
         self.is_death_checked = true;
+        if !is_in_flight && matches!(self.place, Some(Found::At(Place::InFlight { .. }))) {
+            self.unread();
+        }
         match document {
             Some(Document::Over { how, worker, celery_retries, finished_at }) => {
                 self.over = Some(Box::new(Over { how, worker, celery_retries, finished_at }));
@@ -458,13 +487,22 @@ impl Evidence {
         }
     }
 
+    /// Whether only an audit can tell what the death of the worker that was seen comes to: it had not begun, or there are
+    /// copies of the message, of which it may have had another one.
+    pub fn needs_audit(&self) -> bool {
+        let others = self.others();
+        others.is_copy
+            || others.besides.is_in_flight
+            || self.seen.as_ref().is_some_and(|seen| seen.report.started_at.is_none())
+    }
+
     /// Whether Redis must be read before this loss is believed: what a worker stored last must be seen.
     pub fn must_check(&self, task: &Task) -> bool {
         let is_dead = |held: &Held| matches!(held.by, Holding::By(_, Liveness::Dead));
         let dead = match task {
             Task::Held(held) => is_dead(held),
             Task::Absent(search) => search.seen.as_ref().is_some_and(is_dead),
-            Task::Unread | Task::Queued { .. } | Task::Withdrawn { .. } | Task::Ended(_) => false,
+            Task::Unread | Task::Queued { .. } | Task::Withdrawn { .. } | Task::GoesOn { .. } | Task::Ended(_) => false,
         };
         dead && !self.is_death_checked
     }
@@ -481,6 +519,7 @@ impl Evidence {
                 spec: self.spec,
                 stop_asked_at: self.stop_asked_at,
                 place: self.place,
+                besides: self.besides,
                 seen,
                 may_have_expired_unread: self.may_have_expired_unread,
                 ..Self::none(self.of)
@@ -520,15 +559,22 @@ impl Evidence {
             None => Task::Unread,
             Some(Found::Withdrawn(generation)) => Task::Withdrawn { generation },
             Some(Found::At(Place::Queued { generation })) => Task::Queued { generation },
-            Some(Found::At(Place::InFlight { generation, received_at })) => {
+            Some(Found::At(Place::CopyQueued)) => Task::Queued { generation: self.marker.unwrap_or(0) },
+            Some(Found::At(Place::GoesOn)) => Task::GoesOn { generation: self.marker.unwrap_or(0) },
+            Some(Found::At(place @ (Place::InFlight { .. } | Place::CopyInFlight { .. }))) => {
+                let received_at = place.received_at();
+                let ours = if let Place::InFlight { generation, .. } = place { Some(generation) } else { self.marker };
+                let generation = ours.unwrap_or(0);
                 let denied = self.denials_of(received_at).filter(|denied| denied.times >= DENIALS);
                 let is_without_worker = denied.is_some();
                 let seen = self.seen.as_ref().filter(|seen| seen.generation == generation);
                 Task::Held(match seen {
                     Some(seen) => {
                         let held = held(seen, &liveness);
-                        // Silence is not denial: where it lives, it has to say that it does not have it.
-                        let has_denied = held.is_lost() || denied.is_some_and(|denied| denied.by_holder);
+                        // Silence is not denial: where it lives, it has to say that it does not have it. A document of
+                        // a task that Celery is to run again names none.
+                        let is_named = held.by != Holding::Unattributed;
+                        let has_denied = held.is_lost() || !is_named || denied.is_some_and(|denied| denied.by_holder);
                         if is_without_worker && has_denied { Held { by: Holding::NoWorker, ..held } } else { held }
                     }
                     None => Held {

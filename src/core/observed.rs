@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::id::{Priority, SpecHash, TaskId};
 use super::policy::Overrides;
@@ -25,6 +26,36 @@ pub struct Observed {
     pub pod_deletion: PodDeletion,
     /// The attempt in hand, as its pool's Redis and workers show it.
     pub task: Task,
+    /// Copies of its message that no operator has published.
+    pub others: Others,
+}
+
+/// Copies of a message that no operator has published: Celery's own retry publishes the same task id anew, so does what a
+/// task replaces itself by, and so may a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Others {
+    /// What [`Observed::task`] tells of is such a copy.
+    pub is_copy: bool,
+    /// Its delivery tag, where it is in flight and the tag is one that kombu makes.
+    pub tag: Option<Uuid>,
+    /// Which there are besides.
+    pub besides: Besides,
+}
+
+/// Which copies of a message there are besides the one that an attempt is judged by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Besides {
+    /// One waits in a queue.
+    pub waits: bool,
+    /// One is in flight.
+    pub is_in_flight: bool,
+}
+
+impl Besides {
+    /// Whether there is any.
+    pub fn any(self) -> bool {
+        self.waits || self.is_in_flight
+    }
 }
 
 /// Whether the Pod of a worker that does not hear may be deleted.
@@ -127,6 +158,12 @@ pub enum Task {
     /// The operator has taken its message off the queue.
     Withdrawn {
         /// Generation of the message.
+        generation: u32,
+    },
+    /// There is no message of it, but of tasks that follow from it: it has replaced itself by a chain, a group or a chord
+    /// that goes on.
+    GoesOn {
+        /// Generation in the marker.
         generation: u32,
     },
     /// A worker has taken its message and not acknowledged it.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::id::{AttemptId, Priority, SpecHash, TaskId};
 use super::status::{Container, Output, Status};
@@ -33,6 +34,13 @@ pub enum Effect {
         in_place_of: InPlaceOf,
         /// The delivery that is recorded.
         id: AttemptId,
+    },
+    /// Take a copy of the message out of what is in flight: no worker has it, and the attempt is alive without it or over.
+    Drop {
+        /// The delivery in the marker.
+        id: AttemptId,
+        /// The tag of a copy that no operator has published; `None` for that delivery itself.
+        copy: Option<Uuid>,
     },
     /// Move a queued message to the band of another priority.
     Move {
@@ -71,6 +79,7 @@ impl Effect {
             Self::Enqueue(message) | Self::Requeue { message, .. } => Some(message),
             Self::Withdraw(_)
             | Self::Retire { .. }
+            | Self::Drop { .. }
             | Self::Move { .. }
             | Self::Revoke(_)
             | Self::DeletePod(_)
@@ -93,6 +102,9 @@ pub enum InPlaceOf {
     Nowhere(u32),
     /// The message of this generation, whose run a failure document has ended, acknowledged or not.
     Ended(u32),
+    /// A copy that no operator has published, in flight with a dead worker. Its own bytes are published again: a retry may
+    /// have other arguments than its task was first called with.
+    Copy(u32, Uuid),
 }
 
 impl InPlaceOf {
@@ -100,7 +112,10 @@ impl InPlaceOf {
     pub fn generation(self) -> Option<u32> {
         match self {
             Self::Nothing => None,
-            Self::InFlight(generation) | Self::Nowhere(generation) | Self::Ended(generation) => Some(generation),
+            Self::InFlight(generation)
+            | Self::Nowhere(generation)
+            | Self::Ended(generation)
+            | Self::Copy(generation, _) => Some(generation),
         }
     }
 }
@@ -112,6 +127,7 @@ impl fmt::Display for InPlaceOf {
             Self::InFlight(generation) => write!(f, "#{generation} in flight"),
             Self::Nowhere(generation) => write!(f, "#{generation} nowhere"),
             Self::Ended(generation) => write!(f, "#{generation} ended"),
+            Self::Copy(generation, _) => write!(f, "a copy of #{generation} in flight"),
         }
     }
 }
@@ -181,6 +197,10 @@ impl fmt::Display for Effect {
             Self::Withdraw(id) => write!(f, "withdraw attempt {}#{}", id.number, id.generation),
             Self::Retire { in_place_of, id } => {
                 write!(f, "retire attempt {}#{} in place of {in_place_of}", id.number, id.generation)
+            }
+            Self::Drop { id, copy } => {
+                let whose = if copy.is_some() { "a copy of " } else { "" };
+                write!(f, "drop {whose}attempt {}#{}", id.number, id.generation)
             }
             Self::Move { id, priority, queue } => {
                 write!(f, "move attempt {}#{} to priority {} of {queue}", id.number, id.generation, priority.get())

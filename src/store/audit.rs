@@ -19,6 +19,9 @@ const ANSWER: usize = 64 << 10;
 /// Elements of a list in its first answer, when nothing is known of their sizes.
 const FIRST: usize = 16;
 
+/// Ids of tasks that are listed that follow from one task.
+const FOLLOWERS: usize = 32;
+
 /// Unreadable elements that are listed; more are only counted.
 const LISTED: usize = 100;
 
@@ -27,6 +30,8 @@ const LISTED: usize = 100;
 pub struct Audit {
     /// Places of our tasks. There is more than one where kombu has restored a message that still runs.
     pub places: HashMap<TaskId, Vec<Place>>,
+    /// Tasks from which messages of other tasks follow, directly or not, and the ids of some of these.
+    pub followers: HashMap<TaskId, Vec<Arc<str>>>,
     /// Elements that are no messages; a stock worker that takes one dies of it. The first 100.
     pub poison: Vec<Poison>,
     /// All elements that are no messages.
@@ -79,13 +84,13 @@ impl Store {
     /// the hands of a stock worker, which for a moment holds what it takes in neither place.
     pub async fn audit(&self, queues: &[Queue]) -> Result<Audit, Error> {
         let mut audit = Audit::default();
-        let before = self.in_flight().await?;
+        let before = self.in_flight(&mut audit).await?;
         for queue in queues {
             for step in self.0.names.broker.bands.steps() {
                 self.read_list(&mut audit, queue, *step).await?;
             }
         }
-        for (task, place) in self.in_flight().await? {
+        for (task, place) in self.in_flight(&mut audit).await? {
             audit.places.entry(task).or_default().push(place);
         }
         for (task, place) in before {
@@ -137,7 +142,7 @@ impl Store {
     }
 
     /// Reads our messages with workers.
-    async fn in_flight(&self) -> Result<Vec<(TaskId, Place)>, Error> {
+    async fn in_flight(&self, audit: &mut Audit) -> Result<Vec<(TaskId, Place)>, Error> {
         let keys = &self.0.names.broker;
         let mut in_flight = Vec::new();
         let (mut cursor, mut count) = (0_u64, 200);
@@ -156,6 +161,7 @@ impl Store {
             for (tag, value) in page {
                 // What is no message here was never taken from a queue: it is harmless.
                 let Some(seen) = peek(&value) else { continue };
+                audit.follows(&seen);
                 if let Some(task) = seen.task_id.as_deref().and_then(TaskId::parse) {
                     ours.push((task, tag, seen.eta.as_deref().and_then(crate::wire::time::parse)));
                 }
@@ -183,6 +189,7 @@ impl Store {
 impl Audit {
     fn element(&mut self, element: &[u8], queue: &Queue, band: u8, poison: impl FnOnce() -> Poison) {
         let Some(seen) = message(element) else { return self.note(vec![poison()], 1) };
+        self.follows(&seen);
         let Some(task) = seen.task_id.as_deref().and_then(TaskId::parse) else { return };
         let place = Place::Queued {
             tag: seen.delivery_tag.as_deref().unwrap_or("").into(),
@@ -194,6 +201,16 @@ impl Audit {
         // A push during the reading shows an element twice.
         if !places.contains(&place) {
             places.push(place);
+        }
+    }
+
+    /// Notes from which task of ours this message follows. One with an id like ours is another attempt of the same job.
+    fn follows(&mut self, seen: &Peek<'_>) {
+        let Some(root) = seen.root_id.as_deref().and_then(TaskId::parse) else { return };
+        let Some(id) = seen.task_id.as_deref().filter(|id| TaskId::parse(id).is_none()) else { return };
+        let followers = self.followers.entry(root).or_default();
+        if followers.len() < FOLLOWERS && !followers.iter().any(|known| **known == *id) {
+            followers.push(id.into());
         }
     }
 

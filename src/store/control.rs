@@ -1,6 +1,7 @@
 //! Remote control: asking workers to do or to say something.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Display;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -58,15 +59,15 @@ pub struct NodeSettings {
 
 impl Store {
     /// Tells workers to drop these tasks, and with a signal to kill those that run. Says how many workers listen.
-    pub async fn revoke(
+    pub async fn revoke<T: Display + Sync>(
         &self,
-        tasks: &[TaskId],
+        tasks: &[T],
         signal: Option<&str>,
         nodes: Option<&[Arc<str>]>,
     ) -> Result<u64, Error> {
         let mut listening = 0;
         for tasks in tasks.chunks(1000) {
-            let mut request = Request::revoke(tasks.iter().map(TaskId::to_string).collect(), signal);
+            let mut request = Request::revoke(tasks.iter().map(ToString::to_string).collect(), signal);
             if let Some(nodes) = nodes {
                 request = request.to(nodes.iter().map(ToString::to_string).collect());
             }
@@ -81,11 +82,13 @@ impl Store {
     /// Asks all workers which of these tasks they have. Workers that shut down do not answer, although they may still run
     /// tasks; those that answer are all listed, whether they have any or not.
     ///
-    /// `query_task` answers for everything that a worker has received and not finished, whatever its state. It forgets a
-    /// copy of a task whose first run ends, so `active` is asked too, afterwards: what is begun in between is in one.
+    /// `query_task` answers for everything that a worker has received and not finished, whatever its state, but before
+    /// Celery 5.7 not for what waits for its time: so `scheduled` is asked first. It forgets a copy of a task whose first
+    /// run ends, so `active` is asked too, afterwards: what is begun in between is in one.
     pub async fn holders(&self, tasks: &[TaskId]) -> Result<Vec<Node>, Error> {
         let ids = |tasks: &[TaskId]| tasks.iter().map(TaskId::to_string).collect();
-        let mut questions: Vec<Request> = tasks.chunks(QUESTION).map(|tasks| Request::query_task(ids(tasks))).collect();
+        let mut questions = vec![Request::scheduled()];
+        questions.extend(tasks.chunks(QUESTION).map(|tasks| Request::query_task(ids(tasks))));
         questions.push(Request::active());
         let asked = questions.len();
         let wanted: HashSet<&TaskId> = tasks.iter().collect();

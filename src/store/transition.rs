@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use redis::{Script, ScriptInvocation};
+use redis::{Script, ScriptInvocation, Value};
 use uuid::Uuid;
 
 use super::link::fenced;
@@ -12,11 +12,13 @@ use super::{Error, Store};
 pub use crate::core::claims::fence::Term as Epoch;
 use crate::core::id::{AttemptId, Priority, SpecHash};
 use crate::core::plan::InPlaceOf;
+use crate::wire::{Limits, Unacked};
 
 static CLAIM: LazyLock<Script> = fenced!("lua/claim.lua");
 static ENQUEUE: LazyLock<Script> = fenced!("lua/enqueue.lua");
 static REQUEUE: LazyLock<Script> = fenced!("lua/requeue.lua");
 static RETIRE: LazyLock<Script> = fenced!("lua/retire.lua");
+static DROP: LazyLock<Script> = fenced!("lua/drop.lua");
 static WITHDRAW: LazyLock<Script> = fenced!("lua/withdraw.lua");
 static MOVE: LazyLock<Script> = fenced!("lua/move.lua");
 
@@ -149,10 +151,15 @@ impl Store {
                 return Ok(Requeued::Ended);
             }
         }
-        let tag = from.map(|generation| message.id.task.delivery_tag(generation)).unwrap_or_default();
+        let (tag, adopted) = match in_place_of {
+            InPlaceOf::Copy(_, copy) => (copy.to_string(), self.adopted(ACT, copy, message).await?),
+            InPlaceOf::Nothing | InPlaceOf::InFlight(_) | InPlaceOf::Nowhere(_) | InPlaceOf::Ended(_) => {
+                (from.map(|generation| message.id.task.delivery_tag(generation)).unwrap_or_default(), None)
+            }
+        };
         let in_flight = whether_in_flight(in_place_of);
         let mut call = REQUEUE.key(&*names.fence);
-        self.describe(&mut call, epoch, message);
+        self.describe(&mut call, epoch, adopted.as_ref().unwrap_or(message));
         call.arg(from.map(|generation| generation.to_string()).unwrap_or_default());
         call.arg(u8::from(clear_result)).arg(tag).arg(in_flight);
         call.key(names.broker.unacked()).key(names.broker.unacked_index());
@@ -168,6 +175,41 @@ impl Store {
             "ended" => Ok(Requeued::Ended),
             "changed" => Ok(Requeued::Changed),
             "superseded" => Ok(Requeued::Superseded(answer.marker(ACT)?)),
+            other => Err(Error::unexpected(ACT, other)),
+        }
+    }
+
+    /// The bytes of a copy in flight as the message to publish in its place: under its delivery tag and in its band.
+    /// `None` where they are gone, too many, or nothing that can be read: then the attempt's own message is published.
+    async fn adopted(&self, act: &'static str, copy: Uuid, message: &Message) -> Result<Option<Message>, Error> {
+        let mut command = redis::cmd("HGET");
+        command.arg(self.0.names.broker.unacked()).arg(copy.to_string());
+        let Value::BulkString(entry) = self.0.scans.ask(act, &command).await? else { return Ok(None) };
+        let limits = Limits::default().bytes(entry.len());
+        let Ok(Unacked { mut envelope, .. }) = Unacked::decode_within(&entry, &limits) else { return Ok(None) };
+        envelope.properties.delivery_tag = message.id.tag();
+        envelope.properties.priority = Some(message.priority.celery().into());
+        Ok(Some(Message { envelope: envelope.encode(), ..message.clone() }))
+    }
+
+    /// Takes a copy of a message out of what is in flight: one that no operator has published, or the delivery of this
+    /// generation itself. False when the attempt is at another generation.
+    pub async fn drop_copy(
+        &self,
+        epoch: Epoch,
+        marker: &MarkerId,
+        generation: u32,
+        copy: Option<Uuid>,
+    ) -> Result<bool, Error> {
+        const ACT: &str = "taking a copy of a task out of flight";
+        let names = &self.0.names;
+        let tag = copy.map_or_else(|| marker.task.delivery_tag(generation), |copy| copy.to_string());
+        let mut call = DROP.key(&*names.fence);
+        call.key(names.marker(marker)).key(names.broker.unacked()).key(names.broker.unacked_index());
+        call.arg(epoch.to_string()).arg(generation).arg(tag);
+        match self.transition(ACT, &call).await?.verdict() {
+            "dropped" => Ok(true),
+            "changed" => Ok(false),
             other => Err(Error::unexpected(ACT, other)),
         }
     }
@@ -260,7 +302,7 @@ impl Store {
 /// Where the script must find the delivery that is given up.
 fn whether_in_flight(in_place_of: InPlaceOf) -> &'static str {
     match in_place_of {
-        InPlaceOf::InFlight(_) => "in",
+        InPlaceOf::InFlight(_) | InPlaceOf::Copy(..) => "in",
         InPlaceOf::Nowhere(_) => "out",
         InPlaceOf::Nothing | InPlaceOf::Ended(_) => "any",
     }

@@ -5,6 +5,7 @@ mod carrying;
 mod compressed;
 mod connecting;
 mod controlling;
+mod copying;
 mod fence;
 mod kombu;
 mod listening;

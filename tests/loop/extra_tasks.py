@@ -3,6 +3,7 @@
 import time
 
 from backend.celery_app import app
+from celery import chain, group
 from celery.exceptions import Ignore
 
 
@@ -28,3 +29,34 @@ def ends_without_a_word(job_id, inputs, bypass_cache=False):
     """Ends as a task does that wants to leave no result."""
     time.sleep(inputs["seconds"])
     raise Ignore()
+
+
+@app.task(bind=True, max_retries=None)
+def retries_once(self, job_id, inputs, bypass_cache=False):
+    """Retries by itself after `inputs.before` seconds; then it returns after `inputs.after` seconds."""
+    if self.request.retries == 0:
+        time.sleep(inputs["before"])
+        raise self.retry(exc=ConnectionError("later"), countdown=inputs.get("countdown", 0))
+    time.sleep(inputs.get("after", 0))
+    return "done"
+
+
+@app.task
+def step(seconds, value):
+    """One step of what a task replaces itself by."""
+    time.sleep(seconds)
+    return value
+
+
+@app.task(bind=True)
+def replaces_itself(self, job_id, inputs, bypass_cache=False):
+    """Replaces itself, after `inputs.before` seconds, by steps that take `inputs.seconds` each."""
+    time.sleep(inputs["before"])
+    steps = [step.si(inputs["seconds"], value) for value in (1, 2)]
+    raise self.replace({"chain": chain(*steps), "group": group(*steps), "task": steps[1]}[inputs["by"]])
+
+
+@app.task
+def sleeps(job_id, inputs, bypass_cache=False):
+    """Keeps its worker busy for `inputs.seconds`."""
+    time.sleep(inputs["seconds"])

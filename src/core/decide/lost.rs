@@ -29,10 +29,10 @@ impl InPool<'_> {
                 }
                 // A worker that had not begun has lost nothing: its message would still be in flight. One that had may
                 // have put the message back when it lost its connection, and another worker may have popped it since
-                // and not noted yet that it has it. So the message is looked for like one that vanished, unless the job
-                // ends anyway.
+                // and not noted yet that it has it. So the message is looked for like one that vanished; where the job
+                // ends anyway, once, for what its task goes on by.
                 Holding::By(_, Liveness::Dead) | Holding::NoWorker
-                    if held.started_at.is_some() && (self.stop().is_some() || is_gone(search)) =>
+                    if held.started_at.is_some() && (self.stop().is_some() && search.audits > 0 || is_gone(search)) =>
                 {
                     return self.worker_lost(held, in_place_of, None);
                 }

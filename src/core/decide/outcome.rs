@@ -105,7 +105,7 @@ impl InPool<'_> {
             progress: None,
             ..so_far
         };
-        Plan::record(status, Next::At(retry_at)).then(Effect::Forget(self.id.task))
+        self.leaving(Plan::record(status, Next::At(retry_at)), false)
     }
 
     /// The status with this run over and in the history.

@@ -72,7 +72,12 @@ impl Case<'_> {
             Task::Held(held) | Task::Absent(Search { seen: Some(held), .. }) => {
                 self.runs_out_at(held).filter(|_| !held.is_lost())
             }
-            Task::Absent(_) | Task::Unread | Task::Queued { .. } | Task::Withdrawn { .. } | Task::Ended(_) => None,
+            Task::Absent(_)
+            | Task::Unread
+            | Task::Queued { .. }
+            | Task::Withdrawn { .. }
+            | Task::GoesOn { .. }
+            | Task::Ended(_) => None,
         };
         let due = [self.deadline(), waits, runs_out].into_iter().flatten().filter(|at| *at > self.now).min();
         let next = match (plan.next, due) {

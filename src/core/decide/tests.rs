@@ -1,5 +1,6 @@
 //! The evidence table of the design, one sentence per test.
 
+mod copies;
 mod ends;
 mod holds;
 mod losses;
@@ -19,8 +20,8 @@ use super::super::check::check as lint;
 use super::super::id::{ObjectKey, Priority, SpecHash};
 use super::super::job::{Job, Spec};
 use super::super::observed::{
-    Ended, Ending, Failure, Held, Holding, LargeResults, Liveness, Observed, PodDeletion, Pool, PoolFacts, Published,
-    Search, Task,
+    Ended, Ending, Failure, Held, Holding, LargeResults, Liveness, Observed, Others, PodDeletion, Pool, PoolFacts,
+    Published, Search, Task,
 };
 use super::super::plan::{Effect, Plan};
 use super::super::policy::Overrides;
@@ -67,6 +68,7 @@ fn scene() -> Scene {
         pool: Pool::Ready(Arc::new(pool())),
         of: job.attempt_in_hand().task,
         task: never_sent(),
+        others: Others::default(),
     };
     Scene { job, seen, now: at(0) }
 }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::super::claims;
 use super::super::id::{Priority, SpecHash};
-use super::super::observed::Ending;
+use super::super::observed::{Besides, Ending};
 use super::super::status::{Holder, Progress};
 
 /// What Redis says of one attempt at one moment.
@@ -16,6 +17,8 @@ pub struct Levels {
     pub marker: Option<Mark>,
     /// Where its message is.
     pub place: Place,
+    /// Which copies there are besides; `None` where only the message was looked up that the marker names.
+    pub besides: Option<Besides>,
     /// Its result document, when there is one that says anything.
     pub document: Option<Document>,
 }
@@ -50,8 +53,61 @@ pub enum Place {
         /// When it was taken, by the clock of the worker that took it.
         received_at: Option<Timestamp>,
     },
-    /// Neither.
+    /// Not the delivery of the operator: a copy that Celery's own retry, what the task replaced itself by, or a person
+    /// has published under its id waits in a queue.
+    CopyQueued,
+    /// Such a copy was taken by a worker and not acknowledged.
+    CopyInFlight {
+        /// Its delivery tag, where that is known and is one that kombu makes.
+        tag: Option<Uuid>,
+        /// When it was taken, by the clock of the worker that took it.
+        received_at: Option<Timestamp>,
+    },
+    /// There is no message of it, but of tasks that follow from it: it has replaced itself by these.
+    GoesOn,
+    /// None of these.
     Nowhere,
+}
+
+impl Place {
+    /// Whether it waits in a queue.
+    pub fn is_queued(self) -> bool {
+        matches!(self, Self::Queued { .. } | Self::CopyQueued)
+    }
+
+    /// Whether a worker has taken it.
+    pub fn is_in_flight(self) -> bool {
+        matches!(self, Self::InFlight { .. } | Self::CopyInFlight { .. })
+    }
+
+    /// When it was taken, by the clock of the worker that took it.
+    pub fn received_at(self) -> Option<Timestamp> {
+        match self {
+            Self::InFlight { received_at, .. } | Self::CopyInFlight { received_at, .. } => received_at,
+            Self::Queued { .. } | Self::CopyQueued | Self::GoesOn | Self::Nowhere => None,
+        }
+    }
+
+    /// The same copy, now taken by a worker.
+    pub(super) fn taken(self, generation: u32) -> Self {
+        match self {
+            Self::InFlight { .. } | Self::CopyInFlight { .. } => self,
+            Self::CopyQueued | Self::GoesOn => Self::CopyInFlight { tag: None, received_at: None },
+            Self::Queued { .. } | Self::Nowhere => Self::InFlight { generation, received_at: None },
+        }
+    }
+
+    /// Whether a run that was seen before is not one of what is here now: of a copy that is another one than the one
+    /// that was here before, as far as that is known.
+    pub(super) fn is_of_another_run(self, before: Option<Self>) -> bool {
+        match (self, before) {
+            (Self::Queued { .. } | Self::InFlight { .. } | Self::Nowhere, _) => false,
+            (Self::CopyInFlight { tag, .. }, Some(Self::CopyInFlight { tag: before, .. })) => {
+                before.is_some() && before != tag
+            }
+            (Self::CopyQueued | Self::GoesOn | Self::CopyInFlight { .. }, _) => true,
+        }
+    }
 }
 
 /// What a result document says.
@@ -139,6 +195,11 @@ impl LastRun {
 }
 
 impl Report {
+    /// Whether it is of a task that Celery is to run again: a message under the same id was published for that.
+    pub fn is_of_retry(&self) -> bool {
+        self.holder.is_none() && self.started_at.is_none() && self.celery_retries > 0
+    }
+
     /// When it was said, by the clock of the worker's Node: what Kubernetes tells of its container goes by that.
     pub fn said_at_its_node(&self) -> Timestamp {
         claims::clocks::shifted(self.said_at, self.behind.saturating_neg())

@@ -1,3 +1,5 @@
+mod copies;
+
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -38,7 +40,7 @@ fn report(pod: &str, said: i64, began: Option<i64>) -> Report {
 
 fn levels(generation: u32, place: Place) -> Levels {
     let mark = Mark { generation, withdrawn: false, at: at(0), spec: None, priority: Priority::default() };
-    Levels { marker: Some(mark), place, document: None }
+    Levels { marker: Some(mark), place, besides: None, document: None }
 }
 
 fn in_flight(generation: u32) -> Place {
@@ -122,7 +124,7 @@ fn the_result_of_a_message_that_may_have_been_published_counts_once_its_marker_i
         spec: Some(SpecHash([7; 16])),
         priority: Priority::default(),
     };
-    evidence.read(Levels { marker: Some(mark), place: Place::Nowhere, document: Some(failure()) });
+    evidence.read(Levels { marker: Some(mark), place: Place::Nowhere, besides: None, document: Some(failure()) });
     assert!(matches!(task_of(&evidence), Task::Ended(_)));
     assert_eq!(evidence.publication().spec, Some(SpecHash([7; 16])));
 }
@@ -145,7 +147,7 @@ fn a_message_that_is_nowhere_is_missed_when_it_was_published_or_asked_about() {
     let task = TaskId::derive(uuid::Uuid::from_u128(1), 1);
     assert_eq!(Evidence::unsent(task).misses(), None, "it was never published");
     assert_eq!(published(0).misses(), None, "it is queued");
-    let emptied = Levels { marker: None, place: Place::Nowhere, document: None };
+    let emptied = Levels { marker: None, place: Place::Nowhere, besides: None, document: None };
     let mut after_a_restart = Evidence::none(task);
     for rounds in 1..=2 {
         after_a_restart.audit(emptied.clone());
@@ -211,10 +213,10 @@ fn a_message_that_every_worker_denies_is_not_kept_from_being_put_back() {
         evidence.answered(denied, denied);
         evidence.kept()
     };
-    assert_eq!(audit(in_flight(0), false), Some(0), "its worker lives and does not hear");
+    assert_eq!(audit(in_flight(0), false), Some(id(0).tag()), "its worker lives and does not hear");
     assert_eq!(audit(in_flight(0), true), None, "its worker has forgotten it");
     let taken_again = Place::InFlight { generation: 0, received_at: Some(at(200)) };
-    assert_eq!(audit(taken_again, false), Some(0), "another one has it");
+    assert_eq!(audit(taken_again, false), Some(id(0).tag()), "another one has it");
     assert_eq!(audit(Place::Nowhere, false), None);
 }
 
@@ -232,7 +234,7 @@ fn a_living_worker_that_was_seen_with_a_message_in_flight_has_to_deny_it_itself(
     };
     let (silent, heard) = (audited(false), audited(true));
     let by = |task| matches!(task, Task::Held(held) if held.by == Holding::NoWorker);
-    assert_eq!((by(task_of(&silent)), silent.kept()), (false, Some(0)));
+    assert_eq!((by(task_of(&silent)), silent.kept()), (false, Some(id(0).tag())));
     assert_eq!((by(task_of(&heard)), heard.kept()), (true, None));
     assert!(by(task_of_dead(&silent)), "a dead one cannot");
 }
@@ -294,7 +296,7 @@ fn the_last_result_of_a_worker_is_read_before_its_death_counts() {
     evidence.hear(report("a", 101, Some(101)));
     assert!(!evidence.must_check(&task_of(&evidence)), "it lives");
     assert!(evidence.must_check(&task_of_dead(&evidence)));
-    evidence.death_checked(Some(failure()));
+    evidence.death_checked(Some(failure()), true);
     assert!(matches!(task_of_dead(&evidence), Task::Ended(_)));
 }
 
@@ -302,9 +304,9 @@ fn the_last_result_of_a_worker_is_read_before_its_death_counts() {
 fn a_death_that_was_checked_counts_until_another_worker_has_the_message() {
     let mut evidence = published(0);
     evidence.hear(report("a", 101, Some(101)));
-    evidence.death_checked(Some(Document::Running(report("a", 110, Some(110)))));
+    evidence.death_checked(Some(Document::Running(report("a", 110, Some(110)))), true);
     assert!(!evidence.must_check(&task_of_dead(&evidence)));
-    evidence.death_checked(Some(Document::Running(report("b", 111, Some(111)))));
+    evidence.death_checked(Some(Document::Running(report("b", 111, Some(111)))), true);
     assert_eq!(evidence.holder().map(|holder| &*holder.node), Some("crew@b"));
     assert!(evidence.must_check(&task_of_dead(&evidence)), "b has not been checked");
 }
@@ -353,12 +355,12 @@ fn an_end_stays_known_when_its_document_expires() {
 #[test]
 fn an_emptied_redis_is_told_from_one_on_which_nothing_was_published() {
     let mut evidence = published(0);
-    evidence.read(Levels { marker: None, place: Place::Nowhere, document: None });
+    evidence.read(Levels { marker: None, place: Place::Nowhere, besides: None, document: None });
     assert!(evidence.is_published());
     let mut refused = Evidence::unsent(task());
     refused.expect(id(0), at(100));
     refused.unread();
-    refused.read(Levels { marker: None, place: Place::Nowhere, document: None });
+    refused.read(Levels { marker: None, place: Place::Nowhere, besides: None, document: None });
     assert!(!refused.is_published());
 }
 

@@ -35,6 +35,8 @@ pub struct Tracked {
     pub key: ObjectKey,
     /// Its attempt in hand.
     pub id: AttemptId,
+    /// The task that messages name as their root that follow from any of its attempts.
+    pub root: TaskId,
     /// The `turn` of its entry before Redis was read.
     evidence_version: u64,
 }
@@ -65,7 +67,9 @@ pub struct Outcome {
 
 impl Tracked {
     fn of<F>(entry: &Entry<F>) -> Self {
-        Self { key: entry.job.key.clone(), id: entry.job.attempt_in_hand(), evidence_version: entry.evidence_version }
+        let job = &entry.job;
+        let (key, id, root) = (job.key.clone(), job.attempt_in_hand(), TaskId::derive(job.uid, 1));
+        Self { key, id, root, evidence_version: entry.evidence_version }
     }
 
     /// Whether more was learned of the job since Redis was read for it.
@@ -116,8 +120,8 @@ pub fn note_possible_expiry<F>(table: &mut Table<F>, pool: &ObjectKey, expired: 
 pub fn is_to_be_asked_about<F>(table: &Table<F>, tracked: &Tracked, found: &Findings) -> bool {
     let mark = found.marks.get(&tracked.id.task);
     match found.place(tracked.id.task) {
-        Place::Queued { .. } => false,
-        Place::InFlight { .. } => true,
+        Place::Queued { .. } | Place::CopyQueued => false,
+        Place::InFlight { .. } | Place::CopyInFlight { .. } | Place::GoesOn => true,
         Place::Nowhere => match mark {
             Some(mark) => !mark.withdrawn,
             None => table.get(&tracked.key).is_some_and(is_begun),
@@ -166,7 +170,7 @@ fn note(
     let place = found.place(task);
     let marker = found.marks.get(&task);
     let marker = marker.map(|mark| Mark { at: claims::between(job.created_at, mark.at, now), ..*mark });
-    let levels = Levels { marker, place, document };
+    let levels = Levels { marker, place, besides: found.is_audit.then(|| found.besides(task)), document };
     if !found.is_audit {
         return evidence.read(levels);
     }
@@ -226,8 +230,7 @@ pub fn to_renew<F>(
     let kept = |tracked: &Tracked| {
         let evidence = &table.get(&tracked.key)?.evidence;
         let is_kept = |seen: &Sighting| workers.keeps(&tracked.key.namespace, seen, longest_silence, now);
-        let generation = evidence.kept().filter(|_| evidence.sighting().is_some_and(is_kept))?;
-        Some(evidence.of().delivery_tag(generation))
+        evidence.kept().filter(|_| evidence.sighting().is_some_and(is_kept))
     };
     tracked.iter().filter_map(kept).collect()
 }

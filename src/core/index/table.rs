@@ -193,12 +193,12 @@ impl<F> Table<F> {
         }
     }
 
-    /// What the dead worker of a job has stored was read, when this was known of the job. What came since counts for
-    /// more.
-    pub fn death_checked(&mut self, before: &Entry<F>, document: Option<Document>) {
+    /// What the dead worker of a job has stored was read, and whether its message is in flight, when this was known of the
+    /// job. What came since counts for more.
+    pub fn death_checked(&mut self, before: &Entry<F>, document: Option<Document>, is_in_flight: bool) {
         let key = &before.job.key;
         if self.get(key).is_some_and(|now| now.evidence_version == before.evidence_version) {
-            self.note(key, |_, evidence| evidence.death_checked(document));
+            self.note(key, |_, evidence| evidence.death_checked(document, is_in_flight));
         }
     }
 

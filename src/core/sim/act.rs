@@ -85,7 +85,7 @@ impl World {
             }
             return;
         }
-        if matches!(effect, Effect::Retire { .. }) {
+        if matches!(effect, Effect::Retire { .. } | Effect::Drop { .. }) {
             it.readings.want_unread();
         }
         it.table.learn(job, |evidence| scripts::learn(evidence, effect, now));
@@ -108,8 +108,6 @@ impl World {
             let is_refused = reply == Reply::Refused && matches!(effect, Effect::Requeue { .. });
             if is_refused && before.is_over() {
                 self.count("refused: its result is there");
-            } else if is_refused && before.is_queued() {
-                self.count("refused: it is queued");
             }
             self.judge_publication(job, effect, &before);
             self.wake_workers();
@@ -187,12 +185,14 @@ fn name(effect: &Effect, reply: Reply) -> &'static str {
             InPlaceOf::InFlight(_) => "requeue in place of in flight",
             InPlaceOf::Nowhere(_) => "requeue in place of nowhere",
             InPlaceOf::Ended(_) => "requeue in place of ended",
+            InPlaceOf::Copy(..) => "requeue in place of a copy",
         },
         (Effect::Requeue { .. }, Reply::Refused) => "requeue refused",
         (Effect::Requeue { .. }, Reply::Fenced) => "requeue fenced",
         (Effect::Withdraw(_), Reply::Done) => "withdraw",
         (Effect::Withdraw(_), Reply::Refused) => "withdraw refused",
         (Effect::Retire { .. }, Reply::Done) => "retire",
+        (Effect::Drop { .. }, Reply::Done) => "drop",
         (Effect::Revoke(_), _) => "revoke",
         (Effect::Forget(_), Reply::Done) => "forget",
         (Effect::Clear(_), Reply::Done) => "clear",

@@ -6,6 +6,7 @@ use super::super::evidence::{Mark, Place};
 use super::super::id::{AttemptId, Priority, SpecHash, TaskId};
 use super::super::observed::Ending;
 use super::at;
+use uuid::Uuid;
 
 /// A message: whose, and which attempt and generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,15 +17,37 @@ pub struct Message {
     pub priority: Priority,
     /// Whether it was put back before.
     pub redelivered: bool,
+    /// Of a copy that no operator has published, a number that no other one has; else 0.
+    pub copy: u32,
+    /// Retries that Celery has made under this task id.
+    pub retries: u32,
+    /// No message of the task, but of one that it has replaced itself by.
+    pub is_follower: bool,
+    /// When it may run.
+    pub eta: i64,
 }
 
-/// Delivery tag: task and generation.
-pub type Tag = (TaskId, u32);
+/// Delivery tag: task, generation, and the number of a copy that no operator has published.
+pub type Tag = (TaskId, u32, u32);
 
 impl Message {
     pub fn tag(self) -> Tag {
-        (self.id.task, self.id.generation)
+        (self.id.task, self.id.generation, self.copy)
     }
+
+    /// Whether it is a message of this task.
+    pub fn is_of(self, task: TaskId) -> bool {
+        self.id.task == task && !self.is_follower
+    }
+
+    fn queued(self) -> Place {
+        if self.copy > 0 { Place::CopyQueued } else { Place::Queued { generation: self.id.generation } }
+    }
+}
+
+/// The tag of a copy that no operator has published, as such clients make it.
+pub fn copy_tag(copy: u32) -> Uuid {
+    Uuid::from_u128(copy.into())
 }
 
 /// An entry of `unacked`.
@@ -38,7 +61,11 @@ pub struct InFlight {
 
 impl InFlight {
     fn place(&self) -> Place {
-        Place::InFlight { generation: self.message.id.generation, received_at: Some(at(self.score)) }
+        let received_at = Some(at(self.score));
+        match self.message.copy {
+            0 => Place::InFlight { generation: self.message.id.generation, received_at },
+            copy => Place::CopyInFlight { tag: Some(copy_tag(copy)), received_at },
+        }
     }
 }
 
@@ -73,8 +100,19 @@ impl Marker {
 /// A result document.
 #[derive(Debug, Clone)]
 pub enum Document {
-    Started { pod: usize },
-    Ended { how: Ending, pod: usize },
+    Started {
+        pod: usize,
+        retries: u32,
+    },
+    /// Celery is to run it again.
+    Retry {
+        retries: u32,
+    },
+    Ended {
+        how: Ending,
+        pod: usize,
+        retries: u32,
+    },
 }
 
 /// How long a result is kept.
@@ -118,6 +156,8 @@ pub struct Ledger {
     pub published: BTreeMap<(Tag, u32), u32>,
     /// How often anything was published.
     pub publications: u32,
+    /// How many copies were published by others than operators.
+    pub copies: u32,
     /// Tasks whose message Kombu put back, so that Celery alone may run them twice.
     pub put_back: BTreeSet<TaskId>,
 }
@@ -144,22 +184,33 @@ impl Broker {
     /// Where the message is that a task's marker names. One that Kombu has put back has other bytes, and is not found.
     pub fn locate(&self, task: TaskId) -> Option<Place> {
         let generation = self.data.markers.get(&task)?.generation;
-        if let Some(entry) = self.data.unacked.get(&(task, generation)) {
+        if let Some(entry) = self.data.unacked.get(&(task, generation, 0)) {
             return Some(entry.place());
         }
-        let is_it = |message: &&Message| message.tag() == (task, generation) && !message.redelivered;
+        let is_it = |message: &&Message| message.tag() == (task, generation, 0) && !message.redelivered;
         self.data.queue.iter().find(is_it).map(|_| Place::Queued { generation })
     }
 
     /// All messages with workers.
     pub fn in_flight(&self) -> Vec<(TaskId, Place)> {
-        self.data.unacked.values().map(|entry| (entry.message.id.task, entry.place())).collect()
+        let ours = self.data.unacked.values().filter(|entry| !entry.message.is_follower);
+        ours.map(|entry| (entry.message.id.task, entry.place())).collect()
     }
 
     /// All messages in the queue.
     pub fn queued(&self) -> Vec<(TaskId, Place)> {
-        let place = |message: &Message| Place::Queued { generation: message.id.generation };
-        self.data.queue.iter().map(|message| (message.id.task, place(message))).collect()
+        let ours = self.data.queue.iter().filter(|message| !message.is_follower);
+        ours.map(|message| (message.id.task, message.queued())).collect()
+    }
+
+    /// The jobs that have replaced themselves, as what is in flight tells, or else the queue.
+    pub fn followed(&self, in_flight: bool) -> BTreeSet<usize> {
+        let messages: Box<dyn Iterator<Item = Message>> = if in_flight {
+            Box::new(self.data.unacked.values().map(|entry| entry.message))
+        } else {
+            Box::new(self.data.queue.iter().copied())
+        };
+        messages.filter(|message| message.is_follower).map(|message| message.job).collect()
     }
 
     /// The length and the ends of the queue.
@@ -168,6 +219,12 @@ impl Broker {
     }
 
     // === what workers do ===
+
+    /// Publishes a message under a new delivery tag: a retry, what a task replaces itself by, what a person sends.
+    pub fn publish_copy(&mut self, message: Message) {
+        self.ledger.copies += 1;
+        self.data.queue.push_back(Message { copy: self.ledger.copies, redelivered: false, ..message });
+    }
 
     pub fn pop(&mut self) -> Option<Message> {
         if self.down { None } else { self.data.queue.pop_front() }
@@ -203,13 +260,15 @@ impl Broker {
     }
 
     /// What any draining kombu channel does: puts back what is in flight for longer than this. Whether there was any.
-    pub fn sweep(&mut self, visibility_timeout: i64) -> bool {
+    pub fn sweep(&mut self, visibility_timeout: i64, spares_followers: bool) -> bool {
         let now = self.now;
         let old: Vec<Tag> = self
             .data
             .unacked
             .iter()
-            .filter(|(_, entry)| entry.score < now - visibility_timeout)
+            .filter(|(_, entry)| {
+                entry.score < now - visibility_timeout && !(spares_followers && entry.message.is_follower)
+            })
             .map(|(tag, _)| *tag)
             .collect();
         for tag in &old {

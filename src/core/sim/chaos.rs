@@ -134,11 +134,12 @@ impl World {
     }
 
     /// Kombu puts back what is in flight for too long. Where nothing goes wrong and workers are heard, that is sooner, and
-    /// there is nothing to put back: the operator renews what living workers have.
+    /// there is nothing to put back: the operator renews what living workers have. Of what a task is replaced by it does
+    /// not know who has it, so that is to last no longer than the timeout.
     pub fn sweep(&mut self) {
         let is_renewed = self.is_calm() && !self.chaos.deafness && !self.chaos.silence && !self.chaos.skew;
         let (visibility_timeout, every) = if is_renewed { (48_000, 1_000) } else { (300_000, 100_000) };
-        if self.broker.sweep(visibility_timeout) {
+        if self.broker.sweep(visibility_timeout, is_renewed) {
             say!(self, "Kombu puts back what is in flight for too long");
             self.wake_workers();
             if is_renewed {
@@ -220,7 +221,8 @@ impl World {
         if self.api.jobs[job].deleted {
             return;
         }
-        match self.rng.between(0, 14) {
+        match self.rng.between(0, 17) {
+            14..17 => self.publish_again(job),
             0..4 => self.edit(job, "cancelled", |spec| spec.cancel = true),
             4..8 => {
                 self.edit(job, "suspended", |spec| spec.suspend = true);
@@ -230,6 +232,21 @@ impl World {
             8 => self.edit(job, "made urgent", |spec| spec.priority = Priority::clamped(10)),
             _ => self.edit(job, "changed", |spec| spec.hash = SpecHash([1; 16])),
         }
+    }
+
+    /// A person sends a message again that waits or is with a worker: no operator knows of that.
+    fn publish_again(&mut self, job: usize) {
+        let data = &self.broker.data;
+        let mut messages = data.queue.iter().copied().chain(data.unacked.values().map(|entry| entry.message));
+        let Some(message) = messages.rfind(|it| it.job == job && !it.is_follower) else { return };
+        if self.broker.down || self.api.jobs[job].job.status.phase.is_terminal() {
+            return;
+        }
+        say!(self, "a person publishes {} again", self.name_of(message));
+        self.count("published by a person");
+        self.doubled.insert(job);
+        self.broker.publish_copy(message);
+        self.wake_workers();
     }
 
     fn delete(&mut self, job: usize) {

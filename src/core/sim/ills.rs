@@ -24,6 +24,7 @@ impl World {
 
     pub fn stop_container(&mut self, pod: usize) {
         self.note_death(pod);
+        self.lose_in_hand(pod);
         for copy in std::mem::take(&mut self.pods[pod].copies) {
             if let Some(run) = copy.run {
                 self.runs[run].over = true;
@@ -31,12 +32,18 @@ impl World {
         }
         let now = self.now;
         let pod = &mut self.pods[pod];
-        pod.in_hand = None;
         pod.up = false;
         pod.finished_at = Some(now);
         pod.imagined.clear();
         pod.revoked.clear();
         self.wake_operators();
+    }
+
+    /// What it has popped and not noted is lost.
+    pub fn lose_in_hand(&mut self, pod: usize) {
+        if let Some(message) = self.pods[pod].in_hand.take().filter(|message| message.copy > 0) {
+            self.losses.hit_popped(message.job);
+        }
     }
 
     pub fn restart(&mut self, pod: usize, container: u32) {
@@ -120,7 +127,7 @@ impl World {
             return;
         }
         say!(self, "{} loses its connection for a moment", self.pods[pod].name);
-        self.pods[pod].in_hand = None;
+        self.lose_in_hand(pod);
         let delivered: Vec<Copy> = self.pods[pod].copies.iter().filter(|copy| copy.delivered).cloned().collect();
         for copy in delivered {
             self.broker.put_back(copy.message.tag(), copy.run.is_some());
@@ -158,7 +165,12 @@ impl World {
                         self.broker.give_up_lease(task, run);
                     }
                 }
-                self.broker.store(task, Document::Ended { how: Ending::Revoked, pod });
+                if copy.message.is_follower {
+                    self.broker.ack(copy.message.tag()); // it is stored under an id of its own
+                    self.losses.hit([copy.message.job]);
+                    continue;
+                }
+                self.broker.store(task, Document::Ended { how: Ending::Revoked, pod, retries: copy.message.retries });
                 self.broker.ack(copy.message.tag());
                 self.hint(task);
             }

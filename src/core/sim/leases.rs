@@ -32,12 +32,19 @@ pub enum Why {
     PutBack,
     /// Redis does not say.
     Unknown,
+    /// It may not run for so many milliseconds.
+    Early(i64),
 }
 
 impl World {
     /// Takes the lease, where the worker needs one, and looks at the result after that.
     pub fn admit_copy(&mut self, pod: usize, index: usize) -> Admission {
-        if !self.pods[pod].is_leased() {
+        let Copy { message, waits, .. } = self.pods[pod].copies[index];
+        if message.eta > self.now && waits == Waits::InLine {
+            return Admission::PutAside(Why::Early(message.eta - self.now));
+        }
+        // What a task replaces itself by has a lease of its own, which no other run asks for.
+        if !self.pods[pod].is_leased() || message.is_follower {
             return Admission::Run;
         }
         if self.broker.down {
@@ -70,6 +77,7 @@ impl World {
             Why::Leased(remaining) if is_first => remaining.min(FIRST_WAIT),
             Why::Leased(remaining) => remaining,
             Why::PutBack => LEASE_EXPIRES,
+            Why::Early(wait) => wait,
             Why::Unknown if is_first && kind == Kind::Guarded => FIRST_WAIT,
             Why::Unknown => RENEW_EVERY,
         };
@@ -77,6 +85,7 @@ impl World {
             Why::Leased(_) => "put aside",
             Why::PutBack => "put aside: it was put back",
             Why::Unknown => "put aside: no answer",
+            Why::Early(_) => "held for a countdown",
         });
         say!(self, "{} puts {} aside for {wait} ms: {why:?}", self.pods[pod].name, self.name_of(message));
         self.at(wait, Event::TryAgain { pod, container, number });
@@ -92,8 +101,8 @@ impl World {
         let Some(index) = it.copies.iter().position(|copy| copy.number == number) else { return };
         it.copies[index].waits = Waits::AgainInLine;
         let message = it.copies[index].message;
-        if it.revoked.contains(&message.id.task) && !self.broker.down {
-            self.broker.store(message.id.task, Document::Ended { how: Ending::Revoked, pod });
+        if it.revoked.contains(&message.id.task) && !self.broker.down && !message.is_follower {
+            self.broker.store(message.id.task, Document::Ended { how: Ending::Revoked, pod, retries: message.retries });
             self.drop_copy(pod, index);
             self.hint(message.id.task);
         }

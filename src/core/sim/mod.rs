@@ -116,7 +116,7 @@ const MUST_HAPPEN: &[&str] = &[
     "deleted by force",
     "retire",
     "refused: its result is there",
-    "refused: it is queued",
+    "dead, and its message not in flight",
     "sent again",
     "answer lost",
     "done before",
@@ -138,6 +138,13 @@ const MUST_HAPPEN: &[&str] = &[
     "two runs between leases",
     "published once more after a flush",
     "clock off",
+    "retried by Celery",
+    "held for a countdown",
+    "replaced",
+    "published by a person",
+    "requeue in place of a copy",
+    "stopped while what it was replaced by goes on",
+    "drop",
 ];
 
 type Failed = Vec<(u64, Vec<String>)>;

@@ -29,6 +29,7 @@ impl World {
             published: Published { at: publication.at.or(recorded), ..publication },
             stop_asked_at: evidence.stop_asked_at(),
             pod_deletion: evidence.stop_asked_at().map_or(PodDeletion::Useless, |_| self.pod_deletion(evidence)),
+            others: evidence.others(),
             task: evidence.task(|seen| self.known_pods.judge(Some(&self.fleet), &self.pool.namespace, seen)),
         }
     }
@@ -36,11 +37,22 @@ impl World {
     /// A result document as operators read it.
     pub fn told(&self, document: &broker::Document) -> Document {
         match document {
-            broker::Document::Started { pod } => Document::Running(self.report(*pod, at(self.now), Some(at(self.now)))),
-            broker::Document::Ended { how, pod } => Document::Over {
+            broker::Document::Started { pod, retries } => Document::Running(Report {
+                celery_retries: *retries,
+                ..self.report(*pod, at(self.now), Some(at(self.now)))
+            }),
+            broker::Document::Retry { retries } => Document::Running(Report {
+                holder: None,
+                said_at: at(self.now),
+                behind: 0,
+                started_at: None,
+                celery_retries: retries + 1,
+                progress: None,
+            }),
+            broker::Document::Ended { how, pod, retries } => Document::Over {
                 how: how.clone(),
                 worker: Some(self.pods[*pod].holder()),
-                celery_retries: 0,
+                celery_retries: *retries,
                 finished_at: None,
             },
         }

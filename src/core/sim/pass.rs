@@ -3,7 +3,7 @@
 
 use super::super::check::check;
 use super::super::decide::decide;
-use super::super::evidence::Document;
+use super::super::evidence::{Document, Place};
 use super::super::id::ObjectKey;
 use super::super::index::Entry;
 use super::super::plan::{Effect, Next, Plan};
@@ -24,6 +24,8 @@ pub struct Pass {
     entry: Box<Entry<()>>,
     /// What the dead worker had stored.
     said: Option<Document>,
+    /// Whether its message was in flight then.
+    is_in_flight: bool,
     plan: Option<Plan>,
     /// What the API server made of the status.
     written: Option<Result<u64, Refused>>,
@@ -62,7 +64,7 @@ impl World {
                 self.operators[operator].turns.done(key);
                 continue;
             };
-            let pass = Pass { step: Step::Look, entry, said: None, plan: None, written: None };
+            let pass = Pass { step: Step::Look, entry, said: None, is_in_flight: false, plan: None, written: None };
             self.operators[operator].passes.insert(key.clone(), pass);
             self.proceed(operator, key);
         }
@@ -114,7 +116,7 @@ impl World {
             Step::Look => {
                 let seen = self.observe(operator, &pass.entry);
                 if pass.entry.evidence.must_check(&seen.task) {
-                    if pass.entry.evidence.sighting().is_some_and(|seen| seen.report.started_at.is_none()) {
+                    if pass.entry.evidence.needs_audit() {
                         self.ask_for_audit(operator); // only an audit can tell where the message is
                     }
                     pass.step = Step::ReadLast;
@@ -138,13 +140,20 @@ impl World {
                 false
             }
             Step::ReadLast => {
-                let said = self.broker.document(pass.entry.evidence.of());
+                let of = pass.entry.evidence.of();
+                pass.is_in_flight = matches!(self.broker.locate(of), Some(Place::InFlight { .. }));
+                let said = self.broker.document(of);
                 pass.said = said.map(|document| self.heard_of(operator, self.told(document)));
                 pass.step = Step::CheckDeath;
                 true
             }
             Step::CheckDeath => {
-                self.operators[operator].table.death_checked(&pass.entry, pass.said.take());
+                let it = &mut self.operators[operator];
+                it.table.death_checked(&pass.entry, pass.said.take(), pass.is_in_flight);
+                if !pass.is_in_flight {
+                    it.readings.want_unread();
+                    self.count("dead, and its message not in flight");
+                }
                 self.look_at(operator, key);
                 false
             }

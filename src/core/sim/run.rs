@@ -2,10 +2,10 @@
 
 use super::super::observed::{Ending, Failure};
 use super::super::status::{Output, TaskError};
-use super::broker::Document;
+use super::broker::{Document, Message};
 use super::leases::{Admission, RENEW_EVERY};
 use super::say;
-use super::worker::{Copy, Outcome, Run, Waits};
+use super::worker::{Copy, NO_JOB, Outcome, Run, Waits};
 use super::world::{Event, World};
 
 impl World {
@@ -24,7 +24,8 @@ impl World {
 
     fn begin(&mut self, pod: usize, index: usize) {
         let message = self.pods[pod].copies[index].message;
-        let run = self.begin_run(message, self.pods[pod].is_leased());
+        let (leased, native) = (self.pods[pod].is_leased(), self.pods[pod].is_native());
+        let run = self.begin_run(message, leased, native);
         let copy = &mut self.pods[pod].copies[index];
         copy.run = Some(run);
         copy.began_at = Some(self.now);
@@ -33,15 +34,15 @@ impl World {
             (it.container, it.early, it.silent, it.is_leased())
         };
         say!(self, "{} begins {} (run {run})", self.pods[pod].name, self.name_of(message));
-        if early && !self.broker.down {
+        if early && !self.broker.down && !message.is_follower {
             self.broker.ack(message.tag());
         }
-        if !silent && !self.broker.down {
-            self.broker.store(message.id.task, Document::Started { pod });
+        if !silent && !message.is_follower && !self.broker.down {
+            self.broker.store(message.id.task, Document::Started { pod, retries: message.retries });
             self.announce(pod, message, Some(self.now));
             self.hint(message.id.task);
         }
-        if leased {
+        if leased && !message.is_follower {
             self.at(RENEW_EVERY, Event::Renew { pod, container, run });
         }
         let lasts = self.duration_of(message.job);
@@ -60,7 +61,11 @@ impl World {
             return;
         }
         let Run { outcome, tag, job, .. } = self.runs[run];
+        if matches!(outcome, Outcome::Retries | Outcome::Replaces) || job == NO_JOB {
+            return self.goes_on(pod, container, run);
+        }
         let how = match outcome {
+            Outcome::Retries | Outcome::Replaces => return,
             Outcome::Succeeds => Ending::Succeeded(Output::of(&self.result_of(job))),
             Outcome::Fails => Ending::Failed(TaskError::new("ValueError", "no luck", None).into()),
             // Its command says so, or else the policy of the job.
@@ -94,14 +99,52 @@ impl World {
         }
     }
 
+    /// A run is over, and the attempt goes on by another message: of a retry, or of what the task is replaced by.
+    fn goes_on(&mut self, pod: usize, container: u32, run: usize) {
+        let Run { outcome, tag, .. } = self.runs[run];
+        let Some(copy) = self.pods[pod].copies.iter().find(|copy| copy.run == Some(run)) else { return };
+        let message = copy.message;
+        say!(
+            self,
+            "{}: run {run} of {} goes on by another message, {outcome:?}",
+            self.pods[pod].name,
+            self.name_of(message)
+        );
+        self.runs[run].over = true;
+        if message.is_follower {
+            self.broker.publish_copy(Message { is_follower: false, ..message });
+        } else if outcome == Outcome::Replaces {
+            self.broker.publish_copy(Message { is_follower: true, ..message });
+            self.count("replaced");
+        } else {
+            let countdown = self.rng.one_of(&[0, 0, 1_000, 20_000]);
+            let (retries, eta) = (message.retries + 1, self.now + countdown);
+            self.broker.publish_copy(Message { retries, eta, ..message });
+            self.broker.store(tag.0, Document::Retry { retries: message.retries });
+            self.count("retried by Celery");
+            self.hint(tag.0);
+        }
+        if self.pods[pod].is_leased() && !message.is_follower {
+            self.broker.give_up_lease(tag.0, run);
+        }
+        self.wake_workers();
+        // Between the two a worker can die as well; what it leaves of a task that was replaced tells no one of that.
+        let is_told = outcome == Outcome::Retries && self.chaos.kills && self.rng.per_mille(300);
+        if is_told {
+            self.after(1, 4_000, Event::Ack { pod, container, run });
+        } else {
+            self.ack(pod, container, run);
+        }
+    }
+
     fn store_end(&mut self, pod: usize, run: usize, how: Ending) {
-        let Run { job, tag, outcome, .. } = self.runs[run];
+        let Run { job, tag, outcome, retries, .. } = self.runs[run];
         self.runs[run].succeeded = outcome == Outcome::Succeeds;
         self.runs[run].stored_at = Some(self.now);
         if outcome == Outcome::KillsChild {
             self.losses.hit([job]);
         }
-        self.broker.store(tag.0, Document::Ended { how, pod });
+        self.broker.store(tag.0, Document::Ended { how, pod, retries });
         self.hint(tag.0);
     }
 

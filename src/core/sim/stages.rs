@@ -61,12 +61,14 @@ impl World {
             }
             Stage::InFlight => {
                 reading.in_flight = self.broker.in_flight();
+                self.note_followed(reading, true);
                 Stage::Queue
             }
             Stage::Queue => {
                 for (task, place) in self.broker.queued() {
                     found.copies.entry(task).or_default().push(place);
                 }
+                self.note_followed(reading, false);
                 Stage::InFlightAgain
             }
             Stage::InFlightAgain => {
@@ -76,6 +78,8 @@ impl World {
                 for (task, place) in mem::take(&mut reading.in_flight) {
                     found.copies.entry(task).or_insert_with(|| vec![place]);
                 }
+                self.note_followed(reading, true);
+                let found = &mut reading.found;
                 let table = &self.operators[operator].table;
                 let is_asked = |it: &&Tracked| audit::is_to_be_asked_about(table, it, found);
                 reading.unplaced = reading.tracked.iter().filter(is_asked).map(|it| it.id.task).collect();
@@ -104,6 +108,15 @@ impl World {
                 return None;
             }
         })
+    }
+
+    /// Notes from which attempts messages of other tasks follow.
+    fn note_followed(&self, reading: &mut Reading, in_flight: bool) {
+        for job in self.broker.followed(in_flight) {
+            let root = TaskId::derive(self.api.jobs[job].job.uid, 1);
+            let tracked = reading.tracked.iter().filter(|it| it.root == root);
+            reading.found.followed.extend(tracked.map(|it| it.id.task));
+        }
     }
 
     fn read_results(&self, operator: usize, results: &mut Results, tasks: impl Iterator<Item = TaskId>) {

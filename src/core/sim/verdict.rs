@@ -4,7 +4,7 @@ use super::super::id::TaskId;
 use super::super::observed::Ending;
 use super::super::plan::{Effect, InPlaceOf};
 use super::super::status::{AttemptOutcome, GaveUp, Phase, Why};
-use super::broker::{Document, LEASE_EXPIRES, Message, RESULT_EXPIRES};
+use super::broker::{Document, LEASE_EXPIRES, Message, RESULT_EXPIRES, Tag};
 use super::chaos::{Chaos, Fleet};
 use super::leases::RENEW_EVERY;
 use super::reading::AUDIT_EVERY;
@@ -22,10 +22,6 @@ pub struct Scene {
 impl Scene {
     pub fn is_over(&self) -> bool {
         self.ended.is_some()
-    }
-
-    pub fn is_queued(&self) -> bool {
-        self.is_queued
     }
 }
 
@@ -74,7 +70,7 @@ impl World {
     pub fn scene(&self, task: TaskId) -> Scene {
         let ended = match self.broker.document(task) {
             Some(Document::Ended { how, .. }) => Some(how.clone()),
-            Some(Document::Started { .. }) | None => None,
+            Some(Document::Started { .. } | Document::Retry { .. }) | None => None,
         };
         Scene {
             publications: self.broker.ledger.publications,
@@ -96,6 +92,7 @@ impl World {
         // Of a message that was popped when Redis was emptied there is no marker.
         let is_unmarked = clears && matches!(effect, Effect::Requeue { in_place_of: InPlaceOf::Nothing, .. });
         let is_of_failure = is_unmarked || matches!(effect, Effect::Requeue { in_place_of: InPlaceOf::Ended(_), .. });
+        let is_of_flight = matches!(effect, Effect::Requeue { in_place_of: InPlaceOf::InFlight(_), .. });
         let is_missed = matches!(effect, Effect::Requeue { in_place_of: InPlaceOf::Nowhere(_), .. });
         let (put_back, went_back) = (self.is_put_back(task), self.broker.ledger.went_back);
         let is_doubled = self.doubled.contains(&job);
@@ -105,8 +102,10 @@ impl World {
             // A failure of a copy, made by Celery itself or by a Redis that went back, is taken for the queued
             // message's: nothing tells them apart. Nor does a script look through queues: one that is sent when Redis
             // went back after the decision does not see what is there again.
+            // And a copy that a person sends, or that is there again, is not known before the next audit.
             _ if before.is_queued
                 && !(is_of_failure && (put_back || went_back || is_doubled))
+                && !(is_of_flight && (is_doubled || went_back))
                 && !(is_missed && went_back) =>
             {
                 Some("while another one is queued")
@@ -114,9 +113,10 @@ impl World {
             Some(Ending::Failed(_) | Ending::ChildLost(_)) if clears => None,
             Some(_) => Some("although its result is there"),
             None if !is_copied && !went_back && !is_doubled && self.is_with_living_worker(task) => {
-                // A leader published just this and did not live to record it, and then Redis was emptied: that cannot
-                // be known.
-                let is_unknown = self.broker.ledger.was_published_before_it_forgot((task, id.generation));
+                // A leader published just this and did not live to record it, or it has replaced itself, and then Redis
+                // was emptied: that cannot be known.
+                let is_unknown = self.broker.ledger.was_published_before_it_forgot((task, id.generation, 0))
+                    || self.is_forgotten(task);
                 if is_unknown {
                     self.doubled.insert(job);
                     self.count("published once more after a flush");
@@ -136,6 +136,16 @@ impl World {
         self.pods.iter().any(|pod| {
             pod.up && (pod.copies.iter().any(is_alive) || pod.in_hand.is_some_and(|message| message.id.task == task))
         })
+    }
+
+    /// Whether workers have nothing of this attempt but what it was replaced by, of which Redis does not know any more.
+    fn is_forgotten(&self, task: TaskId) -> bool {
+        let is_it = |message: &Message| message.id.task == task;
+        let is_forgotten = |it: Message| it.is_follower && !self.broker.data.unacked.contains_key(&it.tag());
+        let copies = || self.pods.iter().filter(|pod| pod.up).flat_map(|pod| &pod.copies);
+        self.broker.ledger.forgot_at.is_some()
+            && copies().map(|copy| copy.message).filter(is_it).all(is_forgotten)
+            && !self.pods.iter().any(|pod| pod.in_hand.as_ref().is_some_and(is_it))
     }
 
     // === runs ===
@@ -205,6 +215,14 @@ impl World {
         if !self.is_excused(job) && self.runs.iter().any(|run| run.job == job && !run.over) {
             self.broken.push(format!("job-{job} is {:?} ({}) while it runs", status.phase, status.why.reason()));
         }
+        let goes_on = self.broker.followed(true).contains(&job) || self.broker.followed(false).contains(&job);
+        let is_stopped = matches!(status.why, Why::Cancelled | Why::GaveUp(GaveUp::DeadlineExceeded));
+        if goes_on && is_stopped {
+            self.doubled.insert(job);
+        } else if goes_on && !self.is_excused(job) {
+            let why = status.why.reason();
+            self.broken.push(format!("job-{job} is {:?} ({why}) while what it was replaced by goes on", status.phase));
+        }
         let end = match &status.why {
             Why::Succeeded => "ends: Succeeded",
             Why::FinishedBeforeCancel => "ends: FinishedBeforeCancel",
@@ -230,6 +248,9 @@ impl World {
             | Why::Recorded { .. } => "ends: otherwise",
         };
         self.count(end);
+        if goes_on && is_stopped {
+            self.count("stopped while what it was replaced by goes on");
+        }
     }
 
     /// The promises that were broken.
@@ -304,7 +325,15 @@ impl World {
         if !self.broker.data.queue.is_empty() {
             left.push(format!("left in the queue: {:?}", self.broker.data.queue));
         }
-        let unowned = self.broker.data.unacked.values().filter(|entry| !self.is_excused(entry.message.job));
+        // Of a copy whose worker died between the result and the acknowledgement no operator knows: Kombu puts it back. So
+        // it does with what a job that was stopped was replaced by, and workers drop it.
+        let is_stored = |tag: Tag| self.runs.iter().any(|run| run.tag == tag && run.stored_at.is_some());
+        let unowned = self.broker.data.unacked.values().filter(|entry| {
+            let message = entry.message;
+            let is_dropped = message.is_follower && self.api.jobs[message.job].deleted;
+            let is_known_to_none = is_dropped || message.copy > 0 && is_stored(message.tag());
+            !self.is_excused(message.job) && !is_known_to_none
+        });
         left.extend(unowned.map(|entry| format!("left in flight: {}", self.name_of(entry.message))));
         for (number, operator) in self.operators.iter().enumerate().filter(|(_, it)| it.epoch.is_some()) {
             let keys = operator.jobs(&self.pool);
@@ -349,8 +378,10 @@ impl World {
                     kills || blips || outages || early_ack
                 }
                 // A copy that was put back and acknowledged took the entry of the run with it, and then that worker
-                // died.
-                GaveUp::NoResult => results_may_be_lost || self.chaos.kills && self.chaos.blips,
+                // died. Or a worker lost the message by which the task goes on while it popped it.
+                GaveUp::NoResult => {
+                    results_may_be_lost || self.chaos.kills && self.chaos.blips || self.losses.are_of_popped(job)
+                }
                 GaveUp::ResultExpired => results_may_be_lost,
                 GaveUp::SpecChanged => is.spec.hash != super::super::id::SpecHash([0; 16]),
                 GaveUp::DeadlineExceeded => policy.is_some_and(|policy| policy.total.is_some()),

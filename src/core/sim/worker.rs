@@ -27,6 +27,10 @@ pub enum Outcome {
     KillsChild,
     /// The container is killed.
     KillsContainer,
+    /// Celery publishes the same task once more, with a countdown or without. Native workers leave that to the operator.
+    Retries,
+    /// It is replaced by a chain of two: one that has another id, and then one with its own. Not by native workers.
+    Replaces,
 }
 
 /// What runs in a Pod.
@@ -111,9 +115,13 @@ pub struct Answer {
     pub is_aside: bool,
 }
 
+/// What a run is of that is none of a job's own task.
+pub const NO_JOB: usize = usize::MAX;
+
 /// One run of a task, for the verdict.
 #[derive(Debug, Clone)]
 pub struct Run {
+    /// Which job; [`NO_JOB`] of one that another task was replaced by.
     pub job: usize,
     pub tag: Tag,
     pub spec: SpecHash,
@@ -125,6 +133,7 @@ pub struct Run {
     pub stored_at: Option<i64>,
     /// Whether it has a lease.
     pub leased: bool,
+    pub retries: u32,
 }
 
 impl Pod {
@@ -174,7 +183,7 @@ impl Pod {
 
     /// What it says of a task when it is asked; `None` if it denies to have it. What is put aside is here as well.
     pub fn answer(&self, task: TaskId) -> Option<Answer> {
-        let copy = self.copies.iter().find(|copy| copy.message.id.task == task);
+        let copy = self.copies.iter().find(|copy| copy.message.is_of(task));
         let is_imagined = self.imagined.iter().any(|(_, imagined)| *imagined == task);
         let imagined = is_imagined.then_some(Answer { began_at: None, is_aside: true });
         copy.map(|copy| Answer { began_at: copy.began_at, is_aside: copy.waits == Waits::Aside }).or(imagined)
@@ -273,14 +282,19 @@ impl World {
             return;
         }
         if self.broker.down {
-            self.pods[pod].in_hand = None; // the connection is gone, and the message with it
+            self.lose_in_hand(pod); // the connection is gone, and the message with it
             return;
         }
         let Some(message) = self.pods[pod].in_hand.take() else { return };
         self.broker.hold(message, self.pods[pod].ahead);
         if self.pods[pod].revoked.contains(&message.id.task) {
             say!(self, "{} drops {}, which is revoked", self.pods[pod].name, self.name_of(message));
-            self.broker.store(message.id.task, Document::Ended { how: Ending::Revoked, pod });
+            let retries = message.retries;
+            if message.is_follower {
+                self.losses.hit([message.job]); // that is all that an operator can make of it
+            } else {
+                self.broker.store(message.id.task, Document::Ended { how: Ending::Revoked, pod, retries });
+            }
             self.broker.ack(message.tag());
             self.hint(message.id.task);
         } else {
@@ -296,7 +310,9 @@ impl World {
                 waits: Waits::InLine,
                 gave_time: false,
             });
-            self.announce(pod, message, None);
+            if !message.is_follower {
+                self.announce(pod, message, None);
+            }
         }
         self.start_runs(pod);
         self.at(1, Event::Poll { pod });

@@ -20,7 +20,7 @@ use super::losses::Losses;
 use super::operator::{Operator, Order};
 use super::rng::Rng;
 use super::story::Story;
-use super::worker::{Outcome, Pod, Run};
+use super::worker::{NO_JOB, Outcome, Pod, Run};
 use super::{at, say};
 
 /// A world that has not come to rest by then is stuck.
@@ -246,7 +246,9 @@ impl World {
         let mut outcomes = Vec::new();
         for _ in 0..6 {
             outcomes.push(match rng.between(0, 100) {
-                0..70 => Outcome::Succeeds,
+                0..58 => Outcome::Succeeds,
+                58..64 => Outcome::Retries,
+                64..70 => Outcome::Replaces,
                 70..85 => Outcome::Fails,
                 85..88 => Outcome::FailsForGood,
                 88..94 => Outcome::KillsChild,
@@ -349,13 +351,20 @@ impl World {
 
     // === what workers ask of the world ===
 
-    pub fn begin_run(&mut self, message: Message, leased: bool) -> usize {
+    pub fn begin_run(&mut self, message: Message, leased: bool, native: bool) -> usize {
         let script = &mut self.scripts[message.job];
-        let outcome = script.outcomes.get(script.begun).copied().unwrap_or(Outcome::Succeeds);
-        script.begun += 1;
-        self.judge_run(message, leased);
+        let outcome = match script.outcomes.get(script.begun).copied() {
+            _ if message.is_follower => Outcome::Succeeds,
+            Some(Outcome::Retries) if native => Outcome::Fails,
+            Some(Outcome::Replaces) | None if native => Outcome::Succeeds,
+            outcome => outcome.unwrap_or(Outcome::Succeeds),
+        };
+        if !message.is_follower {
+            script.begun += 1;
+            self.judge_run(message, leased);
+        }
         let run = Run {
-            job: message.job,
+            job: if message.is_follower { NO_JOB } else { message.job },
             tag: message.tag(),
             spec: message.spec,
             over: false,
@@ -364,6 +373,7 @@ impl World {
             began_at: self.now,
             stored_at: None,
             leased,
+            retries: message.retries,
         };
         self.runs.push(run);
         self.runs.len() - 1

@@ -95,6 +95,11 @@ async fn perform(ctx: &Context, entry: &Entry, effect: &Effect) -> Result<Step, 
         Effect::Withdraw(id) => {
             let marker = MarkerId::new(job.key.namespace.clone(), id.task);
             let (store, epoch) = (connection(ctx, job)?, ctx.epoch());
+            if entry.evidence.others().is_copy {
+                learn(ctx, job, Evidence::unread);
+                ctx.pools.sweep(job, id.task, Wanted::Gone); // no marker knows its bytes
+                return Ok(Step::Refused);
+            }
             match fenced(ctx, job, store.withdraw(epoch, &marker, id.generation).await)? {
                 Withdrawn::Removed => learn(ctx, job, |evidence| evidence.withdrawn(id.generation)),
                 // Kombu restores messages with other bytes, and of a large one no bytes are kept: only a pass through
@@ -113,6 +118,15 @@ async fn perform(ctx: &Context, entry: &Entry, effect: &Effect) -> Result<Step, 
             read_again(ctx, job);
             Ok(Step::Refused) // what is there now decides what comes next
         }
+        Effect::Drop { id, copy } => {
+            let marker = MarkerId::new(job.key.namespace.clone(), id.task);
+            let (store, epoch) = (connection(ctx, job)?, ctx.epoch());
+            fenced(ctx, job, store.drop_copy(epoch, &marker, id.generation, *copy).await)?;
+            if !entry.evidence.is_over() {
+                read_again(ctx, job);
+            }
+            Ok(Step::Done)
+        }
         Effect::Move { id, priority, queue } => {
             let marker = MarkerId::new(job.key.namespace.clone(), id.task);
             let (store, epoch) = (connection(ctx, job)?, ctx.epoch());
@@ -127,8 +141,11 @@ async fn perform(ctx: &Context, entry: &Entry, effect: &Effect) -> Result<Step, 
             Ok(Step::Done)
         }
         Effect::Revoke(task) => {
+            let followers = ctx.pools.get(&job.key.namespace, &job.spec.pool).map(|pool| pool.followers_of(*task));
+            let followers = followers.iter().flatten().map(ToString::to_string);
+            let tasks: Vec<String> = [task.to_string()].into_iter().chain(followers).collect();
             connection(ctx, job)?
-                .revoke(&[*task], Some(store::TERMINATE), None)
+                .revoke(&tasks, Some(store::TERMINATE), None)
                 .await
                 .map_err(|source| store_error(job, source))?;
             learn(ctx, job, |evidence| evidence.stop_asked(clock::now()));

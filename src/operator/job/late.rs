@@ -53,6 +53,7 @@ async fn record(ctx: &Context, key: &ObjectKey, uid: Uuid, task: TaskId, said: D
         published: evidence.publication(),
         stop_asked_at: None,
         pod_deletion: PodDeletion::Useless,
+        others: evidence.others(),
         task: evidence.task(|seen| ctx.workers.read(|pods| pods.judge(None, &key.namespace, seen))),
     };
     let plan = decide(&job, &seen, clock::now());

@@ -39,6 +39,7 @@ pub fn observe(ctx: &Context, key: &ObjectKey) -> Option<Observation> {
         stop_asked_at: evidence.stop_asked_at(),
         pod_deletion: evidence.stop_asked_at().map_or(PodDeletion::Useless, |_| pod_deletion(ctx, &entry)),
         task,
+        others: evidence.others(),
     };
     Some(Observation { entry, seen, must_check })
 }

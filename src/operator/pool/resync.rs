@@ -24,7 +24,7 @@ use crate::operator::state::pool::Handle;
 use crate::runtime::backoff::Backoff;
 use crate::runtime::clock;
 use crate::store::{Audit, Error, Glance, Store};
-use fetch::{ask_workers, copies, locate, read_documents, read_markers};
+use fetch::{ask_workers, copies, followers, locate, read_documents, read_markers};
 
 /// Unread jobs whose messages are looked up one by one; of more, all messages are read.
 const FEW: usize = 16;
@@ -198,7 +198,8 @@ async fn read_all(ctx: &Context, pool: &Handle, store: &Store, everything: bool)
         quarantine(ctx, pool, store, &audit).await;
     }
     found.copies = copies(&tracked, &audit.places);
-    drop((audit, turn)); // what follows waits for workers, not for Redis
+    pool.follow(followers(&mut found, &tracked, audit.followers), everything);
+    drop((audit.places, audit.poison, turn)); // what follows waits for workers, not for Redis
     let unplaced: Vec<AttemptId> = {
         let table = ctx.jobs.lock();
         let is_asked_about = |it: &&Tracked| audit::is_to_be_asked_about(&table, it, &found);

@@ -18,7 +18,7 @@ use crate::api::{
     ConditionType, CrewWorkerPool, CrewWorkerPoolSpec, CrewWorkerPoolStatus, RedisStatus, TAKE_REPLICAS, find_condition,
 };
 use crate::core::claims::clocks::Clocks;
-use crate::core::id::ObjectKey;
+use crate::core::id::{ObjectKey, TaskId};
 use crate::core::index::pods::Fleet;
 use crate::core::observed::{Pool, PoolFacts};
 use crate::core::policy::Policy;
@@ -77,6 +77,8 @@ pub struct Handle {
     pub publications: AtomicU64,
     finished: Mutex<Vec<MarkerId>>,
     errands: Mutex<Errands>,
+    /// Of tasks that have replaced themselves, the ids of those that they go on by.
+    followers: Mutex<HashMap<TaskId, Vec<Arc<str>>>>,
     clocks: Mutex<Clocks>,
     /// Whether the load was looked at, and the workers scaled to it, since this operator leads.
     pub looked_at: AtomicBool,
@@ -172,6 +174,7 @@ impl Handle {
             finished: Mutex::default(),
             errands: Mutex::default(),
             looked_at: AtomicBool::new(false),
+            followers: Mutex::default(),
             heard_at: AtomicI64::new(0),
             worker_heard_at: AtomicI64::new(0),
             taking: Mutex::new((
@@ -399,6 +402,21 @@ impl Handle {
         }
         state.facts = Arc::new(PoolFacts { blocked: blocked.cloned(), ..(*self.facts).clone() });
         true
+    }
+
+    /// Tasks have replaced themselves by those with these ids. `is_all` where all such tasks of the pool are named.
+    pub fn follow(&self, followers: HashMap<TaskId, Vec<Arc<str>>>, is_all: bool) {
+        let mut known = self.followers.lock();
+        if is_all {
+            *known = followers;
+        } else {
+            known.extend(followers);
+        }
+    }
+
+    /// The ids of tasks that this one has replaced itself by, as far as they were seen last.
+    pub fn followers_of(&self, task: TaskId) -> Vec<Arc<str>> {
+        self.followers.lock().get(&task).cloned().unwrap_or_default()
     }
 
     /// Looks for a message in the next pass through the queues.

@@ -27,7 +27,10 @@ for i, element in ipairs(elements) do
     local leaves = true
     if it.priority == '' then
       local held = redis.call('HEXISTS', KEYS[2], tag) == 1
-      if not held and seen[1] == tag then
+      -- A copy that no operator has published stands for the delivery in the marker, unless a worker has that one.
+      local is_foreign = string.sub(tag, 1, #id) ~= id
+      local stands = seen[1] == tag or is_foreign and seen[1] and redis.call('HEXISTS', KEYS[2], seen[1]) == 0
+      if not held and stands then
         redis.call('HSET', it.marker, 'state', 'withdrawn')
         redis.call('DEL', it.marker .. ':message')
       end

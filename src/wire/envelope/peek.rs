@@ -8,6 +8,8 @@ use crate::wire::priority;
 pub struct Peek<'a> {
     /// `headers.id`.
     pub task_id: Option<Cow<'a, str>>,
+    /// `headers.root_id`: the task that this one follows from, directly or not; its own id where it follows from none.
+    pub root_id: Option<Cow<'a, str>>,
     /// `headers.task`.
     pub task_name: Option<Cow<'a, str>>,
     /// `headers.eta`, as text; see [`time::parse`](crate::wire::time::parse).
@@ -31,6 +33,7 @@ impl Peek<'_> {
         let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
         Peek {
             task_id: self.task_id.map(own),
+            root_id: self.root_id.map(own),
             task_name: self.task_name.map(own),
             eta: self.eta.map(own),
             retries: self.retries,
@@ -85,13 +88,14 @@ fn envelope<'a>(scanner: &mut Scanner<'a>, seen: &mut Peek<'a>) -> Result<(), Er
 
 fn headers<'a>(scanner: &mut Scanner<'a>, seen: &mut Peek<'a>) -> Result<(), Error> {
     // A key that occurs twice counts only the last time.
-    (seen.task_id, seen.task_name, seen.eta, seen.retries, seen.redelivered) = Default::default();
+    (seen.task_id, seen.root_id, seen.task_name, seen.eta, seen.retries, seen.redelivered) = Default::default();
     if scanner.next()? != b'{' {
         return scanner.skip().map(|_| ());
     }
     scanner.object(|scanner, key| {
         match &*key {
             "id" => seen.task_id = text(scanner)?,
+            "root_id" => seen.root_id = text(scanner)?,
             "task" => seen.task_name = text(scanner)?,
             "eta" => seen.eta = text(scanner)?,
             "retries" => seen.retries = integer(scanner)?,

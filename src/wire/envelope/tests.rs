@@ -119,6 +119,9 @@ fn a_peek_reads_the_fields_that_an_audit_needs() {
     assert_eq!(seen.delivery_tag.as_deref(), Some("6849b978"));
     assert_eq!((seen.eta, seen.retries, seen.priority, seen.redelivered), (None, Some(2), Some(5), false));
     assert_eq!((&*seen.exchange, &*seen.routing_key), ("", "crew_jobs"));
+    assert_eq!(seen.root_id, None);
+    let follows = SENT.replace("\"eta\": null", "\"root_id\": \"1d2c\", \"eta\": null");
+    assert_eq!(peek(follows.as_bytes()).unwrap().root_id.as_deref(), Some("1d2c"));
 }
 
 #[test]

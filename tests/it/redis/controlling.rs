@@ -69,7 +69,7 @@ fn broken(_: &Request) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_say_which_of_our_tasks_they_have() {
     let server = RedisServer::start();
-    let workers = [worker(&server, "crew@a", 2, Some(busy)), worker(&server, "crew@b", 2, Some(broken))];
+    let workers = [worker(&server, "crew@a", 3, Some(busy)), worker(&server, "crew@b", 3, Some(broken))];
     let tasks = [1, 2, 3].map(|job| attempt(job).task);
     let nodes = store(&server).await.holders(&tasks).await.unwrap();
     let started_at = Some("2026-11-22T13:39:35.5Z".parse().unwrap());
@@ -82,6 +82,25 @@ async fn workers_say_which_of_our_tasks_they_have() {
     }
     let left: Vec<String> = server.run(&["KEYS", "*"]);
     assert_eq!(left, Vec::<String>::new(), "callers leave nothing behind");
+}
+
+/// Celery 5.3 to 5.6: what waits for its time is in `scheduled` alone.
+fn waiting(request: &Request) -> Value {
+    match &*request.method {
+        "scheduled" => Value::Array(vec![Value::from(Object::new().with("request", described(1)))]),
+        "query_task" => Value::from(Object::new()),
+        _ => Value::Array(Vec::new()),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_has_what_waits_for_its_time_though_query_task_does_not_name_it() {
+    let server = RedisServer::start();
+    let worker = worker(&server, "crew@a", 3, Some(waiting));
+    let nodes = store(&server).await.holders(&[attempt(1).task]).await.unwrap();
+    assert_eq!(nodes[0].tasks.iter().map(|it| it.task).collect::<Vec<_>>(), [attempt(1).task]);
+    let asked: Vec<String> = worker.join().expect("a worker").into_iter().map(|request| request.method).collect();
+    assert_eq!(asked, ["scheduled", "query_task", "active"], "in the order in which a task goes through them");
 }
 
 #[tokio::test(flavor = "multi_thread")]

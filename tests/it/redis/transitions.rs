@@ -114,6 +114,7 @@ async fn an_earlier_leader_can_change_nothing() {
     fenced(store.enqueue(old, &message).await.map(|_| ()));
     fenced(store.requeue(old, InPlaceOf::Nowhere(0), &next, true).await.map(|_| ()));
     fenced(store.withdraw(old, &id, 0).await.map(|_| ()));
+    fenced(store.drop_copy(old, &id, 0, None).await.map(|_| ()));
     fenced(store.move_band(old, &id, 0, "crew_jobs", Priority::clamped(0)).await.map(|_| ()));
     fenced(store.sweep(old, &all_gone([id]), &queues()).await.map(|_| ()));
     let mut after: Vec<String> = server.run(&["KEYS", "*"]);

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::core::id::TaskId;
+use crate::core::observed::Besides;
 use crate::core::policy::OnUnknown;
 use crate::core::status::{Output, PoolProblem, PoolProblemKind, Progress, StoredResult};
 
@@ -14,6 +15,7 @@ use crate::core::status::{Output, PoolProblem, PoolProblemKind, Progress, Stored
 #[derive(Debug, Clone)]
 struct Turn {
     task: Task,
+    others: Others,
     pool: Pool,
     later: u32,
     enqueued_ago: Option<u32>,
@@ -97,10 +99,19 @@ fn task() -> impl Strategy<Value = Task> {
         1 => Just(Task::Unread),
         3 => search.prop_map(Task::Absent),
         1 =>         generation().prop_map(|generation| Task::Queued { generation }),
+        1 => generation().prop_map(|generation| Task::GoesOn { generation }),
         1 =>         generation().prop_map(|generation| Task::Withdrawn { generation }),
         3 => held().prop_map(Task::Held),
         2 => ended().prop_map(Task::Ended),
     ]
+}
+
+fn others() -> impl Strategy<Value = Others> {
+    (rarely(), any::<bool>(), rarely(), rarely()).prop_map(|(is_copy, is_named, waits, is_in_flight)| Others {
+        is_copy,
+        tag: (is_copy && is_named).then_some(Uuid::from_u128(1)),
+        besides: Besides { waits, is_in_flight },
+    })
 }
 
 fn any_pool() -> impl Strategy<Value = Pool> {
@@ -119,9 +130,11 @@ fn rarely() -> impl Strategy<Value = bool> {
 }
 
 fn turn() -> impl Strategy<Value = Turn> {
-    (task(), any_pool(), 0..4_000_000_u32, option::of(0..2_000_u32), (rarely(), rarely(), rarely(), rarely(), rarely()))
-        .prop_map(|(task, pool, later, enqueued_ago, (stale, cancel, suspend, changed, invalid))| Turn {
+    let task = (task(), others());
+    (task, any_pool(), 0..4_000_000_u32, option::of(0..2_000_u32), (rarely(), rarely(), rarely(), rarely(), rarely()))
+        .prop_map(|((task, others), pool, later, enqueued_ago, (stale, cancel, suspend, changed, invalid))| Turn {
             task,
+            others,
             pool,
             later,
             enqueued_ago,
@@ -154,7 +167,7 @@ proptest! {
     fn no_life_of_any_job_breaks_a_rule(policy in policy(), turns in vec(turn(), 1..12)) {
         let mut scene = scene().policy(|own| *own = policy);
         let mut millis = 0;
-        for Turn { task, pool, later, enqueued_ago, stale, cancel, suspend, changed, invalid } in turns {
+        for Turn { task, others, pool, later, enqueued_ago, stale, cancel, suspend, changed, invalid } in turns {
             millis += i64::from(later);
             scene = scene.at(millis).sees(task).pool(pool).with(|job| {
                 job.spec.cancel |= cancel;
@@ -162,6 +175,7 @@ proptest! {
                 job.spec.hash = SpecHash([u8::from(changed); 16]);
                 job.spec.invalid = invalid.then(|| "too deep".into());
             });
+            scene.seen.others = others;
             scene.seen.published.at = enqueued_ago.map(|ago| super::at(millis - i64::from(ago)));
             if stale {
                 scene.seen.of = TaskId::derive(scene.job.uid, 99);

@@ -119,7 +119,7 @@ impl Answers {
         let Some(silent) = &self.silent else { return false };
         match place {
             // A worker that started after it was taken did not take it, nor did one that was told to go before.
-            Place::InFlight { received_at, .. } => {
+            Place::InFlight { received_at, .. } | Place::CopyInFlight { received_at, .. } => {
                 let earliest = received_at.and_then(|at| at.checked_sub(spread).ok());
                 let latest = received_at.and_then(|at| at.checked_add(spread).ok());
                 let did_not = |pod: &WorkerPod| {
@@ -128,7 +128,7 @@ impl Answers {
                 };
                 self.all_known && silent.iter().all(did_not)
             }
-            Place::Nowhere | Place::Queued { .. } => {
+            Place::Nowhere | Place::GoesOn | Place::Queued { .. } | Place::CopyQueued => {
                 silent.iter().all(|pod| published_at.is_some_and(|published_at| has_left(pod, published_at)))
             }
         }

@@ -1,9 +1,10 @@
 //! What one reading of Redis, and of the workers, has found.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::super::super::evidence::{Document, Mark, Place};
 use super::super::super::id::TaskId;
+use super::super::super::observed::Besides;
 use super::answers::Answers;
 
 /// Bytes of results that one reading holds; of the others it holds the digests.
@@ -26,6 +27,8 @@ pub struct Findings {
     pub marks: HashMap<TaskId, Mark>,
     /// Where copies of their messages are, of any delivery.
     pub copies: HashMap<TaskId, Vec<Place>>,
+    /// Those of the attempts from which messages of other tasks follow.
+    pub followed: HashSet<TaskId>,
     /// What the workers answered that were asked about some of them.
     pub answers: Option<Answers>,
     /// Whether all messages were looked at, so that one that is nowhere counts as missed.
@@ -46,7 +49,8 @@ impl Results {
 impl Findings {
     /// What is found of a few attempts, of which the messages are looked up one by one.
     pub fn of_few(results: Results) -> Self {
-        Self { results, marks: HashMap::new(), copies: HashMap::new(), answers: None, is_audit: false }
+        let (marks, copies, followed) = Default::default();
+        Self { results, marks, copies, followed, answers: None, is_audit: false }
     }
 
     /// What an audit finds: all messages are looked at.
@@ -54,25 +58,68 @@ impl Findings {
         Self { is_audit: true, ..Self::of_few(results) }
     }
 
-    /// Where the message of the delivery in hand is. Copies of earlier ones do not count, and one in flight counts more
-    /// than one in a queue.
+    /// Where the message of the delivery in hand is, or else a copy that no operator has published. Copies of earlier
+    /// deliveries do not count, and one in flight counts more than one in a queue.
     pub fn place(&self, task: TaskId) -> Place {
+        let elsewhere = if self.followed.contains(&task) { Place::GoesOn } else { Place::Nowhere };
+        self.current(task).min_by_key(|place| rank(*place)).unwrap_or(elsewhere)
+    }
+
+    /// Which copies there are besides that one.
+    pub fn besides(&self, task: TaskId) -> Besides {
+        let place = self.place(task);
+        let others = || self.current(task).filter(|other| !is_same(*other, place));
+        Besides { waits: others().any(Place::is_queued), is_in_flight: others().any(Place::is_in_flight) }
+    }
+
+    /// Copies of the delivery in hand, and those that no operator has published.
+    fn current(&self, task: TaskId) -> impl Iterator<Item = Place> {
         let marked = self.marks.get(&task).map(|mark| mark.generation);
-        let is_current = |generation: u32| marked.is_none_or(|marked| marked == generation);
-        let copies = self.copies.get(&task).map(Vec::as_slice).unwrap_or_default();
-        let in_flight = |place: &&Place| matches!(place, Place::InFlight { generation, .. } if is_current(*generation));
-        let queued = |place: &&Place| matches!(place, Place::Queued { generation } if is_current(*generation));
-        copies.iter().find(in_flight).or_else(|| copies.iter().find(queued)).copied().unwrap_or(Place::Nowhere)
+        let is_current = move |place: &Place| match place {
+            Place::InFlight { generation, .. } | Place::Queued { generation } => {
+                marked.is_none_or(|marked| marked == *generation)
+            }
+            Place::CopyQueued | Place::CopyInFlight { .. } | Place::GoesOn | Place::Nowhere => true,
+        };
+        self.copies.get(&task).into_iter().flatten().copied().filter(is_current)
     }
 
     /// Whether this tells where the message is, without a look at all other messages.
     pub fn is_placed(&self, task: TaskId) -> bool {
         let document = self.results.documents.get(&task);
         match self.place(task) {
-            Place::Queued { .. } => true,
-            // A message that no worker says it runs may be with no worker.
-            Place::InFlight { .. } => document.is_some(),
-            Place::Nowhere => matches!(document, Some(Document::Over { .. })),
+            Place::Queued { .. } | Place::CopyQueued => true,
+            // A message that no worker says it runs may be with no worker; one whose task Celery is to run again is not
+            // what it goes on by.
+            Place::InFlight { .. } | Place::CopyInFlight { .. } => match document {
+                Some(Document::Running(report)) => !report.is_of_retry(),
+                Some(Document::Over { .. }) => true,
+                None => false,
+            },
+            Place::GoesOn | Place::Nowhere => matches!(document, Some(Document::Over { .. })),
         }
+    }
+}
+
+/// By which place an attempt is judged: by the one of the lowest rank.
+fn rank(place: Place) -> u8 {
+    match place {
+        Place::InFlight { .. } => 0,
+        Place::CopyInFlight { .. } => 1,
+        Place::Queued { .. } => 2,
+        Place::CopyQueued => 3,
+        Place::GoesOn => 4,
+        Place::Nowhere => 5,
+    }
+}
+
+/// Whether both are the same copy, as far as can be told: an audit may see one twice, in flight and in a queue.
+fn is_same(one: Place, other: Place) -> bool {
+    match (one, other) {
+        (Place::InFlight { generation, .. } | Place::Queued { generation }, _) => {
+            matches!(other, Place::InFlight { generation: it, .. } | Place::Queued { generation: it } if it == generation)
+        }
+        (Place::CopyInFlight { tag, .. }, Place::CopyInFlight { tag: other, .. }) => tag == other,
+        (Place::CopyInFlight { .. } | Place::CopyQueued | Place::GoesOn | Place::Nowhere, _) => one == other,
     }
 }

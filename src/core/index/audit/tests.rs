@@ -1,3 +1,5 @@
+mod copies;
+
 use std::sync::Arc;
 
 use super::super::fixtures::job;

@@ -169,7 +169,9 @@ fn a_status_that_another_writer_has_written_makes_redis_be_read_again() {
     assert!(entry(&table).fresh.is_none(), "it is not what was created any more");
     arrive(&mut table, with_attempt(new_job(1), 1, 0), 3);
     assert!(entry(&table).evidence.is_unread() && entry(&table).evidence_version != before);
-    table.note(&key, |_, evidence| evidence.read(Levels { marker: None, place: Place::Nowhere, document: None }));
+    table.note(&key, |_, evidence| {
+        evidence.read(Levels { marker: None, place: Place::Nowhere, besides: None, document: None });
+    });
     arrive(&mut table, with_attempt(new_job(1), 2, 0), 4);
     let of = TaskId::derive(Uuid::from_u128(1), 2);
     assert!(entry(&table).evidence.is_unread() && entry(&table).evidence.of() == of);
@@ -232,10 +234,10 @@ fn what_a_dead_worker_has_stored_does_not_count_where_more_was_heard_since() {
         Some(Document::Over { how, worker: None, celery_retries: 0, finished_at: None })
     };
     table.note(&before.job.key, |_, evidence| evidence.unread());
-    table.death_checked(&before, failed());
+    table.death_checked(&before, failed(), true);
     assert!(!entry(&table).evidence.is_over());
     let now = entry(&table).clone();
-    table.death_checked(&now, failed());
+    table.death_checked(&now, failed(), true);
     assert!(entry(&table).evidence.is_over());
 }
 
@@ -294,7 +296,7 @@ fn what_is_left_of_a_deleted_job_counts_once_and_holds_no_result() {
     let output = Output { bytes: 2, sha256: [7; 32], text: Some("42".into()) };
     let how = Ending::Succeeded(Arc::new(output));
     let document = Some(Document::Over { how, worker: None, celery_retries: 0, finished_at: None });
-    let levels = Levels { marker: None, place: Place::Nowhere, document };
+    let levels = Levels { marker: None, place: Place::Nowhere, besides: None, document };
     table.note(&key, |_, evidence| evidence.read(levels));
     let (job, evidence) = table.remove(&key).unwrap().remains().unwrap();
     assert!(evidence.text_bytes() > 0);

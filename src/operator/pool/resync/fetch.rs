@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::api::OnWorkerUnreachable;
 use crate::core::evidence::Place;
@@ -49,15 +50,26 @@ pub async fn locate(found: &mut Findings, store: &Store, tracked: &[Tracked]) ->
     let places = store.locate(&marker_ids(tracked)).await?;
     for (tracked, place) in tracked.iter().zip(places) {
         let task = tracked.id.task;
-        found.copies.insert(task, place.iter().filter_map(|place| copy(task, place)).collect());
+        found.copies.insert(task, place.iter().map(|place| copy(task, place)).collect());
     }
     Ok(())
 }
 
 /// Where an audit has found copies of the messages of these attempts.
 pub fn copies(tracked: &[Tracked], places: &HashMap<TaskId, Vec<store::Place>>) -> HashMap<TaskId, Vec<Place>> {
-    let found = |task: TaskId| Some((task, places.get(&task)?.iter().filter_map(|it| copy(task, it)).collect()));
+    let found = |task: TaskId| Some((task, places.get(&task)?.iter().map(|it| copy(task, it)).collect()));
     tracked.iter().filter_map(|tracked| found(tracked.id.task)).collect()
+}
+
+/// Notes from which attempts messages of other tasks follow. The ids of these, of those that have no message themselves.
+pub fn followers(
+    found: &mut Findings,
+    tracked: &[Tracked],
+    mut of_roots: HashMap<TaskId, Vec<Arc<str>>>,
+) -> HashMap<TaskId, Vec<Arc<str>>> {
+    found.followed = tracked.iter().filter(|it| of_roots.contains_key(&it.root)).map(|it| it.id.task).collect();
+    let goes_on = |it: &&Tracked| found.place(it.id.task) == Place::GoesOn;
+    tracked.iter().filter(goes_on).filter_map(|it| Some((it.id.task, of_roots.remove(&it.root)?))).collect()
 }
 
 /// Asks the workers which of these tasks they have.
@@ -77,12 +89,21 @@ fn marker_ids(tracked: &[Tracked]) -> Vec<MarkerId> {
     tracked.iter().map(|it| MarkerId::new(it.key.namespace.clone(), it.id.task)).collect()
 }
 
-/// A copy of a task's message; `None` when its delivery tag is not one of this task's.
-fn copy(task: TaskId, place: &store::Place) -> Option<Place> {
-    Some(match place {
-        store::Place::Queued { tag, .. } => Place::Queued { generation: task.generation_of(tag)? },
-        store::Place::InFlight { tag, received_at, eta: _ } => {
-            Place::InFlight { generation: task.generation_of(tag)?, received_at: *received_at }
-        }
-    })
+/// A copy of a task's message: of one of the operator's deliveries, or one that another client of Redis has published.
+fn copy(task: TaskId, place: &store::Place) -> Place {
+    match place {
+        store::Place::Queued { tag, .. } => match task.generation_of(tag) {
+            Some(generation) => Place::Queued { generation },
+            None => Place::CopyQueued,
+        },
+        store::Place::InFlight { tag, received_at, eta: _ } => match task.generation_of(tag) {
+            Some(generation) => Place::InFlight { generation, received_at: *received_at },
+            None => Place::CopyInFlight { tag: kombu_tag(tag), received_at: *received_at },
+        },
+    }
+}
+
+/// A delivery tag as `kombu.utils.uuid` makes it.
+fn kombu_tag(tag: &str) -> Option<Uuid> {
+    Uuid::try_parse(tag).ok().filter(|uuid| uuid.hyphenated().to_string() == tag)
 }
