@@ -42,7 +42,9 @@ pub enum ConditionType {
     SettingsAdjusted,
     /// CrewWorkerPool: the workers have a Secret of their own and use the operator's all the same.
     CredentialsShared,
-    /// CrewWorkerPool: a worker's configuration endangers jobs; the message says which setting and how to mend it.
+    /// CrewWorkerPool: a worker's configuration endangers jobs; the message says which setting of which worker and how to
+    /// mend it, the worst first. Where each result would be lost or unreadable, the pool's jobs wait with the same reason
+    /// until it is mended. While it is false, its message may have a hint.
     WorkersMisconfigured,
     /// CrewWorkerPool: the clock of a worker, or of Redis, differs from the operator's by more than 30 seconds. Times are
     /// corrected by it; the message names the worst and how many there are.
@@ -156,6 +158,21 @@ pub enum Reason {
     Unknown,
     /// The Deployment that `spec.deploymentRef` names does not exist.
     DeploymentNotFound,
+    /// A worker stores no results, or stores them elsewhere than in the Redis that the pool's Secret names. Jobs wait, unless
+    /// it is only likely: servers that have different names may be one.
+    ResultBackendDiffers,
+    /// A worker stores results under keys with another prefix (`result_backend_transport_options`) than the pool's. Jobs wait.
+    ResultKeysDiffer,
+    /// A worker's `result_serializer` is not `json`. Jobs wait where it is one of Celery's others.
+    ResultSerializerNotJson,
+    /// A worker compresses results (`result_compression`) in a way that is not read: neither gzip, bzip2 nor zstd. Jobs wait.
+    ResultCompressionUnknown,
+    /// A worker stores no results of a task (`task_ignore_result`, or `ignore_result` of the task). Jobs with that task wait.
+    ResultsIgnored,
+    /// A worker's `unacked_key` is not that of the pool, so the operator does not see which messages it has.
+    UnackedKeyDiffers,
+    /// A worker's `priority_steps` or `sep` are not those of the pool, so it may never look where a job waits.
+    PrioritiesDiffer,
     /// A worker takes more tasks than it runs (`worker_prefetch_multiplier` is not 1).
     PrefetchTooHigh,
     /// A worker acknowledges tasks before it has run them (`task_acks_late` is off), so a dead worker's task is lost.

@@ -201,6 +201,7 @@ impl CrewWorkerPoolSpec {
             keep_large_results: self.redis.result_retention.to_std(),
             large_results: self.large_results.to_core(),
             blocked: None,
+            futile: None,
         }
     }
 

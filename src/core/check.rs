@@ -68,6 +68,9 @@ const RULES: &[Rule] = &[
     ("nothing is published while cancel or suspend is declared", |c| {
         !(c.job.spec.cancel || c.job.spec.suspend) || c.publications().count() == 0
     }),
+    ("nothing is published that workers of the pool would run in vain", |c| {
+        !is_futile(c) || c.publications().count() == 0
+    }),
     ("no attempt runs something else than the first one did", |c| {
         c.was.spec_hash.is_none_or(|pinned| pinned == c.job.spec.hash) || c.publications().count() == 0
     }),
@@ -76,7 +79,7 @@ const RULES: &[Rule] = &[
     }),
     ("a message is withdrawn or revoked only when that was asked for or the job is over", |c| {
         let has = |is: fn(&Effect) -> bool| c.plan.effects.iter().any(is);
-        let may_withdraw = c.job.spec.suspend || c.was.phase.is_terminal() || may_end(c);
+        let may_withdraw = c.job.spec.suspend || is_futile(c) || c.was.phase.is_terminal() || may_end(c);
         (may_withdraw || !has(|effect| matches!(effect, Effect::Withdraw(_))))
             && (may_end(c) || !has(|effect| matches!(effect, Effect::Revoke(_) | Effect::DeletePod(_))))
     }),
@@ -142,6 +145,12 @@ impl<'a> Case<'a> {
     fn recorded(&self) -> Job {
         Job { status: self.is.clone(), ..self.job.clone() }
     }
+}
+
+/// Whether the pool's workers are set up so that a run would be in vain.
+fn is_futile(c: &Case) -> bool {
+    let Pool::Ready(pool) = &c.seen.pool else { return false };
+    pool.futile.as_ref().is_some_and(|futile| futile.concerns(&c.job.spec.task))
 }
 
 /// Whether something asks for the job, or for the run in hand, to end: cancel, a deadline, or an overdue hard limit.

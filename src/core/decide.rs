@@ -195,7 +195,8 @@ impl Case<'_> {
             | Hold::PoolDeleted { .. }
             | Hold::QueueNotInPool { .. }
             | Hold::TaskNotAllowed { .. }
-            | Hold::PoolNotReady { .. } => false,
+            | Hold::PoolNotReady { .. }
+            | Hold::Futile { .. } => false,
         };
         let plan =
             Plan::record(Status { phase, why: Why::OnHold(hold), progress: None, ..self.status() }, Next::OnHint);
@@ -291,7 +292,8 @@ impl InPool<'_> {
         let spec = &self.job.spec;
         let is_copy = self.seen.others.is_copy;
         // A copy of Celery's own waits after a run, and not for the first.
-        if self.stop().is_some() || spec.suspend || !is_copy && self.has_waited_enough() {
+        let is_vain = !is_copy && (self.has_waited_enough() || self.futile().is_some());
+        if self.stop().is_some() || spec.suspend || is_vain {
             let again = Next::At(later(self.now, QUEUED_AFTER));
             return Plan { next: again, ..self.nothing() }.first(Effect::Withdraw(id));
         }
@@ -343,6 +345,10 @@ impl InPool<'_> {
         }
         if self.is_given_up_waiting() {
             return self.give_up(GaveUp::QueueTimeout, None, self.status());
+        }
+        if let Some(hold) = self.futile() {
+            let status = Status { phase: Phase::Pending, why: Why::OnHold(hold), ..self.under_way(generation) };
+            return Plan::record(status, Next::OnHint).warned();
         }
         self.republish(InPlaceOf::Nowhere(generation), Why::Enqueued, self.under_way(generation), false)
     }
@@ -432,7 +438,13 @@ impl InPool<'_> {
         if !pool.allowed_tasks.contains(&spec.task) || spec.task.starts_with("celery.") {
             return Some(Hold::TaskNotAllowed { task: spec.task.clone(), allowed: pool.allowed_tasks.clone() });
         }
-        None
+        self.futile()
+    }
+
+    /// Why a run would be in vain. A message that waits is taken back then: any worker may take it.
+    fn futile(&self) -> Option<Hold> {
+        let futile = self.pool.futile.as_ref().filter(|futile| futile.concerns(&self.job.spec.task))?;
+        Some(Hold::Futile { pool: self.job.spec.pool.clone(), futile: futile.clone() })
     }
 
     /// Publish again under a higher generation, if the job may be published at all.

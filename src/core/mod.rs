@@ -21,6 +21,7 @@ pub mod plan;
 pub mod policy;
 pub mod reason;
 pub mod scale;
+pub mod setup;
 pub mod stall;
 pub mod start;
 pub mod status;

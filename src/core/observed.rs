@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::id::{Priority, SpecHash, TaskId};
 use super::policy::Overrides;
+use super::setup::Futile;
 use super::start::Blocked;
 use super::status::{Holder, Output, PoolProblem, Progress, TaskError};
 
@@ -116,6 +117,8 @@ pub struct PoolFacts {
     /// What keeps all its workers from starting, once that has lasted. Its words stay as they are until it is over or
     /// another kind takes its place.
     pub blocked: Option<Blocked>,
+    /// Why a run would be paid for in vain, because of how its workers are set up.
+    pub futile: Option<Arc<Futile>>,
 }
 
 #[cfg(test)]
@@ -130,6 +133,7 @@ impl Default for PoolFacts {
             keep_large_results: Duration::from_hours(168),
             large_results: LargeResults::ConfigMap,
             blocked: None,
+            futile: None,
         }
     }
 }

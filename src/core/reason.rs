@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::setup::{FaultKind, Futile};
 use super::start::{Blocked, BlockedKind};
 
 /// Why a job is not on its way to Redis, or is not followed there.
@@ -42,6 +43,13 @@ pub enum Hold {
         pool: Arc<str>,
         /// What is wrong with it.
         problem: PoolProblem,
+    },
+    /// A worker of the pool would store the result where, or as, it cannot be read.
+    Futile {
+        /// The pool.
+        pool: Arc<str>,
+        /// What is wrong with the worker.
+        futile: Arc<Futile>,
     },
     /// `spec.suspend` is true.
     Suspended,
@@ -250,6 +258,11 @@ impl Why {
         BlockedKind::named(self.reason()).is_some()
     }
 
+    /// Whether it says that a run would be in vain.
+    pub fn is_futile(&self) -> bool {
+        FaultKind::named(self.reason()).is_some()
+    }
+
     /// Whether it says that the job's pool was deleted while the job was out.
     pub fn is_of_deleted_pool(&self) -> bool {
         match self {
@@ -261,6 +274,7 @@ impl Why {
                 | Hold::QueueNotInPool { .. }
                 | Hold::TaskNotAllowed { .. }
                 | Hold::PoolNotReady { .. }
+                | Hold::Futile { .. }
                 | Hold::Suspended,
             )
             | Self::Enqueued
@@ -285,6 +299,7 @@ impl Why {
             Self::OnHold(Hold::QueueNotInPool { .. }) => "QueueNotInPool",
             Self::OnHold(Hold::TaskNotAllowed { .. }) => "TaskNotAllowed",
             Self::OnHold(Hold::PoolNotReady { problem, .. }) => problem.kind.reason(),
+            Self::OnHold(Hold::Futile { futile, .. }) => futile.kind.reason(),
             Self::OnHold(Hold::Suspended) => "Suspended",
             Self::Enqueued => "Enqueued",
             Self::Blocked { blocked, .. } => blocked.kind.reason(),
@@ -335,6 +350,7 @@ impl fmt::Display for Hold {
                 write!(f, "spec.task {task:?} is not one of the pool's allowedTasks: {}", allowed.join(", "))
             }
             Self::PoolNotReady { pool, problem } => write!(f, "CrewWorkerPool {pool:?}: {}", problem.detail),
+            Self::Futile { pool, futile } => write!(f, "CrewWorkerPool {pool:?}: {}", futile.detail),
             Self::Suspended => f.write_str("spec.suspend is true"),
         }
     }

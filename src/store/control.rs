@@ -9,8 +9,11 @@ use jiff::Timestamp;
 use super::notice::moment;
 use super::{Error, Store};
 use crate::core::id::TaskId;
+use crate::core::setup::{Backend, Compression, KnownTask, NodeSettings};
+use crate::core::status::head;
 use crate::wire::Value;
-use crate::wire::pidbox::{Request, TaskInfo, WorkerConf, WorkerStats};
+use crate::wire::compression;
+use crate::wire::pidbox::{RegisteredTask, Request, TaskInfo, WorkerConf, WorkerReport, WorkerStats};
 
 /// The signal that ends the child process of a revoked task.
 pub const TERMINATE: &str = "SIGTERM";
@@ -36,25 +39,6 @@ pub struct RunningTask {
     pub started_at: Option<Timestamp>,
     /// Its message is acknowledged already: nothing on Redis brings it back.
     pub acknowledged: bool,
-}
-
-/// How a worker is set up, as far as it matters to the operator. `None` is what it does not say.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct NodeSettings {
-    /// Node name.
-    pub name: Arc<str>,
-    /// Tasks that run at once, at most.
-    pub concurrency: Option<i64>,
-    /// Messages taken at once, as it is now; one more for each that waits for its time.
-    pub prefetch_count: Option<i64>,
-    /// Messages taken at once per task that can run, as configured.
-    pub prefetch_multiplier: Option<i64>,
-    /// Whether messages are acknowledged after the run.
-    pub acks_late: Option<bool>,
-    /// Seconds after which messages are delivered again, where it is not kombu's default of 3600.
-    pub visibility_timeout: Option<i64>,
-    /// Main process.
-    pub pid: Option<i64>,
 }
 
 impl Store {
@@ -129,23 +113,29 @@ impl Store {
         Ok(self.inspect(Request::ping()).await?.into_iter().map(|(node, _)| node).collect())
     }
 
-    /// Asks these workers how they are set up. Each answers some 10 kB.
-    pub async fn node_settings(&self, nodes: &[Arc<str>]) -> Result<Vec<NodeSettings>, Error> {
+    /// Asks these workers how they are set up, also as to these tasks. Each answers some 15 kB.
+    pub async fn node_settings(&self, nodes: &[Arc<str>], tasks: &[Arc<str>]) -> Result<Vec<NodeSettings>, Error> {
         let to = |request: Request| self.inspect(request.to(nodes.iter().map(ToString::to_string).collect()));
-        let (conf, stats) = tokio::try_join!(to(Request::conf(true)), to(Request::stats()))?;
-        let mut stats: HashMap<_, _> = stats.into_iter().collect();
+        let registered = Request::registered_with(&["ignore_result", "acks_late"]);
+        let (conf, stats, queues, registered, report) = tokio::try_join!(
+            to(Request::conf(true)),
+            to(Request::stats()),
+            to(Request::active_queues()),
+            to(registered),
+            to(Request::report()),
+        )?;
+        let by_node = |answers: Vec<(Arc<str>, Value)>| answers.into_iter().collect::<HashMap<_, _>>();
+        let (stats, queues, registered, report) =
+            (by_node(stats), by_node(queues), by_node(registered), by_node(report));
         let described = conf.into_iter().map(|(name, conf)| {
-            let stats = stats.remove(&name).map(|answer| WorkerStats::decode(&answer)).unwrap_or_default();
-            let conf = WorkerConf::decode(&conf);
-            NodeSettings {
-                name,
-                concurrency: stats.autoscales_to.or(stats.max_concurrency),
-                prefetch_count: stats.prefetch_count,
-                prefetch_multiplier: conf.prefetch_multiplier,
-                acks_late: conf.acks_late,
-                visibility_timeout: conf.visibility_timeout,
-                pid: stats.pid,
-            }
+            let answers = Answers {
+                conf: WorkerConf::decode(&conf),
+                stats: stats.get(&name).map(WorkerStats::decode).unwrap_or_default(),
+                report: report.get(&name).map(WorkerReport::decode).unwrap_or_default(),
+                queues: queues.get(&name).and_then(names_of),
+                registered: registered.get(&name).map(RegisteredTask::list).unwrap_or_default(),
+            };
+            answers.settings(name, tasks)
         });
         Ok(described.collect())
     }
@@ -154,6 +144,64 @@ impl Store {
     pub async fn inspect(&self, request: Request) -> Result<Vec<(Arc<str>, Value)>, Error> {
         self.0.pidbox.ask("asking the workers", request).await
     }
+}
+
+/// Bytes that are kept of a text that a worker says of itself.
+const TEXT: usize = 128;
+/// Queues that are kept of one worker.
+const QUEUES: usize = 1000;
+
+/// What one worker has answered.
+struct Answers {
+    conf: WorkerConf,
+    stats: WorkerStats,
+    report: WorkerReport,
+    queues: Option<Vec<Arc<str>>>,
+    registered: Vec<RegisteredTask>,
+}
+
+impl Answers {
+    /// What matters of it.
+    fn settings(self, name: Arc<str>, tasks: &[Arc<str>]) -> NodeSettings {
+        let Self { conf, stats, report, queues, registered } = self;
+        let text = |text: String| Arc::from(head(&text, TEXT));
+        let known = registered.into_iter().filter_map(|task| {
+            let name = tasks.iter().find(|name| ***name == *task.name)?.clone();
+            Some(KnownTask { name, ignores_result: task.ignore_result, acks_late: task.acks_late })
+        });
+        NodeSettings {
+            name,
+            celery: report.celery,
+            concurrency: stats.autoscales_to.or(stats.max_concurrency),
+            prefetch_count: stats.prefetch_count,
+            prefetch_multiplier: conf.prefetch_multiplier,
+            acks_late: conf.acks_late,
+            visibility_timeout: conf.visibility_timeout,
+            pid: stats.pid,
+            queues,
+            tasks: known.take(tasks.len()).collect(),
+            results: report.results.as_deref().and_then(Backend::parse),
+            broker: stats.broker.hostname.map(text).zip(stats.broker.port),
+            result_serializer: conf.result_serializer.map(text),
+            result_compression: conf
+                .result_compression
+                .map(|method| Compression { is_read: compression::is_known(&method), method: text(method) }),
+            has_result_prefix: conf.has_result_prefix,
+            // A native worker has no such setting: it always says when it begins.
+            is_quiet: report.celery.is_some()
+                && conf.track_started == Some(false)
+                && conf.send_task_events == Some(false),
+            priority_steps: stats.broker.priority_steps.map(|steps| steps.into_iter().take(10).collect()),
+            separator: stats.broker.separator.map(text),
+            unacked_key: stats.broker.unacked_key.map(text),
+        }
+    }
+}
+
+/// The names in an answer to `active_queues`. A worker that consumes none at the moment may be connecting.
+fn names_of(queues: &Value) -> Option<Vec<Arc<str>>> {
+    let queues = queues.as_array().filter(|queues| !queues.is_empty())?.iter().take(QUEUES);
+    Some(queues.filter_map(|queue| queue.get("name")?.as_str()).map(|name| head(name, TEXT).into()).collect())
 }
 
 impl RunningTask {

@@ -36,7 +36,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use audit::{Audit, Place, Poison};
 pub use channel::Channel;
-pub use control::{Node, NodeSettings, RunningTask, TERMINATE};
+pub use control::{Node, RunningTask, TERMINATE};
 pub use error::{ConnectError, Error};
 pub use locate::Glance;
 pub use marker::{Marker, MarkerState};
@@ -101,6 +101,19 @@ impl Store {
     /// Scheme, host, port and database of the broker, without credentials.
     pub fn address(&self) -> String {
         self.0.broker.address().to_string()
+    }
+
+    /// The host and port of the broker.
+    pub fn broker_place(&self) -> (Arc<str>, u16) {
+        let place = self.0.broker.address().place();
+        (place.host.into(), place.port)
+    }
+
+    /// The host, port and database of the results.
+    pub fn results_place(&self) -> (Arc<str>, u16, i64) {
+        let address = self.0.results.address();
+        let place = address.place();
+        (place.host.into(), place.port, address.database())
     }
 
     /// The number of the broker's database.

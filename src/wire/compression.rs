@@ -94,6 +94,11 @@ impl Read for Frames<'_> {
     }
 }
 
+/// Whether a compression of this name can be undone.
+pub fn is_known(method: &str) -> bool {
+    Inflater::new(method, &[]).is_ok()
+}
+
 /// Undoes a compression. An error where there would be more than `most` bytes.
 pub fn inflate(method: &str, bytes: &[u8], most: usize) -> Result<Vec<u8>, DecodeError> {
     let mut inflated = Vec::new();

@@ -6,7 +6,7 @@ mod request;
 use super::json::{Limits, Object, Value};
 use super::{DecodeError, DeliveryInfo, Envelope, Properties, keys};
 
-pub use info::{TaskInfo, WorkerConf, WorkerStats};
+pub use info::{BrokerInfo, RegisteredTask, TaskInfo, WorkerConf, WorkerReport, WorkerStats};
 pub use request::{Request, ReturnAddress};
 
 /// What workers have answered.

@@ -49,7 +49,8 @@ app.conf.update(
         **settings.key_names(),
         **settings.SOCKETS,
     },
-    result_backend_transport_options={"global_keyprefix": settings.RESULT_KEYPREFIX},
+    # Left out where there is none: workers show that there is a prefix, and not whether it is empty.
+    result_backend_transport_options={"global_keyprefix": settings.RESULT_KEYPREFIX} if settings.RESULT_KEYPREFIX else {},
     redis_socket_timeout=settings.SOCKET_TIMEOUT,
     redis_socket_connect_timeout=settings.SOCKETS["socket_connect_timeout"],
     redis_socket_keepalive=True,

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::*;
 use crate::api::{CrewJob, Reason};
 use crate::core::id::SpecHash;
+use crate::core::setup::{FaultKind, Futile};
 use crate::core::status::{Attempt, Container, End, Hold, PoolProblem, PoolProblemKind, TaskError, Unstopped};
 
 const UID: Uuid = Uuid::from_u128(0x0f8f_ad5b_d9cb_469f_a165_7086_7728_950e);
@@ -141,7 +142,11 @@ fn every_reason_is_documented() {
         Why::FinishedBeforeCancel,
         Why::Cancelled,
     ];
-    let on_hold = on_hold.into_iter().chain(problems).map(Why::OnHold);
+    let futile = FaultKind::ALL.map(|kind| Hold::Futile {
+        pool: "a".into(),
+        futile: Arc::new(Futile { kind, detail: "".into(), tasks: Vec::new() }),
+    });
+    let on_hold = on_hold.into_iter().chain(problems).chain(futile).map(Why::OnHold);
     for why in on_hold.chain(given_up.map(Why::GaveUp)).chain(others) {
         assert!(Reason::named(why.reason()).is_some(), "{} is not in the list of reasons", why.reason());
     }

@@ -25,6 +25,7 @@ use super::super::observed::{
 };
 use super::super::plan::{Effect, Plan};
 use super::super::policy::Overrides;
+use super::super::setup::{FaultKind, Futile};
 use super::super::status::{Attempt, Container, Holder, Output, Phase, Status, TaskError, Unstopped, Why};
 use super::decide;
 
@@ -71,6 +72,16 @@ fn scene() -> Scene {
         others: Others::default(),
     };
     Scene { job, seen, now: at(0) }
+}
+
+/// A pool whose workers would run these tasks in vain; all tasks where none is named.
+fn futile(tasks: &[&str]) -> Pool {
+    let futile = Futile {
+        kind: FaultKind::ResultSerializerNotJson,
+        detail: "crew@a: its result_serializer is \"pickle\", which is not read; set it to \"json\"".into(),
+        tasks: tasks.iter().map(|task| Arc::from(*task)).collect(),
+    };
+    Pool::Ready(Arc::new(PoolFacts { futile: Some(Arc::new(futile)), ..pool() }))
 }
 
 fn pool() -> PoolFacts {

@@ -36,6 +36,8 @@ pub struct Share {
     pub is_missed: bool,
     /// When that message was published, where it is known.
     pub published_at: Option<Timestamp>,
+    /// Whether it waits because a run would be in vain.
+    pub is_futile: bool,
     /// Whether Redis must be read before anything is decided.
     pub is_unread: bool,
     /// Whether the whole object is kept until its first enqueue.
@@ -64,6 +66,7 @@ pub struct PoolJobs {
     queued: usize,
     outstanding: usize,
     missed: usize,
+    futile: usize,
     fresh: usize,
 }
 
@@ -152,6 +155,7 @@ impl PoolJobs {
         self.queued += usize::from(share.is_queued);
         self.outstanding += usize::from(share.is_outstanding);
         self.missed += usize::from(share.is_missed);
+        self.futile += usize::from(share.is_futile);
         self.fresh += usize::from(share.is_fresh);
     }
 
@@ -169,6 +173,7 @@ impl PoolJobs {
         self.queued -= usize::from(share.is_queued);
         self.outstanding -= usize::from(share.is_outstanding);
         self.missed -= usize::from(share.is_missed);
+        self.futile -= usize::from(share.is_futile);
         self.fresh -= usize::from(share.is_fresh);
     }
 
@@ -230,6 +235,11 @@ impl PoolJobs {
     /// How many messages were looked for in vain.
     pub fn missed(&self) -> usize {
         self.missed
+    }
+
+    /// How many wait because a run would be in vain.
+    pub fn futile(&self) -> usize {
+        self.futile
     }
 
     /// How many are kept whole until their first enqueue.

@@ -71,7 +71,10 @@ async fn hear(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, long: &mpsc
                         pool.load.notify_one();
                         pool.started.notify_one();
                     }
-                    WorkerState::Offline => pool.load.notify_one(),
+                    WorkerState::Offline => {
+                        pool.nodes.left(&event.node);
+                        pool.load.notify_one();
+                    }
                     WorkerState::Heartbeat { .. } => {
                         pool.hears_of_worker(clock::now());
                         pool.nodes.heard(

@@ -81,7 +81,7 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, reporter
         incarnation.get_or_insert_with(|| snapshot.incarnation.clone());
         let census = Census::take(ctx, pool);
         let load = load(&snapshot, &census);
-        let mut view = look(ctx, pool, load, census.hard_limit, &mut scaler).await;
+        let mut view = look(ctx, pool, load, &census, &mut scaler).await;
         if !view.unlisted {
             pool.looked_at.store(true, Ordering::Relaxed);
         }
@@ -133,7 +133,8 @@ fn load(snapshot: &Snapshot, census: &Census) -> Load {
 }
 
 /// What there is of the pool's workers, scaled to the load.
-async fn look(ctx: &Context, pool: &Handle, load: Load, hard_limit: Duration, scaler: &mut Scaler) -> View {
+async fn look(ctx: &Context, pool: &Handle, load: Load, census: &Census, scaler: &mut Scaler) -> View {
+    let hard_limit = census.hard_limit;
     let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     ctx.metrics.queue_depth.get_or_create(&pool.labels()).set(gauge(load.queued));
     ctx.metrics.in_flight.get_or_create(&pool.labels()).set(gauge(load.in_flight));
@@ -143,7 +144,9 @@ async fn look(ctx: &Context, pool: &Handle, load: Load, hard_limit: Duration, sc
         deployment.as_ref().is_some_and(|key| !ctx.workers.read(|pods| pods.has_listed_deployments(&key.namespace)));
     let mut view = View { deployment, known, unlisted, hard_limit, ..View::default() };
     let (Some(fleet), Some(known)) = (&pool.fleet, &view.known) else { return view };
-    let scaling = scaler.rescale(ctx, pool, known, load, hard_limit).await;
+    // One worker, so that it can be asked whether it is set up as it should be by now.
+    let wanted = Load { queued: load.queued.max(u64::from(census.wants_other_worker)), ..load };
+    let scaling = scaler.rescale(ctx, pool, known, wanted, hard_limit).await;
     ctx.metrics.replicas_desired.get_or_create(&pool.labels()).set(i64::from(scaling.desired));
     let ready: Vec<_> =
         ctx.workers.read(|pods| pods.workers_of(fleet)).into_iter().filter(|pod| pod.is_ready).collect();

@@ -1,4 +1,4 @@
-//! How the workers of a pool are set up, where that endangers jobs.
+//! How the workers of a pool are set up, where that endangers jobs: they are asked, and what they say is told on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,35 +7,41 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use tokio::time::Instant;
 
 use crate::api::{ConditionType, Reason, Verdict, find_condition};
+use crate::core::setup::{Declared, Finding, judge};
 use crate::operator::context::Context;
 use crate::operator::state::pool::Handle;
-use crate::operator::state::setup::{Complaint, Setup};
-use crate::store::{Error, NodeSettings, Store};
+use crate::operator::state::setup::Setup;
+use crate::runtime::clock;
+use crate::store::{Error, Store};
+use crate::wire::ResultKeys;
 
 /// How often all workers are called, and some of them asked again.
 const EVERY: Duration = Duration::from_mins(5);
+/// The same while jobs wait for workers to be set up otherwise.
+const SOON: Duration = Duration::from_secs(10);
 /// How long after a worker came up: it answers once it is bound to the control channel.
 const AFTER_START: Duration = Duration::from_secs(3);
-/// Workers that are asked at once. Those of one Deployment are set up alike, and each answers some 10 kB.
+/// Workers that are asked at once. Those of one Deployment are set up alike, and each answers some 15 kB.
 const AT_ONCE: usize = 16;
-/// kombu's `visibility_timeout` where none is set.
-const VISIBILITY_TIMEOUT: Duration = Duration::from_hours(1);
-/// Workers that a message names; of more only the number is said.
-const NAMED: usize = 3;
+/// Calls in a row that no worker may answer, although one is heard, until what was known counts no more.
+const SILENT_CALLS: u32 = 6;
 
 /// Asks, for ever.
 pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
-    let mut next_call = Instant::now();
+    let mut last_call: Option<Instant> = None;
+    let mut silent_calls = 0;
     loop {
-        let is_call = next_call <= Instant::now();
+        let every = || if pool.futile().is_some() { SOON } else { EVERY };
+        let is_call = last_call.is_none_or(|at| at + every() <= Instant::now());
         if is_call {
-            next_call = Instant::now() + EVERY;
+            last_call = Some(Instant::now());
         }
-        match ask(ctx, pool, store, is_call).await {
-            Ok(true) => pool.load.notify_one(),
+        match ask(ctx, pool, store, is_call, &mut silent_calls).await {
+            Ok(true) => told(ctx, pool),
             Ok(false) => {}
             Err(error) => tracing::warn!(pool = %pool.key, %error, "asking the workers for their settings failed"),
         }
+        let next_call = last_call.map_or_else(Instant::now, |at| at + every());
         tokio::select! {
             () = tokio::time::sleep_until(next_call) => {}
             () = pool.started.notified() => tokio::time::sleep(AFTER_START).await,
@@ -43,131 +49,105 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
     }
 }
 
+/// Tells the pool and its jobs.
+fn told(ctx: &Arc<Context>, pool: &Handle) {
+    let futile = match pool.nodes.setup() {
+        Setup::Known(Finding { futile, .. }) => futile,
+        Setup::Unknown | Setup::Silent => None,
+    };
+    if pool.set_futile(futile.as_ref()) {
+        match &futile {
+            Some(it) => {
+                tracing::warn!(pool = %pool.key, reason = it.kind.reason(), detail = %it.detail, "jobs wait for their workers to be set up otherwise");
+            }
+            None => tracing::info!(pool = %pool.key, "the settings of the workers lose no results any more"),
+        }
+        ctx.look_at_jobs(&pool.key);
+    }
+    pool.load.notify_one();
+}
+
 /// Asks some workers, after a call to all or only those that have just come up. Whether that is news.
-async fn ask(ctx: &Context, pool: &Handle, store: &Store, is_call: bool) -> Result<bool, Error> {
+async fn ask(
+    ctx: &Context,
+    pool: &Handle,
+    store: &Store,
+    is_call: bool,
+    silent_calls: &mut u32,
+) -> Result<bool, Error> {
     let fleet = pool.fleet.as_ref();
     if is_call {
         let present = store.present().await?;
         pool.nodes.answered_call(&present, |node| ctx.workers.read(|pods| pods.is_pod(fleet, node)), Instant::now());
+        let is_heard = pool.worker_heard_at().is_some_and(|at| clock::since(at, clock::now()) < SOON);
+        *silent_calls = if present.is_empty() && is_heard && pool.futile().is_some() { *silent_calls + 1 } else { 0 };
+        if *silent_calls >= SILENT_CALLS {
+            return Ok(pool.nodes.are_silent());
+        }
     }
     let wanted = pool.nodes.to_ask(AT_ONCE, is_call, Instant::now());
-    let answers = if wanted.is_empty() { Vec::new() } else { store.node_settings(&wanted).await? };
-    let judge = |nodes: &[&NodeSettings]| {
-        let declared = Declared {
-            visibility_timeout: pool.spec.celery.visibility_timeout.to_std(),
-            concurrency: i64::from(pool.spec.concurrency),
-        };
-        complaint(nodes, &declared, |node| ctx.workers.read(|pods| pods.shell_of(fleet, node)))
-            .map_or(Setup::Fine, Setup::Wrong)
-    };
-    Ok(pool.nodes.told(answers, judge, Instant::now()))
+    let tasks = &pool.facts.allowed_tasks;
+    let answers = if wanted.is_empty() { Vec::new() } else { store.node_settings(&wanted, tasks).await? };
+    let declared = declared(pool, store);
+    let shell_of = |node: &str| ctx.workers.read(|pods| pods.shell_of(fleet, node));
+    Ok(pool.nodes.told(answers, |nodes| judge(nodes, &declared, shell_of), Instant::now()))
+}
+
+fn declared(pool: &Handle, store: &Store) -> Declared {
+    let celery = &pool.spec.celery;
+    let prefix = celery.result_key_prefix();
+    Declared {
+        visibility_timeout: celery.visibility_timeout.to_std(),
+        concurrency: i64::from(pool.spec.concurrency),
+        queues: pool.facts.queues.clone(),
+        broker: store.broker_place(),
+        results: store.results_place(),
+        result_prefix: prefix.into(),
+        names_prefix: celery.result_key_prefix.is_some() || celery.global_key_prefix.is_some(),
+        has_underscore: ResultKeys::new(prefix).result("").ends_with("_celery-task-meta-"),
+        priority_steps: celery.priority_steps.iter().map(|step| i64::from(*step)).collect(),
+        separator: celery.separator.as_str().into(),
+        unacked_key: celery.unacked_key.as_str().into(),
+    }
 }
 
 /// The condition; `None` leaves it as it is, because no worker has told otherwise since this operator leads.
 pub fn verdict(setup: &Setup, conditions: &[Condition]) -> Option<Verdict> {
     let type_ = ConditionType::WorkersMisconfigured;
+    let unknown = |message: &str| Verdict { type_, holds: None, reason: Reason::Unknown, message: message.to_owned() };
     Some(match setup {
         Setup::Unknown if find_condition(conditions, type_).is_some() => return None,
-        Setup::Unknown => {
-            let message = "no worker has answered yet".to_owned();
-            Verdict { type_, holds: None, reason: Reason::Unknown, message }
+        Setup::Unknown => unknown("no worker has answered yet"),
+        Setup::Silent => unknown("workers are heard, and none answers when it is asked for its settings"),
+        Setup::Known(Finding { worst: None, message, .. }) => {
+            Verdict { type_, holds: Some(false), reason: Reason::AsExpected, message: message.clone() }
         }
-        Setup::Fine => Verdict { type_, holds: Some(false), reason: Reason::AsExpected, message: String::new() },
-        Setup::Wrong(Complaint { reason, message }) => {
-            Verdict { type_, holds: Some(true), reason: *reason, message: message.clone() }
+        Setup::Known(Finding { worst: Some(worst), message, .. }) => {
+            let reason = Reason::named(worst.reason()).unwrap_or(Reason::Unknown);
+            Verdict { type_, holds: Some(true), reason, message: message.clone() }
         }
     })
 }
 
-/// What the pool says of its workers.
-struct Declared {
-    visibility_timeout: Duration,
-    concurrency: i64,
-}
-
-/// The shell that is the main process of a worker's container, and the container.
-type Shell = (Arc<str>, Arc<str>);
-
-/// `None` when all is well.
-fn complaint(
-    nodes: &[&NodeSettings],
-    declared: &Declared,
-    shell_of: impl Fn(&str) -> Option<Shell>,
-) -> Option<Complaint> {
-    let faults = |node: &NodeSettings| faults(node, declared, shell_of(&node.name));
-    let wrong: Vec<(&str, Vec<Fault>)> = nodes.iter().map(|node| (&*node.name, faults(node))).collect();
-    let wrong: Vec<_> = wrong.into_iter().filter(|(_, faults)| !faults.is_empty()).collect();
-    let reason =
-        wrong.iter().flat_map(|(_, faults)| faults).map(|(reason, _)| *reason).min_by_key(|it| severity(*it))?;
-    let say = |(node, faults): &(&str, Vec<Fault>)| {
-        let texts: Vec<&str> = faults.iter().map(|(_, text)| text.as_str()).collect();
-        format!("{node}: {}", texts.join("; "))
-    };
-    let mut said: Vec<String> = wrong.iter().take(NAMED).map(say).collect();
-    if wrong.len() > NAMED {
-        said.push(format!("and {} more", wrong.len() - NAMED));
-    }
-    Some(Complaint { reason, message: said.join(". ") })
-}
-
-/// What is wrong with one worker, and how to mend it.
-type Fault = (Reason, String);
-
-/// Worst first.
-fn severity(reason: Reason) -> usize {
-    let order = [
-        Reason::AcknowledgesEarly,
-        Reason::ShellTakesSignals,
-        Reason::VisibilityTimeoutDiffers,
-        Reason::ConcurrencyDiffers,
-        Reason::PrefetchTooHigh,
-    ];
-    order.iter().position(|other| *other == reason).unwrap_or(order.len())
-}
-
-/// Whether task events are on cannot be asked: `celery worker -E` turns them on without a trace in the configuration.
-fn faults(node: &NodeSettings, declared: &Declared, shell: Option<Shell>) -> Vec<Fault> {
-    let visibility_timeout = declared.visibility_timeout;
-    let mut faults = Vec::new();
-    if node.acks_late != Some(true) {
-        let text = "it acknowledges messages before it runs them; set task_acks_late=True";
-        faults.push((Reason::AcknowledgesEarly, text.to_owned()));
-    }
-    // A shell may have given its place to the worker, and an init passes signals on.
-    if let (Some(pid), Some((shell, container))) = (node.pid.filter(|pid| *pid != 1), shell) {
-        let text = format!(
-            "its process has the PID {pid}, because the main process of container {container:?} is the shell {shell:?}, which \
-             does not pass SIGTERM on, so it takes jobs until it is killed with one; write `exec celery ...`"
-        );
-        faults.push((Reason::ShellTakesSignals, text));
-    }
-    if let Some(concurrency) = node.concurrency.filter(|concurrency| *concurrency != declared.concurrency) {
-        let text = format!(
-            "it runs {concurrency} tasks at once and the pool's spec.concurrency is {}; start it with --concurrency {} or set \
-             spec.concurrency to {concurrency}",
-            declared.concurrency, declared.concurrency
-        );
-        faults.push((Reason::ConcurrencyDiffers, text));
-    }
-    // A message that waits for its time raises the count by one, so a single one more proves nothing.
-    let takes =
-        node.prefetch_count.zip(node.concurrency).is_some_and(|(count, at_once)| count == 0 || count > 2 * at_once);
-    if takes && node.prefetch_multiplier != Some(1) {
-        let text = "it takes more messages than it can run; set worker_prefetch_multiplier=1";
-        faults.push((Reason::PrefetchTooHigh, text.to_owned()));
-    }
-    let seconds = node.visibility_timeout.and_then(|seconds| u64::try_from(seconds).ok());
-    let has = seconds.map_or(VISIBILITY_TIMEOUT, Duration::from_secs);
-    if has != visibility_timeout {
-        let text = format!(
-            "its visibility_timeout is {} s and the pool's celery.visibilityTimeout {} s; set both to the same",
-            has.as_secs(),
-            visibility_timeout.as_secs()
-        );
-        faults.push((Reason::VisibilityTimeoutDiffers, text));
-    }
-    faults
-}
-
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::core::setup::FaultKind;
+
+    #[test]
+    fn the_condition_is_not_changed_while_no_worker_answers() {
+        let mut conditions = Vec::new();
+        let before = verdict(&Setup::Unknown, &conditions).unwrap();
+        assert_eq!((before.holds, before.reason), (None, Reason::Unknown));
+        let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(clock::now());
+        let known = |worst| Setup::Known(Finding { worst, message: "crew@a".to_owned(), futile: None });
+        for kind in FaultKind::ALL {
+            let said = verdict(&known(Some(kind)), &[]).unwrap();
+            assert_eq!((said.holds, said.reason.to_string()), (Some(true), kind.reason().to_owned()));
+            crate::api::set_condition(&mut conditions, said, None, now.clone());
+        }
+        assert_eq!(verdict(&Setup::Unknown, &conditions), None);
+        assert_eq!(verdict(&known(None), &conditions).unwrap().holds, Some(false));
+        assert_eq!(verdict(&Setup::Silent, &conditions).unwrap().holds, None);
+    }
+}

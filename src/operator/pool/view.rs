@@ -49,6 +49,8 @@ pub struct Census {
     pub(super) outstanding: u64,
     /// Messages that are in no queue and that no worker says it has.
     pub(super) missed: u64,
+    /// Whether a job waits for a worker that is set up otherwise.
+    pub(super) wants_other_worker: bool,
 }
 
 impl Census {
@@ -57,7 +59,14 @@ impl Census {
         let declared = Policy::resolve(None, &pool.facts.defaults).hard;
         let table = ctx.jobs.lock();
         let Some(figures) = table.figures(&pool.key) else {
-            return Self { hard_limit: declared, busy: 0, oldest: None, outstanding: 0, missed: 0 };
+            return Self {
+                hard_limit: declared,
+                busy: 0,
+                oldest: None,
+                outstanding: 0,
+                missed: 0,
+                wants_other_worker: false,
+            };
         };
         let hard_limit = declared.max(figures.hard_limit().unwrap_or_default());
         Self {
@@ -66,6 +75,7 @@ impl Census {
             oldest: figures.oldest(),
             outstanding: figures.outstanding() as u64,
             missed: figures.missed() as u64,
+            wants_other_worker: figures.futile() > 0,
         }
     }
 }

@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::setup::Setup;
+use crate::core::setup::{Finding, NodeSettings};
 use crate::core::status::host_of;
-use crate::store::NodeSettings;
 
 /// The most that are remembered: a pool has at most as many replicas.
 const MOST: usize = 10_000;
@@ -36,6 +36,8 @@ struct Node {
     was_pod: bool,
     /// Whether it was silent when all were called.
     is_silent: bool,
+    /// Whether it has said that it takes no more messages.
+    has_left: bool,
     asked_at: Option<Instant>,
     settings: Option<NodeSettings>,
 }
@@ -53,6 +55,13 @@ impl Nodes {
         if let Some(known) = self.0.lock().note(node, now) {
             known.was_pod |= is_pod;
             known.asked_at = None;
+        }
+    }
+
+    /// A worker has said that it takes no more messages, although it may still run some.
+    pub fn left(&self, node: &str) {
+        if let Some(known) = self.0.lock().nodes.get_mut(node) {
+            known.has_left = true;
         }
     }
 
@@ -119,24 +128,32 @@ impl Nodes {
         wanted.into_iter().map(|(_, name)| name).collect()
     }
 
-    /// They have told their settings. `judge` says what all that are known come to; where none is known, what was known
-    /// before stays. Whether that is news.
-    pub fn told(&self, answers: Vec<NodeSettings>, judge: impl Fn(&[&NodeSettings]) -> Setup, now: Instant) -> bool {
+    /// They have told their settings. `judge` says what all come to that are known and still take messages; where it cannot
+    /// say, what was known before stays. Whether that is news.
+    pub fn told(
+        &self,
+        answers: Vec<NodeSettings>,
+        judge: impl Fn(&[&NodeSettings]) -> Option<Finding>,
+        now: Instant,
+    ) -> bool {
         let mut known = self.0.lock();
         for settings in answers {
             if let Some(node) = known.note(&settings.name.clone(), now) {
                 node.settings = Some(settings);
             }
         }
-        let mut all: Vec<&NodeSettings> = known.nodes.values().filter_map(|node| node.settings.as_ref()).collect();
-        if all.is_empty() {
-            return false;
-        }
+        let staying = known.nodes.values().filter(|node| !node.has_left);
+        let mut all: Vec<&NodeSettings> = staying.filter_map(|node| node.settings.as_ref()).collect();
         all.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-        let setup = judge(&all);
-        let is_news = known.setup != setup;
-        known.setup = setup;
-        is_news
+        match judge(&all) {
+            Some(finding) => known.set(Setup::Known(finding)),
+            None => false,
+        }
+    }
+
+    /// Workers are there, and none answers any more: what they told is not taken for true for ever. Whether that is news.
+    pub fn are_silent(&self) -> bool {
+        self.0.lock().set(Setup::Silent)
     }
 
     /// What their settings come to.
@@ -169,6 +186,12 @@ impl Nodes {
 }
 
 impl Known {
+    fn set(&mut self, setup: Setup) -> bool {
+        let is_news = self.setup != setup;
+        self.setup = setup;
+        is_news
+    }
+
     fn note(&mut self, name: &Arc<str>, now: Instant) -> Option<&mut Node> {
         if !self.nodes.contains_key(name) {
             if self.nodes.len() >= MOST {
@@ -183,12 +206,13 @@ impl Known {
             heard_at: now,
             was_pod: false,
             is_silent: false,
+            has_left: false,
             asked_at: None,
             settings: None,
         };
         let node = self.nodes.entry(name.clone()).or_insert(new);
         node.heard_at = now;
-        node.is_silent = false;
+        (node.is_silent, node.has_left) = (false, false);
         Some(node)
     }
 }
@@ -203,6 +227,10 @@ mod tests {
 
     fn settings(name: &str, concurrency: i64) -> NodeSettings {
         NodeSettings { name: name.into(), concurrency: Some(concurrency), ..NodeSettings::default() }
+    }
+
+    fn fine(all: &[&NodeSettings]) -> Option<Finding> {
+        (!all.is_empty()).then(|| Finding { worst: None, message: all.len().to_string(), futile: None })
     }
 
     #[test]
@@ -224,19 +252,19 @@ mod tests {
     #[test]
     fn what_is_known_of_settings_stays_while_no_worker_answers() {
         let (nodes, now) = (Nodes::default(), Instant::now());
-        assert!(!nodes.told(vec![], |_| Setup::Fine, now));
+        assert!(!nodes.told(vec![], |_| None, now));
         assert_eq!(nodes.setup(), Setup::Unknown, "no worker has ever answered");
-        assert!(nodes.told(vec![settings("crew@a", 1)], |_| Setup::Fine, now));
+        assert!(nodes.told(vec![settings("crew@a", 1)], fine, now));
         nodes.answered_call(&[], |_| false, now);
-        assert!(!nodes.told(vec![], |all| if all.is_empty() { Setup::Unknown } else { Setup::Fine }, now));
-        assert_eq!(nodes.setup(), Setup::Fine);
+        assert!(!nodes.told(vec![], fine, now));
+        assert!(matches!(nodes.setup(), Setup::Known(_)));
     }
 
     #[test]
     fn a_pods_worker_that_is_gone_is_forgotten_when_others_answer_and_a_busy_pods_is_not() {
         let (nodes, now) = (Nodes::default(), Instant::now());
         nodes.heard(&"crew@gone".into(), true, now);
-        nodes.told(vec![settings("crew@gone", 8), settings("crew@busy", 1)], |_| Setup::Fine, now);
+        nodes.told(vec![settings("crew@gone", 8), settings("crew@busy", 1)], fine, now);
         nodes.answered_call(&named(&["crew@new"]), |name| &**name == "crew@busy", now);
         let mut left: Vec<_> = nodes.names().into_iter().map(|(name, _)| name).collect();
         left.sort_unstable();
@@ -247,11 +275,11 @@ mod tests {
     fn a_worker_that_was_never_a_pod_is_remembered_while_it_may_be_busy_and_a_pods_worker_is_not() {
         let (nodes, now, hour) = (Nodes::default(), Instant::now(), Duration::from_hours(1));
         nodes.heard(&"crew@pod".into(), true, now);
-        nodes.told(vec![settings("celery@vm", 8)], |_| Setup::Fine, now);
+        nodes.told(vec![settings("celery@vm", 8)], fine, now);
         nodes.answered_call(&named(&["crew@other-pod"]), |name| &**name != "celery@vm", now);
         assert_eq!(nodes.elsewhere(hour, now + hour), named(&["celery@vm"]), "it does not answer while it is busy");
         assert!(nodes.elsewhere(hour, now + hour + Duration::from_secs(1)).is_empty());
-        nodes.told(vec![], |all| if all.is_empty() { Setup::Unknown } else { Setup::Fine }, now);
+        nodes.told(vec![], fine, now);
         assert!(nodes.names().iter().all(|(name, _)| &**name != "celery@vm"), "nothing is said of it meanwhile");
         assert!(nodes.runs_one_at_a_time("crew@pod", true), "its settings do not count any more");
     }
@@ -271,10 +299,24 @@ mod tests {
     fn how_many_tasks_a_worker_runs_at_once_is_what_it_says_and_not_what_is_declared() {
         let (nodes, now) = (Nodes::default(), Instant::now());
         assert!(nodes.runs_one_at_a_time("crew@a", true), "none has said otherwise");
-        nodes.told(vec![settings("crew@threads", 8), settings("crew@solo", 1)], |_| Setup::Fine, now);
+        nodes.told(vec![settings("crew@threads", 8), settings("crew@solo", 1)], fine, now);
         assert!(!nodes.runs_one_at_a_time("crew@threads", true));
         assert!(nodes.runs_one_at_a_time("crew@solo", false));
         assert!(!nodes.runs_one_at_a_time("crew@silent", true), "it is set up as the others, presumably");
+    }
+
+    #[test]
+    fn a_worker_that_takes_no_more_messages_counts_no_more_until_it_is_heard_again() {
+        let (nodes, now) = (Nodes::default(), Instant::now());
+        nodes.told(vec![settings("crew@old", 8), settings("crew@new", 1)], fine, now);
+        nodes.left("crew@old");
+        assert!(nodes.told(vec![], |all| fine(all).filter(|_| all.len() == 1), now), "only the new one counts");
+        assert!(!nodes.runs_one_at_a_time("crew@old", true), "what it said is known while its tasks run");
+        nodes.heard(&"crew@old".into(), true, now);
+        assert!(nodes.told(vec![], |all| fine(all).filter(|_| all.len() == 2), now));
+        nodes.left("crew@old");
+        nodes.left("crew@new");
+        assert!(!nodes.told(vec![], fine, now), "none is left, and what was known stays");
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::core::id::{ObjectKey, TaskId};
 use crate::core::index::pods::Fleet;
 use crate::core::observed::{Pool, PoolFacts};
 use crate::core::policy::Policy;
+use crate::core::setup::Futile;
 use crate::core::start::{Blocked, BlockedKind};
 use crate::core::status::{PoolProblem, PoolProblemKind};
 use crate::runtime::metrics::PoolLabels;
@@ -129,7 +130,8 @@ impl Handle {
     pub fn new(key: ObjectKey, pool: &CrewWorkerPool) -> Self {
         let spec = pool.spec.clone();
         let blocked = pool.status.as_ref().and_then(said_blocked);
-        let facts = PoolFacts { blocked, ..spec.to_facts() };
+        let futile = pool.status.as_ref().and_then(said_futile).map(Arc::new);
+        let facts = PoolFacts { blocked, futile, ..spec.to_facts() };
         let facts = Arc::new(facts);
         let problem = PoolProblem { kind: PoolProblemKind::Connecting, detail: "not connected yet".into() };
         let fleet = spec.deployment_ref.as_ref().map(|named| Fleet {
@@ -400,7 +402,24 @@ impl Handle {
         if state.facts.blocked.as_ref() == blocked {
             return false;
         }
-        state.facts = Arc::new(PoolFacts { blocked: blocked.cloned(), ..(*self.facts).clone() });
+        state.facts = Arc::new(PoolFacts { blocked: blocked.cloned(), ..(*state.facts).clone() });
+        true
+    }
+
+    /// Why runs would be in vain, as jobs are told.
+    pub fn futile(&self) -> Option<Arc<Futile>> {
+        self.state.read().facts.futile.clone()
+    }
+
+    /// Says why runs would be in vain. Whether that is news: other words for the same are none, as they would rewrite the
+    /// status of every job that waits.
+    pub fn set_futile(&self, futile: Option<&Futile>) -> bool {
+        let mut state = self.state.write();
+        let gist = |it: &Futile| (it.kind, it.tasks.clone());
+        if state.facts.futile.as_deref().map(gist) == futile.map(gist) {
+            return false;
+        }
+        state.facts = Arc::new(PoolFacts { futile: futile.cloned().map(Arc::new), ..(*state.facts).clone() });
         true
     }
 
@@ -458,6 +477,12 @@ fn said_blocked(status: &CrewWorkerPoolStatus) -> Option<Blocked> {
     let is_of_all = condition.status == "True" && status.replicas.as_ref().is_none_or(|replicas| replicas.ready == 0);
     let kind = BlockedKind::named(&condition.reason).filter(|_| is_of_all)?;
     Some(Blocked { kind, detail: condition.message.as_str().into() })
+}
+
+/// Why runs would be in vain, as the status says it: an operator that starts goes on from there.
+fn said_futile(status: &CrewWorkerPoolStatus) -> Option<Futile> {
+    let condition = find_condition(&status.conditions, ConditionType::WorkersMisconfigured)?;
+    Futile::recorded(&condition.reason, &condition.message).filter(|_| condition.status == "True")
 }
 
 fn moment(millis: &AtomicI64) -> Option<Timestamp> {

@@ -1,6 +1,6 @@
 //! What is known of how the workers of a pool are set up.
 
-use crate::api::Reason;
+use crate::core::setup::Finding;
 
 /// What the settings of a pool's workers come to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -8,17 +8,8 @@ pub enum Setup {
     /// No worker has answered yet.
     #[default]
     Unknown,
-    /// As they should be.
-    Fine,
-    /// They endanger jobs.
-    Wrong(Complaint),
-}
-
-/// What is wrong with the settings of a pool's workers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Complaint {
-    /// The worst of it.
-    pub reason: Reason,
-    /// All of it, and how to mend it.
-    pub message: String,
+    /// Workers are there, and none answers any more.
+    Silent,
+    /// What those that have answered come to.
+    Known(Finding),
 }

@@ -76,6 +76,38 @@ pub struct WorkerStats {
     pub implementation: Option<String>,
     /// The processes of the pool.
     pub processes: Vec<i64>,
+    /// How it reaches the broker.
+    pub broker: BrokerInfo,
+}
+
+/// How a worker reaches the broker: kombu's `Connection.info()`. Unlike an answer to `conf` it shows names of keys.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BrokerInfo {
+    /// The host, as the worker names it.
+    pub hostname: Option<String>,
+    /// The port.
+    pub port: Option<u16>,
+    /// `priority_steps`, where they are set.
+    pub priority_steps: Option<Vec<i64>>,
+    /// `sep`, where it is set.
+    pub separator: Option<String>,
+    /// `unacked_key`, where it is set.
+    pub unacked_key: Option<String>,
+}
+
+impl BrokerInfo {
+    fn decode(info: &Value) -> Self {
+        let option = |key: &str| info.get("transport_options").and_then(|options| options.get(key));
+        let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+        let steps = |value: &Value| Some(value.as_array()?.iter().filter_map(Value::as_i64).collect());
+        Self {
+            hostname: text(info.get("hostname")),
+            port: info.get("port").and_then(Value::as_i64).and_then(|port| u16::try_from(port).ok()),
+            priority_steps: option("priority_steps").and_then(steps),
+            separator: text(option("sep")),
+            unacked_key: text(option("unacked_key")),
+        }
+    }
 }
 
 impl WorkerStats {
@@ -90,6 +122,7 @@ impl WorkerStats {
             max_concurrency: pool("max-concurrency").and_then(Value::as_i64),
             implementation: pool("implementation").and_then(Value::as_str).map(str::to_owned),
             processes: processes.iter().filter_map(Value::as_i64).collect(),
+            broker: answer.get("broker").map(BrokerInfo::decode).unwrap_or_default(),
         }
     }
 }
@@ -106,12 +139,21 @@ pub struct WorkerConf {
     pub send_task_events: Option<bool>,
     /// Seconds until an unacknowledged message is taken for lost, 3600 by default.
     pub visibility_timeout: Option<i64>,
+    /// The format of results, `json` by default.
+    pub result_serializer: Option<String>,
+    /// How results are compressed, not by default; without effect before Celery 5.7.
+    pub result_compression: Option<String>,
+    /// Whether `result_backend_transport_options` have a `global_keyprefix`. Its value is shown as stars, even an empty one.
+    pub has_result_prefix: Option<bool>,
+    /// Whether the state `STARTED` is stored; false by default.
+    pub track_started: Option<bool>,
 }
 
 impl WorkerConf {
     /// Reads an answer.
     pub fn decode(answer: &Value) -> Self {
         let flag = |key: &str| answer.get(key).and_then(Value::as_bool);
+        let text = |key: &str| answer.get(key).and_then(Value::as_str).map(str::to_owned);
         let transport = answer.get("broker_transport_options");
         Self {
             prefetch_multiplier: answer.get("worker_prefetch_multiplier").and_then(Value::as_i64),
@@ -121,6 +163,69 @@ impl WorkerConf {
                 .and_then(|options| options.get("visibility_timeout"))
                 .and_then(Value::as_number)
                 .and_then(Number::truncated),
+            result_serializer: text("result_serializer"),
+            result_compression: text("result_compression"),
+            has_result_prefix: answer
+                .get("result_backend_transport_options")
+                .and_then(Value::as_object)
+                .map(|options| options.get("global_keyprefix").is_some()),
+            track_started: flag("task_track_started"),
         }
+    }
+}
+
+/// What an answer to `report` says, the text for bug reports: only there is the version of Celery, and a result backend from
+/// the environment (`CELERY_RESULT_BACKEND`).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WorkerReport {
+    /// Major and minor version of Celery; `None` of another program.
+    pub celery: Option<(u32, u32)>,
+    /// The result backend, `redis://user:**@host:6379/1` or `disabled`.
+    pub results: Option<String>,
+}
+
+impl WorkerReport {
+    /// Reads an answer.
+    pub fn decode(answer: &Value) -> Self {
+        let text = answer.get("ok").and_then(Value::as_str).unwrap_or_default();
+        let word = |key: &str| text.split_whitespace().find_map(|word| word.strip_prefix(key));
+        let version = |text: &str| {
+            let mut parts = text.split('.').map_while(|part| part.parse().ok());
+            Some((parts.next()?, parts.next()?))
+        };
+        Self { celery: word("celery:").and_then(version), results: word("results:").map(str::to_owned) }
+    }
+}
+
+/// What an answer to `registered` says of one task: its name and the attributes that were asked for and that it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegisteredTask {
+    /// The registered name.
+    pub name: String,
+    /// `ignore_result`: whether its results are not stored.
+    pub ignore_result: Option<bool>,
+    /// `acks_late`: whether its messages are acknowledged after the run.
+    pub acks_late: Option<bool>,
+}
+
+impl RegisteredTask {
+    /// Reads an answer: names, each with `[attribute=value ...]` behind it.
+    pub fn list(answer: &Value) -> Vec<Self> {
+        let texts = answer.as_array().unwrap_or_default().iter().filter_map(Value::as_str);
+        texts
+            .map(|text| {
+                let (name, attributes) = text.split_once(" [").unwrap_or((text, ""));
+                let flag = |key: &str| {
+                    let attributes = attributes.trim_end_matches(']').split(' ');
+                    let value = attributes.filter_map(|it| it.split_once('=')).find(|(name, _)| *name == key)?.1;
+                    match value {
+                        "True" => Some(true),
+                        "False" => Some(false),
+                        _ => None,
+                    }
+                };
+                Self { name: name.to_owned(), ignore_result: flag("ignore_result"), acks_late: flag("acks_late") }
+            })
+            .collect()
     }
 }

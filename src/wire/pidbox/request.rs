@@ -87,6 +87,17 @@ impl Request {
         Self::new("registered").with("taskinfoitems", Value::Array(Vec::new()))
     }
 
+    /// The same with these attributes, where a task has them.
+    pub fn registered_with(attributes: &[&str]) -> Self {
+        let attributes: Vec<Value> = attributes.iter().map(|it| Value::from(*it)).collect();
+        Self::new("registered").with("taskinfoitems", Value::Array(attributes))
+    }
+
+    /// The text for a bug report.
+    pub fn report() -> Self {
+        Self::new("report")
+    }
+
     /// The queues that workers consume.
     pub fn active_queues() -> Self {
         Self::new("active_queues")

@@ -147,3 +147,49 @@ proptest! {
         error_of(&answer);
     }
 }
+
+#[test]
+fn a_workers_report_tells_its_celery_and_its_result_backend() {
+    let report = |text: &str| WorkerReport::decode(&Value::from(Object::new().with("ok", text)));
+    let celerys = "\nsoftware -> celery:5.3.6 (emerald-rush) kombu:5.3.7 py:3.11.7\n            billiard:4.3.2 redis:5.0.8\n\
+        settings -> transport:redis results:redis://user:**@127.0.0.1:16399/3\n\nbroker_url: 'redis://127.0.0.1:16399/0'";
+    let told = report(celerys);
+    assert_eq!(told.celery, Some((5, 3)));
+    assert_eq!(told.results.as_deref(), Some("redis://user:**@127.0.0.1:16399/3"));
+    assert_eq!(report("software -> celery:5.6.0rc1 (recovery)").celery, Some((5, 6)));
+    let native = report("software -> crewjob:0.1.0\nsettings -> transport:redis results:redis\n");
+    assert_eq!((native.celery, native.results.as_deref()), (None, Some("redis")));
+    assert_eq!(WorkerReport::decode(&value("[1]")), WorkerReport::default());
+}
+
+#[test]
+fn registered_tasks_are_read_with_their_attributes() {
+    let task =
+        |name: &str, ignore_result, acks_late| RegisteredTask { name: name.to_owned(), ignore_result, acks_late };
+    let answer =
+        value(r#"["t [ignore_result=True acks_late=False]", "plain", "u [rate_limit=10/m acks_late=None]", 7]"#);
+    assert_eq!(
+        RegisteredTask::list(&answer),
+        [task("t", Some(true), Some(false)), task("plain", None, None), task("u", None, None)]
+    );
+}
+
+#[test]
+fn the_options_of_the_broker_are_read_where_no_stars_hide_them() {
+    let stats = value(
+        r#"{"pid": 1, "broker": {"hostname": "redis", "port": 6379, "transport_options":
+            {"visibility_timeout": 3600, "priority_steps": [0, 1, 2], "sep": ":", "unacked_key": "u"}}}"#,
+    );
+    let broker = WorkerStats::decode(&stats).broker;
+    assert_eq!((broker.hostname.as_deref(), broker.port), (Some("redis"), Some(6379)));
+    assert_eq!(broker.priority_steps, Some(vec![0, 1, 2]));
+    assert_eq!((broker.separator.as_deref(), broker.unacked_key.as_deref()), (Some(":"), Some("u")));
+    assert_eq!(WorkerStats::decode(&value(r#"{"pid": 1}"#)).broker, BrokerInfo::default());
+    let conf = |options: &str| {
+        let text = format!(r#"{{"result_serializer": "json", "result_backend_transport_options": {options}}}"#);
+        WorkerConf::decode(&value(&text)).has_result_prefix
+    };
+    assert_eq!(conf(r#"{"global_keyprefix": "********"}"#), Some(true));
+    assert_eq!(conf("{}"), Some(false));
+    assert_eq!(WorkerConf::decode(&value("{}")).has_result_prefix, None, "it says nothing of it");
+}

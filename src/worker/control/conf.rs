@@ -3,6 +3,7 @@
 use super::describe;
 use super::view::{Broker, View};
 use crate::wire::{Object, TimeLimit, Value};
+use crate::worker::config::Config;
 
 /// What `conf` says: the settings that differ from Celery's, and all that apply here `with_defaults`.
 pub(super) fn table(view: &View, with_defaults: bool) -> Object {
@@ -19,7 +20,8 @@ fn chosen<'a>(view: &View<'a>) -> Vec<(&'a str, Value)> {
     let json = || Value::from(vec!["json"]);
     vec![
         ("broker_url", url(view.broker).into()),
-        ("broker_transport_options", Object::new().with("visibility_timeout", config.visibility_timeout).into()),
+        ("broker_transport_options", transport_options(config, |_| MASK.to_owned()).into()),
+        ("result_backend_transport_options", result_options(config).into()),
         ("task_serializer", "json".into()),
         ("result_serializer", "json".into()),
         ("accept_content", json()),
@@ -42,6 +44,28 @@ fn chosen<'a>(view: &View<'a>) -> Vec<(&'a str, Value)> {
         ("result_extended", true.into()),
         ("worker_send_task_events", (!config.without_task_events).into()),
     ]
+}
+
+/// What Celery shows of a setting whose name has `key` in it.
+const MASK: &str = "********";
+
+/// What kombu calls the names of keys. `shown` is what is shown of an option whose name has `key` in it.
+pub(super) fn transport_options(config: &Config, shown: impl Fn(&str) -> String) -> Object {
+    let steps: Vec<i64> = config.priority_steps.iter().map(|step| i64::from(*step)).collect();
+    let mut options = Object::new()
+        .with("visibility_timeout", config.visibility_timeout)
+        .with("priority_steps", steps)
+        .with("sep", config.separator.as_str())
+        .with("unacked_key", shown(&config.unacked_key));
+    if !config.global_keyprefix.is_empty() {
+        options.insert("global_keyprefix", shown(&config.global_keyprefix));
+    }
+    options
+}
+
+fn result_options(config: &Config) -> Object {
+    let prefix = config.result_keyprefix.as_ref().unwrap_or(&config.global_keyprefix);
+    if prefix.is_empty() { Object::new() } else { Object::new().with("global_keyprefix", MASK) }
 }
 
 /// Celery's defaults, where they say something that is true of this worker.

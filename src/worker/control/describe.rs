@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::conf::transport_options;
 use super::view::{Broker, Task, Usage, View};
 use crate::store::Queue;
 use crate::wire::{Number, Object, TimeLimit, Value, time};
@@ -95,7 +96,7 @@ pub(super) fn stats(view: &View) -> Object {
         .with("clock", view.clock.to_string())
         .with("uptime", uptime)
         .with("pool", pool(view))
-        .with("broker", broker(view.broker, view.config.visibility_timeout))
+        .with("broker", broker(view))
         .with("prefetch_count", view.prefetch_count)
         .with("rusage", view.usage.as_ref().map_or_else(|| "N/A".into(), |usage| Value::from(rusage(usage))))
 }
@@ -115,8 +116,9 @@ fn pool(view: &View) -> Object {
         .with("writes", "N/A")
 }
 
-fn broker(broker: &Broker, visibility_timeout: u32) -> Object {
-    let Broker { hostname, port, database, userid, tls } = broker;
+fn broker(view: &View) -> Object {
+    let Broker { hostname, port, database, userid, tls } = view.broker;
+    let options = transport_options(view.config, str::to_owned);
     let fields: [(&str, Value); 15] = [
         ("hostname", hostname.as_str().into()),
         ("userid", userid.as_deref().into()),
@@ -126,7 +128,7 @@ fn broker(broker: &Broker, visibility_timeout: u32) -> Object {
         ("ssl", (*tls).into()),
         ("transport", "redis".into()),
         ("connect_timeout", 4.into()),
-        ("transport_options", Object::new().with("visibility_timeout", visibility_timeout).into()),
+        ("transport_options", options.into()),
         ("login_method", Value::Null),
         ("uri_prefix", Value::Null),
         ("heartbeat", 0.0.into()),

@@ -192,6 +192,55 @@ fn a_job_of_a_deleted_pool_can_be_cancelled_and_says_what_was_not_stopped() {
     assert_eq!(unstopped(scene().retrying(1)), None, "nothing of it is on Redis");
 }
 
+#[test]
+fn a_job_whose_run_would_be_in_vain_waits_with_the_setting_that_mends_it() {
+    let waits = || scene().pool(futile(&[]));
+    check(
+        waits(),
+        expect!["Pending (ResultSerializerNotJson), attempts 0; warn ResultSerializerNotJson; wait for a hint"],
+    );
+    check_message(
+        waits(),
+        expect![[
+            r#"CrewWorkerPool "default": crew@a: its result_serializer is "pickle", which is not read; set it to "json""#
+        ]],
+    );
+    check(
+        scene().retrying(1).sees(never_sent()).at(90_000).pool(futile(&[])),
+        expect!["Retrying (ResultSerializerNotJson), attempts 1; warn ResultSerializerNotJson; wait for a hint"],
+    );
+    check(
+        scene().pool(futile(&["another.task"])),
+        expect![
+            "enqueue attempt 1#0 on crew_jobs at priority 5; Pending (Pending), attempts 0; look again at 2026-01-01T00:00:00.3Z"
+        ],
+    );
+    let run = Task::Held(runs(1_000, Liveness::Alive));
+    check(
+        scene().running().sees(run).at(20_000).pool(futile(&[])),
+        expect!["Running (Running), attempts 1; look again at 2026-01-01T01:01:01Z"],
+    );
+}
+
+#[test]
+fn a_message_that_would_be_run_in_vain_is_taken_back_and_published_again_when_the_workers_are_mended() {
+    check(
+        scene().queued().sees(queued()).at(20_000).pool(futile(&[])),
+        expect!["withdraw attempt 1#0; Queued (Enqueued), attempts 0; look again at 2026-01-01T00:00:20.3Z"],
+    );
+    let taken_back = scene().queued().sees(Task::Withdrawn { generation: 0 }).at(20_000).pool(futile(&[]));
+    check(
+        taken_back.clone(),
+        expect!["Pending (ResultSerializerNotJson), attempts 0; warn ResultSerializerNotJson; wait for a hint"],
+    );
+    check(
+        taken_back.recorded().pool(Pool::Ready(Arc::new(pool()))),
+        expect![
+            "requeue in place of #0 nowhere: attempt 1#1 on crew_jobs at priority 5; Queued (Enqueued), attempts 0; wait for a hint"
+        ],
+    );
+}
+
 fn blocked(kind: BlockedKind) -> Pool {
     let blocked = Blocked { kind, detail: "Pod \"worker-1\": no luck".into() };
     Pool::Ready(Arc::new(PoolFacts { blocked: Some(blocked), ..pool() }))

@@ -119,6 +119,7 @@ fn any_pool() -> impl Strategy<Value = Pool> {
     prop_oneof![
         8 => Just(Pool::Ready(Arc::new(pool()))),
         1 => Just(Pool::Ready(Arc::new(PoolFacts { queues: vec!["other".into()], ..pool() }))),
+        1 => Just(futile(&[])),
         1 => Just(Pool::Missing { existing: vec!["gpu".into()] }),
         1 => Just(problem(PoolProblemKind::BrokerUnreachable)),
         1 => Just(problem(PoolProblemKind::Connecting)),

@@ -15,7 +15,7 @@ fn job() -> impl Strategy<Value = ObjectKey> {
 }
 
 fn share() -> impl Strategy<Value = Share> {
-    let flags = proptest::array::uniform6(any::<bool>());
+    let flags = proptest::array::uniform7(any::<bool>());
     let times = (option::of(1..4_u64), option::of(0..3_i64));
     let workers = (
         option::of(name(&["crew@one", "crew@two"])),
@@ -32,6 +32,7 @@ fn share() -> impl Strategy<Value = Share> {
         is_fresh: flags[3],
         is_missed: flags[4],
         is_outstanding: flags[5],
+        is_futile: flags[6],
         node: workers.0,
         busy_pod: workers.1,
         seen_pod: workers.2,
@@ -59,6 +60,7 @@ fn check(index: &Index, jobs: &Model<ObjectKey, Share>) {
             assert_eq!(counted.queued(), names(|share| share.is_queued).len());
             assert_eq!(counted.outstanding(), names(|share| share.is_outstanding).len());
             assert_eq!(counted.missed(), names(|share| share.is_missed).len());
+            assert_eq!(counted.futile(), names(|share| share.is_futile).len());
             assert_eq!(counted.fresh(), names(|share| share.is_fresh).len());
             assert_eq!(counted.hard_limit(), own.iter().filter_map(|(_, share)| share.hard_limit).max());
             let oldest = own.iter().filter(|(_, share)| share.is_queued).filter_map(|(_, share)| share.published_at);

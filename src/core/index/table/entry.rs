@@ -67,6 +67,7 @@ impl<F> Entry<F> {
             is_queued: evidence.is_queued(),
             is_outstanding: evidence.is_outstanding() || is_unclear,
             is_missed: has.is_none() && evidence.misses().is_some(),
+            is_futile: job.status.why.is_futile(),
             published_at: evidence.published_at(),
             is_unread: evidence.is_unread(),
             is_fresh: self.fresh.is_some(),
