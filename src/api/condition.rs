@@ -83,6 +83,9 @@ pub enum Reason {
     SecretInvalid,
     /// Redis does not answer.
     BrokerUnreachable,
+    /// The server of the pool's Secret answers and cannot be used: it is older than Redis 6.2, or a Redis Cluster. The message
+    /// says which.
+    BrokerUnsupported,
     /// Redis refuses the user or the password.
     BrokerAuthenticationFailed,
     /// Redis refuses to work as needed: it is read-only, out of memory, or forbids a command. The message names what was to

@@ -79,6 +79,8 @@ pub enum PoolProblemKind {
     SecretInvalid,
     /// Redis cannot be reached.
     BrokerUnreachable,
+    /// The server answers and cannot be used: it is too old, or a Redis Cluster.
+    BrokerUnsupported,
     /// Redis refused the user name or the password.
     BrokerAuthenticationFailed,
     /// Redis understood and said no: a missing permission, no memory, a read-only replica.
@@ -97,6 +99,7 @@ impl PoolProblemKind {
             Self::SecretNotLabelled => "SecretNotLabelled",
             Self::SecretInvalid => "SecretInvalid",
             Self::BrokerUnreachable => "BrokerUnreachable",
+            Self::BrokerUnsupported => "BrokerUnsupported",
             Self::BrokerAuthenticationFailed => "BrokerAuthenticationFailed",
             Self::BrokerRefused => "BrokerRefused",
             Self::FenceNotOurs => "FenceNotOurs",

@@ -6,14 +6,16 @@ use redis::{Client, ConnectionAddr, ConnectionInfo, RedisError};
 use tokio_rustls::rustls::ClientConfig;
 
 use super::dial::checked_against;
-use super::error::ConnectError;
+use super::error::{CLUSTER, ConnectError};
 use super::secret::Secret;
+use super::tls::Wishes;
 
 /// A Redis database: where, and how to get in.
 #[derive(Clone)]
 pub(super) struct Address {
     client: Client,
     tls: Option<Arc<ClientConfig>>,
+    wishes: Wishes,
     field: &'static str,
 }
 
@@ -24,12 +26,14 @@ impl Address {
         if !url.starts_with("redis://") && !url.starts_with("rediss://") {
             return Err(invalid("it must begin with redis:// or rediss://".into()));
         }
+        let is_tls = url.starts_with("rediss://");
+        let wishes = if is_tls { Wishes::of(url, ca.is_some()).map_err(invalid)? } else { Wishes::default() };
         // The error's own text may quote the URL, so only its kind is passed on.
         let plain = Client::open(url).map_err(|error| {
             let reason = error.detail().filter(|detail| !url.contains(detail));
             invalid(reason.unwrap_or("expected redis[s]://[user:password@]host[:port][/database]").into())
         })?;
-        let tls = if url.starts_with("rediss://") {
+        let tls = if is_tls {
             let detail = "it holds no PEM certificate that can be used";
             let unusable = || ConnectError::Invalid { field: "REDIS_CA", detail: detail.into() };
             Some(checked_against(ca).ok_or_else(unusable)?)
@@ -39,7 +43,7 @@ impl Address {
         let info = plain.get_connection_info().clone();
         let named = info.redis_settings().clone().set_lib_name("crewjob", env!("CARGO_PKG_VERSION"));
         let client = Client::open(info.set_redis_settings(named)).map_err(|_| invalid("not a Redis URL".into()))?;
-        Ok(Self { client, tls, field })
+        Ok(Self { client, tls, wishes, field })
     }
 
     pub fn connection_info(&self) -> &ConnectionInfo {
@@ -95,6 +99,21 @@ impl Address {
         // A Redis without TLS waits for the rest of what it takes for a command.
         if tls && error.is_timeout() {
             return format!("{seen}; if the server does not speak TLS, use redis:// in {field}");
+        }
+        if seen.contains("cluster mode") {
+            return CLUSTER.to_owned();
+        }
+        if tls && seen.contains("CertificateRequired") {
+            return format!(
+                "{seen}: the server asks for a client certificate, which is not supported; set its tls-auth-clients to no or \
+                 optional"
+            );
+        }
+        if tls && seen.contains("certificate") && self.wishes.no_check {
+            return format!(
+                "{seen}; ssl_cert_reqs=none in {field} is not heeded; give the certificate authority, or the certificate itself, \
+                 as REDIS_CA"
+            );
         }
         if tls && seen.contains("certificate") {
             return format!("{seen}; give the certificate authority as REDIS_CA");

@@ -13,6 +13,14 @@ pub enum ConnectError {
         /// What was seen, and what to do about it.
         detail: String,
     },
+    /// The server answers, and cannot be used.
+    #[error("Redis at {address} cannot be used: {detail}")]
+    Unsupported {
+        /// Scheme, host and port.
+        address: String,
+        /// Why, and what to use instead.
+        detail: String,
+    },
     /// The server refused the user name or the password.
     #[error("Redis at {address} refused the user name or the password")]
     AuthenticationFailed {
@@ -28,6 +36,10 @@ pub enum ConnectError {
         detail: String,
     },
 }
+
+/// What is said of a Redis with `cluster-enabled yes`, and of services that work like one.
+pub(super) const CLUSTER: &str = "Redis Cluster is not supported, because keys that change together would be on several nodes; use \
+    a Redis with cluster mode disabled";
 
 /// Why something could not be done on Redis.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -76,6 +88,8 @@ impl Error {
         if let Some(size) = error.code().and_then(|code| code.parse::<u64>().ok()) {
             return Self::unexpected(act, format!("a value of {size} bytes, which is more than is read"));
         }
+        let is_of_cluster = ["CROSSSLOT", "MOVED", "CLUSTERDOWN"].iter().any(|code| detail.contains(code));
+        let detail = if is_of_cluster { format!("{CLUSTER} ({detail})") } else { detail };
         if kind == ErrorKind::AuthenticationFailed || matches!(error.code(), Some("NOAUTH" | "WRONGPASS")) {
             Self::AuthenticationFailed { act }
         } else if kind == ErrorKind::Io || BUSY.contains(&kind) {

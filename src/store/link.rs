@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::address::{Address, Place};
 use super::dial::{Connection, dial};
-use super::error::{ConnectError, Error};
+use super::error::{CLUSTER, ConnectError, Error};
 use super::settings::Access;
 use crate::runtime::backoff::{Backoff, Bounds};
 
@@ -91,8 +91,8 @@ impl Link {
             Err(error) => Err(error),
         };
         match asked {
-            Ok(info) => match too_old(&info) {
-                Some(detail) => Err(ConnectError::Unreachable { address, detail }),
+            Ok(info) => match unsupported(&info) {
+                Some(detail) => Err(ConnectError::Unsupported { address, detail }),
                 None => Ok(()),
             },
             Err(error) if matches!(Error::of("", &error), Error::AuthenticationFailed { .. }) => {
@@ -245,9 +245,13 @@ fn is_replica(error: &RedisError) -> bool {
     error.code().is_some_and(|code| CODES.contains(&code)) || CODES.iter().any(wrapped)
 }
 
-/// Why a server of this version cannot be used. The scripts need commands of Redis 6.2.
-fn too_old(info: &str) -> Option<String> {
-    let version = info.lines().find_map(|line| line.trim().strip_prefix("redis_version:"))?;
+/// Why a server that says this of itself cannot be used. The scripts need commands of Redis 6.2.
+fn unsupported(info: &str) -> Option<String> {
+    let field = |name: &str| info.lines().find_map(|line| line.trim().strip_prefix(name));
+    if field("redis_mode:") == Some("cluster") {
+        return Some(CLUSTER.to_owned());
+    }
+    let version = field("redis_version:")?;
     let mut parts = version.split('.').map_while(|part| part.parse::<u32>().ok());
     let (major, minor) = (parts.next()?, parts.next().unwrap_or(0));
     ((major, minor) < (6, 2)).then(|| format!("the server is Redis {version}; 6.2 or newer is needed"))
@@ -255,14 +259,21 @@ fn too_old(info: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::too_old;
+    use super::unsupported;
 
     #[test]
     fn servers_without_the_needed_commands_are_refused() {
-        let told = too_old("# Server\r\nredis_version:6.0.16\r\n");
+        let told = unsupported("# Server\r\nredis_version:6.0.16\r\n");
         assert_eq!(told.as_deref(), Some("the server is Redis 6.0.16; 6.2 or newer is needed"));
-        for fine in ["redis_version:6.2.0\r\n", "redis_version:7.0.15\r\n", "redis_version:unknown\r\n", ""] {
-            assert_eq!(too_old(fine), None, "{fine:?}");
+        let cluster = unsupported("# Server\r\nredis_version:7.2.4\r\nredis_mode:cluster\r\n").unwrap();
+        assert!(cluster.contains("Redis Cluster is not supported"), "{cluster}");
+        for fine in [
+            "redis_version:6.2.0\r\nredis_mode:standalone\r\n",
+            "redis_version:7.0.15\r\n",
+            "redis_version:unknown\r\n",
+            "",
+        ] {
+            assert_eq!(unsupported(fine), None, "{fine:?}");
         }
     }
 }

@@ -28,6 +28,7 @@ mod settings;
 mod snapshot;
 mod subscribe;
 mod sweep;
+mod tls;
 mod transition;
 mod upkeep;
 
@@ -47,6 +48,7 @@ pub use secret::Secret;
 pub use settings::{Access, Keys, Queue, Settings};
 pub use snapshot::{Incarnation, QueueLoad, Snapshot};
 pub use sweep::{Swept, Wanted};
+pub use tls::authority_file;
 pub use transition::{Enqueued, Epoch, Message, Moved, Requeued, Withdrawn};
 
 use crate::core::id::Priority;

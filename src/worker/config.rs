@@ -9,7 +9,7 @@ use clap::Args;
 use super::follow::Defaults;
 use super::node::NodeName;
 use crate::runtime::telemetry::LogFormat;
-use crate::store::{Access, Keys, Queue, Secret};
+use crate::store::{Access, Keys, Queue, Secret, authority_file};
 use crate::wire::{Bands, InvalidBands, Number, TimeLimit};
 
 /// Where the chart puts the certificate authority of `rediss://` servers.
@@ -29,7 +29,8 @@ pub const SECRETS: [&str; 2] = [REDIS_URL, RESULT_BACKEND_URL];
 #[command(after_help = "Environment:
   REDIS_URL           the broker: redis[s]://[user:password@]host[:port][/database]
   RESULT_BACKEND_URL  the result backend, where it is not the broker
-  REDIS_CA_FILE       certificate authority of rediss:// servers, PEM; default /etc/crewjob/redis/ca.crt if it is there
+  REDIS_CA_FILE       certificate authority of rediss:// servers, PEM; default: the file that ssl_ca_certs of a URL names,
+                      else /etc/crewjob/redis/ca.crt if it is there
 
 Signals:
   SIGTERM, SIGINT     stop taking tasks, finish those that run, then exit; a second one: as SIGQUIT
@@ -169,7 +170,7 @@ pub enum ConfigError {
     #[error("REDIS_URL is not set: say where the broker is, for example redis://127.0.0.1:6379/0")]
     NoBroker,
     /// The certificate authority cannot be read.
-    #[error("reading REDIS_CA_FILE {path:?}")]
+    #[error("reading the certificate authority of Redis {path:?} (REDIS_CA_FILE, or ssl_ca_certs of a URL)")]
     Authority {
         /// The file.
         path: PathBuf,
@@ -196,7 +197,9 @@ impl Config {
         access.result_url = variable(RESULT_BACKEND_URL).map(Secret::new);
         access.keys = self.keys()?;
         let usual = || Some(PathBuf::from(REDIS_CA_FILE)).filter(|path| path.is_file());
-        if let Some(path) = variable("REDIS_CA_FILE").map(PathBuf::from).or_else(usual) {
+        // As Celery reads it from the URL.
+        let of_url = || [Some(&access.url), access.result_url.as_ref()].into_iter().flatten().find_map(authority_file);
+        if let Some(path) = variable("REDIS_CA_FILE").map(PathBuf::from).or_else(of_url).or_else(usual) {
             let read = std::fs::read_to_string(&path);
             access.ca = Some(read.map_err(|source| ConfigError::Authority { path, source })?);
         }

@@ -145,3 +145,14 @@ def test_a_result_of_an_unknown_state_is_passed_over_and_an_unreadable_one_is_sa
     bed.redis.store(tasks["sideways"], "SUCCESS", 1)
     bed.redis.acknowledge(taken["sideways"])
     bed.a.in_phase("sideways", "Succeeded")
+
+
+def test_a_redis_cluster_is_not_supported_which_the_pool_and_its_jobs_say(bed, tmp_path):
+    cluster = Redis(tmp_path / "cluster", "--cluster-enabled", "yes")
+    try:
+        bed.a.pool(cluster, "clustered", ready=False)
+        bed.a.job("clustered", poolRef={"name": "clustered"})
+        held_back(bed.a, "clustered", "BrokerUnsupported", "Redis Cluster is not supported", "cluster mode disabled")
+        assert bed.a.pool_condition("BrokerReachable", "clustered")["reason"] == "BrokerUnsupported"
+    finally:
+        cluster.stop()

@@ -114,6 +114,7 @@ fn every_reason_is_documented() {
         PoolProblemKind::SecretNotLabelled,
         PoolProblemKind::SecretInvalid,
         PoolProblemKind::BrokerUnreachable,
+        PoolProblemKind::BrokerUnsupported,
         PoolProblemKind::BrokerAuthenticationFailed,
         PoolProblemKind::BrokerRefused,
     ]

@@ -202,6 +202,10 @@ async fn connect(ctx: &Context, pool: &Handle, found: Option<Found>) -> Result<(
     };
     let store = Store::connect(&found.settings).await.map_err(|error| match &error {
         ConnectError::Unreachable { .. } => problem(PoolProblemKind::BrokerUnreachable, error.to_string()),
+        ConnectError::Unsupported { .. } => problem(
+            PoolProblemKind::BrokerUnsupported,
+            format!("{error}; change REDIS_URL in Secret {:?}", pool.spec.redis.secret_name),
+        ),
         ConnectError::AuthenticationFailed { .. } => problem(
             PoolProblemKind::BrokerAuthenticationFailed,
             format!("{error}; mend REDIS_URL in Secret {:?}", pool.spec.redis.secret_name),

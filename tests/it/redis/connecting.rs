@@ -95,7 +95,7 @@ async fn do_everything_as_a_user_with(rules: &str) {
     store.holders(&[message.id.task]).await.unwrap();
     store.present().await.unwrap();
     store.tasks_of(&["crew@a".into()]).await.unwrap();
-    store.node_settings(&["crew@a".into()]).await.unwrap();
+    store.node_settings(&["crew@a".into()], &[]).await.unwrap();
 }
 
 #[tokio::test]
@@ -130,6 +130,15 @@ async fn tls_is_spoken_with_the_given_authority_only() {
         assert!(matches!(refusal(&at(&url)).await, ConnectError::Unreachable { .. }), "{parameter}");
     }
 
+    for (parameters, named) in [
+        ("?ssl_cert_reqs=none", "ssl_cert_reqs=none in REDIS_URL is not heeded"),
+        ("?ssl_cert_reqs=required&ssl_ca_certs=/ca.pem", "ssl_ca_certs"),
+        ("?ssl_certfile=/client.pem&ssl_keyfile=/client.key", "ssl_certfile"),
+        ("#insecure", "#insecure"),
+    ] {
+        let refused = refusal(&at(format!("{url}{parameters}"))).await.to_string();
+        assert!(refused.contains(named), "{parameters}: {refused}");
+    }
     let unknown = refusal(&at(&url)).await.to_string();
     assert!(unknown.contains("REDIS_CA"), "{unknown}");
     let plain = refusal(&at(url.replace("rediss://", "redis://"))).await.to_string();
@@ -139,6 +148,22 @@ async fn tls_is_spoken_with_the_given_authority_only() {
     assert!(matches!(junk, ConnectError::Invalid { field: "REDIS_CA", .. }), "{junk}");
     let empty = refusal(&with_ca("no PEM at all")).await;
     assert!(matches!(empty, ConnectError::Invalid { field: "REDIS_CA", .. }), "{empty}");
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_a_client_certificate_is_refused_in_words() {
+    let server = Setup::default().tls().config("tls-auth-clients yes").start();
+    let refused = refusal(&changed(at(server.url(0)), |access| access.ca = Some(server.ca()))).await.to_string();
+    assert!(refused.contains("client certificate, which is not supported"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_redis_cluster_is_refused_in_words_whatever_the_database() {
+    let server = Setup::default().config("cluster-enabled yes").start();
+    for database in [0, 1] {
+        let refused = refusal(&at(server.url(database))).await.to_string();
+        assert!(refused.contains("Redis Cluster is not supported"), "{refused}");
+    }
 }
 
 #[tokio::test]

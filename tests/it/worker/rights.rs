@@ -97,3 +97,22 @@ fn do_everything_as_a_user_with(rules: &str) {
     assert_eq!(refused(&server), Vec::<String>::new());
     assert_eq!(in_flight(&server), 0);
 }
+
+#[test]
+fn a_worker_says_at_its_start_that_a_redis_cluster_is_not_supported() {
+    let server = Setup::default().config("cluster-enabled yes").start();
+    let mut worker = Worker::start(&server, TASKS, &[]);
+    assert!(!worker.gone().success());
+    assert!(worker.log().contains("Redis Cluster is not supported"), "{}", worker.log());
+}
+
+#[test]
+fn a_worker_trusts_the_authority_that_its_url_names_as_celery_does() {
+    let server = Setup::default().tls().start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("authority.crt");
+    std::fs::write(&file, server.ca()).unwrap();
+    let url = format!("{}?ssl_cert_reqs=required&ssl_ca_certs={}", server.url(0), file.display());
+    let worker = Worker::start_with(&[("REDIS_URL", url)], TASKS, &["--without-mingle"]);
+    until("the worker is ready", || worker.log().contains("ready").then_some(()));
+}
