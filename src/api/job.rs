@@ -69,9 +69,10 @@ pub struct CrewJobSpec {
     /// How urgent the job is, from 0 to 10: 10 is the most urgent, 0 the least. Default 5. May be changed; a job that no
     /// worker has taken yet moves at once.
     ///
-    /// Celery on Redis counts the other way round, so the message carries `min(9, 10 - priority)`. And Redis has only
-    /// four bands, unless the pool sets other steps: 8 to 10, 5 to 7, 2 to 4, 0 to 1. Jobs of one band are equals and
-    /// are served in the order of their arrival.
+    /// Celery on Redis counts the other way round, and Redis has only four bands: 8 to 10, 5 to 7, 2 to 4, 0 to 1. Where the
+    /// pool sets other steps (`celery.prioritySteps`), the eleven priorities are spread evenly over its bands, with five for
+    /// instance 8 to 10, 6 and 7, 4 and 5, 2 and 3, 0 and 1. Jobs of one band are equals and are served in the order of their
+    /// arrival. The message carries `10 - priority`, or the nearest number of its band.
     #[serde(default = "default_priority")]
     #[schemars(range(min = 0, max = 10))]
     pub priority: i32,

@@ -246,7 +246,8 @@ pub struct Redis {
 #[serde(rename_all = "camelCase", default)]
 pub struct Celery {
     /// `priority_steps` of the broker transport: where the bands of priorities begin, in Celery's counting (0 is served
-    /// first). 1 to 10 ascending numbers from 0 to 9, the first being 0. Default `[0, 3, 6, 9]`.
+    /// first). The eleven priorities of jobs are spread evenly over these bands. 1 to 10 ascending numbers from 0 to 9, the
+    /// first being 0. Default `[0, 3, 6, 9]`.
     #[schemars(
         length(min = 1, max = 10),
         inner(range(min = 0, max = 9)),

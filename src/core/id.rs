@@ -104,8 +104,14 @@ impl Priority {
     }
 
     /// The value that goes into a Celery message: on Redis 0 is served first and 9 last, the other way round.
-    pub fn celery(self) -> u8 {
-        (10 - self.0).min(9)
+    ///
+    /// The eleven priorities are spread evenly over the bands, which begin at these values (`priority_steps`), so that the
+    /// usual 5 is neither first nor last wherever there are three bands or more. Within its band it is `10 - priority`.
+    pub fn celery(self, steps: &[u8]) -> u8 {
+        let (reversed, band) = (10 - self.0, usize::from(10 - self.0) * steps.len() / 11);
+        let first = steps.get(band).copied().unwrap_or(0);
+        let last = steps.get(band + 1).map_or(9, |next| next.saturating_sub(1));
+        reversed.clamp(first, last.max(first))
     }
 }
 
@@ -187,9 +193,29 @@ mod tests {
     }
 
     #[test]
+    fn priorities_are_spread_over_the_bands_there_are_and_a_usual_job_is_neither_first_nor_last() {
+        for (steps, bands) in [
+            (vec![0, 3, 6, 9], [3, 3, 2, 2, 2, 1, 1, 1, 0, 0, 0]),
+            (vec![0, 1, 2, 3, 4], [4, 4, 3, 3, 2, 2, 1, 1, 0, 0, 0]),
+            (vec![0, 5, 9], [2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0]),
+            (vec![0, 9], [1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0]),
+            (vec![0], [0; 11]),
+            ((0..10).collect(), [9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0]),
+        ] {
+            let band = |priority| {
+                let celery = Priority::clamped(priority).celery(&steps);
+                assert!(celery <= 9);
+                steps.partition_point(|step| *step <= celery) - 1
+            };
+            let found: Vec<usize> = (0..=10).map(band).collect();
+            assert_eq!(found, bands, "{steps:?}");
+        }
+    }
+
+    #[test]
     fn ten_is_most_urgent_although_celery_serves_zero_first() {
-        let celery: Vec<u8> = (0..=10).map(|p| Priority::clamped(p).celery()).collect();
-        assert_eq!(celery, [9, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]);
+        let celery = |steps: &[u8]| -> Vec<u8> { (0..=10).map(|p| Priority::clamped(p).celery(steps)).collect() };
+        assert_eq!(celery(&[0, 3, 6, 9]), [9, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]);
         assert_eq!(Priority::clamped(99).get(), 10);
         assert_eq!(Priority::clamped(-1).get(), 0);
     }

@@ -123,6 +123,11 @@ impl Store {
         self.0.broker.address().database()
     }
 
+    /// The Celery priority that a message of this priority carries.
+    pub fn celery(&self, priority: Priority) -> u8 {
+        self.0.names.celery(priority)
+    }
+
     /// Lowest Celery priority of the band in which messages of this priority wait.
     pub fn band(&self, priority: Priority) -> u8 {
         self.0.names.band(priority)

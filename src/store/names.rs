@@ -47,11 +47,16 @@ impl Names {
     }
 
     pub fn band(&self, priority: Priority) -> u8 {
-        self.broker.bands.step(Some(priority.celery().into()))
+        self.broker.bands.step(Some(self.celery(priority).into()))
     }
 
     pub fn list(&self, queue: &str, priority: Priority) -> String {
-        self.broker.queue(queue, Some(priority.celery().into()))
+        self.broker.queue(queue, Some(self.celery(priority).into()))
+    }
+
+    /// The priority that a message carries.
+    pub fn celery(&self, priority: Priority) -> u8 {
+        priority.celery(self.broker.bands.steps())
     }
 
     pub fn marker(&self, id: &MarkerId) -> String {

@@ -112,9 +112,11 @@ impl Store {
             let (target, priority, celery) = match wanted {
                 // No other list: a user of Redis has rights to keys of these names only.
                 Wanted::Gone => (marker.clone(), String::new(), String::new()),
-                Wanted::Band(priority) => {
-                    (names.list(&queue.name, *priority), priority.get().to_string(), priority.celery().to_string())
-                }
+                Wanted::Band(priority) => (
+                    names.list(&queue.name, *priority),
+                    priority.get().to_string(),
+                    names.celery(*priority).to_string(),
+                ),
             };
             call.key(marker).key(target).arg(id.task.to_string()).arg(priority).arg(celery);
         }

@@ -188,7 +188,7 @@ impl Store {
         let limits = Limits::default().bytes(entry.len());
         let Ok(Unacked { mut envelope, .. }) = Unacked::decode_within(&entry, &limits) else { return Ok(None) };
         envelope.properties.delivery_tag = message.id.tag();
-        envelope.properties.priority = Some(message.priority.celery().into());
+        envelope.properties.priority = Some(self.0.names.celery(message.priority).into());
         Ok(Some(Message { envelope: envelope.encode(), ..message.clone() }))
     }
 
@@ -269,7 +269,7 @@ impl Store {
             call.arg(epoch.to_string())
                 .arg(generation)
                 .arg(priority.get())
-                .arg(priority.celery())
+                .arg(names.celery(priority))
                 .arg(KEPT_MESSAGE)
                 .arg(&queue);
             let answer = self.transition(ACT, &call).await?;

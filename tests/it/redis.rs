@@ -74,7 +74,7 @@ fn message_of(id: AttemptId, job: u128, priority: i32, padding: &str) -> Message
     call.delivery_tag = id.tag();
     call.args = vec![Value::from(format!("job-{job}"))];
     call.kwargs = Object::new().with("inputs", Object::new().with("topic", "AI").with("priority", padding));
-    call.priority = priority.celery().into();
+    call.priority = priority.celery(&[0, 3, 6, 9]).into();
     let envelope = call.envelope().encode();
     let (namespace, name) = ("team".into(), format!("job-{job}").into());
     let spec = SpecHash([7; 16]);

@@ -27,7 +27,7 @@ use crate::operator::context::Context;
 use crate::operator::state::jobs::Entry;
 use crate::runtime::clock;
 use crate::runtime::telemetry::chain;
-use crate::store::{self, Enqueued, MarkerId, Message, Moved, Requeued, Wanted, Withdrawn};
+use crate::store::{self, Enqueued, MarkerId, Message, Moved, Requeued, Store, Wanted, Withdrawn};
 
 /// Kibibytes of inputs of which messages are made at a time.
 const MESSAGES: u32 = 16 << 10;
@@ -178,7 +178,7 @@ async fn perform(ctx: &Context, entry: &Entry, effect: &Effect) -> Result<Step, 
 async fn enqueue(ctx: &Context, entry: &Entry, publication: &Publication) -> Result<Step, Error> {
     let job = &entry.job;
     let store = connection(ctx, job)?;
-    let Some(message) = message(ctx, entry, publication).await? else { return Ok(Step::Refused) };
+    let Some(message) = message(ctx, entry, publication, &store).await? else { return Ok(Step::Refused) };
     learn(ctx, job, |evidence| evidence.expect(publication.id, clock::now()));
     let epoch = ctx.epoch();
     let enqueued = match fenced(ctx, job, store.enqueue(epoch, &message).await) {
@@ -225,7 +225,7 @@ async fn requeue(
 ) -> Result<Step, Error> {
     let job = &entry.job;
     let store = connection(ctx, job)?;
-    let Some(message) = message(ctx, entry, publication).await? else { return Ok(Step::Refused) };
+    let Some(message) = message(ctx, entry, publication, &store).await? else { return Ok(Step::Refused) };
     learn(ctx, job, |evidence| evidence.expect(publication.id, clock::now()));
     let epoch = ctx.epoch();
     match fenced(ctx, job, store.requeue(epoch, in_place_of, &message, clear_result).await) {
@@ -250,7 +250,12 @@ async fn requeue(
 }
 
 /// The message to publish; `None` when the job is not any more what was decided on.
-async fn message(ctx: &Context, entry: &Entry, publication: &Publication) -> Result<Option<Message>, Error> {
+async fn message(
+    ctx: &Context,
+    entry: &Entry,
+    publication: &Publication,
+    store: &Store,
+) -> Result<Option<Message>, Error> {
     let job = &entry.job;
     let room = (entry.weight / 1024 * COPIES).clamp(1, MESSAGES / 2);
     let Ok(_room) = MAKING.acquire_many(room).await else { return Ok(None) };
@@ -268,7 +273,7 @@ async fn message(ctx: &Context, entry: &Entry, publication: &Publication) -> Res
             }
         },
     };
-    Ok(Some(publish::message(job, &object, publication)))
+    Ok(Some(publish::message(job, &object, publication, store.celery(publication.priority))))
 }
 
 /// Whether a live object is the one that was decided on.

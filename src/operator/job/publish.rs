@@ -14,11 +14,11 @@ const REPLY_TO: &str = "9a0c1a1e-0c5e-3d5f-8f3c-6a2f6f6e6a6b";
 /// `headers.origin` of every message.
 const ORIGIN: &str = "crewjob-operator";
 
-/// The message of this publication.
+/// The message of this publication; its priority as Celery counts.
 ///
 /// `headers.retries` says how many runs came before, so that Celery's own retries share the job's budget, and
 /// `crewjob_uid` tells the task that retries are the operator's.
-pub fn message(job: &Job, object: &CrewJob, publication: &Publication) -> Message {
+pub fn message(job: &Job, object: &CrewJob, publication: &Publication, celery_priority: u8) -> Message {
     let Publication { id, queue, priority, limits: (hard, soft), spec_hash, again: _ } = publication;
     let (args, kwargs) = object.call();
     let mut call = Call::new(&*job.spec.task, id.task.to_string(), &**queue);
@@ -27,7 +27,7 @@ pub fn message(job: &Job, object: &CrewJob, publication: &Publication) -> Messag
     ORIGIN.clone_into(&mut call.origin);
     call.args = args.into_iter().map(to_wire).collect();
     call.kwargs = kwargs.into_iter().map(|(key, value)| (key, to_wire(value))).collect();
-    call.priority = i64::from(priority.celery());
+    call.priority = i64::from(celery_priority);
     call.time_limit = TimeLimit::seconds(seconds(*hard), seconds(*soft));
     call.retries = i64::from(id.number - 1);
     call.root_id = Some(TaskId::derive(job.uid, 1).to_string());
@@ -108,7 +108,7 @@ mod tests {
             spec_hash: SpecHash([7; 16]),
             again: true,
         };
-        let message = message(&job, object, &publication);
+        let message = message(&job, object, &publication, 0);
         let envelope = Envelope::decode(&message.envelope).unwrap();
         let task = wire::Message::decode(&envelope).unwrap();
         (message, envelope, task)

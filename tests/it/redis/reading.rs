@@ -222,7 +222,7 @@ async fn other_names_for_everything_are_respected() {
         result_prefix: "res".into(),
     };
     let store = Store::connect(&changed(settings(&server), |access| access.keys = keys)).await.unwrap();
-    let message = message(1);
+    let message = message_of(attempt(1), 1, 4, "");
     store.enqueue(FIRST, &message).await.unwrap();
     store.declare(&queues()[..1]).await.unwrap();
     assert_eq!(server.list("app1:crew_jobs:p5"), [message.envelope]);
