@@ -138,7 +138,8 @@ pub struct CrewJobSpec {
     /// week is `168h`), at most 8784h. Default: that of the pool's `jobDefaults`, and without one it is kept for good.
     /// May be changed, also after the end: it counts from `status.finishedAt`.
     ///
-    /// Careful with a job that lives in Git: deleted here, it is created, run and paid for again by the next sync.
+    /// Careful with a job that lives in Git: deleted here, it is created, run and paid for again by the next sync. So is a
+    /// finished job that is restored from a backup, unless it is restored with `suspend: true`: see `docs/backups.md`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-validations" = schema::between("0s", "8784h")))]
     pub ttl_after_finished: Option<Duration>,
