@@ -328,10 +328,10 @@ pub fn judge(
 
 fn futile(wrong: &[(&str, Vec<Fault>)]) -> Option<Futile> {
     let loses = |fault: &Fault| fault.loses != Loses::Nothing;
-    let losses: Vec<&Fault> = wrong.iter().flat_map(|(_, faults)| faults).filter(|fault| loses(fault)).collect();
-    let kind = losses.iter().map(|fault| fault.kind).min()?;
+    let counted: Vec<&Fault> = wrong.iter().flat_map(|(_, faults)| faults).filter(|fault| loses(fault)).collect();
+    let kind = counted.iter().map(|fault| fault.kind).min()?;
     let mut tasks: Vec<Arc<str>> = Vec::new();
-    for fault in &losses {
+    for fault in &counted {
         match &fault.loses {
             Loses::Nothing => {}
             Loses::Everything => {

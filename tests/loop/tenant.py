@@ -128,19 +128,19 @@ class Tenant:
 
     # === workers, as objects ===
 
-    def deployment(self, name: str = "worker", grace: int = 3660, replicas: int = 0, selector=None, **pod_spec) -> dict:
-        """A Deployment with a ReplicaSet, as the controllers of a cluster would have it."""
+    def deployment(self, name: str = "worker", grace: int = 3660, replicas: int | None = 0, selector=None, **pod_spec) -> dict:
+        """A Deployment with a ReplicaSet, as the controllers of a cluster would have it. Without replicas no client owns them."""
         containers = pod_spec.pop("containers", [{"name": "worker", "image": "worker"}])
         template = {
             "metadata": {"labels": WORKER_LABELS | {"pod-template-hash": "7d4b9c5f6d"}},
             "spec": {"terminationGracePeriodSeconds": grace, "containers": containers, **pod_spec},
         }
         selector = selector or {"matchLabels": WORKER_LABELS}
-        spec = {"replicas": replicas, "selector": selector, "template": template}
+        spec = {"selector": selector, "template": template} | ({} if replicas is None else {"replicas": replicas})
         made = self.create("deployments", {"metadata": {"name": name}, "spec": spec})
         owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name, "uid": made["metadata"]["uid"], "controller": True}
         metadata = {"name": f"{name}-7d4b9c5f6d", "ownerReferences": [owner]}
-        self.create("replicasets", {"metadata": metadata, "spec": {**spec, "replicas": replicas}})
+        self.create("replicasets", {"metadata": metadata, "spec": spec})
         return made
 
     def pod(self, name: str = "worker-7d4b9c5f6d-x2x7q", deployment: str | None = "worker", labels=None, **spec) -> dict:

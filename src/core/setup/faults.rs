@@ -62,11 +62,11 @@ pub(super) fn hint(nodes: &[&NodeSettings], declared: &Declared) -> Option<Strin
     ))
 }
 
-fn fault(kind: FaultKind, loses: Loses, text: impl Into<String>) -> Option<Fault> {
-    Some(Fault { kind, text: text.into(), loses })
+fn fault(kind: FaultKind, loses: Loses, text: impl Into<String>) -> Fault {
+    Fault { kind, text: text.into(), loses }
 }
 
-fn warning(kind: FaultKind, text: impl Into<String>) -> Option<Fault> {
+fn warning(kind: FaultKind, text: impl Into<String>) -> Fault {
     fault(kind, Loses::Nothing, text)
 }
 
@@ -77,21 +77,21 @@ fn backend(node: &NodeSettings, declared: &Declared) -> Option<Fault> {
         Backend::Disabled => {
             let text =
                 "it has no result_backend, so results are lost; set result_backend to the Redis of the pool's Secret";
-            fault(kind, Loses::Everything, text)
+            Some(fault(kind, Loses::Everything, text))
         }
         Backend::Other(name) => {
             let text = format!(
                 "its result_backend is {:?}, where results are not read; set it to the Redis of the pool's Secret",
                 head(name, 32)
             );
-            fault(kind, Loses::Everything, text)
+            Some(fault(kind, Loses::Everything, text))
         }
         Backend::Redis { database, .. } if database != number => {
             let text = format!(
                 "its result_backend is database {database} and results are read in database {number}; set result_backend to the \
                  one, or RESULT_BACKEND_URL of the pool's Secret to the other"
             );
-            fault(kind, Loses::Everything, text)
+            Some(fault(kind, Loses::Everything, text))
         }
         // A server may have several names, so only names that come from the same side are compared.
         Backend::Redis { host: its, port: at, .. } => {
@@ -106,7 +106,7 @@ fn backend(node: &NodeSettings, declared: &Declared) -> Option<Fault> {
                 head(its, 64),
                 head(host, 64)
             );
-            warning(kind, text)
+            Some(warning(kind, text))
         }
     }
 }
@@ -127,7 +127,7 @@ fn keys(node: &NodeSettings, declared: &Declared) -> Option<Fault> {
             "its results have no global_keyprefix and are read with {prefix:?}; set it in \
              result_backend_transport_options, or the pool's celery.resultKeyPrefix to \"\""
         );
-        return fault(kind, Loses::Everything, text);
+        return Some(fault(kind, Loses::Everything, text));
     }
     // Since 5.5 only where the prefix does not end in punctuation.
     let (major, minor) = node.celery.filter(|version| *version < (5, 5) && !declared.has_underscore)?;
@@ -135,14 +135,18 @@ fn keys(node: &NodeSettings, declared: &Declared) -> Option<Fault> {
         "Celery {major}.{minor} puts an underscore after the global_keyprefix of results, and they are read with {prefix:?}; set \
          the pool's celery.resultKeyPrefix to \"{prefix}_\""
     );
-    fault(kind, Loses::Everything, text)
+    Some(fault(kind, Loses::Everything, text))
 }
 
 fn serializer(node: &NodeSettings) -> Option<Fault> {
     let name = node.result_serializer.as_deref().filter(|name| !matches!(*name, "json" | "application/json"))?;
     let kind = FaultKind::ResultSerializerNotJson;
     let loses = if NOT_JSON.contains(&name) { Loses::Everything } else { Loses::Nothing };
-    fault(kind, loses, format!("its result_serializer is {:?}, which is not read; set it to \"json\"", head(name, 32)))
+    Some(fault(
+        kind,
+        loses,
+        format!("its result_serializer is {:?}, which is not read; set it to \"json\"", head(name, 32)),
+    ))
 }
 
 /// Celery before 5.7 has the setting, and compresses nothing.
@@ -155,7 +159,7 @@ fn compression(node: &NodeSettings) -> Option<Fault> {
         "its result_compression is {:?}, which is not read; set it to \"gzip\", \"bzip2\" or \"zstd\", or to None",
         head(method, 32)
     );
-    fault(FaultKind::ResultCompressionUnknown, Loses::Everything, text)
+    Some(fault(FaultKind::ResultCompressionUnknown, Loses::Everything, text))
 }
 
 fn ignored(node: &NodeSettings) -> Option<Fault> {
@@ -165,7 +169,7 @@ fn ignored(node: &NodeSettings) -> Option<Fault> {
         "it stores no results of {}; set task_ignore_result=False, and ignore_result of the task",
         some_of(&first, tasks.len())
     );
-    fault(FaultKind::ResultsIgnored, Loses::ResultsOf(tasks), text)
+    Some(fault(FaultKind::ResultsIgnored, Loses::ResultsOf(tasks), text))
 }
 
 fn named(node: &NodeSettings, is: impl Fn(&super::KnownTask) -> bool) -> Vec<Arc<str>> {
@@ -185,12 +189,15 @@ fn early(node: &NodeSettings) -> Option<Fault> {
         let first = tasks.first()?;
         if node.acks_late == Some(true) {
             let some = some_of(first, tasks.len());
-            return warning(kind, format!("it acknowledges {some} before the run; set acks_late=True of the task"));
+            return Some(warning(
+                kind,
+                format!("it acknowledges {some} before the run; set acks_late=True of the task"),
+            ));
         }
     } else if node.acks_late == Some(true) {
         return None;
     }
-    warning(kind, "it acknowledges messages before it runs them; set task_acks_late=True")
+    Some(warning(kind, "it acknowledges messages before it runs them; set task_acks_late=True"))
 }
 
 /// A shell may have given its place to the worker, and an init passes signals on.
@@ -201,7 +208,7 @@ fn signals(node: &NodeSettings, shell: Option<Shell>) -> Option<Fault> {
         "its process has the PID {pid}, because the main process of container {container:?} is the shell {shell:?}, which \
          does not pass SIGTERM on, so it takes jobs until it is killed with one; write `exec celery ...`"
     );
-    warning(FaultKind::ShellTakesSignals, text)
+    Some(warning(FaultKind::ShellTakesSignals, text))
 }
 
 fn unacked(node: &NodeSettings, declared: &Declared) -> Option<Fault> {
@@ -212,7 +219,7 @@ fn unacked(node: &NodeSettings, declared: &Declared) -> Option<Fault> {
         head(key, 64),
         head(&declared.unacked_key, 64)
     );
-    warning(FaultKind::UnackedKeyDiffers, text)
+    Some(warning(FaultKind::UnackedKeyDiffers, text))
 }
 
 /// Celery shows these options where they are set, and a native worker always.
@@ -227,7 +234,7 @@ fn priorities(node: &NodeSettings, declared: &Declared) -> Option<Fault> {
              both to the same",
             declared.priority_steps
         );
-        return warning(kind, text);
+        return Some(warning(kind, text));
     }
     let separator = node.separator.as_deref().or(by_default.then_some("\u{6}\u{16}"))?;
     if *separator == *declared.separator {
@@ -238,7 +245,7 @@ fn priorities(node: &NodeSettings, declared: &Declared) -> Option<Fault> {
         head(separator, 16),
         head(&declared.separator, 16)
     );
-    warning(kind, text)
+    Some(warning(kind, text))
 }
 
 fn redelivery(node: &NodeSettings, declared: &Declared) -> Option<Fault> {
@@ -252,7 +259,7 @@ fn redelivery(node: &NodeSettings, declared: &Declared) -> Option<Fault> {
         has.as_secs(),
         declared.visibility_timeout.as_secs()
     );
-    warning(FaultKind::VisibilityTimeoutDiffers, text)
+    Some(warning(FaultKind::VisibilityTimeoutDiffers, text))
 }
 
 fn concurrency(node: &NodeSettings, declared: &Declared) -> Option<Fault> {
@@ -262,7 +269,7 @@ fn concurrency(node: &NodeSettings, declared: &Declared) -> Option<Fault> {
          spec.concurrency to {has}",
         declared.concurrency, declared.concurrency
     );
-    warning(FaultKind::ConcurrencyDiffers, text)
+    Some(warning(FaultKind::ConcurrencyDiffers, text))
 }
 
 /// A message that waits for its time raises the count by one, so a single one more proves nothing.
@@ -272,5 +279,8 @@ fn prefetch(node: &NodeSettings) -> Option<Fault> {
     if !takes || node.prefetch_multiplier == Some(1) {
         return None;
     }
-    warning(FaultKind::PrefetchTooHigh, "it takes more messages than it can run; set worker_prefetch_multiplier=1")
+    Some(warning(
+        FaultKind::PrefetchTooHigh,
+        "it takes more messages than it can run; set worker_prefetch_multiplier=1",
+    ))
 }

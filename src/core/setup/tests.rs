@@ -58,8 +58,8 @@ fn found(node: NodeSettings) -> Finding {
     judged(&[node], &declared(), None)
 }
 
-fn compressed(method: &str, is_read: bool) -> Option<Compression> {
-    Some(Compression { method: method.into(), is_read })
+fn compressed(method: &str, is_read: bool) -> Compression {
+    Compression { method: method.into(), is_read }
 }
 
 #[test]
@@ -71,8 +71,12 @@ fn workers_that_are_set_up_as_they_should_are_not_complained_about() {
         NodeSettings { concurrency: None, ..good("it does not tell") },
         NodeSettings { results: Backend::parse("sentinel://redis:26379/1"), ..good("where that leads is not told") },
         NodeSettings { results: Backend::parse("rediss://:**@redis:6379/1?ssl_cert_reqs=none"), ..good("tls") },
-        NodeSettings { result_compression: compressed("gzip", true), ..good("read") },
-        NodeSettings { result_compression: compressed("lzma", false), celery: Some((5, 6)), ..good("no effect yet") },
+        NodeSettings { result_compression: Some(compressed("gzip", true)), ..good("read") },
+        NodeSettings {
+            result_compression: Some(compressed("lzma", false)),
+            celery: Some((5, 6)),
+            ..good("no effect yet")
+        },
         NodeSettings { acks_late: Some(false), ..good("the task says it for itself") },
         NodeSettings { tasks: vec![], ..good("it knows none of the pool's tasks") },
         NodeSettings { queues: None, ..good("it does not say what it consumes") },
@@ -111,7 +115,7 @@ fn each_setting_that_endangers_jobs_is_said_with_its_value_and_what_to_set_and_j
         (written("application/x-yaml"), &declared(), ResultSerializerNotJson, &["yaml"], true),
         (written("orjson"), &declared(), ResultSerializerNotJson, &["\"orjson\"", "\"json\""], false),
         (
-            NodeSettings { result_compression: compressed("lzma", false), ..odd.clone() },
+            NodeSettings { result_compression: Some(compressed("lzma", false)), ..odd.clone() },
             &declared(),
             ResultCompressionUnknown,
             &["\"lzma\"", "\"gzip\""],

@@ -56,11 +56,10 @@ fn told(ctx: &Arc<Context>, pool: &Handle) {
         Setup::Unknown | Setup::Silent => None,
     };
     if pool.set_futile(futile.as_ref()) {
-        match &futile {
-            Some(it) => {
-                tracing::warn!(pool = %pool.key, reason = it.kind.reason(), detail = %it.detail, "jobs wait for their workers to be set up otherwise");
-            }
-            None => tracing::info!(pool = %pool.key, "the settings of the workers lose no results any more"),
+        if let Some(it) = &futile {
+            tracing::warn!(pool = %pool.key, reason = it.kind.reason(), detail = %it.detail, "jobs wait for their workers to be set up otherwise");
+        } else {
+            tracing::info!(pool = %pool.key, "the settings of the workers lose no results any more");
         }
         ctx.look_at_jobs(&pool.key);
     }
