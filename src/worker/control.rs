@@ -10,6 +10,7 @@ mod inspect;
 mod order;
 mod revoked;
 mod signal;
+mod transport;
 mod view;
 
 use jiff::Timestamp;

@@ -1,9 +1,9 @@
 //! The worker's settings under the names that Celery has for them.
 
 use super::describe;
+use super::transport::{MASK, result_options, transport_options};
 use super::view::{Broker, View};
 use crate::wire::{Object, TimeLimit, Value};
-use crate::worker::config::Config;
 
 /// What `conf` says: the settings that differ from Celery's, and all that apply here `with_defaults`.
 pub(super) fn table(view: &View, with_defaults: bool) -> Object {
@@ -44,28 +44,6 @@ fn chosen<'a>(view: &View<'a>) -> Vec<(&'a str, Value)> {
         ("result_extended", true.into()),
         ("worker_send_task_events", (!config.without_task_events).into()),
     ]
-}
-
-/// What Celery shows of a setting whose name has `key` in it.
-const MASK: &str = "********";
-
-/// What kombu calls the names of keys. `shown` is what is shown of an option whose name has `key` in it.
-pub(super) fn transport_options(config: &Config, shown: impl Fn(&str) -> String) -> Object {
-    let steps: Vec<i64> = config.priority_steps.iter().map(|step| i64::from(*step)).collect();
-    let mut options = Object::new()
-        .with("visibility_timeout", config.visibility_timeout)
-        .with("priority_steps", steps)
-        .with("sep", config.separator.as_str())
-        .with("unacked_key", shown(&config.unacked_key));
-    if !config.global_keyprefix.is_empty() {
-        options.insert("global_keyprefix", shown(&config.global_keyprefix));
-    }
-    options
-}
-
-fn result_options(config: &Config) -> Object {
-    let prefix = config.result_keyprefix.as_ref().unwrap_or(&config.global_keyprefix);
-    if prefix.is_empty() { Object::new() } else { Object::new().with("global_keyprefix", MASK) }
 }
 
 /// Celery's defaults, where they say something that is true of this worker.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::conf::transport_options;
+use super::transport::transport_options;
 use super::view::{Broker, Task, Usage, View};
 use crate::store::Queue;
 use crate::wire::{Number, Object, TimeLimit, Value, time};

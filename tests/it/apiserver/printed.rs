@@ -43,7 +43,7 @@ fn explain_says_what_users_need_to_know() {
     );
     assert_prints(
         &server.kubectl("explain crewj.spec.priority"),
-        &["10 is the most urgent", "min(9, 10 - priority)", "four bands", "8 to 10, 5 to 7, 2 to 4, 0 to 1"],
+        &["10 is the most urgent", "`10 - priority`", "four bands", "8 to 10, 5 to 7, 2 to 4, 0 to 1"],
     );
     assert_prints(
         &server.kubectl("explain crewjob.spec.retryPolicy.onUnknown"),
