@@ -155,7 +155,8 @@ impl Evidence {
 
     /// Whether its message waits or a worker has it, as far as is known.
     pub fn is_outstanding(&self) -> bool {
-        self.over.is_none() && matches!(self.place, Some(Found::At(Place::Queued { .. } | Place::InFlight { .. })))
+        let is_there = |place: Place| place.is_queued() || place.is_in_flight();
+        self.over.is_none() && matches!(self.place, Some(Found::At(place)) if is_there(place))
     }
 
     /// Whether its message is, or may be, on Redis or with a worker.
