@@ -6,7 +6,7 @@ import json
 import pytest
 from celery import Celery
 
-from servers import Redis, Refused
+from servers import Redis, Refused, free_port
 from waiting import until
 
 GOOD_TASK = "backend.tasks.run_crew_task"
@@ -148,7 +148,7 @@ def test_a_result_of_an_unknown_state_is_passed_over_and_an_unreadable_one_is_sa
 
 
 def test_a_redis_cluster_is_not_supported_which_the_pool_and_its_jobs_say(bed, tmp_path):
-    cluster = Redis(tmp_path / "cluster", "--cluster-enabled", "yes")
+    cluster = Redis(tmp_path / "cluster", "--cluster-enabled", "yes", "--cluster-port", str(free_port()))
     try:
         bed.a.pool(cluster, "clustered", ready=False)
         bed.a.job("clustered", poolRef={"name": "clustered"})

@@ -254,11 +254,12 @@ def test_a_copy_is_not_announced_as_started(jobs, prefork):
 
     with guard_app.app.connection_for_read() as connection:
         receiver = guard_app.app.events.Receiver(connection, handlers={"task-started": count, "task-succeeded": count})
-        listening = threading.Event()
-        receiver.on_iteration = listening.set
+        subscribers = lambda: len(jobs.broker.client_list(_type="pubsub"))  # noqa: E731
+        before = subscribers()
         thread = threading.Thread(target=receiver.capture, daemon=True)
         thread.start()
-        assert listening.wait(10)
+        # Kombu subscribes with its first look for an event, which is after its consumer is ready.
+        eventually(lambda: subscribers() > before, what="a subscription")
         task = jobs.send("work", 2)
         jobs.begun(task)
         jobs.deliver(jobs.message(task))

@@ -135,7 +135,7 @@ impl World {
 
     /// Kombu puts back what is in flight for too long. Where nothing goes wrong and workers are heard, that is sooner, and
     /// there is nothing to put back: the operator renews what living workers have. Of what a task is replaced by it does
-    /// not know who has it, so that is to last no longer than the timeout.
+    /// not know which worker has it, so that is to last no longer than the timeout.
     pub fn sweep(&mut self) {
         let is_renewed = self.is_calm() && !self.chaos.deafness && !self.chaos.silence && !self.chaos.skew;
         let (visibility_timeout, every) = if is_renewed { (48_000, 1_000) } else { (300_000, 100_000) };
