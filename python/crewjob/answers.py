@@ -20,14 +20,18 @@ RESERVED = {"__type__", "__value__"}
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def encoded(value: object) -> bytes:
-    """The value as JSON that every client of Celery can read. Raises InvalidResult or ResultTooLarge for any other."""
+def encoded(value: object, most: int | None = LARGEST_LINE - 64) -> bytes:
+    """The value as JSON that every client of Celery can read. Raises InvalidResult for any other value.
+
+    Raises ResultTooLarge for more than `most` bytes: by default what the native worker takes. A Celery worker stores
+    any number.
+    """
     try:
         text = json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
     except (TypeError, ValueError, RecursionError, OverflowError) as error:
         raise InvalidResult(f"it is no JSON that Celery can carry: {error}") from None
-    if len(text) > LARGEST_LINE - 64:
-        raise ResultTooLarge(f"it has {len(text)} bytes of JSON, and may have {LARGEST_LINE - 64}")
+    if most is not None and len(text) > most:
+        raise ResultTooLarge(f"it has {len(text)} bytes of JSON, and may have {most}")
     level = [value]
     for _ in range(DEEPEST + 1):
         if not level:

@@ -43,7 +43,7 @@ def celery_task(app: Any, function: Callable[..., Any], **options: Any) -> Any:
         try:
             with running(call):
                 value = about.run(args, kwargs)
-            answers.encoded(value)
+            answers.encoded(value, most=None)
             return value
         except (TaskPredicate, SoftTimeLimitExceeded):
             # What Celery says by exceptions of its own, and a limit, which is no verdict on the task.

@@ -26,6 +26,8 @@ def work(what):
     crewjob.progress("not shown: there is no worker")
     if what in FAILURES:
         raise FAILURES[what]
+    if what == "large":
+        return "x" * (17 << 20)
     return {1, 2} if what == "a set" else [what, call.task, call.id, call.job and call.job.name, call.idempotency_key]
 
 
@@ -85,6 +87,10 @@ def test_the_retries_of_a_crewjob_are_the_operators_and_its_final_failures_say_s
 
 def test_what_not_every_client_can_read_is_a_failure(app):
     assert type(crewjob.celery_task(app, work).apply(["a set"]).result).__name__ == "InvalidResult"
+
+
+def test_a_result_may_be_larger_than_what_the_native_worker_takes(app):
+    assert len(crewjob.celery_task(app, work).apply(["large"]).result) == 17 << 20
 
 
 def test_running_out_of_memory_is_a_failure_of_the_task(app):
