@@ -30,7 +30,7 @@ use tempfile::TempDir;
 
 use crate::support::redis::RedisServer;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Tasks of every kind that a worker runs: a command with progress, one that succeeds only when it is tried again, and a
 /// crew whose output is kept; besides, there are its own.
