@@ -21,6 +21,8 @@ pub const RETRIES: u32 = 1_000;
 pub const RUNS: u32 = 10_000;
 /// Longest believable name of a Celery node, in bytes; a host name has at most 64.
 pub const NODE_NAME: usize = 255;
+/// Bytes of the id of a task that another producer has sent; Celery's own have 36.
+pub const TASK_ID: usize = 255;
 /// What is kept of the name of an exception, in bytes.
 const EXCEPTION_NAME: usize = 128;
 
@@ -43,6 +45,11 @@ pub fn concern(namespace: &str, of_pool: &str, pool: &ObjectKey) -> Concern {
 pub fn node_name(claimed: &str) -> Option<Arc<str>> {
     let is_fine = !claimed.is_empty() && claimed.len() <= NODE_NAME && claimed.chars().all(is_visible);
     is_fine.then(|| claimed.into())
+}
+
+/// The id of a task that another producer has sent; `None` when it is too long to be kept.
+pub fn task_id(claimed: &str) -> Option<Arc<str>> {
+    (claimed.len() <= TASK_ID).then(|| claimed.into())
 }
 
 /// The name of an exception, of which only what can be seen is kept.

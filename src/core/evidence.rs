@@ -5,6 +5,7 @@
 //! delivery, how often that one was missed and which workers denied it says nothing about this one, so all of it goes
 //! when the marker changes.
 
+mod copies;
 mod reports;
 #[cfg(test)]
 mod tests;
@@ -12,7 +13,7 @@ mod tests;
 use jiff::Timestamp;
 
 use super::id::{AttemptId, Priority, SpecHash, TaskId};
-use super::observed::{Besides, Ended, Ending, Held, Holding, Liveness, Others, Published, Search, Task};
+use super::observed::{Besides, Ended, Ending, Held, Holding, Liveness, Published, Search, Task};
 use super::status::{Holder, Phase, Status};
 
 use reports::merge;
@@ -151,12 +152,6 @@ impl Evidence {
     /// Whether the message waits in a queue, as far as is known.
     pub fn is_queued(&self) -> bool {
         self.over.is_none() && matches!(self.place, Some(Found::At(place)) if place.is_queued())
-    }
-
-    /// Whether its message waits or a worker has it, as far as is known.
-    pub fn is_outstanding(&self) -> bool {
-        let is_there = |place: Place| place.is_queued() || place.is_in_flight();
-        self.over.is_none() && matches!(self.place, Some(Found::At(place)) if is_there(place))
     }
 
     /// Whether its message is, or may be, on Redis or with a worker.
@@ -425,32 +420,6 @@ impl Evidence {
         }
     }
 
-    /// The delivery tag of a message in flight that a worker has, so that it must be kept from being put back. Not of one
-    /// that all workers have denied: keeping it renews its receipt, and the next denial would be about another one. A
-    /// worker that was seen with it counts only if it has denied it itself: times tell that others cannot have it, and
-    /// the clock of its node may not be known.
-    pub fn kept(&self) -> Option<String> {
-        let Some(Found::At(place)) = self.place else { return None };
-        let has_denied = |denied: Denial| denied.by_holder || self.holder().is_none();
-        let is_denied = self.denials_of(place.received_at()).is_some_and(has_denied);
-        let is_held = self.seen.is_some() && self.over.is_none() && !is_denied;
-        let tag = match place {
-            Place::InFlight { generation, .. } => Some(self.of.delivery_tag(generation)),
-            Place::CopyInFlight { tag, .. } => tag.map(|tag| tag.to_string()),
-            Place::Queued { .. } | Place::CopyQueued | Place::GoesOn | Place::Nowhere => None,
-        };
-        tag.filter(|_| is_held)
-    }
-
-    /// Which copies there are besides what [`Evidence::task`] tells of, and whether that is one itself.
-    pub fn others(&self) -> Others {
-        match self.place {
-            Some(Found::At(Place::CopyQueued)) => Others { is_copy: true, tag: None, besides: self.besides },
-            Some(Found::At(Place::CopyInFlight { tag, .. })) => Others { is_copy: true, tag, besides: self.besides },
-            _ => Others { is_copy: false, tag: None, besides: self.besides },
-        }
-    }
-
     /// How often in a row it has been looked for in vain; `None` when it was found.
     pub fn misses(&self) -> Option<u32> {
         // Where Redis was emptied nothing tells of a publication, but a message that was asked about is missed.
@@ -486,15 +455,6 @@ impl Evidence {
             }
             Some(Document::Running(_)) | None => {}
         }
-    }
-
-    /// Whether only an audit can tell what the death of the worker that was seen comes to: it had not begun, or there are
-    /// copies of the message, of which it may have had another one.
-    pub fn needs_audit(&self) -> bool {
-        let others = self.others();
-        others.is_copy
-            || others.besides.is_in_flight
-            || self.seen.as_ref().is_some_and(|seen| seen.report.started_at.is_none())
     }
 
     /// Whether Redis must be read before this loss is believed: what a worker stored last must be seen.

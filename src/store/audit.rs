@@ -9,6 +9,7 @@ use redis::{FromRedisValue, Value};
 use super::bounded::passed_over;
 use super::notice::moment;
 use super::{Error, Queue, Store};
+use crate::core::claims;
 use crate::core::id::TaskId;
 use crate::wire::envelope::{Peek, peek};
 
@@ -209,8 +210,10 @@ impl Audit {
         let Some(root) = seen.root_id.as_deref().and_then(TaskId::parse) else { return };
         let Some(id) = seen.task_id.as_deref().filter(|id| TaskId::parse(id).is_none()) else { return };
         let followers = self.followers.entry(root).or_default();
-        if followers.len() < FOLLOWERS && !followers.iter().any(|known| **known == *id) {
-            followers.push(id.into());
+        if followers.len() < FOLLOWERS
+            && let Some(id) = claims::task_id(id).filter(|id| !followers.contains(id))
+        {
+            followers.push(id);
         }
     }
 
@@ -251,4 +254,24 @@ fn message(element: &[u8]) -> Option<Peek<'_>> {
 /// Whether a worker that takes this from a queue survives it.
 pub(super) fn is_message(element: &[u8]) -> bool {
     message(element).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_tasks_that_follow_from_one_a_few_ids_of_bounded_length_are_kept() {
+        let root = TaskId::derive(uuid::Uuid::nil(), 1);
+        let message = |id: &str| format!(r#"{{"headers": {{"id": "{id}", "root_id": "{root}"}}}}"#);
+        let mut audit = Audit::default();
+        audit.follows(&peek(message(&"x".repeat(1 << 20)).as_bytes()).unwrap());
+        assert_eq!(audit.followers[&root].len(), 0, "that it goes on is known, by what is not");
+        for number in 0..2 * FOLLOWERS {
+            audit.follows(&peek(message(&format!("step-{number}")).as_bytes()).unwrap());
+        }
+        assert_eq!(audit.followers[&root].len(), FOLLOWERS);
+        audit.follows(&peek(message(&root.to_string()).as_bytes()).unwrap());
+        assert_eq!(audit.followers.len(), 1);
+    }
 }
