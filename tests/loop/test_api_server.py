@@ -208,3 +208,26 @@ def test_no_job_is_looked_at_before_all_unfinished_jobs_are_listed(bed, front):
     front.recover()
     for name in names:
         bed.a.in_phase(name, "Queued", seconds=30)
+
+
+def test_an_operator_that_starts_goes_on_saying_why_no_worker_starts_until_all_pods_are_listed(bed, front):
+    bed.a.deployment(replicas=1)
+    name = bed.a.pod()["metadata"]["name"]
+    status = {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off"}}, "ready": False}
+    bed.a.runs(name, ready=False, worker=status)
+    bed.a.pool(bed.redis, deploymentRef={"name": "worker"})
+    bed.a.job("crew")
+    reasons = lambda: (bed.a.condition("crew").get("reason"), bed.a.pool_condition("WorkersNotStarting").get("reason"))  # noqa: E731
+    until("job and pool say it", lambda: reasons() == ("ImageNotPulled", "ImageNotPulled"))
+    bed.operator.stop()
+    listing = r"^GET /api/v1/namespaces/\S*/pods"
+    front.answer(listing, 500)
+    before = front.answered
+    bed.operator.start()
+    until("Pods are asked for", lambda: front.answered > before)
+    holds("both say it on", lambda: reasons() == ("ImageNotPulled", "ImageNotPulled"), seconds=5)
+    assert bed.operator.metric("crewjob_api_writes_total", write="JobStatus") == 0
+    front.recover()
+    until("the operator is ready", bed.operator.ready)
+    holds("both say it on", lambda: reasons() == ("ImageNotPulled", "ImageNotPulled"), seconds=3)
+    assert bed.operator.metric("crewjob_api_writes_total", write="JobStatus") == 0

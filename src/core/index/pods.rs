@@ -230,9 +230,10 @@ impl Pods {
         self.deployments.get(key)
     }
 
-    /// Whether the Deployments of a namespace have been listed.
-    pub fn has_listed_deployments(&self, namespace: &str) -> bool {
-        self.deployments_listed.contains(namespace)
+    /// Whether both the Deployments and the Pods of a namespace have been listed. Before that, one that is not known may
+    /// be there, and what it would say is to stay as it was.
+    pub fn has_listed(&self, namespace: &str) -> bool {
+        self.deployments_listed.contains(namespace) && self.listed.contains(namespace)
     }
 
     /// Whether it is known which Pods there are of a pool: those of its namespace were listed, and its Deployment exists.

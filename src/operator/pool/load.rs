@@ -140,8 +140,7 @@ async fn look(ctx: &Context, pool: &Handle, load: Load, census: &Census, scaler:
     ctx.metrics.in_flight.get_or_create(&pool.labels()).set(gauge(load.in_flight));
     let deployment = pool.deployment();
     let known = deployment.as_ref().and_then(|key| ctx.workers.read(|pods| pods.deployment(key).cloned()));
-    let unlisted =
-        deployment.as_ref().is_some_and(|key| !ctx.workers.read(|pods| pods.has_listed_deployments(&key.namespace)));
+    let unlisted = deployment.as_ref().is_some_and(|key| !ctx.workers.read(|pods| pods.has_listed(&key.namespace)));
     let mut view = View { deployment, known, unlisted, hard_limit, ..View::default() };
     let (Some(fleet), Some(known)) = (&pool.fleet, &view.known) else { return view };
     // One worker, so that it can be asked whether it is set up as it should be by now.

@@ -197,11 +197,13 @@ fn numbers(status: &mut CrewWorkerPoolStatus, snapshot: &Snapshot, view: &View, 
     status.in_flight = status.queues.iter().map(|queue| queue.in_flight).sum();
     status.redis_run_id = Some(snapshot.incarnation.run_id.to_string());
     status.oldest_queued_at = census.oldest.map(|at| Time(Timestamp::from_second(at.as_second()).unwrap_or(at)));
-    status.replicas = view.scaling.map(|scaling| Replicas {
-        desired: small(scaling.desired),
-        ready: small(view.ready),
-        busy: i32::try_from(census.busy).unwrap_or(i32::MAX),
-    });
+    if !view.unlisted {
+        status.replicas = view.scaling.map(|scaling| Replicas {
+            desired: small(scaling.desired),
+            ready: small(view.ready),
+            busy: i32::try_from(census.busy).unwrap_or(i32::MAX),
+        });
+    }
 }
 
 #[cfg(test)]

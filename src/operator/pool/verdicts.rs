@@ -27,9 +27,9 @@ pub fn of(seen: &Seen<'_>) -> Vec<Verdict> {
     all.push(credentials(seen));
     if !seen.view.unlisted {
         all.extend([ready(seen), not_started(seen)]);
-    }
-    if seen.view.known.is_some() {
-        all.extend([grace_period(seen), contested(seen), stalled(seen)]);
+        if seen.view.known.is_some() {
+            all.extend([grace_period(seen), contested(seen), stalled(seen)]);
+        }
     }
     all
 }

@@ -18,7 +18,7 @@ use crate::operator::state::pool::Handle;
 pub struct View {
     pub(super) deployment: Option<ObjectKey>,
     pub(super) known: Option<DeploymentView>,
-    /// Whether Deployments have not been listed yet: nothing is said of one that is not known.
+    /// Whether Deployments and Pods have not been listed yet: what is said of them stays.
     pub(super) unlisted: bool,
     pub(super) ready: u32,
     /// How many tasks they can run at once.

@@ -149,19 +149,35 @@ fn a_pod_that_is_as_it_was_is_no_news() {
 }
 
 #[test]
-fn deployments_are_forgotten_at_the_end_of_a_list_and_unknown_before_the_first_one() {
+fn deployments_are_forgotten_at_the_end_of_a_list() {
     let mut pods = Pods::default();
     let list = |pods: &mut Pods, namespace: &str, names: &[&str]| {
         let keys = names.iter().map(|name| ObjectKey::new(namespace, *name));
         pods.list_deployments(&namespace.into(), keys.map(|key| (key, DeploymentView::default())).collect());
     };
-    assert!(!pods.has_listed_deployments("team"), "that there is none is not known");
     list(&mut pods, "team", &["one", "other"]);
     list(&mut pods, "others", &["one"]);
-    assert!(pods.has_listed_deployments("team"));
     list(&mut pods, "team", &["other"]);
     let there = |pods: &Pods, namespace, name| pods.deployment(&ObjectKey::new(namespace, name)).is_some();
     assert!(there(&pods, "team", "other") && !there(&pods, "team", "one") && there(&pods, "others", "one"));
     pods.forget_namespace("team");
-    assert!(!pods.has_listed_deployments("team") && !there(&pods, "team", "other"));
+    assert!(!there(&pods, "team", "other"));
+}
+
+#[test]
+fn that_something_is_not_there_is_known_once_both_deployments_and_pods_are_listed() {
+    for deployments_first in [false, true] {
+        let mut pods = Pods::default();
+        for deployments in [deployments_first, !deployments_first] {
+            assert!(!pods.has_listed("team"));
+            if deployments {
+                pods.list_deployments(&team(), HashMap::new());
+            } else {
+                pods.list(&team(), HashMap::new(), at(0));
+            }
+        }
+        assert!(pods.has_listed("team") && !pods.has_listed("others"));
+        pods.forget_namespace("team");
+        assert!(!pods.has_listed("team"));
+    }
 }

@@ -42,7 +42,7 @@ fn a_pool_that_works_is_ready_and_reachable_and_nothing_else() {
 }
 
 #[test]
-fn a_deployment_is_not_said_to_be_missing_before_deployments_have_been_listed() {
+fn nothing_is_said_of_workers_before_deployments_and_pods_have_been_listed() {
     let (named, key) =
         (Some(DeploymentRef { name: "worker".into(), container: None }), ObjectKey::new("team", "default"));
     let spec = CrewWorkerPoolSpec { deployment_ref: named, ..CrewWorkerPoolSpec::with_secret("redis") };
