@@ -78,7 +78,7 @@ def finish(call: Call, request: Any) -> None:
 
 def reporter(task: Any) -> Callable[[bytes, object], None]:
     """How a running task reports progress, from any thread."""
-    request, backend = task.request, task.backend
+    request, backend = task.request, at_once(task.backend)
 
     def report(_text: bytes, value: object) -> None:
         if not request.id or request.is_eager:
@@ -90,6 +90,16 @@ def reporter(task: Any) -> Callable[[bytes, object], None]:
             logger.warning("Task %s[%s]: progress is not shown: %s", request.task, request.id, error)
 
     return report
+
+
+def at_once(backend: Any) -> Any:
+    """A result backend that fails while it cannot be reached, although `result_backend_always_retry` has `backend` wait."""
+    if not getattr(backend, "always_retry", False):
+        return backend
+    # With the connections of the first one. `copy.copy` would make a backend with connections of its own.
+    twin = object.__new__(type(backend))
+    twin.__dict__.update(backend.__dict__, always_retry=False)
+    return twin
 
 
 def call_of_plain_task() -> Call | None:

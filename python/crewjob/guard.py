@@ -234,7 +234,7 @@ def ended(task, task_id, request):
     if isinstance(task.backend, (DisabledBackend, RPCBackend)):
         # There are no results, or they are sent to the caller only.
         return None
-    meta = task.backend.get_task_meta(task_id, cache=False)
+    meta = at_once(task.backend).get_task_meta(task_id, cache=False)
     if meta["status"] in states.READY_STATES:
         return meta["status"]
     if not is_redelivered(request):
@@ -244,6 +244,16 @@ def ended(task, task_id, request):
     mine, stored = request.get("retries") or 0, meta.get("retries") or 0
     retried = meta["status"] == states.RETRY and "retries" in meta and not isinstance(meta["result"], Retry)
     return f"retry {stored}" if stored > mine or (retried and stored == mine) else None
+
+
+def at_once(backend):
+    """Returns a backend that fails while Redis is away, although `result_backend_always_retry` has `backend` wait."""
+    if not getattr(backend, "always_retry", False):
+        return backend
+    # With the connections of the first one. `copy.copy` would make a backend with connections of its own.
+    twin = object.__new__(type(backend))
+    twin.__dict__.update(backend.__dict__, always_retry=False)
+    return twin
 
 
 class GuardedRequest(Request):

@@ -3,6 +3,7 @@
 import pytest
 
 import crewjob
+from crewjob import celery_tasks
 
 celery = pytest.importorskip("celery")
 exceptions = pytest.importorskip("celery.exceptions")
@@ -102,6 +103,18 @@ def test_celerys_own_exceptions_go_through(app):
     task = crewjob.celery_task(app, work)
     assert task.apply(["ignored"]).state == "IGNORED"
     assert isinstance(task.apply(["late"]).result, exceptions.SoftTimeLimitExceeded)
+
+
+def test_progress_does_not_wait_for_redis_as_results_do_with_always_retry(caplog):
+    pytest.importorskip("redis")
+    app = celery.Celery("tests", backend="redis://127.0.0.1:1/0", set_as_current=False)
+    app.conf.update(result_backend_always_retry=True, result_backend_max_retries=1)
+    task = app.task(work)
+    task.push_request(id="t-9", task=task.name, is_eager=False)
+    celery_tasks.reporter(task)(b"1", 1)
+    assert "progress is not shown: Error" in caplog.text and task.backend.always_retry
+    with pytest.raises(exceptions.BackendGetMetaError):
+        task.backend.get_task_meta("t-9")
 
 
 def test_a_function_may_be_a_plain_celery_task_as_well(app):

@@ -49,6 +49,10 @@ app.conf.update(
         **settings.key_names(),
         **settings.SOCKETS,
     },
+    # A run that ends while Redis is away waits for it. Celery would store a `ConnectionError` in place of the result,
+    # and the run, which was paid for, would be repeated.
+    result_backend_always_retry=True,
+    result_backend_max_sleep_between_retries_ms=1000,
     # Left out where there is none: workers show that there is a prefix, and not whether it is empty.
     result_backend_transport_options={"global_keyprefix": settings.RESULT_KEYPREFIX} if settings.RESULT_KEYPREFIX else {},
     redis_socket_timeout=settings.SOCKET_TIMEOUT,

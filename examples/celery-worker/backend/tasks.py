@@ -7,6 +7,7 @@ import celery
 import crewjob
 from celery.exceptions import Ignore
 from celery.utils.log import get_task_logger
+from crewjob.celery_tasks import at_once
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
@@ -118,7 +119,7 @@ async def until_cancelled(backend, task_id):
 
 def is_cancelled(backend, task_id):
     try:
-        return backend.get_state(task_id) in CANCELLED_STATES
+        return at_once(backend).get_state(task_id) in CANCELLED_STATES
     except (OperationalError, RedisError) as error:
         logger.warning("cannot ask whether the task is cancelled: %s", error)
         return False

@@ -78,14 +78,12 @@ def results(server):
 
 
 @contextlib.contextmanager
-def running_worker(name, log, *options):
-    from backend.celery_app import app
-
+def running_worker(name, log, *options, **environment):
     command = [sys.executable, "-m", "celery", "-A", "backend.celery_app", "worker", "-l", "INFO", "-n", name, *options]
     with open(log, "wb") as output:
-        process = subprocess.Popen(command, cwd=PROJECT, env=ENVIRONMENT, stdout=output, stderr=output)
+        process = subprocess.Popen(command, cwd=PROJECT, env=ENVIRONMENT | environment, stdout=output, stderr=output)
     try:
-        eventually(lambda: app.control.ping([name], timeout=0.5), what=f"worker {name} answering (see {log})")
+        eventually(lambda: f"{name} ready." in log.read_text(), what=f"worker {name} being ready (see {log})")
         yield log
     finally:
         process.send_signal(signal.SIGTERM)

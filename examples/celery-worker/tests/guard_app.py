@@ -21,6 +21,7 @@ app.conf.update(
     worker_send_task_events=True,
     broker_connection_retry_on_startup=True,
     broker_transport_options=json.loads(os.environ["GUARD_TESTS_OPTIONS"]),
+    result_backend_always_retry=os.environ.get("GUARD_TESTS_ALWAYS_RETRY") == "1",
     worker_cancel_long_running_tasks_on_connection_loss=os.environ.get("GUARD_TESTS_CANCEL") == "1",
 )
 

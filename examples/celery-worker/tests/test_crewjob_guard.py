@@ -453,10 +453,11 @@ def test_a_server_that_refuses_leases_does_not_stop_the_work(jobs, prefork):
     assert prefork.says(f"[{task}] runs without a lease: ")
 
 
-def test_a_task_waits_for_a_result_backend_that_does_not_answer(jobs, prefork, tmp_path):
+@pytest.mark.parametrize("always_retry", ["0", "1"])
+def test_a_task_waits_for_a_result_backend_that_does_not_answer(jobs, prefork, tmp_path, always_retry):
     port = free_port()
-    backend = f"redis://127.0.0.1:{port}/0"
-    with paused(prefork), running("waiting", tmp_path, "-c", "1", GUARD_TESTS_BACKEND=backend) as worker:
+    environment = {"GUARD_TESTS_BACKEND": f"redis://127.0.0.1:{port}/0", "GUARD_TESTS_ALWAYS_RETRY": always_retry}
+    with paused(prefork), running("waiting", tmp_path, "-c", "1", **environment) as worker:
         task = jobs.send("work", 0)
         eventually(lambda: worker.says(f"[{task}] is put aside: nothing from the result backend"), what="put aside")
         assert jobs.runs(task) == []

@@ -1,11 +1,13 @@
 """`run_crew_task` on a real worker."""
 
+import contextlib
 import json
 
+import celery
 import pytest
 from celery.contrib.abortable import AbortableAsyncResult
 from celery.exceptions import SoftTimeLimitExceeded, TaskRevokedError, WorkerLostError
-from conftest import eventually
+from conftest import eventually, free_port, running_redis, running_worker
 
 from backend.tasks import run_crew_task
 
@@ -64,6 +66,26 @@ def test_started_and_progress_are_written_on_the_way(run, results):
     reports = [written["result"] for written in documents[1:-1]]
     assert [report["percent"] for report in reports] == [0, 33, 66]
     assert [report["message"].split(":")[0] for report in reports] == ["researcher", "writer", "editor"]
+
+
+def test_a_run_that_ends_while_redis_is_away_stores_its_result_as_soon_as_redis_is_back(tmp_path):
+    port = free_port()
+    url = f"redis://127.0.0.1:{port}"
+    urls = {"REDIS_URL": f"{url}/0", "RESULT_BACKEND_URL": f"{url}/0"}
+    log = tmp_path / "worker.log"
+    with contextlib.ExitStack() as stack:
+        with running_redis(port, tmp_path) as client:
+            stack.enter_context(running_worker("away@tests", log, "-c", "1", "-Q", "crew_jobs", **urls))
+            producer = celery.Celery(broker=url, set_as_current=False)
+            inputs = {"topic": "Away", "seconds": 3}
+            sent = {"args": ["job-1"], "kwargs": {"inputs": inputs}, "queue": "crew_jobs", "task_id": "away-1"}
+            producer.send_task(run_crew_task.name, **sent)
+            eventually(lambda: client.get("celery-task-meta-away-1"), what="a run")
+        eventually(lambda: "the result cache is not written" in log.read_text(), what="the end of the run")
+        client = stack.enter_context(running_redis(port, tmp_path))
+        eventually(lambda: client.get("celery-task-meta-away-1"), what="a document")
+        assert document(client, "away-1")["status"] == "SUCCESS"
+        assert "progress is not shown" in log.read_text(), "the run did not wait for Redis"
 
 
 def test_the_same_inputs_are_answered_from_the_cache(run):
