@@ -28,3 +28,19 @@ def holds(what: str, probe: Callable[[], T], seconds: float, every: float = 0.1)
     while time.monotonic() - began < seconds:
         assert probe(), f"not any more after {time.monotonic() - began:.1f} s: {what}"
         time.sleep(every)
+
+
+def settles(what: str, probe: Callable[[], T], seconds: float) -> None:
+    """Waits until something is so, and then asks whether it stays so for so long."""
+    until(what, probe)
+    holds(what, probe, seconds)
+
+
+def unchanged(probe: Callable[[], T], seconds: float) -> T:
+    """What the answer is once it has been the same for so long."""
+    answer, since = probe(), time.monotonic()
+    while time.monotonic() - since < seconds:
+        time.sleep(0.1)
+        if (now := probe()) != answer:
+            answer, since = now, time.monotonic()
+    return answer
