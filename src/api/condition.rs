@@ -178,6 +178,9 @@ pub enum Reason {
     PrioritiesDiffer,
     /// A worker takes more tasks than it runs (`worker_prefetch_multiplier` is not 1).
     PrefetchTooHigh,
+    /// A worker stores a `ConnectionError` for a run that ends while Redis is away (`result_backend_always_retry` is off), so
+    /// the run is repeated.
+    ResultsNotRetried,
     /// A worker acknowledges tasks before it has run them (`task_acks_late` is off), so a dead worker's task is lost.
     AcknowledgesEarly,
     /// A worker's `visibility_timeout` is not that of the pool.

@@ -80,6 +80,8 @@ pub struct NodeSettings {
     pub separator: Option<Arc<str>>,
     /// `unacked_key`, where it is set.
     pub unacked_key: Option<Arc<str>>,
+    /// `result_backend_always_retry`: a result waits while Redis is away.
+    pub always_retry: Option<bool>,
 }
 
 /// A task that a worker knows.
@@ -202,11 +204,13 @@ pub enum FaultKind {
     ConcurrencyDiffers,
     /// It takes more messages than it can run.
     PrefetchTooHigh,
+    /// It gives a result up that is to be stored while Redis is away.
+    ResultsNotRetried,
 }
 
 impl FaultKind {
     /// Every kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ResultBackendDiffers,
         Self::ResultKeysDiffer,
         Self::ResultSerializerNotJson,
@@ -219,6 +223,7 @@ impl FaultKind {
         Self::VisibilityTimeoutDiffers,
         Self::ConcurrencyDiffers,
         Self::PrefetchTooHigh,
+        Self::ResultsNotRetried,
     ];
 
     /// The kind with this name.
@@ -241,6 +246,7 @@ impl FaultKind {
             Self::VisibilityTimeoutDiffers => "VisibilityTimeoutDiffers",
             Self::ConcurrencyDiffers => "ConcurrencyDiffers",
             Self::PrefetchTooHigh => "PrefetchTooHigh",
+            Self::ResultsNotRetried => "ResultsNotRetried",
         }
     }
 }

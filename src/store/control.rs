@@ -175,6 +175,7 @@ impl Answers {
             concurrency: stats.autoscales_to.or(stats.max_concurrency),
             prefetch_count: stats.prefetch_count,
             prefetch_multiplier: conf.prefetch_multiplier,
+            always_retry: conf.always_retry,
             acks_late: conf.acks_late,
             visibility_timeout: conf.visibility_timeout,
             pid: stats.pid,

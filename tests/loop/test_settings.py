@@ -13,7 +13,7 @@ from celery import Celery
 app = Celery("application", broker=os.environ["REDIS_URL"], backend=os.environ["REDIS_URL"])
 app.conf.update(
     task_acks_late=True, task_track_started=True, worker_prefetch_multiplier=1, task_ignore_result=False,
-    broker_transport_options={"visibility_timeout": 3600},
+    broker_transport_options={"visibility_timeout": 3600}, result_backend_always_retry=True,
 )
 SETTINGS
 

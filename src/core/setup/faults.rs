@@ -41,6 +41,7 @@ pub(super) fn of(node: &NodeSettings, declared: &Declared, shell: Option<Shell>)
         redelivery(node, declared),
         concurrency(node, declared),
         prefetch(node),
+        retries(node),
     ];
     all.into_iter().flatten().collect()
 }
@@ -282,5 +283,18 @@ fn prefetch(node: &NodeSettings) -> Option<Fault> {
     Some(warning(
         FaultKind::PrefetchTooHigh,
         "it takes more messages than it can run; set worker_prefetch_multiplier=1",
+    ))
+}
+
+/// Celery reads a task's document, once and whatever the retry policy of the backend, before it stores the result
+/// (`celery.backends.base.BaseKeyValueStoreBackend._store_result`).
+fn retries(node: &NodeSettings) -> Option<Fault> {
+    if node.celery.is_none() || node.always_retry == Some(true) {
+        return None;
+    }
+    Some(warning(
+        FaultKind::ResultsNotRetried,
+        "a run that ends while Redis is away becomes a ConnectionError and is repeated; set \
+         result_backend_always_retry=True",
     ))
 }

@@ -1,7 +1,7 @@
 use super::FaultKind::{
     AcknowledgesEarly, ConcurrencyDiffers, PrefetchTooHigh, PrioritiesDiffer, ResultBackendDiffers,
-    ResultCompressionUnknown, ResultKeysDiffer, ResultSerializerNotJson, ResultsIgnored, UnackedKeyDiffers,
-    VisibilityTimeoutDiffers,
+    ResultCompressionUnknown, ResultKeysDiffer, ResultSerializerNotJson, ResultsIgnored, ResultsNotRetried,
+    UnackedKeyDiffers, VisibilityTimeoutDiffers,
 };
 use super::*;
 
@@ -27,6 +27,7 @@ fn good(name: &str) -> NodeSettings {
         priority_steps: None,
         separator: None,
         unacked_key: None,
+        always_retry: Some(true),
     }
 }
 
@@ -97,7 +98,7 @@ fn each_setting_that_endangers_jobs_is_said_with_its_value_and_what_to_set_and_j
     let unacked = Declared { unacked_key: "mine".into(), ..declared() };
     let on = |url| NodeSettings { results: Backend::parse(url), ..odd.clone() };
     let written = |name: &str| NodeSettings { result_serializer: Some(name.into()), ..odd.clone() };
-    let cases: [(NodeSettings, &Declared, FaultKind, &[&str], bool); 20] = [
+    let cases: [(NodeSettings, &Declared, FaultKind, &[&str], bool); 21] = [
         (on("disabled"), &declared(), ResultBackendDiffers, &["no result_backend", "Redis of the pool's Secret"], true),
         (on("rpc://"), &declared(), ResultBackendDiffers, &["\"rpc\""], true),
         (on("db+postgresql://db/x"), &declared(), ResultBackendDiffers, &["\"db\""], true),
@@ -164,6 +165,13 @@ fn each_setting_that_endangers_jobs_is_said_with_its_value_and_what_to_set_and_j
             &declared(),
             PrefetchTooHigh,
             &["worker_prefetch_multiplier=1"],
+            false,
+        ),
+        (
+            NodeSettings { always_retry: None, ..odd.clone() },
+            &declared(),
+            ResultsNotRetried,
+            &["ConnectionError", "result_backend_always_retry=True"],
             false,
         ),
     ];

@@ -147,6 +147,8 @@ pub struct WorkerConf {
     pub has_result_prefix: Option<bool>,
     /// Whether the state `STARTED` is stored; false by default.
     pub track_started: Option<bool>,
+    /// Whether a result waits while its backend is away; false by default.
+    pub always_retry: Option<bool>,
 }
 
 impl WorkerConf {
@@ -170,6 +172,7 @@ impl WorkerConf {
                 .and_then(Value::as_object)
                 .map(|options| options.get("global_keyprefix").is_some()),
             track_started: flag("task_track_started"),
+            always_retry: flag("result_backend_always_retry"),
         }
     }
 }

@@ -117,9 +117,9 @@ fn stats_tell_prefetch_and_concurrency() {
 
 #[test]
 fn settings_tell_how_messages_are_taken() {
-    let answer = r#"{"worker_prefetch_multiplier": 1, "task_acks_late": true, "broker_transport_options": {"visibility_timeout": 7200.0}}"#;
+    let answer = r#"{"worker_prefetch_multiplier": 1, "task_acks_late": true, "broker_transport_options": {"visibility_timeout": 7200.0}, "result_backend_always_retry": true}"#;
     let conf = WorkerConf::decode(&value(answer));
-    assert_eq!((conf.prefetch_multiplier, conf.acks_late), (Some(1), Some(true)));
+    assert_eq!((conf.prefetch_multiplier, conf.acks_late, conf.always_retry), (Some(1), Some(true), Some(true)));
     assert_eq!((conf.send_task_events, conf.visibility_timeout), (None, Some(7200)));
     assert_eq!(WorkerConf::decode(&Value::Null), WorkerConf::default());
 }
