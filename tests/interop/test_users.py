@@ -2,7 +2,7 @@
 
 import pytest
 from celery import chord, group
-from conftest import PORT, refused, running, url
+from conftest import PORT, is_unknown, refused, running, url
 from redis import Redis
 from redis.exceptions import NoPermissionError
 from tasks import app
@@ -54,7 +54,7 @@ def test_a_worker_cannot_touch_the_fence_and_the_markers_of_the_operator(server,
     ):
         with pytest.raises(NoPermissionError):
             worker_user.execute_command(*command)
-    with pytest.raises(Exception, match="can't access at least one of the keys"):
+    with pytest.raises(Exception, match="access (at least one of the keys|a key)"):
         worker_user.eval(f"return redis.call('SET', '{key}', 'planted')", 0)
     assert server.get(key) == b"kept"
     server.delete(key, "mine")
@@ -66,7 +66,9 @@ def test_a_worker_may_use_every_other_key(server, worker_user, key):
 
 
 @pytest.mark.parametrize("command", OF_ADMINISTRATORS)
-def test_a_worker_has_no_command_that_reaches_beyond_its_keys(worker_user, command):
+def test_a_worker_has_no_command_that_reaches_beyond_its_keys(server, worker_user, command):
+    if is_unknown(server, command.split()[0]):
+        pytest.skip("an older server does not have it")
     with pytest.raises(NoPermissionError):
         worker_user.execute_command(*command.split())
 
