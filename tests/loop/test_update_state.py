@@ -1,6 +1,8 @@
 """Tasks that store an end state themselves while they run, as `update_state(state="FAILURE", meta={…})` does, or what the
 operator cannot read: notes of a run that goes on, as long as its message is in flight with a living worker."""
 
+import base64
+import json
 import pickle
 import time
 
@@ -28,6 +30,11 @@ def runs(bed, name: str, started: bool = True) -> tuple[str, dict]:
         bed.redis.store(task, "STARTED", {"pid": 7}, worker=NODE)
         bed.redis.event("task-started", NODE, uuid=task)
     return task, message
+
+
+def command(published: bytes) -> bytes:
+    """The body of a message of remote control."""
+    return base64.b64decode(json.loads(published)["body"])
 
 
 def goes_on(bed, name: str, seconds: float = 6) -> None:
@@ -107,3 +114,21 @@ def test_an_end_is_recorded_within_a_second_where_the_message_is_acknowledged_af
         bed.a.in_phase(f"crew-{number}", "Succeeded", seconds=10)
         waits.append(time.monotonic() - ended_at)
     assert min(waits) < 1, waits
+
+
+def test_a_cancelled_task_that_stores_its_end_first_has_ended_as_soon_as_its_message_is_acknowledged(bed):
+    fleet(bed.a, POD)
+    bed.a.pool(bed.redis, deploymentRef={"name": "worker"})
+    task, message = runs(bed, "crew")
+    told = bed.redis.client.pubsub()
+    told.psubscribe("*celery.pidbox")
+    bed.a.change("crew", cancel=True)
+    sent = lambda: iter(lambda: told.get_message(timeout=0.01), None)  # noqa: E731
+    revokes = lambda: sum(it["type"] == "pmessage" and b"revoke" in command(it["data"]) for it in sent())  # noqa: E731
+    until("its worker is told to stop it", revokes)
+    bed.redis.store(task, "REVOKED", {"exc_type": "TaskRevokedError", "exc_message": ["terminated"]}, worker=NODE)
+    goes_on(bed, "crew", 3)
+    assert revokes() < 15, "told again and again"
+    bed.redis.acknowledge(message)
+    bed.a.in_phase("crew", "Cancelled", seconds=8)
+    assert "CancelUnsupported" not in {it["type"] for it in bed.a.status("crew")["conditions"]}

@@ -17,7 +17,6 @@ pub struct LookUp {
     pub tag: String,
     /// When it is due.
     pub at: Timestamp,
-    evidence_version: u64,
 }
 
 /// What was found.
@@ -36,15 +35,18 @@ impl<F> Entry<F> {
     pub fn look_up(&self) -> Option<LookUp> {
         let (at, tag) = self.evidence.looks_up()?;
         let (key, id) = (self.job.key.clone(), self.job.attempt_in_hand());
-        Some(LookUp { key, id, tag, at, evidence_version: self.evidence_version })
+        Some(LookUp { key, id, tag, at })
     }
 }
 
 impl<F> Table<F> {
-    /// A message was looked up. What came since counts for more, and then it is looked up again. Whether the workers are
+    /// A message was looked up. It counts for nothing where another one is to be looked up by now. Whether the workers are
     /// to be asked about it.
     pub fn looked_up(&mut self, of: &LookUp, found: LookedUp, now: Timestamp) -> bool {
-        let is_asked = |entry: &&Entry<F>| entry.evidence_version == of.evidence_version;
+        // Not by the version of the evidence: what is done to stop a task changes that with every look at the job.
+        let is_asked = |entry: &&Entry<F>| {
+            entry.look_up().is_some_and(|it| (&it.key, it.id, &it.tag) == (&of.key, of.id, &of.tag))
+        };
         let Some(entry) = self.get(&of.key).filter(is_asked) else { return false };
         let LookedUp { generation, is_in_flight, document } = found;
         let mut evidence = entry.evidence.clone();
