@@ -37,9 +37,9 @@ impl Document {
     /// Largest document that is read, in bytes: the largest value that Redis stores unless it is told otherwise.
     pub const LARGEST: u64 = 512 << 20;
     /// Larger documents are read in chunks.
-    pub(super) const WHOLE: usize = 256 << 10;
+    const WHOLE: usize = 256 << 10;
     /// Bytes fetched in one answer.
-    pub(super) const ANSWER: usize = 1 << 20;
+    const ANSWER: usize = 1 << 20;
     /// Bytes of one chunk.
     const CHUNK: usize = 128 << 10;
 

@@ -139,7 +139,6 @@ impl InPool<'_> {
             },
             celery_retries: ended.celery_retries,
             progress: None,
-            has_stored_failure: false,
         }
     }
 }
