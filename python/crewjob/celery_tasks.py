@@ -93,7 +93,7 @@ def reporter(task: Any) -> Callable[[bytes, object], None]:
 
 
 def at_once(backend: Any) -> Any:
-    """A result backend that fails while it cannot be reached, although `result_backend_always_retry` has `backend` wait."""
+    """A backend that fails while it cannot be reached, although `result_backend_always_retry` has `backend` wait."""
     if not getattr(backend, "always_retry", False):
         return backend
     # With the connections of the first one. `copy.copy` would make a backend with connections of its own.
