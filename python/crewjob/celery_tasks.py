@@ -96,6 +96,7 @@ def at_once(backend: Any) -> Any:
     """A backend that fails while it cannot be reached, although `result_backend_always_retry` has `backend` wait."""
     if not getattr(backend, "always_retry", False):
         return backend
+    # `crewjob.guard` has the same: it is a file that stands alone, and importing it turns it on.
     # With the connections of the first one. `copy.copy` would make a backend with connections of its own.
     twin = object.__new__(type(backend))
     twin.__dict__.update(backend.__dict__, always_retry=False)

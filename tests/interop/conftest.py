@@ -113,7 +113,8 @@ def is_unknown(client, command):
 
 
 def refused(client):
-    """What the users of the chart wanted to do and may not, but to name their library: Redis 6.2 has no rules for parts of CLIENT."""
+    """What the users of the chart wanted to do and may not, but to name their library."""
+    # Redis 6.2 says only "client" of it; newer servers always name the part.
     entries = client.acl_log()
     return {
         f"{entry['username']}: {entry['reason']} {entry['object']}"

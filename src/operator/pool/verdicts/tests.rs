@@ -52,6 +52,19 @@ fn nothing_is_said_of_workers_before_deployments_and_pods_have_been_listed() {
         all.into_iter().map(|it| it.reason).any(|reason| reason == Reason::DeploymentNotFound)
     };
     assert!(about_workers(false) && !about_workers(true));
+    let types = |unlisted| {
+        let all = of(&Seen { key: &key, spec: &spec, view: &View { unlisted, ..view() }, skew: None });
+        all.into_iter().map(|it| it.type_).collect::<Vec<_>>()
+    };
+    let (before, after) = (types(true), types(false));
+    for type_ in [
+        ConditionType::Ready,
+        ConditionType::WorkersNotStarting,
+        ConditionType::GracePeriodTooShort,
+        ConditionType::ReplicasContested,
+    ] {
+        assert!(after.contains(&type_) && !before.contains(&type_), "{type_:?}");
+    }
 }
 
 #[test]
