@@ -9,6 +9,7 @@ mod copies;
 mod reports;
 #[cfg(test)]
 mod tests;
+mod unconfirmed;
 
 use jiff::Timestamp;
 
@@ -45,6 +46,8 @@ pub struct Evidence {
     seen: Option<Box<Sighting>>,
     /// What its result document says in the end.
     over: Option<Box<Over>>,
+    /// What it says although its message was not acknowledged by then.
+    unconfirmed: Option<Box<Unconfirmed>>,
     /// Audits in a row that found no message.
     audits: u32,
     /// Whether all workers were asked after the last audit and denied it.
@@ -85,6 +88,16 @@ struct Over {
     finished_at: Option<Timestamp>,
 }
 
+/// An end state that a document names, of a message that was not acknowledged when it was last looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Unconfirmed {
+    over: Over,
+    /// How often its message was looked up.
+    looks: u32,
+    /// When it is looked up next; `None` for at once.
+    look_at: Option<Timestamp>,
+}
+
 impl Evidence {
     /// The evidence about this attempt; what is known of another one goes.
     pub fn about(&mut self, task: TaskId) -> &mut Self {
@@ -107,6 +120,7 @@ impl Evidence {
             besides: Besides::default(),
             seen: None,
             over: None,
+            unconfirmed: None,
             audits: 0,
             denied: false,
             denials_by_holder: 0,
@@ -115,6 +129,15 @@ impl Evidence {
             may_have_expired_unread: false,
             is_death_checked: false,
         }
+    }
+
+    /// This attempt has ended so, whatever became of its message.
+    pub fn ended_with(of: TaskId, document: Document) -> Self {
+        let mut evidence = Self::none(of);
+        if let Document::Over { how, worker, celery_retries, finished_at } = document {
+            evidence.over = Some(Box::new(Over { how, worker, celery_retries, finished_at }));
+        }
+        evidence
     }
 
     /// Nothing was published of this attempt.
@@ -139,13 +162,16 @@ impl Evidence {
 
     /// Bytes of the result that is held until the status is written.
     pub fn text_bytes(&self) -> usize {
-        self.over.as_ref().map_or(0, |over| over.how.text_bytes())
+        self.ending().map_or(0, Ending::text_bytes)
     }
 
     /// Leaves the result on Redis until the status is written.
     pub fn drop_text(&mut self) {
         if let Some(over) = &mut self.over {
             over.how.drop_text();
+        }
+        if let Some(unconfirmed) = &mut self.unconfirmed {
+            unconfirmed.over.how.drop_text();
         }
     }
 
@@ -289,18 +315,21 @@ impl Evidence {
     /// A message says that its result document was stored. What is heard of a job that was published again may be about
     /// the delivery before, and where the answer to a publication was lost, what ran is not known: then only Redis
     /// itself knows.
-    pub fn told(&mut self, document: Document) {
+    pub fn told(&mut self, document: Document, now: Timestamp) {
         let is_unknown = self.marker.is_some() && self.spec.is_none();
         if self.marker.unwrap_or(0) > 0 || is_unknown {
             return self.unread();
         }
         match document {
-            Document::Running(report) => self.hear(report),
+            Document::Running(report) => {
+                self.unconfirmed = None;
+                self.hear(report);
+            }
             // The attempt is published again for this. A leader that was paused may hear it late: Redis was emptied
             // meanwhile, and it has published the first delivery once more, as no status told of it.
             Document::Over { how: Ending::ChildLost(_), .. } => self.unread(),
             Document::Over { how, worker, celery_retries, finished_at } => {
-                self.over = Some(Box::new(Over { how, worker, celery_retries, finished_at }));
+                self.told_of_end(Over { how, worker, celery_retries, finished_at }, now);
             }
         }
     }
@@ -323,14 +352,15 @@ impl Evidence {
         }
         match document {
             Some(Document::Over { how, worker, celery_retries, finished_at }) => {
-                self.over = Some(Box::new(Over { how, worker, celery_retries, finished_at }));
+                self.read_end(Over { how, worker, celery_retries, finished_at });
             }
             // It may be of the run before, and does not say when that began: a worker that is asked does.
-            Some(Document::Running(report)) if place.is_of_another_run(None) => {
-                self.note(Report { started_at: None, ..report });
+            Some(Document::Running(report)) => {
+                self.unconfirmed = None;
+                let started_at = report.started_at.filter(|_| !place.is_of_another_run(None));
+                self.note(Report { started_at, ..report });
             }
-            Some(Document::Running(report)) => self.note(report),
-            None => {}
+            None => self.read_without_document(),
         }
     }
 
@@ -447,7 +477,7 @@ impl Evidence {
         }
         match document {
             Some(Document::Over { how, worker, celery_retries, finished_at }) => {
-                self.over = Some(Box::new(Over { how, worker, celery_retries, finished_at }));
+                self.left_by_dead(Over { how, worker, celery_retries, finished_at }, is_in_flight);
             }
             // Another worker has it: the message was put back before the holder died.
             Some(Document::Running(report)) if self.holder().map(|dead| &dead.node) != report.node() => {
@@ -506,15 +536,8 @@ impl Evidence {
 
     /// What is known, with what Kubernetes says of the worker that was seen.
     pub fn task(&self, liveness: impl Fn(&Sighting) -> (Holder, Liveness)) -> Task {
-        if let Some(Over { how, worker, celery_retries, finished_at }) = self.over.as_deref() {
-            return Task::Ended(Ended {
-                marker: self.marker,
-                how: how.clone(),
-                worker: worker.clone(),
-                celery_retries: *celery_retries,
-                started_at: self.seen.as_ref().and_then(|seen| seen.report.started_at),
-                finished_at: *finished_at,
-            });
+        if let Some(over) = self.over.as_deref().or_else(|| self.end_since_emptied()) {
+            return Task::Ended(self.ended(over));
         }
         match self.place {
             None => Task::Unread,
@@ -529,7 +552,7 @@ impl Evidence {
                 let denied = self.denials_of(received_at).filter(|denied| denied.times >= DENIALS);
                 let is_without_worker = denied.is_some();
                 let seen = self.seen.as_ref().filter(|seen| seen.generation == generation);
-                Task::Held(match seen {
+                let held = match seen {
                     Some(seen) => {
                         let held = held(seen, &liveness);
                         // Silence is not denial: where it lives, it has to say that it does not have it. A document of
@@ -544,8 +567,12 @@ impl Evidence {
                         by: if is_without_worker { Holding::NoWorker } else { Holding::Unattributed },
                         celery_retries: 0,
                         progress: None,
+                        has_stored_failure: false,
                     },
-                })
+                };
+                let held = Held { has_stored_failure: self.has_stored_failure(), ..held };
+                let over = self.end_without_worker().filter(|_| held.by == Holding::NoWorker);
+                over.map_or(Task::Held(held), |over| Task::Ended(self.ended(over)))
             }
             Some(Found::At(Place::Nowhere)) => Task::Absent(Search {
                 marker: self.marker,
@@ -555,6 +582,17 @@ impl Evidence {
                 denials_by_holder: self.denials_by_holder,
                 may_have_expired_unread: self.may_have_expired_unread,
             }),
+        }
+    }
+
+    fn ended(&self, Over { how, worker, celery_retries, finished_at }: &Over) -> Ended {
+        Ended {
+            marker: self.marker,
+            how: how.clone(),
+            worker: worker.clone(),
+            celery_retries: *celery_retries,
+            started_at: self.seen.as_ref().and_then(|seen| seen.report.started_at),
+            finished_at: *finished_at,
         }
     }
 }
@@ -571,5 +609,6 @@ fn held(seen: &Sighting, liveness: impl Fn(&Sighting) -> (Holder, Liveness)) -> 
         by,
         celery_retries: report.celery_retries,
         progress: report.progress.clone(),
+        has_stored_failure: false,
     }
 }

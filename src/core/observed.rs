@@ -206,6 +206,8 @@ pub struct Held {
     pub celery_retries: u32,
     /// What the run says of itself.
     pub progress: Option<Progress>,
+    /// Its task has stored a failure by itself, which must not be taken for the end of another run.
+    pub has_stored_failure: bool,
 }
 
 impl Held {
@@ -271,6 +273,8 @@ pub struct Failure {
     pub module: Option<Arc<str>>,
     /// The worker says that another run would fail, too. Only native workers say so.
     pub is_permanent: bool,
+    /// The document names an exception, as those do that Celery itself stores. One that a task has stored may as well.
+    pub names_exception: bool,
 }
 
 impl Failure {
@@ -283,7 +287,7 @@ impl Failure {
 
 impl From<TaskError> for Failure {
     fn from(error: TaskError) -> Self {
-        Self { error, module: None, is_permanent: false }
+        Self { error, module: None, is_permanent: false, names_exception: true }
     }
 }
 
@@ -303,6 +307,11 @@ pub enum Ending {
 }
 
 impl Ending {
+    /// Whether a worker may have stored it at the end of a run. A failure without an exception is stored by tasks alone.
+    pub fn may_be_of_a_worker(&self) -> bool {
+        !matches!(self, Self::Failed(Failure { names_exception: false, .. }))
+    }
+
     /// Bytes of the result that it holds.
     pub fn text_bytes(&self) -> usize {
         match self {

@@ -37,9 +37,9 @@ impl Document {
     /// Largest document that is read, in bytes: the largest value that Redis stores unless it is told otherwise.
     pub const LARGEST: u64 = 512 << 20;
     /// Larger documents are read in chunks.
-    const WHOLE: usize = 256 << 10;
+    pub(super) const WHOLE: usize = 256 << 10;
     /// Bytes fetched in one answer.
-    const ANSWER: usize = 1 << 20;
+    pub(super) const ANSWER: usize = 1 << 20;
     /// Bytes of one chunk.
     const CHUNK: usize = 128 << 10;
 

@@ -87,13 +87,16 @@ pub fn read(bytes: &[u8]) -> Read {
 ///
 /// A copy of a message that is delivered again must not run once more. A retry is a message of its own, which uses this
 /// one up; but a worker that gives its tasks up when it loses the connection stores RETRY too, with an exception `Retry`
-/// of Celery's own, and leaves the rest to this message.
+/// of Celery's own, and leaves the rest to this message. A failure without an exception was stored by the task itself,
+/// which did not get to its end if the message comes again.
 pub fn ended(message: &Message, redelivered: bool, head: &[u8]) -> Option<String> {
     let state = result::state_of_prefix(head)?;
-    if matches!(state, State::Success | State::Failure | State::Revoked) {
+    let document = ResultDocument::decode(head).ok().filter(|_| redelivered);
+    let is_note = document.as_ref().is_some_and(|document| document.exception().is_none());
+    if matches!(state, State::Success | State::Revoked) || state == State::Failure && !is_note {
         return Some(state.to_string());
     }
-    let document = ResultDocument::decode(head).ok().filter(|_| redelivered)?;
+    let document = document?;
     let (mine, stored) = (message.headers.retries.unwrap_or(0), document.retries?);
     let gave_up = document.exception().is_some_and(|exception| exception.exc_type == "Retry");
     let is_used_up = stored > mine || (state == State::Retry && !gave_up && stored == mine);
@@ -163,6 +166,12 @@ mod tests {
         assert_eq!(ended(1, false, &retry(0, "ValueError")), None, "the retry itself");
         assert_eq!(ended(1, true, &retry(0, "ValueError")), None, "the retry, put back");
         assert_eq!(ended(0, true, &retry(0, "Retry")), None, "given up with the connection");
+        let failure = |result: &str| format!(r#"{{"status": "FAILURE", "result": {result}, "task_id": "id-1"}}"#);
+        let (own, error) = (failure(r#"{"step": 1}"#), failure(r#"{"exc_type": "E", "exc_message": []}"#));
+        assert_eq!(ended(0, true, &own), None, "stored by the task on its way");
+        assert_eq!(ended(0, false, &own).as_deref(), Some("FAILURE"));
+        assert_eq!(ended(0, true, &error).as_deref(), Some("FAILURE"));
+        assert_eq!(ended(0, true, &error[..50]).as_deref(), Some("FAILURE"), "cut off");
     }
 
     proptest! {

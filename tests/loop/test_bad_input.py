@@ -139,6 +139,7 @@ def test_a_result_of_an_unknown_state_is_passed_over_and_an_unreadable_one_is_sa
     key = f"celery-task-meta-{tasks['unreadable']}"
     bed.redis.client.set(key, "no JSON")
     bed.redis.client.publish(key, "no JSON")
+    bed.redis.acknowledge(taken["unreadable"])
     bed.a.in_phase("unreadable", "Failed")
     failed = bed.a.condition("unreadable", "Failed")
     assert failed["reason"] == "NoResult" and "cannot be read" in failed["message"]

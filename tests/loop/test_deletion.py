@@ -95,8 +95,9 @@ def test_another_job_of_a_deleted_jobs_name_is_a_job_of_its_own(bed):
     bed.a.delete("crewjobs", "crew")
     second = queued(bed, "crew")
     until("the first is gone", lambda: [m["headers"]["id"] for m in bed.redis.messages()] == [second])
-    bed.redis.take(second)
+    message = bed.redis.take(second)
     bed.redis.store(second, "SUCCESS", 1)
+    bed.redis.acknowledge(message)
     bed.a.in_phase("crew", "Succeeded")
 
 

@@ -79,7 +79,7 @@ impl InPool<'_> {
         if held.started_at.is_some() || child.is_some() {
             status.attempts = status.attempts.max(self.id.number.saturating_add(held.celery_retries));
         }
-        let clear_result = child.is_some();
+        let clear_result = child.is_some() || held.has_stored_failure;
         status.remember(self.past(AttemptOutcome::WorkerLost, Some(held), child.clone()));
         if let Some(stop) = self.stop() {
             return self.stopped(stop, child, status);

@@ -139,6 +139,7 @@ impl InPool<'_> {
             },
             celery_retries: ended.celery_retries,
             progress: None,
+            has_stored_failure: false,
         }
     }
 }

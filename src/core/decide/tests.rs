@@ -241,7 +241,14 @@ fn worker(pod: &str) -> Holder {
 }
 
 fn held(started: Option<i64>, by: Holding) -> Held {
-    Held { generation: 0, started_at: started.map(at), by, celery_retries: 0, progress: None }
+    Held {
+        generation: 0,
+        started_at: started.map(at),
+        by,
+        celery_retries: 0,
+        progress: None,
+        has_stored_failure: false,
+    }
 }
 
 /// With worker a, begun so many milliseconds after the job was created.

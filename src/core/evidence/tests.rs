@@ -1,4 +1,5 @@
 mod copies;
+mod unconfirmed;
 
 use std::time::Duration;
 
@@ -86,12 +87,14 @@ fn of_a_first_delivery_even_a_worker_with_a_slow_clock_is_believed() {
 }
 
 #[test]
-fn a_result_that_is_heard_counts_at_once_unless_it_may_be_of_an_earlier_delivery() {
+fn a_result_that_is_heard_counts_once_its_message_is_gone_unless_it_may_be_of_an_earlier_delivery() {
     let mut first = published(0);
-    first.told(failure());
+    first.told(failure(), at(101));
+    assert!(matches!(task_of(&first), Task::Held(_)));
+    first.looked_up(Some(0), false, Some(failure()), at(101));
     assert!(matches!(task_of(&first), Task::Ended(ended) if ended.marker == Some(0)));
     let mut again = published(1);
-    again.told(failure());
+    again.told(failure(), at(101));
     assert_eq!(task_of(&again), Task::Unread);
 }
 
@@ -101,7 +104,7 @@ fn a_child_process_that_is_heard_to_have_died_counts_once_redis_says_so() {
     let how = || Ending::ChildLost(TaskError::new("WorkerLostError", "signal 9", None));
     let child_lost = || Document::Over { how: how(), worker: None, celery_retries: 0, finished_at: None };
     let mut evidence = published(0);
-    evidence.told(child_lost());
+    evidence.told(child_lost(), at(101));
     assert_eq!(task_of(&evidence), Task::Unread);
     let mut earlier = evidence.clone();
     earlier.read(levels(0, Place::InFlight { generation: 0, received_at: None }));
@@ -115,7 +118,7 @@ fn the_result_of_a_message_that_may_have_been_published_counts_once_its_marker_i
     let mut evidence = Evidence::unsent(task());
     evidence.expect(id(0), at(100));
     evidence.unread(); // the answer was lost
-    evidence.told(failure());
+    evidence.told(failure(), at(101));
     assert_eq!(task_of(&evidence), Task::Unread);
     let mark = Mark {
         generation: 0,
@@ -282,7 +285,7 @@ fn a_retry_by_celery_itself_is_a_run_whose_worker_is_not_known_yet() {
     let mut evidence = published(0);
     evidence.hear(report("a", 101, Some(101)));
     let retried = Report { holder: None, celery_retries: 1, ..report("a", 102, None) };
-    evidence.told(Document::Running(retried));
+    evidence.told(Document::Running(retried), at(102));
     let Task::Held(held) = task_of(&evidence) else { panic!("{evidence:?}") };
     assert_eq!((held.by, held.started_at, held.celery_retries), (Holding::Unattributed, None, 1));
     evidence.hear(report("b", 103, Some(103)));

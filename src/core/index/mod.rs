@@ -31,5 +31,5 @@ pub use jobs::{PoolJobs, Share};
 pub use last::Last;
 pub use notices::{Notices, Verdict};
 pub use rounds::{Chosen, Round, Rounds};
-pub use table::{Applied, Entry, Heard, Lane, Stray, Table};
+pub use table::{Applied, Entry, Heard, Lane, LookUp, LookedUp, Stray, Table};
 pub use turns::{Limits, Turns};

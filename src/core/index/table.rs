@@ -3,6 +3,7 @@
 mod arrive;
 mod entry;
 mod leave;
+mod look_up;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ pub use arrive::Applied;
 use entry::is_newer;
 pub use entry::{Entry, Lane};
 pub use leave::Stray;
+pub use look_up::{LookUp, LookedUp};
 
 /// Bytes of results that are held until their statuses are written; the others are read again then.
 const TEXTS: usize = 8 << 20;

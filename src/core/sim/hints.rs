@@ -2,9 +2,9 @@
 
 use super::super::evidence::{Document, Evidence, Report};
 use super::super::id::{ObjectKey, TaskId};
-use super::super::index::{self, Entry};
+use super::super::index::{self, Entry, LookUp, LookedUp};
 use super::at;
-use super::broker::Message;
+use super::broker::{Message, Tag, copy_tag};
 use super::operator::Order;
 use super::world::World;
 
@@ -75,8 +75,8 @@ impl World {
     }
 
     pub fn told_of(&mut self, operator: usize, task: TaskId, document: Document) {
-        let document = self.heard_of(operator, document);
-        self.note_heard(operator, task, |evidence| evidence.told(document));
+        let (document, now) = (self.heard_of(operator, document), at(self.now));
+        self.note_heard(operator, task, |evidence| evidence.told(document, now));
     }
 
     /// Notes what was heard of a task, if it is in hand, and looks at its job.
@@ -88,6 +88,46 @@ impl World {
                 it.readings.want_unread();
             }
         }
+    }
+
+    /// Looks up a message, unless that must wait.
+    pub fn look_up(&mut self, operator: usize, it: LookUp) {
+        if self.broker.down || !self.operators[operator].connected {
+            self.look_again_later(operator, &it.key);
+            return;
+        }
+        let generation = self.broker.data.markers.get(&it.id.task).map(|marker| marker.generation);
+        let is_it = |tag: &Tag| match tag.2 {
+            0 => tag.0.delivery_tag(tag.1) == it.tag,
+            copy => copy_tag(copy).to_string() == it.tag,
+        };
+        let is_in_flight = self.broker.data.unacked.keys().any(is_it);
+        self.order_after(operator, 0, 30, Order::LookUpDocument { it, generation, is_in_flight });
+    }
+
+    pub fn look_up_document(&mut self, operator: usize, it: LookUp, generation: Option<u32>, is_in_flight: bool) {
+        if self.broker.down || !self.operators[operator].connected {
+            self.look_again_later(operator, &it.key);
+            return;
+        }
+        let document = self.broker.document(it.id.task).filter(|_| !is_in_flight);
+        let document = document.map(|document| self.heard_of(operator, self.told(document)));
+        let found = Box::new(LookedUp { generation, is_in_flight, document });
+        self.order_after(operator, 0, 30, Order::LookedUp { it, found });
+    }
+
+    pub fn looked_up(&mut self, operator: usize, it: &LookUp, found: LookedUp) {
+        let now = at(self.now);
+        self.count(if found.is_in_flight { "noted and in flight" } else { "looked up" });
+        let operated = &mut self.operators[operator];
+        let is_unclear = operated.table.looked_up(it, found, now);
+        if operated.table.get(&it.key).is_some_and(|entry| entry.evidence.is_unread()) {
+            operated.readings.want_unread();
+        }
+        if is_unclear {
+            self.ask_for_audit(operator);
+        }
+        self.look_at(operator, &it.key);
     }
 
     /// Looks at a job. In some worlds much of what is known is read anew first.

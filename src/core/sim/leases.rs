@@ -52,7 +52,10 @@ impl World {
         }
         let Copy { message, gave_time, .. } = self.pods[pod].copies[index];
         let (task, run) = (message.id.task, self.runs.len());
-        let has_ended = matches!(self.broker.document(task), Some(Document::Ended { .. }));
+        let document = self.broker.document(task);
+        // What only a task can have stored the guard cannot read; a native worker can.
+        let counts = !message.redelivered && self.pods[pod].is_native();
+        let has_ended = matches!(document, Some(Document::Ended { how, .. }) if counts || how.may_be_of_a_worker());
         if message.redelivered && !gave_time && !has_ended && !self.broker.is_leased(task) {
             return Admission::PutAside(Why::PutBack);
         }

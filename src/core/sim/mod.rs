@@ -145,6 +145,9 @@ const MUST_HAPPEN: &[&str] = &[
     "requeue in place of a copy",
     "stopped while what it was replaced by goes on",
     "drop",
+    "noted a success",
+    "noted a failure",
+    "noted what cannot be read",
 ];
 
 type Failed = Vec<(u64, Vec<String>)>;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::super::claims::clocks::Clocks;
 use super::super::evidence::{Document, Evidence};
 use super::super::id::{ObjectKey, TaskId};
-use super::super::index::{Lane, Limits, Table, Turns};
+use super::super::index::{Lane, Limits, LookUp, LookedUp, Table, Turns};
 use super::super::job::Job;
 use super::hints::Heard;
 use super::pass::Pass;
@@ -91,6 +91,12 @@ pub enum Order {
     Heartbeats,
     /// A worker's event.
     Hear(Heard),
+    /// Looks up the message of a task whose document names an end state.
+    LookUp { it: LookUp },
+    /// Reads the document after that.
+    LookUpDocument { it: LookUp, generation: Option<u32>, is_in_flight: bool },
+    /// Notes what was found.
+    LookedUp { it: LookUp, found: Box<LookedUp> },
     /// A result document, as it was when it was stored.
     Told { task: TaskId, document: Box<Document> },
 }
@@ -155,6 +161,11 @@ impl World {
             Order::Reconnect { was_cut_off } => self.reconnected(operator, was_cut_off),
             Order::Heartbeats => self.heartbeats(operator),
             Order::Hear(heard) => self.heard(operator, &heard),
+            Order::LookUp { it } => self.look_up(operator, it),
+            Order::LookUpDocument { it, generation, is_in_flight } => {
+                self.look_up_document(operator, it, generation, is_in_flight);
+            }
+            Order::LookedUp { it, found } => self.looked_up(operator, &it, *found),
             Order::Told { task, document } => self.told_of(operator, task, *document),
         }
         self.take_turns(operator);

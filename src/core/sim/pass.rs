@@ -114,6 +114,11 @@ impl World {
     fn step(&mut self, operator: usize, key: &ObjectKey, pass: &mut Pass) -> bool {
         match pass.step {
             Step::Look => {
+                match pass.entry.look_up() {
+                    Some(it) if it.at <= at(self.now) => self.order_after(operator, 1, 40, Order::LookUp { it }),
+                    Some(it) => self.look_at_later(operator, key, millis(it.at) - self.now),
+                    None => {}
+                }
                 let seen = self.observe(operator, &pass.entry);
                 if pass.entry.evidence.must_check(&seen.task) {
                     if pass.entry.evidence.needs_audit() {

@@ -46,7 +46,44 @@ impl World {
             self.at(RENEW_EVERY, Event::Renew { pod, container, run });
         }
         let lasts = self.duration_of(message.job);
+        // Of what it goes on by without a retry only an audit knows.
+        let is_seen = (message.copy == 0 || message.retries > 0) && self.runs[run].outcome != Outcome::Replaces;
+        let may_note = !early && !message.is_follower && is_seen;
+        if may_note && self.rng.per_mille(200) {
+            self.after(0, lasts - 1, Event::Note { pod, container, run });
+        }
         self.at(lasts, Event::Finish { pod, container, run });
+    }
+
+    /// A task stores an end state itself, or what cannot be read, and goes on.
+    pub fn note(&mut self, pod: usize, container: u32, run: usize) {
+        let is_here = self.pods[pod].copies.iter().any(|copy| copy.run == Some(run));
+        if !self.is_container(pod, container) || !is_here || self.runs[run].over || self.broker.down {
+            return;
+        }
+        let Run { tag, outcome, retries, job, .. } = self.runs[run];
+        if self.broker.ledger.put_back.contains(&tag.0) {
+            return; // one of several runs acknowledges the message of all
+        }
+        // Of what goes on after a retry an operator believes what a worker may have stored.
+        let kinds = if retries > 0 { 1 } else { 4 };
+        let failure = Failure::from(TaskError::new("Unknown", "so far", None));
+        let how = match self.rng.between(0, kinds) {
+            1 => Ending::Failed(failure),
+            2 => Ending::Unreadable("pickle".into()),
+            // As in Celery, no end takes the place of a success.
+            3 if outcome == Outcome::Succeeds => Ending::Succeeded(Output::of(&self.result_of(job))),
+            _ => Ending::Failed(Failure { names_exception: false, ..failure }),
+        };
+        say!(self, "run {run} notes: {how:?}");
+        self.count(match how {
+            Ending::Succeeded(_) => "noted a success",
+            Ending::Unreadable(_) => "noted what cannot be read",
+            Ending::Failed(_) | Ending::ChildLost(_) | Ending::Revoked => "noted a failure",
+        });
+        self.broker.store(tag.0, Document::Ended { how: how.clone(), pod, retries });
+        self.runs[run].noted = Some(how);
+        self.hint(tag.0);
     }
 
     // === the end ===

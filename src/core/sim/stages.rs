@@ -49,7 +49,9 @@ impl World {
             Stage::Locate => {
                 found.copies.extend(tasks.map(|task| (task, self.broker.locate(task).into_iter().collect())));
                 if reading.tracked.iter().all(|it| found.is_placed(it.id.task)) {
-                    return self.tell(operator, reading);
+                    let all = reading.tracked.iter().map(|it| it.id.task);
+                    reading.unplaced = all.filter(|task| !found.is_there(*task)).collect();
+                    return Some(Stage::ResultsAgain);
                 }
                 // Only a look at all messages tells of each where it is.
                 let tracked = self.tracked(operator, Tracked::unread);

@@ -359,7 +359,7 @@ impl World {
             return Some("ended otherwise although a run succeeded".to_owned());
         }
         let explained = match (is.status.phase, &is.status.why) {
-            (Phase::Succeeded, _) => runs().any(|run| run.succeeded),
+            (Phase::Succeeded, _) => runs().any(|run| run.succeeded || matches!(run.noted, Some(Ending::Succeeded(_)))),
             (Phase::Cancelled, _) => is.spec.cancel,
             (_, Why::GaveUp(why)) => match why {
                 GaveUp::RetriesExhausted => {
@@ -379,8 +379,14 @@ impl World {
                 }
                 // A copy that was put back and acknowledged took the entry of the run with it, and then that worker
                 // died. Or a worker lost the message by which the task goes on while it popped it.
+                // Or what a task stored itself cannot be read, and its worker died.
                 GaveUp::NoResult => {
-                    results_may_be_lost || self.chaos.kills && self.chaos.blips || self.losses.are_of_popped(job)
+                    let is_unread =
+                        |run: &Run| matches!(run.noted, Some(Ending::Unreadable(_))) && run.stored_at.is_none();
+                    results_may_be_lost
+                        || self.chaos.kills && self.chaos.blips
+                        || self.losses.are_of_popped(job)
+                        || runs().any(|run| run.over && is_unread(run))
                 }
                 GaveUp::ResultExpired => results_may_be_lost,
                 GaveUp::SpecChanged => is.spec.hash != super::super::id::SpecHash([0; 16]),

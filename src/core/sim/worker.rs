@@ -128,6 +128,8 @@ pub struct Run {
     pub over: bool,
     pub outcome: Outcome,
     pub succeeded: bool,
+    /// What its task has stored itself on its way.
+    pub noted: Option<Ending>,
     pub began_at: i64,
     /// When its result was stored.
     pub stored_at: Option<i64>,

@@ -53,6 +53,12 @@ pub enum Event {
         container: u32,
         run: usize,
     },
+    /// A task stores an end state itself, and goes on.
+    Note {
+        pod: usize,
+        container: u32,
+        run: usize,
+    },
     /// A copy that was put aside.
     TryAgain {
         pod: usize,
@@ -326,6 +332,7 @@ impl World {
             Event::Enter { pod, container } => self.enter(pod, container),
             Event::Finish { pod, container, run } => self.finish(pod, container, run),
             Event::Ack { pod, container, run } => self.ack(pod, container, run),
+            Event::Note { pod, container, run } => self.note(pod, container, run),
             Event::TryAgain { pod, container, number } => self.try_again(pod, container, number),
             Event::Renew { pod, container, run } => self.renew_lease(pod, container, run),
             Event::Die { pod, container } => self.die(pod, container),
@@ -370,6 +377,7 @@ impl World {
             over: false,
             outcome,
             succeeded: false,
+            noted: None,
             began_at: self.now,
             stored_at: None,
             leased,

@@ -58,7 +58,8 @@ fn unreadable(why: String) -> evidence::Document {
 fn failure(document: &ResultDocument) -> Ending {
     let Some(exception) = document.exception() else {
         let text = head(document.result.as_str(), TaskError::MESSAGE);
-        return Ending::Failed(TaskError::new("Unknown", text, None).into());
+        let failure = Failure::from(TaskError::new("Unknown", text, None));
+        return Ending::Failed(Failure { names_exception: false, ..failure });
     };
     let error = TaskError::new(
         &claims::exception_name(&exception.exc_type),
@@ -72,6 +73,7 @@ fn failure(document: &ResultDocument) -> Ending {
         error,
         module: exception.exc_module.as_deref().map(|module| claims::exception_name(module).into()),
         is_permanent: document.other.get(RETRYABLE).and_then(Value::as_bool) == Some(false),
+        names_exception: true,
     })
 }
 
@@ -142,6 +144,7 @@ mod tests {
         let without =
             |state: &str| Ending::Unreadable(format!("the task ended in state {state} without a result").into());
         let worker = || Some(holder("crew@w"));
+        let nameless = || Failure { names_exception: false, ..error("Unknown", "\"?\"").into() };
         let table = [
             ("PENDING", "null".to_owned(), None),
             ("RECEIVED", "null".to_owned(), None),
@@ -151,7 +154,7 @@ mod tests {
             ("SUCCESS", "7".to_owned(), Some(over(Ending::Succeeded(Output::of("7"))))),
             ("FAILURE", exception("ValueError"), Some(over(Ending::Failed(error("ValueError", "no").into())))),
             ("FAILURE", exception("WorkerLostError"), Some(over(Ending::ChildLost(error("WorkerLostError", "no"))))),
-            ("FAILURE", "\"?\"".to_owned(), Some(over(Ending::Failed(error("Unknown", "\"?\"").into())))),
+            ("FAILURE", "\"?\"".to_owned(), Some(over(Ending::Failed(nameless())))),
             ("REVOKED", exception("TaskRevokedError"), Some(over(Ending::Revoked))),
             ("REJECTED", exception("Reject"), Some(over(without("REJECTED")))),
             ("IGNORED", "null".to_owned(), Some(over(without("IGNORED")))),

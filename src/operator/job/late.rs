@@ -45,8 +45,7 @@ async fn record(ctx: &Context, key: &ObjectKey, uid: Uuid, task: TaskId, said: D
     if job.uid != uid || !job.status.phase.is_terminal() {
         return Ok(());
     }
-    let mut evidence = Evidence::none(task);
-    evidence.told(said);
+    let evidence = Evidence::ended_with(task, said);
     let seen = Observed {
         pool: ctx.pools.view(&key.namespace, &job.spec.pool),
         of: job.attempt_in_hand().task,

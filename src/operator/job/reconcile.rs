@@ -87,6 +87,11 @@ enum Look {
 fn look(ctx: &Context, key: &ObjectKey) -> Look {
     let Some(Observation { entry, seen, must_check }) = observe(ctx, key) else { return Look::Over };
     let now = clock::now();
+    match entry.look_up() {
+        Some(it) if it.at <= now => ctx.pools.look_up(&entry.job, it),
+        Some(it) => ctx.jobs.look_at_later(key, it.at),
+        None => {}
+    }
     if must_check {
         let held_up = entry.consecutive_errors.as_ref().and_then(|errors| errors.holds_up_check(now));
         return held_up.map_or(Look::CheckDeath(entry), Look::NotBefore);

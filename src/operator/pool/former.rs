@@ -147,11 +147,10 @@ async fn bring_one(
         MarkerState::Withdrawn => true,
         MarkerState::Queued => from.withdraw(ctx.epoch(), id, marker.generation).await? == Withdrawn::Removed,
     };
-    let is_over = if is_withdrawn {
+    let is_over = is_withdrawn || to.carry_result(from, id.task).await?;
+    if is_over {
+        // After the result: without a marker it would be one of a Redis that was emptied while its task runs.
         to.carry_marker(ctx.epoch(), from, id).await?;
-        true
-    } else {
-        to.carry_result(from, id.task).await?
-    };
+    }
     Ok(is_over.then(|| id.clone()))
 }

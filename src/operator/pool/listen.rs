@@ -144,7 +144,7 @@ fn read_result(ctx: &Arc<Context>, pool: &Handle, task: TaskId, document: Docume
             // A result may be large: it is read before the table is locked.
             let holder = |node: &Arc<str>| ctx.speaker(pool, node);
             if let Some(said) = documents::read(id, document, holder, clock::now())
-                && ctx.jobs.hear(task, |_, evidence| evidence.told(said))
+                && ctx.jobs.hear(task, |_, evidence| evidence.told(said, clock::now()))
             {
                 pool.levels.notify_one();
             }
@@ -167,8 +167,12 @@ fn task_event(ctx: &Context, pool: &Handle, event: &TaskEvent) {
     let started_at = match event.stage {
         Stage::Received => None,
         Stage::Started => Some(said_at),
+        Stage::Succeeded | Stage::Failed => {
+            ctx.jobs.hear(event.task, |_, evidence| evidence.run_ended());
+            return;
+        }
         // The result document says these, and more.
-        Stage::Succeeded | Stage::Failed | Stage::Retried | Stage::Revoked { .. } | Stage::Rejected { .. } => return,
+        Stage::Retried | Stage::Revoked { .. } | Stage::Rejected { .. } => return,
     };
     ctx.jobs.hear(event.task, |job, evidence| {
         let judge = |seen: &Sighting| ctx.workers.read(|pods| pods.judge(pool.fleet.as_ref(), &job.key.namespace, seen)).1;

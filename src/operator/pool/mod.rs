@@ -5,12 +5,14 @@
 //! | `serve`, `problem` | connecting again and again, and what keeps a pool from working |
 //! | `secret`, `former` | where its Redis is, as its Secret says, and where it was before |
 //! | `listen`, `resync` | hints, and the levels behind them |
+//! | `ends` | whether a message was acknowledged whose task has stored an end state |
 //! | `strays` | attempts on Redis without an unfinished job |
 //! | `load`, `replicas` | load to replicas |
 //! | `view`, `report`, `verdicts` | what was seen, the pool's status, and its conditions |
 //! | `settings`, `attribution` | what endangers jobs in how workers are set up, and workers that lead to no container |
 
 mod attribution;
+mod ends;
 mod former;
 mod listen;
 mod load;

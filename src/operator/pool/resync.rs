@@ -175,6 +175,11 @@ async fn read_few(
     if !tracked.iter().all(|it| found.is_placed(it.id.task)) {
         return Ok(None);
     }
+    // A document that was read before may be of a task that had not acknowledged by then.
+    let gone = tracked.iter().map(|it| it.id).filter(|id| !found.is_there(id.task)).collect::<Vec<_>>();
+    if !gone.is_empty() {
+        read_documents(ctx, pool, &mut found.results, store, gone.into_iter()).await?;
+    }
     Ok(Some(apply_findings(ctx, pool, tracked, &mut found).await))
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::problem::{outranked, problem, problem_of, unreachable_problem};
 use super::report::{self, Reporter};
 use super::secret::{self, Found};
-use super::{former, listen, load, resync, settings, strays};
+use super::{ends, former, listen, load, resync, settings, strays};
 use crate::api::{CrewWorkerPoolStatus, RedisStatus};
 use crate::core::backoff::AGAIN;
 use crate::core::evidence::Evidence;
@@ -96,6 +96,7 @@ async fn follow(
         () = strays::run(ctx, pool, store) => unreachable_problem("looking for strays ended"),
         () = settings::run(ctx, pool, store) => unreachable_problem("asking for settings ended"),
         () = sweep(ctx, pool, store) => unreachable_problem("looking for copies ended"),
+        () = ends::run(ctx, pool, store) => unreachable_problem("looking up messages ended"),
         () = forget(pool, store) => unreachable_problem("forgetting markers ended"),
         () = former::run(ctx, pool, store) => unreachable_problem("following the former Redis ended"),
         () = ctx.namespaces.changed(&pool.key.namespace, false) => secret::not_granted(ctx, &pool.key.namespace),

@@ -19,6 +19,7 @@ use crate::api::{
 };
 use crate::core::claims::clocks::Clocks;
 use crate::core::id::{ObjectKey, TaskId};
+use crate::core::index::LookUp;
 use crate::core::index::pods::Fleet;
 use crate::core::observed::{Pool, PoolFacts};
 use crate::core::policy::Policy;
@@ -65,6 +66,8 @@ pub struct Handle {
     pub strays: Notify,
     /// Asks for [`Handle::take_markers_to_delete`].
     pub markers_to_delete: Notify,
+    /// Asks for [`Handle::take_look_ups`].
+    pub look_ups: Notify,
     /// Says that a worker has started.
     pub started: Notify,
     /// Asks for [`Handle::take_errands`].
@@ -77,6 +80,7 @@ pub struct Handle {
     /// How many messages were put on its queues by this operator.
     pub publications: AtomicU64,
     finished: Mutex<Vec<MarkerId>>,
+    to_look_up: Mutex<HashMap<TaskId, LookUp>>,
     errands: Mutex<Errands>,
     /// Of tasks that have replaced themselves, the ids of those that they go on by.
     followers: Mutex<HashMap<TaskId, Vec<Arc<str>>>>,
@@ -153,6 +157,7 @@ impl Handle {
             audit: Notify::new(),
             strays: Notify::new(),
             markers_to_delete: Notify::new(),
+            look_ups: Notify::new(),
             sweep: Notify::new(),
             started: Notify::new(),
             clocks: Mutex::default(),
@@ -174,6 +179,7 @@ impl Handle {
             )),
             publications: AtomicU64::new(0),
             finished: Mutex::default(),
+            to_look_up: Mutex::default(),
             errands: Mutex::default(),
             looked_at: AtomicBool::new(false),
             followers: Mutex::default(),
@@ -316,6 +322,17 @@ impl Handle {
     /// The markers to delete since the last call.
     pub fn take_markers_to_delete(&self) -> Vec<MarkerId> {
         std::mem::take(&mut self.finished.lock())
+    }
+
+    /// The messages to look up since the last call.
+    pub fn take_look_ups(&self) -> Vec<LookUp> {
+        std::mem::take(&mut *self.to_look_up.lock()).into_values().collect()
+    }
+
+    /// A message is to be looked up, soon and together with others.
+    pub fn look_up(&self, it: LookUp) {
+        self.to_look_up.lock().insert(it.id.task, it);
+        self.look_ups.notify_one();
     }
 
     /// The clocks of its workers.

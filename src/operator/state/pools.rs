@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::pool::Handle;
 use crate::api::OnWorkerUnreachable;
 use crate::core::id::{ObjectKey, TaskId};
+use crate::core::index::LookUp;
 use crate::core::index::pods::Fleet;
 use crate::core::job::Job;
 use crate::core::observed::Pool;
@@ -198,6 +199,13 @@ impl Pools {
     pub fn forget(&self, job: &Job, task: TaskId) {
         if let Some(pool) = self.get(&job.key.namespace, &job.spec.pool) {
             pool.forget([MarkerId::new(job.key.namespace.clone(), task)]);
+        }
+    }
+
+    /// A message is to be looked up on its pool's Redis, soon and together with others.
+    pub fn look_up(&self, job: &Job, it: LookUp) {
+        if let Some(pool) = self.get(&job.key.namespace, &job.spec.pool) {
+            pool.look_up(it);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Looking up single messages, and telling by a glance that nothing has moved.
 
-use crewjob::store::Place;
+use crewjob::store::{Document, Place};
 
 use super::*;
 
@@ -29,6 +29,46 @@ async fn a_single_message_is_found_in_its_queue_and_in_flight_and_is_not_guessed
     assert!(places[1].is_none(), "an audit must find it");
     assert!(is_queued(&places[2], 3) && is_queued(&places[3], 4), "{places:?}");
     assert!(places[4].is_none(), "it was never published");
+}
+
+fn bytes(document: &Document) -> u64 {
+    let Document::Read { output: Some(output), .. } = document else { panic!("{document:?}") };
+    output.bytes
+}
+
+#[tokio::test]
+async fn a_message_is_looked_up_by_its_tag_and_its_result_is_read_where_it_was_acknowledged() {
+    for is_apart in [false, true] {
+        let (server, other) = (RedisServer::start(), RedisServer::start());
+        let result_url = is_apart.then(|| Secret::new(other.url(0)));
+        let settings = changed(settings(&server), |access| access.result_url = result_url);
+        let store = Store::connect(&settings).await.unwrap();
+        for job in 1..=5 {
+            store.enqueue(FIRST, &message(job)).await.unwrap();
+        }
+        take(&server, HIGH, &attempt(1).tag());
+        let result = |job: u128, text: &str| {
+            let document =
+                format!(r#"{{"status": "SUCCESS", "result": "{text}", "task_id": "{}"}}"#, attempt(job).task);
+            let results = if is_apart { &other } else { &server };
+            results.run::<()>(&["SET", &format!("celery-task-meta-{}", attempt(job).task), &document]);
+        };
+        result(1, "on its way");
+        result(2, "short");
+        result(3, &"x".repeat(300_000));
+        server.run::<()>(&["SET", &format!("crewjob:{{cluster}}:team:{}", attempt(6).task), "planted"]);
+        let mut asked: Vec<(MarkerId, String)> = (1..=6).map(|job| (id(job), attempt(job).tag())).collect();
+        asked.push((id(1), "another".to_owned()));
+        let mut read = Vec::new();
+        let found = store.look_up(&asked, |at, document| read.push((at, document))).await.unwrap();
+        let found: Vec<_> = found.iter().map(|it| (it.generation, it.is_in_flight)).collect();
+        let gone = (Some(0), false);
+        assert_eq!(found, [(Some(0), true), gone, gone, gone, gone, (None, false), gone]);
+        read.sort_by_key(|(at, _)| *at);
+        let bytes: Vec<_> = read.iter().map(|(at, document)| (*at, bytes(document))).collect();
+        assert_eq!(bytes, [(1, 7), (2, 300_002), (6, 12)]);
+        assert_eq!(store.look_up(&[], |_, _| unreachable!()).await.unwrap(), []);
+    }
 }
 
 #[tokio::test]

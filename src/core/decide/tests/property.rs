@@ -48,13 +48,14 @@ fn held() -> impl Strategy<Value = Held> {
         message: None,
         at: super::at(millis),
     });
-    (generation(), option::of(0..100_000_i64), holding(), 0..3_u32, option::of(progress)).prop_map(
-        |(generation, started, by, celery_retries, progress)| Held {
+    (generation(), option::of(0..100_000_i64), holding(), 0..3_u32, option::of(progress), any::<bool>()).prop_map(
+        |(generation, started, by, celery_retries, progress, has_stored_failure)| Held {
             generation,
             started_at: started.map(super::at),
             by,
             celery_retries,
             progress,
+            has_stored_failure,
         },
     )
 }

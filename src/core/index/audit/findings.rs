@@ -44,6 +44,11 @@ impl Results {
         }
         self.documents.insert(task, document);
     }
+
+    /// Takes the result document of this task.
+    pub fn take(&mut self, task: TaskId) -> Option<Document> {
+        self.documents.remove(&task)
+    }
 }
 
 impl Findings {
@@ -84,6 +89,11 @@ impl Findings {
         self.copies.get(&task).into_iter().flatten().copied().filter(is_current)
     }
 
+    /// Whether a message of the task was found.
+    pub fn is_there(&self, task: TaskId) -> bool {
+        !matches!(self.place(task), Place::GoesOn | Place::Nowhere)
+    }
+
     /// Whether this tells where the message is, without a look at all other messages.
     pub fn is_placed(&self, task: TaskId) -> bool {
         let document = self.results.documents.get(&task);
@@ -96,7 +106,9 @@ impl Findings {
                 Some(Document::Over { .. }) => true,
                 None => false,
             },
-            Place::GoesOn | Place::Nowhere => matches!(document, Some(Document::Over { .. })),
+            // What only a task can have stored may be of a copy that goes on after a retry of Celery's own.
+            Place::GoesOn | Place::Nowhere => matches!(document, Some(Document::Over { how, celery_retries, .. })
+                if *celery_retries == 0 || how.may_be_of_a_worker()),
         }
     }
 }

@@ -186,7 +186,9 @@ fn an_audit_reads_jobs_that_are_unread_or_have_begun_and_not_those_that_are_new_
     }
     let begun = job("team", "begun", 2).attempt_in_hand();
     table.note(&ObjectKey::new("team", "begun"), |_, evidence| evidence.expect(begun, at(100)));
-    table.note(&ObjectKey::new("team", "ended"), |_, evidence| evidence.told(ended()));
+    table.note(&ObjectKey::new("team", "ended"), |_, evidence| {
+        *evidence = Evidence::ended_with(evidence.of(), ended());
+    });
     let names = |tracked: Vec<Tracked>| {
         let mut names: Vec<_> = tracked.into_iter().map(|it| it.key.name.to_string()).collect();
         names.sort();

@@ -242,6 +242,32 @@ fn what_a_dead_worker_has_stored_does_not_count_where_more_was_heard_since() {
 }
 
 #[test]
+fn a_message_that_is_found_in_flight_overtakes_no_reading_and_one_that_is_gone_does() {
+    let mut table = Table::default();
+    apply(&mut table, 1, 1);
+    let key = new_job(1).key;
+    let how = Ending::Failed(TaskError::new("ValueError", "no", None).into());
+    let document = Some(Document::Over { how, worker: None, celery_retries: 0, finished_at: None });
+    let (marker, place) = (None, Place::InFlight { generation: 0, received_at: None });
+    let levels = Levels { marker, place, besides: None, document: document.clone() };
+    table.note(&key, |_, evidence| evidence.read(levels));
+    let (asked, before) = (entry(&table).look_up().unwrap(), entry(&table).evidence_version);
+    let found = |is_in_flight| LookedUp { generation: None, is_in_flight, document: document.clone() };
+    table.looked_up(&asked, found(true), Timestamp::UNIX_EPOCH);
+    let again = entry(&table).look_up().unwrap();
+    assert!(again.at > asked.at);
+    assert_eq!(entry(&table).evidence_version, before);
+    table.note(&key, |_, evidence| evidence.stop_asked(Timestamp::UNIX_EPOCH));
+    let before = entry(&table).evidence_version;
+    table.looked_up(&asked, LookedUp { generation: Some(0), ..found(false) }, Timestamp::UNIX_EPOCH);
+    assert!(entry(&table).evidence.is_unread(), "another marker than the one that was read");
+    assert_ne!(entry(&table).evidence_version, before);
+    let now = entry(&table).evidence.clone();
+    table.looked_up(&asked, found(true), Timestamp::UNIX_EPOCH);
+    assert_eq!(entry(&table).evidence, now, "there is nothing to look up any more");
+}
+
+#[test]
 fn a_status_that_was_written_counts_unless_more_is_known_already() {
     let mut table = Table::default();
     apply(&mut table, 1, 5);
