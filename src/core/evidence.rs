@@ -438,6 +438,9 @@ impl Evidence {
                 self.audits += 1;
                 self.denied = denied;
                 self.denials_by_holder = if denied_by_holder { self.denials_by_holder + 1 } else { 0 };
+                if denied || denied_by_holder {
+                    self.ended_since_emptied();
+                }
             }
             Some(place) if denied && place.is_in_flight() => {
                 let received_at = place.received_at();
@@ -536,7 +539,7 @@ impl Evidence {
 
     /// What is known, with what Kubernetes says of the worker that was seen.
     pub fn task(&self, liveness: impl Fn(&Sighting) -> (Holder, Liveness)) -> Task {
-        if let Some(over) = self.over.as_deref().or_else(|| self.end_since_emptied()) {
+        if let Some(over) = self.over.as_deref() {
             return Task::Ended(self.ended(over));
         }
         match self.place {

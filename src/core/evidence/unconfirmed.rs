@@ -146,10 +146,12 @@ impl Evidence {
         self.unconfirmed.as_ref().map(|it| &it.over).filter(|over| over.how.may_be_of_a_worker())
     }
 
-    /// What a document says in the end whose message went with an emptied Redis, once all workers have denied it.
-    pub(super) fn end_since_emptied(&self) -> Option<&Over> {
-        let is_over = self.place == Some(Found::At(Place::Nowhere)) && self.denied;
-        self.unconfirmed.as_ref().map(|it| &it.over).filter(|_| is_over)
+    /// The message went with an emptied Redis, and the worker that ran the task, or every worker, says that it does not
+    /// have it: what the document says that was read is its end.
+    pub(super) fn ended_since_emptied(&mut self) {
+        if let Some(unconfirmed) = self.unconfirmed.take() {
+            self.end_with(unconfirmed.over);
+        }
     }
 
     /// Whether a document of a failure is there that no worker stores at the end of a run.

@@ -143,6 +143,20 @@ fn an_end_state_without_message_and_marker_counts_once_all_workers_have_denied_t
 }
 
 #[test]
+fn an_end_state_without_message_and_marker_counts_once_the_worker_that_ran_the_task_denies_it_though_others_are_silent() {
+    let mut evidence = runs();
+    for _ in 0..2 {
+        evidence.audit(Levels { marker: None, ..levels(0, Place::Nowhere) });
+        evidence.answered(false, true);
+        assert_eq!(how(&evidence), None, "nothing was stored");
+    }
+    evidence.audit(Levels { marker: None, document: Some(success()), ..levels(0, Place::Nowhere) });
+    assert_eq!(how(&evidence), None, "what it said before is about a document that was not there yet");
+    evidence.answered(false, true);
+    assert!(how(&evidence).is_some());
+}
+
+#[test]
 fn after_a_retry_of_celerys_own_an_audit_tells_whether_a_failure_of_the_tasks_own_is_an_end() {
     let mut evidence = runs();
     let again = |document| match document {
