@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::notice::moment;
 use super::{Error, Store};
 use crate::core::id::TaskId;
+use crate::core::index::audit::RateLimit;
 use crate::core::setup::{Backend, Compression, KnownTask, NodeSettings};
 use crate::core::status::head;
 use crate::wire::Value;
@@ -106,6 +107,24 @@ impl Store {
             Some((node, tasks))
         });
         Ok(both.filter(|(node, _)| nodes.contains(node)).collect())
+    }
+
+    /// Asks all workers which of these tasks they limit the rate of.
+    pub async fn rate_limits(&self, tasks: &HashSet<Arc<str>>) -> Result<Vec<RateLimit>, Error> {
+        let registered = Request::registered_with(&["rate_limit"]);
+        let (registered, stats) = tokio::try_join!(self.inspect(registered), self.inspect(Request::stats()))?;
+        let prefetched = |answer: &Value| WorkerStats::decode(answer).prefetch_count;
+        let prefetched: HashMap<_, _> =
+            stats.into_iter().filter_map(|(node, answer)| Some((node, prefetched(&answer)?))).collect();
+        let of_node = |(node, answer): (Arc<str>, Value)| {
+            let prefetched = prefetched.get(&node).copied();
+            let limit = move |task: RegisteredTask| {
+                let every = task.every?;
+                Some(RateLimit { node: node.clone(), task: tasks.get(&*task.name)?.clone(), every, prefetched })
+            };
+            RegisteredTask::list(&answer).into_iter().filter_map(limit).take(tasks.len())
+        };
+        Ok(registered.into_iter().flat_map(of_node).collect())
     }
 
     /// The names of the workers that answer a call to all.

@@ -60,3 +60,9 @@ def replaces_itself(self, job_id, inputs, bypass_cache=False):
 def sleeps(job_id, inputs, bypass_cache=False):
     """Keeps its worker busy for `inputs.seconds`."""
     time.sleep(inputs["seconds"])
+
+
+@app.task(rate_limit="6/m")
+def runs_every_ten_seconds(job_id, inputs, bypass_cache=False):
+    """One after the other, however many there are."""
+    return job_id

@@ -10,6 +10,8 @@ mod findings;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -22,7 +24,7 @@ use super::super::job::Job;
 use super::super::observed::Liveness;
 use super::pods::{Fleet, Pods};
 use super::table::{Entry, Lane, Table};
-pub use answers::{Answer, Answers, Asked};
+pub use answers::{Answer, Answers, Asked, RateLimit};
 pub use findings::{Findings, Results};
 
 /// How soon a message that was not found is looked for again.
@@ -129,6 +131,17 @@ pub fn is_to_be_asked_about<F>(table: &Table<F>, tracked: &Tracked, found: &Find
     }
 }
 
+/// The tasks, by name, of which messages are in flight that no worker claims.
+pub fn held_and_denied<F>(
+    table: &Table<F>,
+    tracked: &[Tracked],
+    found: &Findings,
+    answers: &Answers,
+) -> HashSet<Arc<str>> {
+    let is_denied = |it: &&Tracked| found.place(it.id.task).is_in_flight() && answers.claim(it.id.task).is_none();
+    tracked.iter().filter(is_denied).filter_map(|it| Some(table.get(&it.key)?.job.spec.task.clone())).collect()
+}
+
 /// Notes what was found, where nothing has happened since.
 pub fn apply_findings<F>(
     table: &mut Table<F>,
@@ -183,34 +196,43 @@ fn note(
     let denied_by_holder = holder.is_some_and(|holder| answers.has_answered(&holder.node));
     // Pods can answer for themselves only: a worker that is no Pod, and was seen with the message, has to deny it itself.
     let is_no_pod = holder.is_some_and(|it| it.container.is_none() && !workers.knows_container_of(&it.node));
+    if place.is_in_flight() && may_wait_for_rate(job, evidence, place, answers, now) {
+        return evidence.answered(false, false);
+    }
     let recorded = job.status.attempt.map(|attempt| attempt.enqueued_at);
     let published_at = evidence.published_at().or(recorded);
     let is_denied = answers.is_denied(place, published_at, workers.clocks.spread(now));
     evidence.answered(is_denied && (denied_by_holder || !is_no_pod), denied_by_holder);
 }
 
+/// Whether a worker may hold the message back although it denies it, because of a rate limit of the task.
+fn may_wait_for_rate(job: &Job, evidence: &Evidence, place: Place, answers: &Answers, now: Timestamp) -> bool {
+    let seen = evidence.sighting().map(|seen| &seen.report);
+    if seen.is_some_and(|report| report.started_at.is_some()) {
+        return false;
+    }
+    let holder = evidence.holder().map(|holder| &holder.node);
+    let taken_at = seen.map(|report| report.said_at).or(place.received_at());
+    let until = |longest| taken_at.map_or(Timestamp::MAX, |at| at.checked_add(longest).unwrap_or(Timestamp::MAX));
+    answers.longest_wait(holder, &job.spec.task).is_some_and(|longest| now < until(longest))
+}
+
 impl Workers<'_> {
     /// What a worker says that was asked for a task and has it.
-    fn report(&self, node: &std::sync::Arc<str>, started_at: Option<Timestamp>, now: Timestamp) -> Report {
+    fn report(&self, node: &Arc<str>, started_at: Option<Timestamp>, now: Timestamp) -> Report {
         let holder = Some(self.pods.holder(self.fleet, node));
         let started_at = started_at.map(|began| self.clocks.ours(node, began, now));
         Report { holder, said_at: now, behind: self.clocks.behind(node), started_at, celery_retries: 0, progress: None }
     }
 
-    fn knows_container_of(&self, node: &std::sync::Arc<str>) -> bool {
+    fn knows_container_of(&self, node: &Arc<str>) -> bool {
         self.pods.holder(self.fleet, node).container.is_some()
     }
 
     /// Whether kombu is kept from putting the message back that this worker has. A worker that is no Pod is never dead:
     /// if it has only taken the message and is silent for longer than it can be busy, the message is left to kombu, so
     /// that it is not lost for ever.
-    fn keeps(
-        &self,
-        namespace: &std::sync::Arc<str>,
-        seen: &Sighting,
-        longest_silence: Duration,
-        now: Timestamp,
-    ) -> bool {
+    fn keeps(&self, namespace: &Arc<str>, seen: &Sighting, longest_silence: Duration, now: Timestamp) -> bool {
         let (holder, liveness) = self.pods.judge(self.fleet, namespace, seen);
         let is_silent = seen.report.said_at.checked_add(longest_silence).is_ok_and(|until| until < now);
         let is_given_up = holder.container.is_none() && seen.report.started_at.is_none() && is_silent;

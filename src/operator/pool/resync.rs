@@ -212,7 +212,15 @@ async fn read_all(ctx: &Context, pool: &Handle, store: &Store, everything: bool)
     };
     if !unplaced.is_empty() {
         let tasks: Vec<TaskId> = unplaced.iter().map(|id| id.task).collect();
-        found.answers = Some(ask_workers(ctx, pool, store, &tasks).await?);
+        let mut answers = ask_workers(ctx, pool, store, &tasks).await?;
+        let held = {
+            let table = ctx.jobs.lock();
+            audit::held_and_denied(&table, &tracked, &found, &answers)
+        };
+        if !held.is_empty() {
+            answers.limited(store.rate_limits(&held).await?);
+        }
+        found.answers = Some(answers);
         read_documents(ctx, pool, &mut found.results, store, unplaced.into_iter()).await?;
     }
     let missed = apply_findings(ctx, pool, &tracked, &mut found).await;

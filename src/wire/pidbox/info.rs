@@ -1,5 +1,7 @@
 //! The answers that are worth a type.
 
+use std::time::Duration;
+
 use crate::wire::json::{Number, Object, Value};
 
 /// A task as workers describe it in answers to `active`, `reserved` and `query_task`.
@@ -209,6 +211,8 @@ pub struct RegisteredTask {
     pub ignore_result: Option<bool>,
     /// `acks_late`: whether its messages are acknowledged after the run.
     pub acks_late: Option<bool>,
+    /// `rate_limit`: how long one run keeps the next one waiting in the same worker.
+    pub every: Option<Duration>,
 }
 
 impl RegisteredTask {
@@ -218,17 +222,36 @@ impl RegisteredTask {
         texts
             .map(|text| {
                 let (name, attributes) = text.split_once(" [").unwrap_or((text, ""));
-                let flag = |key: &str| {
+                let value = |key: &str| {
                     let attributes = attributes.trim_end_matches(']').split(' ');
-                    let value = attributes.filter_map(|it| it.split_once('=')).find(|(name, _)| *name == key)?.1;
-                    match value {
-                        "True" => Some(true),
-                        "False" => Some(false),
-                        _ => None,
-                    }
+                    Some(attributes.filter_map(|it| it.split_once('=')).find(|(name, _)| *name == key)?.1)
                 };
-                Self { name: name.to_owned(), ignore_result: flag("ignore_result"), acks_late: flag("acks_late") }
+                let flag = |key: &str| match value(key) {
+                    Some("True") => Some(true),
+                    Some("False") => Some(false),
+                    _ => None,
+                };
+                Self {
+                    name: name.to_owned(),
+                    ignore_result: flag("ignore_result"),
+                    acks_late: flag("acks_late"),
+                    every: value("rate_limit").and_then(every),
+                }
             })
             .collect()
     }
+}
+
+/// The time from one run to the next that a rate limit such as `10`, `10/s`, `0.5/m` or `2/h` asks for, as
+/// `celery.utils.time.rate` reads it. `None` where it limits nothing.
+fn every(rate_limit: &str) -> Option<Duration> {
+    let (runs, per) = rate_limit.split_once('/').unwrap_or((rate_limit, "s"));
+    let seconds = match per {
+        "s" | "" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return None,
+    };
+    let runs: f64 = runs.trim().parse().ok().filter(|runs| *runs > 0.0)?;
+    Duration::try_from_secs_f64(seconds / runs).ok()
 }

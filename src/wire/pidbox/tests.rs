@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -164,14 +166,37 @@ fn a_workers_report_tells_its_celery_and_its_result_backend() {
 
 #[test]
 fn registered_tasks_are_read_with_their_attributes() {
-    let task =
-        |name: &str, ignore_result, acks_late| RegisteredTask { name: name.to_owned(), ignore_result, acks_late };
+    let task = |name: &str, ignore_result, acks_late, every| RegisteredTask {
+        name: name.to_owned(),
+        ignore_result,
+        acks_late,
+        every,
+    };
     let answer =
         value(r#"["t [ignore_result=True acks_late=False]", "plain", "u [rate_limit=10/m acks_late=None]", 7]"#);
     assert_eq!(
         RegisteredTask::list(&answer),
-        [task("t", Some(true), Some(false)), task("plain", None, None), task("u", None, None)]
+        [
+            task("t", Some(true), Some(false), None),
+            task("plain", None, None, None),
+            task("u", None, None, Some(Duration::from_secs(6)))
+        ]
     );
+}
+
+#[test]
+fn a_rate_limit_says_how_long_one_run_keeps_the_next_one_waiting() {
+    let every = |limit: &str| {
+        let answer = Value::Array(vec![Value::from(format!("t [rate_limit={limit}]"))]);
+        RegisteredTask::list(&answer)[0].every.map(|it| it.as_secs_f64())
+    };
+    let seconds = [("10", 0.1), ("2.0", 0.5), ("4/s", 0.25), ("0.5/m", 120.0), ("2/h", 1800.0)];
+    for (limit, expected) in seconds {
+        assert_eq!(every(limit), Some(expected), "{limit}");
+    }
+    for limit in ["0", "0/m", "-1/m", "None", "", "nan", "1/d", "1e-300/h", "/m"] {
+        assert_eq!(every(limit), None, "{limit}");
+    }
 }
 
 #[test]

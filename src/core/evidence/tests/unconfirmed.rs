@@ -143,7 +143,8 @@ fn an_end_state_without_message_and_marker_counts_once_all_workers_have_denied_t
 }
 
 #[test]
-fn an_end_state_without_message_and_marker_counts_once_the_worker_that_ran_the_task_denies_it_though_others_are_silent() {
+fn an_end_state_without_message_and_marker_counts_once_the_worker_that_ran_the_task_denies_it_though_others_are_silent()
+{
     let mut evidence = runs();
     for _ in 0..2 {
         evidence.audit(Levels { marker: None, ..levels(0, Place::Nowhere) });

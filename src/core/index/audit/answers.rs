@@ -34,6 +34,38 @@ pub struct Answer {
     pub has: Vec<(TaskId, Option<Timestamp>)>,
 }
 
+/// A worker limits the rate of a task. What it has taken of it waits in the worker until its turn comes, and `inspect`
+/// shows nothing of that (`celery.worker.consumer.Consumer._limit_task`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RateLimit {
+    /// The worker's node name.
+    pub node: Arc<str>,
+    /// The task's name.
+    pub task: Arc<str>,
+    /// The time from one run to the next.
+    pub every: Duration,
+    /// Messages that the worker takes at once; 0 for any number, `None` where it does not say.
+    pub prefetched: Option<i64>,
+}
+
+impl RateLimit {
+    /// Messages that wait in a worker that takes any number, at most.
+    const MESSAGES: u32 = 1000;
+    /// A worker that says more is not believed.
+    const LONGEST: Duration = Duration::from_hours(24);
+
+    /// How long the last of the messages that the worker has taken may wait.
+    fn longest_wait(&self) -> Duration {
+        let taken = match self.prefetched {
+            Some(0) => Self::MESSAGES,
+            Some(count) => u32::try_from(count).unwrap_or(0).clamp(1, Self::MESSAGES),
+            None => 1,
+        };
+        // The last run may have been just before the first of them was taken.
+        self.every.saturating_mul(taken + 1).min(Self::LONGEST)
+    }
+}
+
 /// What the workers answered when they were asked for tasks, after the places were read. Silence is not denial: a
 /// draining worker is deaf and still works.
 #[derive(Debug)]
@@ -45,6 +77,7 @@ pub struct Answers {
     silent: Option<Vec<WorkerPod>>,
     /// Whether there is no worker but the Deployment's, as far as is known: workers elsewhere are never taken for dead.
     all_known: bool,
+    limits: Vec<RateLimit>,
 }
 
 /// A worker says that it has a task.
@@ -92,7 +125,7 @@ impl Asked {
             }
         }
         let nodes = answers.into_iter().map(|answer| answer.node).collect();
-        Answers { nodes, claims, silent, all_known }
+        Answers { nodes, claims, silent, all_known, limits: Vec::new() }
     }
 }
 
@@ -106,6 +139,17 @@ impl Answers {
     /// The worker that says that it has this task.
     pub fn claim(&self, task: TaskId) -> Option<&Claim> {
         self.claims.get(&task)
+    }
+
+    /// The workers have been asked for the rate limits of the tasks whose messages they hold and none claims.
+    pub fn limited(&mut self, limits: Vec<RateLimit>) {
+        self.limits = limits;
+    }
+
+    /// How long a message of this task may wait for its rate limit, in this worker, or in any where that is not known.
+    pub fn longest_wait(&self, node: Option<&Arc<str>>, task: &str) -> Option<Duration> {
+        let is_it = |limit: &&RateLimit| *limit.task == *task && node.is_none_or(|node| limit.node == *node);
+        self.limits.iter().filter(is_it).map(RateLimit::longest_wait).max()
     }
 
     /// Whether this worker has answered.

@@ -395,3 +395,47 @@ fn one_reading_holds_4_mib_of_results_and_of_the_others_only_size_and_digest() {
     assert_eq!(found.results.documents.values().map(Document::text_bytes).sum::<usize>(), 4 << 20);
     assert_eq!(found.results.documents[&result(5).0].text_bytes(), 0);
 }
+
+/// Whether a message in flight, denied by all in three audits, is taken for lost at 300, where `crew@w` limits the rate
+/// of this task so.
+fn is_lost(scene: &mut Scene, task: &str, every: u64, prefetched: i64) -> bool {
+    for _ in 0..3 {
+        let mut answers = scene.answers(&[], &[]);
+        let (node, task, every) = ("crew@w".into(), task.into(), Duration::from_secs(every));
+        answers.limited(vec![RateLimit { node, task, every, prefetched: Some(prefetched) }]);
+        scene.audit(Findings { answers: Some(answers), ..found(Some(mark(0)), &[in_flight(0)]) });
+    }
+    matches!(scene.known(), Task::Held(held) if held.by == Holding::NoWorker)
+}
+
+#[test]
+fn a_message_that_all_deny_may_wait_in_its_worker_for_a_rate_limit_as_long_as_that_can_take() {
+    let unseen = || Scene::new();
+    let seen = || {
+        let mut scene = Scene::new();
+        scene.hear(report("crew@w", 250, None));
+        scene
+    };
+    // Taken at 200, as far as Redis tells.
+    assert!(!is_lost(&mut unseen(), "run", 60, 1));
+    assert!(is_lost(&mut unseen(), "run", 40, 1), "its turn has come");
+    assert!(!is_lost(&mut unseen(), "run", 40, 2), "another one goes first");
+    assert!(is_lost(&mut unseen(), "another", 60, 1), "its own task has no limit");
+    // Its worker has said at 250 that it has it.
+    assert!(!is_lost(&mut seen(), "run", 40, 1));
+    assert!(is_lost(&mut seen(), "run", 20, 1));
+    assert!(!is_lost(&mut seen(), "run", 1, 0), "it may have taken any number");
+    let mut begun = Scene::new();
+    begun.hear(report("crew@w", 250, Some(250)));
+    assert!(is_lost(&mut begun, "run", 60, 1), "what runs waits no more");
+}
+
+#[test]
+fn another_workers_rate_limit_says_nothing_about_a_message_that_was_seen_with_this_one() {
+    let mut answers = Scene::new().answers(&["crew@other"], &[]);
+    let every = Duration::from_mins(10);
+    answers.limited(vec![RateLimit { node: "crew@other".into(), task: "run".into(), every, prefetched: None }]);
+    assert_eq!(answers.longest_wait(None, "run"), Some(Duration::from_mins(20)));
+    assert_eq!(answers.longest_wait(Some(&"crew@other".into()), "run"), Some(Duration::from_mins(20)));
+    assert_eq!(answers.longest_wait(Some(&"crew@w".into()), "run"), None);
+}
