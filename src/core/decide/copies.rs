@@ -32,8 +32,10 @@ impl InPool<'_> {
         let Others { is_copy, tag, besides } = self.seen.others;
         match &held.by {
             // Which of several copies a worker had that died is not known, nor whether it had a copy that Celery has
-            // published since: that all workers deny it tells.
-            Holding::By(_, Liveness::Dead) if held.started_at.is_some() && (is_copy || besides.is_in_flight) => {
+            // published since, as it does for a retry of its own: that all workers deny it tells.
+            Holding::By(_, Liveness::Dead)
+                if held.started_at.is_some() && (is_copy || besides.is_in_flight || held.celery_retries > 0) =>
+            {
                 Some(self.stopping(Some(held), self.nothing()))
             }
             // Another copy is there to go on by, and so this one is no loss.

@@ -1,7 +1,7 @@
 //! What is there of an attempt: the message that it is judged by, and copies besides.
 
 use super::super::observed::Others;
-use super::{Denial, Evidence, Found, Place};
+use super::{Denial, Evidence, Found, Place, Report};
 
 impl Evidence {
     /// Whether its message waits or a worker has it, as far as is known.
@@ -37,11 +37,10 @@ impl Evidence {
     }
 
     /// Whether only an audit can tell what the death of the worker that was seen comes to: it had not begun, or there are
-    /// copies of the message, of which it may have had another one.
+    /// copies of the message, of which it may have had another one, such as the one of Celery's own retry.
     pub fn needs_audit(&self) -> bool {
         let others = self.others();
-        others.is_copy
-            || others.besides.is_in_flight
-            || self.seen.as_ref().is_some_and(|seen| seen.report.started_at.is_none())
+        let is_other = |report: &Report| report.started_at.is_none() || report.celery_retries > 0;
+        others.is_copy || others.besides.is_in_flight || self.seen.as_ref().is_some_and(|seen| is_other(&seen.report))
     }
 }

@@ -62,6 +62,24 @@ fn a_copy_whose_worker_died_is_waited_for_until_all_workers_deny_it_and_then_its
 }
 
 #[test]
+fn a_run_that_celery_has_retried_had_a_copy_so_what_its_worker_leaves_counts_once_all_have_denied_it() {
+    let retried = |by| Task::Held(Held { celery_retries: 1, by, ..runs(1_000, Liveness::Dead) });
+    let dead = scene().running().sees(retried(runs(1_000, Liveness::Dead).by)).at(9_000);
+    check(dead, expect!["Running (Running), attempts 1; wait for a hint"]);
+    let denied = || scene().running().sees(retried(Holding::NoWorker)).at(9_000);
+    check(
+        denied(),
+        expect![
+            "requeue in place of #0 in flight: attempt 1#1 on crew_jobs at priority 5; Queued (WorkerLost), attempts 2; warn WorkerLost; wait for a hint"
+        ],
+    );
+    check(
+        denied().others(besides(false, true)),
+        expect!["drop attempt 1#0; Running (Running), attempts 1; look again at 2026-01-01T00:00:09.3Z"],
+    );
+}
+
+#[test]
 fn a_copy_without_a_worker_whose_tag_kombu_does_not_make_is_left_to_kombu() {
     let denied = scene().running().sees(Task::Held(held(None, Holding::NoWorker))).others(copy(None)).at(9_000);
     check(denied, expect!["Running (Running), attempts 1; wait for a hint"]);
