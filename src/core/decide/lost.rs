@@ -70,8 +70,7 @@ impl InPool<'_> {
         if in_place_of.generation().is_some_and(|generation| generation < self.id.generation) {
             return self.behind(in_place_of);
         }
-        if self.is_overdue(held) {
-            // Workers were told to refuse this task: a message under its id would run nowhere.
+        if self.is_overdue(held) || self.is_refused() {
             return self.ran_too_long(held);
         }
         let mut status = self.status();
@@ -88,6 +87,11 @@ impl InPool<'_> {
             return self.give_up(GaveUp::WorkerLost, child, status);
         }
         self.republished_for(Why::WorkerLost, in_place_of, status, clear_result)
+    }
+
+    /// Workers were told to refuse this task because it ran for too long: a message under its id would run nowhere.
+    fn is_refused(&self) -> bool {
+        self.seen.stop_asked_at.is_some() && self.stop().is_none()
     }
 
     /// What was seen is of an older generation than what is recorded: it was read before the status was, or Redis came
@@ -176,7 +180,9 @@ impl InPool<'_> {
 }
 
 /// Whether no worker can have a message that is nowhere: all have denied it, and enough audits have passed for one that
-/// had just popped it to note that. An emptied Redis explains by itself that it is nowhere.
+/// had just popped it to note that. An emptied Redis explains by itself that it is nowhere, but not that a worker that
+/// was seen with it, and lives, denies it: its task may have gone on by another message after the queues were read.
 fn is_gone(search: &Search) -> bool {
-    search.denied && (search.marker.is_none() || search.audits >= AUDITS)
+    let was_held = search.seen.as_ref().is_some_and(|held| !held.is_lost());
+    search.denied && (search.marker.is_none() && !was_held || search.audits >= AUDITS)
 }

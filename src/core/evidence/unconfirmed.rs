@@ -85,6 +85,9 @@ impl Evidence {
         let generation = self.marker.unwrap_or(0);
         match &mut self.place {
             None => return,
+            Some(Found::At(Place::CopyQueued | Place::GoesOn)) if !over.how.may_be_of_a_worker() => {
+                return self.unread();
+            }
             Some(Found::Withdrawn(_) | Found::At(Place::CopyQueued | Place::GoesOn)) => {
                 return self.end_with(over);
             }

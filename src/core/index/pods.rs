@@ -7,6 +7,7 @@ mod deployment;
 #[cfg(test)]
 pub(super) mod fixtures;
 mod fleet;
+mod gone;
 mod pod;
 mod selector;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use by_deployment::ByDeployment;
 pub use container::{DEFAULT_CONTAINER, Unclear};
 pub use deployment::{DeploymentView, Template};
 pub use fleet::{Fleet, Stay, WorkerPod};
+use gone::Gone;
 pub use pod::{ContainerView, PodView, Run};
 pub use selector::{Requirement, Selector, Wants};
 
@@ -38,6 +40,7 @@ const FORCE_DELETE_GRACE: Duration = Duration::from_secs(4);
 #[derive(Debug, Clone, Default)]
 pub struct Pods {
     known: ByDeployment,
+    gone: Gone,
     deployments: HashMap<ObjectKey, DeploymentView>,
     /// Namespaces whose Pods have been listed: only there does absence mean anything.
     listed: HashSet<Arc<str>>,
@@ -77,12 +80,12 @@ impl Pods {
 
     /// A Pod that was not seen to stop is given the time to.
     fn mark_deleted(&mut self, key: &ObjectKey, now: Timestamp) {
-        if let Some(mut pod) = self.known.remove(key)
-            && pod.is_running()
-            && !pod.over
-        {
+        let Some(mut pod) = self.known.remove(key) else { return };
+        if pod.is_running() && !pod.over {
             pod.mark_deleted(now);
             self.known.insert(key.clone(), pod);
+        } else {
+            self.gone.note(key.clone(), pod, now);
         }
     }
 
@@ -94,10 +97,12 @@ impl Pods {
             // A clock that was set back does not keep it for longer than another grace period.
             let counts_from = deleted_at.min(now);
             let due = counts_from.checked_add(FORCE_DELETE_GRACE).unwrap_or(now);
-            let Some(mut pod) = self.known.remove(&key).filter(|_| due > now) else {
+            let Some(mut pod) = self.known.remove(&key) else { continue };
+            if due <= now {
+                self.gone.note(key.clone(), pod, now);
                 expired.push(key);
                 continue;
-            };
+            }
             pod.deleted_at = Some(counts_from);
             self.known.insert(key, pod);
             next = Some(next.map_or(due, |next| next.min(due)));
@@ -128,6 +133,7 @@ impl Pods {
         for key in pods {
             self.known.remove(&key);
         }
+        self.gone.forget_namespace(namespace);
         self.deployments.retain(|key, _| &*key.namespace != namespace);
         self.listed.remove(namespace);
         self.deployments_listed.remove(namespace);
@@ -136,14 +142,21 @@ impl Pods {
 
 /// Which worker it is, and whether it lives.
 impl Pods {
-    /// The worker behind a Celery node name: `crew@pod-name` is the Pod of that name, if it is one of the pool's. A
-    /// name comes from Redis, so it never leads to any other Pod.
+    /// The worker behind a Celery node name: `crew@pod-name` is the Pod of that name, if it is, or lately was, one of the
+    /// pool's. A name comes from Redis, so it never leads to any other Pod.
     pub fn holder(&self, fleet: Option<&Fleet>, node: &Arc<str>) -> Holder {
-        let container = fleet.and_then(|fleet| {
-            let (key, pod) = self.pod_of(fleet, host_of(node))?;
-            pod.holder(&key.name, fleet.container.as_ref())
+        let container = fleet.and_then(|fleet| match self.pod_of(fleet, host_of(node)) {
+            Some((key, pod)) => pod.holder(&key.name, fleet.container.as_ref()),
+            None => self.container_gone(fleet, host_of(node)),
         });
         Holder { node: node.clone(), container }
+    }
+
+    /// The container of a Pod of the pool that is gone, where there is no other Pod of that name.
+    fn container_gone(&self, fleet: &Fleet, name: &str) -> Option<Container> {
+        let key = ObjectKey::new(fleet.deployment.namespace.clone(), name);
+        let (key, pod) = self.gone.get(&key).filter(|_| self.known.get(&key).is_none())?;
+        pod.last_container(&key.name, fleet.container.as_ref()).filter(|_| self.owns(fleet, key, pod))
     }
 
     /// The holder that was seen, and what Kubernetes says of it now. A worker is dead only where its Pod is known: one

@@ -179,6 +179,16 @@ fn after_a_retry_of_celerys_own_an_audit_tells_whether_a_failure_of_the_tasks_ow
 }
 
 #[test]
+fn a_failure_of_the_tasks_own_is_looked_for_among_all_messages_where_a_copy_waited_that_a_worker_may_have_taken() {
+    for (document, known) in [(noted(), false), (failure(), true)] {
+        let mut evidence = runs();
+        evidence.audit(levels(0, Place::CopyQueued));
+        evidence.told(document, at(102));
+        assert_eq!((how(&evidence).is_some(), evidence.is_unread()), (known, !known));
+    }
+}
+
+#[test]
 fn what_a_worker_has_stored_that_died_after_a_retry_of_celerys_own_is_an_end_once_an_audit_found_no_copy() {
     let Document::Over { how: noted, worker, .. } = noted() else { unreachable!() };
     let retried =

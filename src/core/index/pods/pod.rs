@@ -99,7 +99,13 @@ impl PodView {
 
     /// The worker's container as a holder of tasks, while it runs.
     pub(super) fn holder(&self, pod: &Arc<str>, named: Option<&Arc<str>>) -> Option<Container> {
-        let run = self.worker(named).ok()?.run.as_ref().filter(|run| run.times.finished_at.is_none())?;
+        self.worker(named).ok()?.run.as_ref().filter(|run| run.times.finished_at.is_none())?;
+        self.last_container(pod, named)
+    }
+
+    /// The same, although it may have ended.
+    pub(super) fn last_container(&self, pod: &Arc<str>, named: Option<&Arc<str>>) -> Option<Container> {
+        let run = self.worker(named).ok()?.run.as_ref()?;
         let id = run.id.clone()?;
         Some(Container { pod: pod.clone(), pod_uid: self.uid.clone(), id, started_at: run.times.started_at })
     }

@@ -181,3 +181,30 @@ fn that_something_is_not_there_is_known_once_both_deployments_and_pods_are_liste
         assert!(!pods.has_listed("team"));
     }
 }
+
+#[test]
+fn what_a_worker_has_said_counts_as_said_by_its_pod_for_ten_minutes_after_that_is_gone() {
+    let mut pods = pods(&[pod()]);
+    let ended = changed(|pod| pod.containers[0].run = Some(run("c-1", 100, Some(250))));
+    pods.delete(&key("w"), ended, at(250));
+    assert_eq!(judged(&pods, &seen_by_name()), Liveness::Dead);
+    assert_eq!(pods.holder(Some(&fleet()), &"crew@w".into()).container.unwrap().id.as_ref(), "c-1");
+    assert_eq!(pods.holder(None, &"crew@w".into()).container, None);
+    let another = Fleet { deployment: key("another"), container: None };
+    assert_eq!(pods.holder(Some(&another), &"crew@w".into()).container, None, "it was not of that pool");
+    let mut replaced = pods.clone();
+    replaced.apply(key("w"), changed(|pod| pod.uid = "uid-2".into()));
+    assert_eq!(judged(&replaced, &seen_by_name()), Liveness::Alive, "another Pod has its name");
+    for (number, at_last) in [(1, 840), (2, 860)] {
+        pods.delete(&key(&format!("v-{number}")), changed(|pod| pod.over = true), at(at_last));
+        assert_eq!(judged(&pods, &seen_by_name()) == Liveness::Dead, number == 1);
+    }
+    for number in 0..300 {
+        pods.delete(&key(&format!("x-{number}")), changed(|pod| pod.over = true), at(870));
+    }
+    let is_known = |number: usize| {
+        let node = format!("crew@x-{number}").into();
+        pods.holder(Some(&fleet()), &node).container.is_some()
+    };
+    assert_eq!((0..300).filter(|number| is_known(*number)).count(), 256, "and of no more than these");
+}
