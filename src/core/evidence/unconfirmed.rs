@@ -59,9 +59,9 @@ impl Evidence {
             // It has expired.
             None => unconfirmed.over.clone(),
         };
-        // After a retry of Celery's own it may go on by a copy of its message, of which only an audit knows. That asks the
-        // workers, and an end that a worker may have stored is not to wait for it.
-        if over.celery_retries > 0 && !over.how.may_be_of_a_worker() && !self.is_at_known_copy() {
+        // After a retry of Celery's own it may go on by another copy of its message, of which only an audit knows. That asks
+        // the workers, and an end that a worker may have stored is not to wait for it.
+        if over.celery_retries > 0 && !over.how.may_be_of_a_worker() {
             return self.unread();
         }
         self.end_with(over);
@@ -160,10 +160,6 @@ impl Evidence {
     /// Whether a document of a failure is there that no worker stores at the end of a run.
     pub(super) fn has_stored_failure(&self) -> bool {
         self.unconfirmed.as_ref().is_some_and(|it| !it.over.how.may_be_of_a_worker())
-    }
-
-    fn is_at_known_copy(&self) -> bool {
-        matches!(self.place, Some(Found::At(Place::CopyInFlight { tag: Some(_), .. })))
     }
 
     /// What is held of a result until the status is written.

@@ -175,6 +175,8 @@ fn after_a_retry_of_celerys_own_an_audit_tells_whether_a_failure_of_the_tasks_ow
     assert!(matches!(task_of(&evidence), Task::Held(_)));
     assert_eq!(evidence.looks_up().unwrap().1, Uuid::from_u128(7).to_string());
     evidence.looked_up(Some(0), false, Some(failed()), at(104));
+    assert_eq!(task_of(&evidence), Task::Unread, "there may be a later one");
+    evidence.audit(Levels { document: Some(failed()), ..levels(0, Place::Nowhere) });
     assert!(how(&evidence).is_some());
 }
 
