@@ -153,7 +153,7 @@ def test_tasks_of_every_kind_are_each_done_as_declared_while_workers_are_killed(
 def finish(fleet, waited):
     """Kills a worker every few seconds until all have ended but those that take long, which might never get to their end.
     Workers keep in memory what is revoked: it is told again."""
-    left, next_kill, dice = waited, time.monotonic() + KILL_SECONDS, random.Random(7)
+    left, next_kill, dice = waited, time.monotonic() + 1, random.Random(7)
     deadline = time.monotonic() + 120 + TASKS / 10
     while left:
         assert time.monotonic() < deadline, f"not ended: {[(kind, result.id, result.state) for kind, result in left[:20]]}"
