@@ -39,6 +39,8 @@ pub struct Evidence {
     priority: Option<Priority>,
     /// Since when its worker is asked to stop it.
     stop_asked_at: Option<Timestamp>,
+    /// When they were last asked to.
+    stop_repeated_at: Option<Timestamp>,
     /// Where Redis had the message when it was last read; `None` when it must be read before anything is decided.
     place: Option<Found>,
     /// Copies besides, as they were when all messages were last looked at.
@@ -50,6 +52,8 @@ pub struct Evidence {
     unconfirmed: Option<Box<Unconfirmed>>,
     /// Audits in a row that found no message.
     audits: u32,
+    /// Since when workers are asked about it in vain.
+    missed_since: Option<Timestamp>,
     /// Whether all workers were asked after the last audit and denied it.
     denied: bool,
     /// Audits in a row after which the worker that was seen with it has denied it.
@@ -116,12 +120,14 @@ impl Evidence {
             spec: None,
             priority: None,
             stop_asked_at: None,
+            stop_repeated_at: None,
             place: None,
             besides: Besides::default(),
             seen: None,
             over: None,
             unconfirmed: None,
             audits: 0,
+            missed_since: None,
             denied: false,
             denials_by_holder: 0,
             awaiting_answers_about: None,
@@ -223,6 +229,11 @@ impl Evidence {
         self.stop_asked_at
     }
 
+    /// When its worker was last asked to stop it.
+    pub fn stop_repeated_at(&self) -> Option<Timestamp> {
+        self.stop_repeated_at
+    }
+
     // === what we do ===
 
     /// A message is about to be published. A fast worker speaks before Redis answers us, so this comes first.
@@ -251,6 +262,7 @@ impl Evidence {
     /// We have asked the workers to stop it.
     pub fn stop_asked(&mut self, now: Timestamp) {
         self.stop_asked_at = self.stop_asked_at.or(Some(now));
+        self.stop_repeated_at = Some(now);
     }
 
     /// We have taken it off its queue.
@@ -340,6 +352,9 @@ impl Evidence {
         let before = if let Some(Found::At(place)) = self.place { Some(place) } else { None };
         self.is_at(marker);
         self.besides = besides.unwrap_or(self.besides);
+        if place.is_queued() || place.is_of_another_run(before) {
+            self.missed_since = None;
+        }
         if place.is_of_another_run(before)
             && let Some(seen) = &mut self.seen
         {
@@ -404,6 +419,7 @@ impl Evidence {
         if is_news {
             self.denials_by_holder = 0;
             self.denial = None;
+            self.missed_since = None;
             self.is_death_checked = false;
         }
         self.seen = Some(Box::new(Sighting { generation, report: merge(before, report) }));
@@ -451,6 +467,11 @@ impl Evidence {
             }
             Some(_) | None => {}
         }
+    }
+
+    /// Since when no worker claims it, of all that were asked.
+    pub fn missed_since(&mut self, now: Timestamp) -> Timestamp {
+        *self.missed_since.get_or_insert(now)
     }
 
     /// How often in a row it has been looked for in vain; `None` when it was found.
@@ -512,6 +533,7 @@ impl Evidence {
                 published_at: self.published_at.filter(|_| marker.is_none()),
                 spec: self.spec,
                 stop_asked_at: self.stop_asked_at,
+                stop_repeated_at: self.stop_repeated_at,
                 place: self.place,
                 besides: self.besides,
                 seen,

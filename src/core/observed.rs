@@ -23,6 +23,8 @@ pub struct Observed {
     pub published: Published,
     /// Since when its worker is asked to stop it.
     pub stop_asked_at: Option<Timestamp>,
+    /// When it was last asked to.
+    pub stop_repeated_at: Option<Timestamp>,
     /// Whether the holder's Pod may be deleted to stop it.
     pub pod_deletion: PodDeletion,
     /// The attempt in hand, as its pool's Redis and workers show it.

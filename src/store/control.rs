@@ -120,7 +120,7 @@ impl Store {
             let prefetched = prefetched.get(&node).copied();
             let limit = move |task: RegisteredTask| {
                 let every = task.every?;
-                Some(RateLimit { node: node.clone(), task: tasks.get(&*task.name)?.clone(), every, prefetched })
+                Some(RateLimit { task: tasks.get(&*task.name)?.clone(), every, prefetched })
             };
             RegisteredTask::list(&answer).into_iter().filter_map(limit).take(tasks.len())
         };

@@ -11,6 +11,8 @@ use super::{Case, HARD_LIMIT_MARGIN, InPool, later};
 
 /// How often a worker is told again to stop a task.
 pub const REVOKE_AGAIN: Duration = Duration::from_secs(10);
+/// The same at most, however often there is news of the task: another worker may have taken it, which was not told.
+const REVOKE_AT_MOST: Duration = Duration::from_secs(1);
 /// How long a worker may take to stop a task before its Pod is deleted, or, where that would hurt others, it is said
 /// that the job cannot be stopped.
 pub const STOP_GRACE: Duration = Duration::from_secs(30);
@@ -108,8 +110,11 @@ impl InPool<'_> {
         }
         let asked_at = self.seen.stop_asked_at.unwrap_or(self.now);
         let patience = later(asked_at, STOP_GRACE);
-        let again = later(self.now, REVOKE_AGAIN);
-        let plan = Plan { next: Next::At(again), ..plan }.first(Effect::Revoke(self.id.task));
+        let told_just_now = self.seen.stop_repeated_at.map(|at| later(at, REVOKE_AT_MOST)).filter(|at| *at > self.now);
+        let plan = match told_just_now {
+            Some(again) => Plan { next: Next::At(again), ..plan },
+            None => Plan { next: Next::At(later(self.now, REVOKE_AGAIN)), ..plan }.first(Effect::Revoke(self.id.task)),
+        };
         if self.now < patience {
             return plan;
         }

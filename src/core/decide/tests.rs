@@ -65,6 +65,7 @@ fn scene() -> Scene {
     let seen = Observed {
         published: Published::default(),
         stop_asked_at: None,
+        stop_repeated_at: None,
         pod_deletion: PodDeletion::Useless,
         pool: Pool::Ready(Arc::new(pool())),
         of: job.attempt_in_hand().task,

@@ -67,6 +67,11 @@ impl Evidence {
         self.end_with(over);
     }
 
+    /// Whether a document names an end state, of a message that was not acknowledged as far as is known.
+    pub fn names_end(&self) -> bool {
+        self.unconfirmed.is_some()
+    }
+
     /// Whether the workers are to be asked whether any has it, since its message is in flight still.
     pub fn is_long_unconfirmed(&self) -> bool {
         self.unconfirmed.as_ref().is_some_and(|it| it.looks == ASK_AFTER)

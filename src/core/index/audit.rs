@@ -131,14 +131,14 @@ pub fn is_to_be_asked_about<F>(table: &Table<F>, tracked: &Tracked, found: &Find
     }
 }
 
-/// The tasks, by name, of which messages are in flight that no worker claims.
+/// The tasks, by name, of which workers may hold messages back that none claims.
 pub fn held_and_denied<F>(
     table: &Table<F>,
     tracked: &[Tracked],
     found: &Findings,
     answers: &Answers,
 ) -> HashSet<Arc<str>> {
-    let is_denied = |it: &&Tracked| found.place(it.id.task).is_in_flight() && answers.claim(it.id.task).is_none();
+    let is_denied = |it: &&Tracked| may_be_held_back(found, it.id.task) && answers.claim(it.id.task).is_none();
     tracked.iter().filter(is_denied).filter_map(|it| Some(table.get(&it.key)?.job.spec.task.clone())).collect()
 }
 
@@ -196,7 +196,7 @@ fn note(
     let denied_by_holder = holder.is_some_and(|holder| answers.has_answered(&holder.node));
     // Pods can answer for themselves only: a worker that is no Pod, and was seen with the message, has to deny it itself.
     let is_no_pod = holder.is_some_and(|it| it.container.is_none() && !workers.knows_container_of(&it.node));
-    if place.is_in_flight() && may_wait_for_rate(job, evidence, place, answers, now) {
+    if may_be_held_back(found, task) && may_wait_for_rate(job, evidence, place, answers, now) {
         return evidence.answered(false, false);
     }
     let recorded = job.status.attempt.map(|attempt| attempt.enqueued_at);
@@ -205,16 +205,22 @@ fn note(
     evidence.answered(is_denied && (denied_by_holder || !is_no_pod), denied_by_holder);
 }
 
-/// Whether a worker may hold the message back although it denies it, because of a rate limit of the task.
-fn may_wait_for_rate(job: &Job, evidence: &Evidence, place: Place, answers: &Answers, now: Timestamp) -> bool {
-    let seen = evidence.sighting().map(|seen| &seen.report);
-    if seen.is_some_and(|report| report.started_at.is_some()) {
+/// Whether the message is where one is that a worker holds back: in flight, or gone with what Redis was emptied of.
+fn may_be_held_back(found: &Findings, task: TaskId) -> bool {
+    let place = found.place(task);
+    place.is_in_flight() || place == Place::Nowhere && !found.marks.contains_key(&task)
+}
+
+/// Whether a worker may hold the message back although it denies it, because of a rate limit of the task. That counts from
+/// the first time that all have denied it: by which clock it was taken is not known.
+fn may_wait_for_rate(job: &Job, evidence: &mut Evidence, place: Place, answers: &Answers, now: Timestamp) -> bool {
+    let has_begun = evidence.sighting().is_some_and(|seen| seen.report.started_at.is_some());
+    // What is known of a run may be of the one before the copy.
+    if has_begun && !matches!(place, Place::CopyInFlight { .. }) || evidence.names_end() {
         return false;
     }
-    let holder = evidence.holder().map(|holder| &holder.node);
-    let taken_at = seen.map(|report| report.said_at).or(place.received_at());
-    let until = |longest| taken_at.map_or(Timestamp::MAX, |at| at.checked_add(longest).unwrap_or(Timestamp::MAX));
-    answers.longest_wait(holder, &job.spec.task).is_some_and(|longest| now < until(longest))
+    let Some(longest) = answers.longest_wait(&job.spec.task) else { return false };
+    evidence.missed_since(now).checked_add(longest).is_ok_and(|until| now < until)
 }
 
 impl Workers<'_> {

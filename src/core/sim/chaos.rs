@@ -59,6 +59,8 @@ pub struct Chaos {
     pub people: bool,
     /// The clocks of some nodes are off by minutes.
     pub skew: bool,
+    /// Celery workers limit the rate of the task.
+    pub limits: bool,
 }
 
 impl Chaos {
@@ -88,6 +90,7 @@ impl Chaos {
             // A job that is cancelled after Redis went back is a case of its own.
             people: maybe(if failovers { 800 } else { 400 }),
             skew: maybe(400),
+            limits: false,
         }
     }
 }

@@ -152,7 +152,7 @@ impl World {
             let (runs, is_native) = (&self.runs, self.pods[pod].is_native());
             // What Celery has put aside finds out when it is tried again.
             let is_it = |copy: &mut Copy| {
-                let obeys = copy.waits != Waits::Aside || is_native;
+                let obeys = !copy.waits.is_put_aside() || is_native;
                 copy.message.id.task == task && obeys && copy.run.is_none_or(|run| !runs[run].over)
             };
             let stopped: Vec<Copy> = self.pods[pod].copies.extract_if(.., is_it).collect();

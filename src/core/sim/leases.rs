@@ -11,6 +11,8 @@ use super::world::{Event, World};
 
 /// How often a lease is renewed, and how soon Redis is asked again that did not answer.
 pub const RENEW_EVERY: i64 = 2_000;
+/// The time from one run of a task to the next where Celery workers limit its rate.
+pub const RATE_LIMIT: i64 = 20_000;
 /// How long a copy waits that was put aside for the first time.
 const FIRST_WAIT: i64 = 500;
 
@@ -34,6 +36,8 @@ pub enum Why {
     Unknown,
     /// It may not run for so many milliseconds.
     Early(i64),
+    /// The rate limit of its task lets it run in so many milliseconds.
+    Limited(i64),
 }
 
 impl World {
@@ -42,6 +46,9 @@ impl World {
         let Copy { message, waits, .. } = self.pods[pod].copies[index];
         if message.eta > self.now && waits == Waits::InLine {
             return Admission::PutAside(Why::Early(message.eta - self.now));
+        }
+        if self.chaos.limits && !self.pods[pod].is_native() && !message.is_follower && waits == Waits::InLine {
+            return Admission::PutAside(Why::Limited(self.rng.between(0, RATE_LIMIT)));
         }
         // What a task replaces itself by has a lease of its own, which no other run asks for.
         if !self.pods[pod].is_leased() || message.is_follower {
@@ -73,14 +80,14 @@ impl World {
         let (container, kind) = (self.pods[pod].container, self.pods[pod].kind);
         let copy = &mut self.pods[pod].copies[index];
         let is_first = copy.waits == Waits::InLine;
-        copy.waits = Waits::Aside;
+        copy.waits = if matches!(why, Why::Limited(_)) { Waits::Limited } else { Waits::Aside };
         copy.gave_time = why == Why::PutBack;
         let (number, message) = (copy.number, copy.message);
         let wait = match why {
             Why::Leased(remaining) if is_first => remaining.min(FIRST_WAIT),
             Why::Leased(remaining) => remaining,
             Why::PutBack => LEASE_EXPIRES,
-            Why::Early(wait) => wait,
+            Why::Early(wait) | Why::Limited(wait) => wait,
             Why::Unknown if is_first && kind == Kind::Guarded => FIRST_WAIT,
             Why::Unknown => RENEW_EVERY,
         };
@@ -89,6 +96,7 @@ impl World {
             Why::PutBack => "put aside: it was put back",
             Why::Unknown => "put aside: no answer",
             Why::Early(_) => "held for a countdown",
+            Why::Limited(_) => "held for a rate limit",
         });
         say!(self, "{} puts {} aside for {wait} ms: {why:?}", self.pods[pod].name, self.name_of(message));
         self.at(wait, Event::TryAgain { pod, container, number });

@@ -115,6 +115,7 @@ const MUST_HAPPEN: &[&str] = &[
     "delete Pod",
     "deleted by force",
     "retire",
+    "held for a rate limit",
     "refused: its result is there",
     "dead, and its message not in flight",
     "sent again",

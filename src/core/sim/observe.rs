@@ -28,6 +28,7 @@ impl World {
             of: evidence.of(),
             published: Published { at: publication.at.or(recorded), ..publication },
             stop_asked_at: evidence.stop_asked_at(),
+            stop_repeated_at: evidence.stop_repeated_at(),
             pod_deletion: evidence.stop_asked_at().map_or(PodDeletion::Useless, |_| self.pod_deletion(evidence)),
             others: evidence.others(),
             task: evidence.task(|seen| self.known_pods.judge(Some(&self.fleet), &self.pool.namespace, seen)),

@@ -5,14 +5,14 @@ use super::super::status::{Output, TaskError};
 use super::broker::{Document, Message};
 use super::leases::{Admission, RENEW_EVERY};
 use super::say;
-use super::worker::{Copy, NO_JOB, Outcome, Run, Waits};
+use super::worker::{Copy, NO_JOB, Outcome, Run};
 use super::world::{Event, World};
 
 impl World {
     /// Begins what waits while a process is free.
     pub fn start_runs(&mut self, pod: usize) {
         while self.pods[pod].up && self.pods[pod].running() < self.pods[pod].concurrency {
-            let is_next = |copy: &Copy| copy.run.is_none() && copy.waits != Waits::Aside;
+            let is_next = |copy: &Copy| copy.run.is_none() && !copy.waits.is_put_aside();
             let Some(index) = self.pods[pod].copies.iter().position(is_next) else { return };
             match self.admit_copy(pod, index) {
                 Admission::Run => self.begin(pod, index),

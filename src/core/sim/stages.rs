@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use super::super::claims::clocks::Clocks;
 use super::super::id::TaskId;
-use super::super::index::audit::{self, Answer, Asked, Findings, Outcome, Results, Tracked, Workers};
+use super::super::index::audit::{self, Answer, Asked, Findings, Outcome, RateLimit, Results, Tracked, Workers};
 use super::super::index::pods::{Fleet, Pods};
 use super::at;
+use super::leases::RATE_LIMIT;
 use super::reading::Reading;
+use super::worker::Pod;
 use super::world::World;
 
 /// Longest silence of a worker: here all are Pods, and none is given up for that.
@@ -93,7 +95,11 @@ impl World {
             }
             Stage::Answers => {
                 let answers = self.ask_workers(&reading.unplaced);
+                let limits = if self.chaos.limits { self.rate_limits(&answers) } else { Vec::new() };
                 found.answers = reading.asked.take().map(|asked| asked.answered(answers, &[], false));
+                if let Some(answers) = &mut found.answers {
+                    answers.limited(limits);
+                }
                 Stage::ResultsAgain
             }
             Stage::ResultsAgain => {
@@ -110,6 +116,17 @@ impl World {
                 return None;
             }
         })
+    }
+
+    /// What the workers that have answered say of the rate of the task.
+    fn rate_limits(&self, answers: &[Answer]) -> Vec<RateLimit> {
+        let limits = |pod: &&Pod| !pod.is_native() && answers.iter().any(|answer| answer.node == pod.holder().node);
+        let limit = |pod: &Pod| RateLimit {
+            task: "run".into(),
+            every: Duration::from_millis(RATE_LIMIT.unsigned_abs()),
+            prefetched: i64::try_from(pod.concurrency).ok(),
+        };
+        self.pods.iter().filter(limits).map(limit).collect()
     }
 
     /// Notes from which attempts messages of other tasks follow.

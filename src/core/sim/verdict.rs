@@ -9,7 +9,7 @@ use super::chaos::{Chaos, Fleet};
 use super::leases::RENEW_EVERY;
 use super::reading::AUDIT_EVERY;
 use super::worker::{Copy, Outcome, Run};
-use super::world::World;
+use super::world::{World, number_of};
 
 /// What there was of an attempt just before something was published.
 pub struct Scene {
@@ -305,6 +305,7 @@ impl World {
             fleet: _,
             fresh: _,
             skew: _,
+            limits: _,
         } = self.chaos;
         !(crashes
             || pauses
@@ -341,11 +342,22 @@ impl World {
             !self.is_excused(message.job) && !is_known_to_none
         });
         left.extend(unowned.map(|entry| format!("left in flight: {}", self.name_of(entry.message))));
+        // So may a deleted job: here it retries and replaces itself for ever, and is followed for as long.
+        let lives_on = |job: usize| {
+            let goes_on = |run: &Run| run.job == job && matches!(run.outcome, Outcome::Retries | Outcome::Replaces);
+            self.broker.ledger.went_back && self.api.jobs[job].deleted && self.runs.iter().any(goes_on)
+        };
         for (number, operator) in self.operators.iter().enumerate().filter(|(_, it)| it.epoch.is_some()) {
             let keys = operator.jobs(&self.pool);
-            left.extend(keys.iter().map(|key| format!("operator {number} still follows {}", key.name)));
+            let keys = keys.iter().filter(|key| !lives_on(number_of(key)));
+            left.extend(keys.map(|key| format!("operator {number} still follows {}", key.name)));
         }
-        left.extend(self.broker.data.markers.keys().map(|task| format!("marker left: {}", self.task_name(*task))));
+        let is_of = |job: usize, task: TaskId| {
+            (1..12).any(|attempt| TaskId::derive(self.api.jobs[job].job.uid, attempt) == task)
+        };
+        let is_left = |task: &&TaskId| !(0..self.api.jobs.len()).any(|job| lives_on(job) && is_of(job, **task));
+        let markers = self.broker.data.markers.keys().filter(is_left);
+        left.extend(markers.map(|task| format!("marker left: {}", self.task_name(*task))));
         left
     }
 

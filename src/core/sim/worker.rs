@@ -103,8 +103,17 @@ pub enum Waits {
     InLine,
     /// The end of another run's lease: put aside, it takes no process and counts against no limit.
     Aside,
+    /// Its turn by the rate limit of its task: it counts as taken, and its worker denies to have it.
+    Limited,
     /// A free process, after it was put aside.
     AgainInLine,
+}
+
+impl Waits {
+    /// Whether it waits for something else than a process.
+    pub fn is_put_aside(self) -> bool {
+        matches!(self, Self::Aside | Self::Limited)
+    }
 }
 
 /// What a worker says of a task that it has.
@@ -185,7 +194,8 @@ impl Pod {
 
     /// What it says of a task when it is asked; `None` if it denies to have it. What is put aside is here as well.
     pub fn answer(&self, task: TaskId) -> Option<Answer> {
-        let copy = self.copies.iter().find(|copy| copy.message.is_of(task));
+        let is_shown = |copy: &&Copy| copy.message.is_of(task) && copy.waits != Waits::Limited;
+        let copy = self.copies.iter().find(is_shown);
         let is_imagined = self.imagined.iter().any(|(_, imagined)| *imagined == task);
         let imagined = is_imagined.then_some(Answer { began_at: None, is_aside: true });
         copy.map(|copy| Answer { began_at: copy.began_at, is_aside: copy.waits == Waits::Aside }).or(imagined)

@@ -51,6 +51,7 @@ async fn record(ctx: &Context, key: &ObjectKey, uid: Uuid, task: TaskId, said: D
         of: job.attempt_in_hand().task,
         published: evidence.publication(),
         stop_asked_at: None,
+        stop_repeated_at: None,
         pod_deletion: PodDeletion::Useless,
         others: evidence.others(),
         task: evidence.task(|seen| ctx.workers.read(|pods| pods.judge(None, &key.namespace, seen))),

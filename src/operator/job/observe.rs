@@ -37,6 +37,7 @@ pub fn observe(ctx: &Context, key: &ObjectKey) -> Option<Observation> {
         of: evidence.of(),
         published: Published { at: publication.at.or(recorded), ..publication },
         stop_asked_at: evidence.stop_asked_at(),
+        stop_repeated_at: evidence.stop_repeated_at(),
         pod_deletion: evidence.stop_asked_at().map_or(PodDeletion::Useless, |_| pod_deletion(ctx, &entry)),
         task,
         others: evidence.others(),

@@ -41,6 +41,14 @@ fn a_running_job_is_revoked_again_and_again_until_its_worker_says_so() {
 }
 
 #[test]
+fn a_worker_is_told_to_stop_a_task_once_a_second_at_most_however_often_there_is_news_of_it() {
+    let mut scene = scene().running().cancel().sees(Task::Held(runs(1_000, Liveness::Alive))).at(9_000);
+    (scene.seen.stop_asked_at, scene.seen.stop_repeated_at) = (Some(at(2_000)), Some(at(8_001)));
+    check(scene.clone(), expect!["Running (Running), attempts 1; look again at 2026-01-01T00:00:09.001Z"]);
+    check(scene.at(9_001), expect!["revoke; Running (Running), attempts 1; look again at 2026-01-01T00:00:19.001Z"]);
+}
+
+#[test]
 fn a_worker_that_acknowledged_early_is_told_to_stop_too() {
     let early = Search { seen: Some(runs(1_000, Liveness::Alive)), ..vanished(9) };
     check(

@@ -38,8 +38,6 @@ pub struct Answer {
 /// shows nothing of that (`celery.worker.consumer.Consumer._limit_task`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RateLimit {
-    /// The worker's node name.
-    pub node: Arc<str>,
     /// The task's name.
     pub task: Arc<str>,
     /// The time from one run to the next.
@@ -146,10 +144,10 @@ impl Answers {
         self.limits = limits;
     }
 
-    /// How long a message of this task may wait for its rate limit, in this worker, or in any where that is not known.
-    pub fn longest_wait(&self, node: Option<&Arc<str>>, task: &str) -> Option<Duration> {
-        let is_it = |limit: &&RateLimit| *limit.task == *task && node.is_none_or(|node| limit.node == *node);
-        self.limits.iter().filter(is_it).map(RateLimit::longest_wait).max()
+    /// How long a message of this task may wait for its rate limit in any worker: which one has it is not known, also
+    /// where one was seen with it, which may have given it back.
+    pub fn longest_wait(&self, task: &str) -> Option<Duration> {
+        self.limits.iter().filter(|limit| *limit.task == *task).map(RateLimit::longest_wait).max()
     }
 
     /// Whether this worker has answered.

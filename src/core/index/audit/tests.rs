@@ -44,12 +44,16 @@ impl Scene {
     }
 
     /// Notes these findings at 300, of what was tracked before.
-    fn apply(&mut self, tracked: &[Tracked], mut found: Findings) -> Outcome {
+    fn apply(&mut self, tracked: &[Tracked], found: Findings) -> Outcome {
+        self.apply_at(300, tracked, found)
+    }
+
+    fn apply_at(&mut self, now: i64, tracked: &[Tracked], mut found: Findings) -> Outcome {
         let mut outcome = Outcome::default();
         let fleet = fleet();
         let workers =
             Workers { pods: &self.pods, fleet: Some(&fleet), clocks: &self.clocks, restarts_unreachable: false };
-        apply_findings(&mut self.table, tracked, &mut found, &workers, at(300), &mut outcome);
+        apply_findings(&mut self.table, tracked, &mut found, &workers, at(now), &mut outcome);
         outcome
     }
 
@@ -396,46 +400,51 @@ fn one_reading_holds_4_mib_of_results_and_of_the_others_only_size_and_digest() {
     assert_eq!(found.results.documents[&result(5).0].text_bytes(), 0);
 }
 
-/// Whether a message in flight, denied by all in three audits, is taken for lost at 300, where `crew@w` limits the rate
-/// of this task so.
-fn is_lost(scene: &mut Scene, task: &str, every: u64, prefetched: i64) -> bool {
-    for _ in 0..3 {
+/// Whether a message at this place that all deny in four audits, up to then, is taken for lost, where a worker
+/// limits the rate of this task so.
+fn is_lost(scene: &mut Scene, place: Place, task: &str, (every, prefetched): (u64, i64), last: i64) -> bool {
+    for now in [300, 310, last, last + 3] {
         let mut answers = scene.answers(&[], &[]);
-        let (node, task, every) = ("crew@w".into(), task.into(), Duration::from_secs(every));
-        answers.limited(vec![RateLimit { node, task, every, prefetched: Some(prefetched) }]);
-        scene.audit(Findings { answers: Some(answers), ..found(Some(mark(0)), &[in_flight(0)]) });
+        answers.limited(vec![RateLimit {
+            task: task.into(),
+            every: Duration::from_secs(every),
+            prefetched: Some(prefetched),
+        }]);
+        let mark = (place != Place::Nowhere).then(|| mark(0));
+        let copies: &[Place] = if place == Place::Nowhere { &[] } else { &[place] };
+        let found = Findings { answers: Some(answers), ..found(mark, copies) };
+        let tracked = Tracked::all(&scene.table, &pool());
+        scene.apply_at(now, &tracked, found);
     }
-    matches!(scene.known(), Task::Held(held) if held.by == Holding::NoWorker)
+    match scene.known() {
+        Task::Held(held) => held.by == Holding::NoWorker,
+        Task::Absent(search) => search.denied,
+        Task::Unread | Task::Queued { .. } | Task::Withdrawn { .. } | Task::GoesOn { .. } | Task::Ended(_) => {
+            panic!("it is nowhere or in flight")
+        }
+    }
 }
 
 #[test]
 fn a_message_that_all_deny_may_wait_in_its_worker_for_a_rate_limit_as_long_as_that_can_take() {
-    let unseen = || Scene::new();
-    let seen = || {
-        let mut scene = Scene::new();
-        scene.hear(report("crew@w", 250, None));
-        scene
-    };
-    // Taken at 200, as far as Redis tells.
-    assert!(!is_lost(&mut unseen(), "run", 60, 1));
-    assert!(is_lost(&mut unseen(), "run", 40, 1), "its turn has come");
-    assert!(!is_lost(&mut unseen(), "run", 40, 2), "another one goes first");
-    assert!(is_lost(&mut unseen(), "another", 60, 1), "its own task has no limit");
-    // Its worker has said at 250 that it has it.
-    assert!(!is_lost(&mut seen(), "run", 40, 1));
-    assert!(is_lost(&mut seen(), "run", 20, 1));
-    assert!(!is_lost(&mut seen(), "run", 1, 0), "it may have taken any number");
-    let mut begun = Scene::new();
-    begun.hear(report("crew@w", 250, Some(250)));
-    assert!(is_lost(&mut begun, "run", 60, 1), "what runs waits no more");
+    for place in [in_flight(0), Place::Nowhere] {
+        let lost = |task, limit, last| is_lost(&mut Scene::new(), place, task, limit, last);
+        assert!(!lost("run", (60, 1), 415) && lost("run", (60, 1), 9_000), "its turn comes after two minutes at most");
+        assert!(!lost("run", (60, 2), 475), "another one goes first");
+        assert!(lost("another", (60, 1), 415), "its own task has no limit");
+        assert!(!lost("run", (1, 0), 1_290), "its worker may have taken any number");
+        let mut begun = Scene::new();
+        begun.hear(report("crew@w", 250, Some(250)));
+        let has_denied = is_lost(&mut begun, place, "run", (60, 1), 415);
+        assert!(has_denied, "what has begun waits no more");
+    }
 }
 
 #[test]
-fn another_workers_rate_limit_says_nothing_about_a_message_that_was_seen_with_this_one() {
-    let mut answers = Scene::new().answers(&["crew@other"], &[]);
-    let every = Duration::from_mins(10);
-    answers.limited(vec![RateLimit { node: "crew@other".into(), task: "run".into(), every, prefetched: None }]);
-    assert_eq!(answers.longest_wait(None, "run"), Some(Duration::from_mins(20)));
-    assert_eq!(answers.longest_wait(Some(&"crew@other".into()), "run"), Some(Duration::from_mins(20)));
-    assert_eq!(answers.longest_wait(Some(&"crew@w".into()), "run"), None);
+fn each_copy_that_celery_publishes_may_wait_for_the_rate_limit_anew() {
+    let copy = |tag| Place::CopyInFlight { tag: Some(uuid::Uuid::from_u128(tag)), received_at: Some(at(200)) };
+    let mut scene = Scene::new();
+    scene.hear(report("crew@w", 250, Some(250)));
+    assert!(!is_lost(&mut scene, copy(1), "run", (60, 1), 415));
+    assert!(!is_lost(&mut scene, copy(2), "run", (60, 1), 415));
 }
