@@ -455,7 +455,7 @@ impl Evidence {
                 self.denied = denied;
                 self.denials_by_holder = if denied_by_holder { self.denials_by_holder + 1 } else { 0 };
                 if denied || denied_by_holder {
-                    self.ended_since_emptied();
+                    self.ended_since_emptied(denied_by_holder);
                 }
             }
             Some(place) if denied && place.is_in_flight() => {
@@ -537,6 +537,7 @@ impl Evidence {
                 place: self.place,
                 besides: self.besides,
                 seen,
+                unconfirmed: self.unconfirmed.take().filter(|_| marker.is_none()),
                 may_have_expired_unread: self.may_have_expired_unread,
                 ..Self::none(self.of)
             };

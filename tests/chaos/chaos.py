@@ -234,11 +234,11 @@ def assess(
     jobs = [*ours, *theirs]
     phases = Counter(status_of(item).phase for item in statuses.values())
     recoveries = verdict.recoveries(runs, workers, broken.done)
-    unknown = sum(status_of(item).reason == "NoResult" for item in statuses.values())
+    unknown = [name for name, item in statuses.items() if status_of(item).reason == "NoResult"]
     begun = sum(len(of_job) for of_job in by_job.values())
-    outcome = Outcome(class_, broken.done, phases, unknown, begun, findings, recoveries, operators_out_of_memory())
+    outcome = Outcome(class_, broken.done, phases, len(unknown), begun, findings, recoveries, operators_out_of_memory())
     teller = story.Teller(statuses, by_job, broken.done, logs, history, broken.redis)
-    outcome.stories = [teller.tell(job, what) for job, what in worth_telling(outcome, jobs)]
+    outcome.stories = [teller.tell(job, what) for job, what in worth_telling(outcome, jobs, unknown)]
     return outcome
 
 
@@ -253,7 +253,7 @@ def operators_out_of_memory() -> int:
     return sum(state.get("terminated", {}).get("reason") == "OOMKilled" for state in states)
 
 
-def worth_telling(outcome: Outcome, jobs: list[verdict.Job]) -> list[tuple[verdict.Job, list[str]]]:
+def worth_telling(outcome: Outcome, jobs: list[verdict.Job], unknown: list[str]) -> list[tuple[verdict.Job, list[str]]]:
     """Jobs with what is to be said of them, the worst first."""
     wrong: dict[str, list[str]] = {}
     of_name = {job.name: job for job in jobs}
@@ -264,7 +264,9 @@ def worth_telling(outcome: Outcome, jobs: list[verdict.Job]) -> list[tuple[verdi
     for recovery in outcome.recoveries:
         if not recovery.disturbed and recovery.idle > report.RECOVERY_LIMIT:
             wrong.setdefault(recovery.job, []).append(f"slow recovery: {recovery.idle:.1f} s beside a free worker")
-    return [(of_name[name], what) for name, what in wrong.items()]
+    for name in unknown:
+        wrong.setdefault(name, []).append("its outcome was lost")
+    return [(of_name[name], what) for name, what in wrong.items() if name in of_name]
 
 
 def status_of(item: dict) -> verdict.Status:

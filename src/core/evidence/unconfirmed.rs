@@ -124,11 +124,16 @@ impl Evidence {
         self.over = Some(Box::new(over));
     }
 
-    /// Redis was read, and has no document. One that was there before has expired.
+    /// Redis was read, and has no document. One that was there before has expired, or went with an emptied Redis: then its
+    /// task may go on.
     pub(super) fn read_without_document(&mut self) {
-        let is_gone = self.place == Some(Found::At(Place::Nowhere)) && self.marker.is_some();
+        let is_gone = self.place == Some(Found::At(Place::Nowhere));
         let unconfirmed = self.unconfirmed.take().filter(|_| is_gone);
-        self.over = self.over.take().or_else(|| unconfirmed.map(|it| Box::new(it.over)));
+        if self.marker.is_none() {
+            self.unconfirmed = unconfirmed;
+        } else {
+            self.over = self.over.take().or_else(|| unconfirmed.map(|it| Box::new(it.over)));
+        }
     }
 
     fn await_confirmation(&mut self, over: Over) {
@@ -155,9 +160,11 @@ impl Evidence {
     }
 
     /// The message went with an emptied Redis, and the worker that ran the task, or every worker, says that it does not
-    /// have it: what the document says that was read is its end.
-    pub(super) fn ended_since_emptied(&mut self) {
-        if let Some(unconfirmed) = self.unconfirmed.take() {
+    /// have it: what the document says that was heard or read is its end. What no worker stores at the end of a run may be
+    /// of one that has died since.
+    pub(super) fn ended_since_emptied(&mut self, denied_by_holder: bool) {
+        let counts = |it: &mut Box<Unconfirmed>| denied_by_holder || it.over.how.may_be_of_a_worker();
+        if let Some(unconfirmed) = self.unconfirmed.take_if(counts) {
             self.end_with(unconfirmed.over);
         }
     }

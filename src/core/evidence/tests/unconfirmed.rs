@@ -158,6 +158,20 @@ fn an_end_state_without_message_and_marker_counts_once_the_worker_that_ran_the_t
 }
 
 #[test]
+fn an_end_that_was_heard_just_before_redis_was_emptied_counts_once_the_worker_that_ran_the_task_denies_it() {
+    for (document, by_holder) in [(success(), true), (noted(), true), (success(), false), (noted(), false)] {
+        let mut evidence = runs();
+        evidence.told(document, at(102));
+        evidence.unread();
+        evidence.audit(Levels { marker: None, ..levels(0, Place::Nowhere) });
+        assert_eq!(how(&evidence), None, "it may have been stored on its way");
+        evidence.answered(true, by_holder);
+        let is_of_task_alone = evidence.has_stored_failure();
+        assert_eq!(how(&evidence).is_some(), by_holder || !is_of_task_alone);
+    }
+}
+
+#[test]
 fn after_a_retry_of_celerys_own_an_audit_tells_whether_a_failure_of_the_tasks_own_is_an_end() {
     let mut evidence = runs();
     let again = |document| match document {
