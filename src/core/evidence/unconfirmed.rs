@@ -124,15 +124,11 @@ impl Evidence {
         self.over = Some(Box::new(over));
     }
 
-    /// Redis was read, and has no document. One that was there before has expired, or went with an emptied Redis: then its
-    /// task may go on.
+    /// Redis was read, and has no document. One that was heard or read before has expired, or Redis has forgotten it, with
+    /// the message or without: it says what it said.
     pub(super) fn read_without_document(&mut self) {
-        let is_gone = self.place == Some(Found::At(Place::Nowhere));
-        let unconfirmed = self.unconfirmed.take().filter(|_| is_gone);
-        if self.marker.is_none() {
-            self.unconfirmed = unconfirmed;
-        } else {
-            self.over = self.over.take().or_else(|| unconfirmed.map(|it| Box::new(it.over)));
+        if let Some(over) = self.unconfirmed.as_ref().map(|it| it.over.clone()) {
+            self.read_end(over);
         }
     }
 

@@ -172,6 +172,25 @@ fn an_end_that_was_heard_just_before_redis_was_emptied_counts_once_the_worker_th
 }
 
 #[test]
+fn an_end_that_was_heard_counts_although_redis_went_back_to_before_it() {
+    let mut heard = runs();
+    heard.told(success(), at(102));
+    let mut in_flight_again = heard.clone();
+    for _ in 0..2 {
+        in_flight_again.audit(levels(0, in_flight(0)));
+        assert!(is_held(&in_flight_again));
+        in_flight_again.answered(true, true);
+    }
+    assert!(how(&in_flight_again).is_some(), "its worker has it no more");
+    heard.read(levels(0, Place::Queued { generation: 0 }));
+    assert!(how(&heard).is_some());
+    let mut goes_on = runs();
+    goes_on.told(noted(), at(102));
+    goes_on.read(levels(0, Place::Queued { generation: 0 }));
+    assert_eq!(task_of(&goes_on), Task::Queued { generation: 0 }, "it was the task's own");
+}
+
+#[test]
 fn after_a_retry_of_celerys_own_an_audit_tells_whether_a_failure_of_the_tasks_own_is_an_end() {
     let mut evidence = runs();
     let again = |document| match document {
