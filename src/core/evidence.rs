@@ -39,7 +39,7 @@ pub struct Evidence {
     priority: Option<Priority>,
     /// Since when its worker is asked to stop it.
     stop_asked_at: Option<Timestamp>,
-    /// When they were last asked to.
+    /// When it was last asked to.
     stop_repeated_at: Option<Timestamp>,
     /// Where Redis had the message when it was last read; `None` when it must be read before anything is decided.
     place: Option<Found>,

@@ -352,3 +352,24 @@ fn a_dead_worker_that_had_only_reserved_a_vanished_message_proves_no_loss() {
         expect!["Queued (Enqueued), attempts 0; wait for a hint"],
     );
 }
+
+#[test]
+fn nothing_is_published_under_an_id_that_workers_were_told_to_refuse_because_its_run_took_too_long() {
+    let mut scene = scene().running().sees(Task::Held(held(None, Holding::NoWorker))).at(9_000);
+    scene.seen.stop_asked_at = Some(at(5_000));
+    check(scene, expect!["Retrying (RetryScheduled), attempts 1; then forget; look again at 2026-01-01T00:00:09Z"]);
+}
+
+#[test]
+fn two_audits_find_that_an_emptied_redis_has_lost_a_message_that_a_living_worker_was_seen_with() {
+    let held = || held(None, Holding::By(worker("a"), Liveness::Alive));
+    let lost =
+        |audits| scene().queued().sees(Task::Absent(Search { seen: Some(held()), ..Search { audits, ..emptied() } }));
+    check(lost(1).at(9_000), expect!["Queued (Enqueued), attempts 0; wait for a hint"]);
+    check(
+        lost(2).at(9_000),
+        expect![
+            "requeue in place of nothing: attempt 1#1 on crew_jobs at priority 5; Queued (MessageLost), attempts 0; warn MessageLost; wait for a hint"
+        ],
+    );
+}

@@ -188,7 +188,8 @@ fn what_a_worker_has_said_counts_as_said_by_its_pod_for_ten_minutes_after_that_i
     let ended = changed(|pod| pod.containers[0].run = Some(run("c-1", 100, Some(250))));
     pods.delete(&key("w"), ended, at(250));
     assert_eq!(judged(&pods, &seen_by_name()), Liveness::Dead);
-    assert_eq!(pods.holder(Some(&fleet()), &"crew@w".into()).container.unwrap().id.as_ref(), "c-1");
+    let holder = pods.holder(Some(&fleet()), &"crew@w".into());
+    assert_eq!(holder.container.as_ref().map(|container| &*container.id), Some("c-1"));
     assert_eq!(pods.holder(None, &"crew@w".into()).container, None);
     let another = Fleet { deployment: key("another"), container: None };
     assert_eq!(pods.holder(Some(&another), &"crew@w".into()).container, None, "it was not of that pool");
