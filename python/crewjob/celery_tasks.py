@@ -86,6 +86,8 @@ def reporter(task: Any) -> Callable[[bytes, object], None]:
         try:
             if backend.get_state(request.id) not in STOPPED:
                 backend.store_result(request.id, value, "PROGRESS", request=request)
+        except SoftTimeLimitExceeded:
+            raise
         except Exception as error:
             logger.warning("Task %s[%s]: progress is not shown: %s", request.task, request.id, error)
 

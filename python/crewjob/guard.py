@@ -52,7 +52,7 @@ from celery.app.task import Task
 from celery.app.trace import TraceInfo, trace_ok_t
 from celery.backends.base import DisabledBackend
 from celery.backends.rpc import RPCBackend
-from celery.exceptions import Ignore, Retry
+from celery.exceptions import Ignore, Retry, SoftTimeLimitExceeded
 from celery.utils.log import get_logger
 from celery.worker.request import Request
 from celery.worker.state import active_requests, requests, task_ready, task_reserved
@@ -194,6 +194,9 @@ def lease_for(task, task_id, request):
     except UNREACHABLE as error:
         lease.give_up()
         raise PutAside(f"nothing from the result backend: {error}", RENEW_SECONDS) from None
+    except SoftTimeLimitExceeded:
+        lease.give_up()
+        raise
     except Exception as error:
         logger.error("Task %s[%s] runs: whether it has ended cannot be read: %s", task.name, task_id, error)
         return lease
@@ -207,6 +210,8 @@ def give_time(task, task_id, request):
     """Raises how long a copy that was put back has to wait, unless its task has ended."""
     try:
         state = ended(task, task_id, request)
+    except SoftTimeLimitExceeded:
+        raise
     except Exception:
         # Asked again once the lease is taken, when what follows depends on it.
         state = None

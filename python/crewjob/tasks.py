@@ -28,10 +28,10 @@ class Task:
         value = self.function(*args, **kwargs)
         if not inspect.iscoroutine(value):
             return value
-        # It takes longer to import than all the rest.
-        import asyncio
+        # asyncio takes longer to import than all the rest.
+        from . import coroutines
 
-        return asyncio.run(value)
+        return coroutines.run(value)
 
 
 registered: dict[str, Task] = {}

@@ -117,6 +117,50 @@ def test_progress_does_not_wait_for_redis_as_results_do_with_always_retry(caplog
         task.backend.get_task_meta("t-9")
 
 
+def test_a_soft_limit_that_passes_while_progress_is_reported_ends_the_run(app, monkeypatch):
+    task = crewjob.celery_task(app, work)
+
+    def late(*_, **__):
+        raise crewjob.SoftTimeLimitExceeded()
+
+    monkeypatch.setattr(app.backend, "get_state", late)
+    ended = stored(app, task, "tea", "t-10")
+    assert (ended["status"], type(ended["result"]).__name__) == ("FAILURE", "SoftTimeLimitExceeded")
+
+
+class Leases:
+    """Redis, as far as a lease needs it."""
+
+    def __init__(self):
+        self.asked = []
+
+    def eval(self, script, _, key, *_args):
+        self.asked.append((script, key))
+
+    def exists(self, _key):
+        return 0
+
+
+@pytest.mark.parametrize("redelivered", [False, True])
+def test_a_soft_limit_that_passes_while_the_guard_looks_for_an_end_ends_the_run_and_its_lease(
+    app, monkeypatch, redelivered
+):
+    pytest.importorskip("redis")
+    from crewjob import guard
+
+    def late(*_):
+        raise crewjob.SoftTimeLimitExceeded()
+
+    leases = Leases()
+    monkeypatch.setattr(guard, "broker", lambda *_: (leases, ""))
+    monkeypatch.setattr(guard, "ended", late)
+    request = {"hostname": "crew@tests", "delivery_info": {"redelivered": redelivered}}
+    with pytest.raises(crewjob.SoftTimeLimitExceeded):
+        guard.lease_for(crewjob.celery_task(app, work), "t-11", request)
+    scripts = [] if redelivered else [guard.TAKE, guard.GIVE_UP]
+    assert leases.asked == [(script, "crewjob-lease:t-11") for script in scripts]
+
+
 def test_a_function_may_be_a_plain_celery_task_as_well(app):
     task = app.task(work)
     assert task.apply(["tea"], task_id="t-7").result == ["tea", task.name, "t-7", None, "t-7"]

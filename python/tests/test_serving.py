@@ -3,6 +3,7 @@
 import json
 import signal
 import textwrap
+import time
 
 import pytest
 from conftest import PATIENCE, a_call, ask
@@ -271,6 +272,52 @@ def test_the_soft_limit_is_an_exception_after_which_the_program_ends(start, catc
     else:
         assert said["error"]["type"].endswith("SoftTimeLimitExceeded")
     assert process.wait(PATIENCE) == 0
+
+
+ASYNC = """
+import asyncio
+import time
+def busy(seconds=2):
+    crewjob.progress("begun")
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+async def busy_task():
+    busy()
+@crewjob.task
+async def work(where, catch):
+    try:
+        if where == "in the task":
+            busy(30)
+        elif where == "in a callback":
+            asyncio.get_running_loop().call_soon(busy)
+        elif where == "in another task":
+            other = asyncio.create_task(busy_task())
+        else:
+            asyncio.get_running_loop().call_soon(crewjob.progress, "begun")
+        await asyncio.sleep(30)
+    except crewjob.SoftTimeLimitExceeded:
+        if not catch:
+            raise
+        await asyncio.sleep(0.01)
+        return {"partly": True}
+"""
+
+
+@pytest.mark.parametrize("catches", [True, False])
+@pytest.mark.parametrize("where", ["in the task", "in a callback", "in another task", "while the loop waits"])
+def test_the_soft_limit_is_raised_in_a_coroutine_wherever_the_signal_comes(start, where, catches):
+    process = start(ASYNC)
+    assert ask(process, a_call(where, catches)) == {"progress": "begun"}
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    said = json.loads(process.stdout.readline())
+    if catches:
+        assert said == {"result": {"partly": True}}
+    else:
+        assert said["error"]["type"].endswith("SoftTimeLimitExceeded")
+    assert process.wait(PATIENCE) == 0
+    assert time.monotonic() - began < 15, "the limit does not wait for what runs"
 
 
 def test_a_program_without_a_call_ends_at_once_when_it_is_told_to(start):

@@ -98,4 +98,6 @@ def test_progress_is_shown_and_the_soft_limit_is_an_exception_after_which_a_resu
     messages = []
     counting = send(name="once.count", soft_time_limit=2, time_limit=30)
     assert counting.get(timeout=30, on_message=messages.append) == {"complete": False, "counted": True}
-    assert [message["result"] for message in messages if message["status"] == "PROGRESS"] == [{"percent": 50}]
+    # Once or twice: a client that subscribes reads what is stored as well.
+    shown = [message["result"] for message in messages if message["status"] == "PROGRESS"]
+    assert shown in ([{"percent": 50}], [{"percent": 50}] * 2)

@@ -174,6 +174,7 @@ def test_a_watch_that_is_broken_is_named_with_the_time_and_deployments_are_not_f
     bed.a.deployment()
     bed.a.pool(bed.redis, deploymentRef={"name": "worker"})
     until("the pool is ready", lambda: bed.a.pool_condition("Ready").get("status") == "True")
+    until("the Deployment is known", bed.operator.ready)
     front.answer(r"^GET /apis/apps/v1/namespaces/\S*/deployments", 410)
     broken = "[!] watches: deployments in"
     report = until("just this watch is named", lambda: r if broken in (r := bed.operator.get("/readyz")[1]) else None)

@@ -23,7 +23,7 @@ CANCEL_POLL_SECONDS = 1.0
 
 
 @crewjob.task(name="backend.tasks.run_crew_task", retry_for=(ConnectionError, TimeoutError))
-def run_crew(job_id, inputs, bypass_cache=False):
+async def run_crew(job_id, inputs, bypass_cache=False):
     """Runs the crew on `inputs` and returns what it wrote, or what it wrote for the same inputs before."""
     check_arguments(job_id, inputs, bypass_cache)
     call = crewjob.current_call()
@@ -34,7 +34,7 @@ def run_crew(job_id, inputs, bypass_cache=False):
     output = None if bypass_cache else cache.get(inputs)
     cached = output is not None
     if not cached:
-        output = asyncio.run(run_until_cancelled(celery.current_task, configured, inputs))
+        output = await run_until_cancelled(celery.current_task, configured, inputs)
         cache.put(inputs, output)
 
     content, format = parse(output["text"])
@@ -97,17 +97,18 @@ async def run_until_cancelled(task, configured, inputs):
     def report(percent, message):
         crewjob.progress({"percent": percent, "message": message})
 
-    running = asyncio.create_task(configured.run(inputs, report, task.request.retries))
+    running = asyncio.current_task()
     watching = asyncio.create_task(until_cancelled(task.backend, task.request.id))
+    watching.add_done_callback(lambda watching: None if watching.cancelled() else running.cancel())
     try:
-        await asyncio.wait({running, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if running.done():
-            return running.result()
+        return await configured.run(inputs, report, task.request.retries)
+    except asyncio.CancelledError:
+        if not watching.done():
+            raise
         watching.result()
     finally:
-        running.cancel()
         watching.cancel()
-        await asyncio.gather(running, watching, return_exceptions=True)
+        await asyncio.gather(watching, return_exceptions=True)
     mark_cancelled(task)
     raise Ignore()
 
