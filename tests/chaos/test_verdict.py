@@ -187,6 +187,16 @@ def test_a_recovery_beside_another_fault_is_marked():
     assert not recovery(runs, faults=[Fault("worker_kill", 10, 10, hits_workers_only=True)]).disturbed
 
 
+def test_a_recovery_during_which_another_worker_ends_is_marked():
+    runs = [run(1, died=10), run(23, 24, pod="c")]
+    workers = [*WORKERS, Worker("c", 1, 0, 100, slots=1)]
+    end = lambda at, target: [Fault("pod_delete_now", at, at, target, hits_workers_only=True)]  # noqa: E731
+    assert recovery(runs, workers, end(12, "b, busy with other")).disturbed
+    assert not recovery(runs, workers, end(9, "b, busy with other")).disturbed
+    assert not recovery(runs, workers, end(10.1, "a, busy with job")).disturbed, "it is this death"
+    assert not recovery(runs, workers, end(12, "forged a result")).disturbed
+
+
 def test_only_runs_that_died_recover():
     assert recoveries([run(1, 2, "ConnectionError"), run(3, 4)], WORKERS, []) == []
     assert recoveries([run(1, died=5)], WORKERS, []) == []

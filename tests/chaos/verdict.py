@@ -201,7 +201,12 @@ class Fault:
     began: float
     ended: float
     target: str = ""
+    """Of a fault of a worker its Pod comes first, and a comma."""
     hits_workers_only: bool = False
+
+    @property
+    def pod(self) -> str:
+        return self.target.partition(",")[0]
 
 
 @dataclass(frozen=True)
@@ -214,7 +219,7 @@ class Recovery:
     idle: float
     """Seconds of that time during which a worker elsewhere had nothing to do."""
     disturbed: bool
-    """Whether something else than workers was broken in that time."""
+    """Whether something else than workers was broken in that time, or another worker, which may have had the message."""
 
     dead: Run = field(compare=False)
 
@@ -222,6 +227,7 @@ class Recovery:
 def recoveries(runs: Iterable[Run], workers: Iterable[Worker], faults: Iterable[Fault]) -> list[Recovery]:
     """One for each run that died, if its job ran again."""
     runs, workers = sorted(runs, key=lambda run: run.begin), list(workers)
+    faults, pods = list(faults), {worker.pod for worker in workers}
     others = [fault for fault in faults if not fault.hits_workers_only]
     by_job: dict[str, list[Run]] = {}
     for run in runs:
@@ -233,6 +239,8 @@ def recoveries(runs: Iterable[Run], workers: Iterable[Worker], faults: Iterable[
                 continue
             span = (dead.over, following.begin)
             disturbed = any(fault.began <= span[1] and fault.ended + AFTERMATH >= span[0] for fault in others)
+            # The copy of a run that died may be put aside on the next worker. Its death is a second recovery.
+            disturbed |= any(span[0] < it.began < span[1] and it.pod in pods - {dead.pod} for it in faults)
             idle = idle_seconds(span, [run for run in runs if run is not following], workers)
             found.append(Recovery(dead.job, *span, idle, disturbed, dead))
     return found
