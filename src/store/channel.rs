@@ -24,7 +24,7 @@ pub use chord::{Counted, Part};
 pub use control::Call;
 pub use flight::{Begun, Swept};
 pub use housekeeping::Cleaned;
-pub use owners::Silent;
+pub use owners::{IDLE_BEAT, Silent};
 pub use release::{End, Unbegun};
 pub use settle::{Publication, Settled, Settlement};
 pub use take::{Ask, Delivery, Taken};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::context::{LEASE, RENEW, Worker};
+use crate::store::channel::IDLE_BEAT;
 
 /// How often messages in flight are renewed; less often where the visibility timeout allows it.
 const REFRESH: Duration = Duration::from_mins(1);
@@ -19,7 +20,7 @@ pub async fn keep(worker: Arc<Worker>) {
     let refresh = REFRESH.min(visibility / 3);
     let mut turns = interval(RENEW);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut lost, mut noted) = (HashSet::new(), None);
+    let (mut lost, mut noted) = (HashSet::new(), Noted::default());
     let mut refreshed = Instant::now();
     loop {
         turns.tick().await;
@@ -40,22 +41,39 @@ pub async fn keep(worker: Arc<Worker>) {
     }
 }
 
-/// Says that the worker lives, and which messages it has where that has changed since it was `noted`.
-async fn beat(worker: &Worker, noted: &mut Option<BTreeSet<String>>) {
+/// What Redis was told last of the messages that the worker has.
+#[derive(Default)]
+struct Noted {
+    /// Their tags; none where Redis may have lost them, or was not told.
+    tags: Option<BTreeSet<String>>,
+    at: Option<Instant>,
+}
+
+/// Says that the worker lives, and which messages it has where that has changed. A worker without messages says it less
+/// often: there may be hundreds of them, and nothing of theirs is to be put back.
+async fn beat(worker: &Worker, noted: &mut Noted) {
     let mut gone = worker.entries.gone();
     let tags: BTreeSet<String> = worker.entries.list().iter().map(|entry| entry.tag.clone()).collect();
     gone.retain(|tag| !tags.contains(tag));
-    let has_changed = noted.as_ref() != Some(&tags);
+    let has_changed = noted.tags.as_ref() != Some(&tags);
+    let is_idle = tags.is_empty() && gone.is_empty() && !has_changed;
+    if is_idle && noted.at.is_some_and(|at| at.elapsed() < IDLE_BEAT - RENEW / 2) {
+        return;
+    }
     let held: Vec<&str> = tags.iter().map(String::as_str).filter(|_| has_changed).collect();
+    let began = Instant::now();
     *noted = match worker.channel.beat(&worker.id, &gone, &held).await {
-        // Redis may have lost what was noted; and a message that was given back may have been taken again meanwhile.
-        Ok(is_noted) => (gone.is_empty() && (is_noted || tags.is_empty())).then_some(tags),
+        Ok(is_noted) => {
+            // Redis may have lost what was noted; and a message that was given back may have been taken again meanwhile.
+            let is_kept = gone.is_empty() && (is_noted || tags.is_empty());
+            Noted { tags: is_kept.then_some(tags), at: Some(began) }
+        }
         Err(error) => {
             tracing::warn!(%error, "saying that this worker lives failed; retrying at the next renewal");
             for tag in gone {
                 worker.entries.went(tag);
             }
-            None
+            Noted::default()
         }
     };
 }

@@ -1,7 +1,7 @@
 //! Which worker has which messages, so that those of a worker that has died are put back within seconds.
 //!
-//! A message is added to the set of its worker in the step that takes it. Every two seconds the worker says that it lives,
-//! and which messages it has no more. So a set may name messages that the worker does not have; they are not in flight, or
+//! A message is added to the set of its worker in the step that takes it. Every two seconds, and every [`IDLE_BEAT`] while it
+//! has none, the worker says that it lives, and which messages it has no more. So a set may name messages that the worker does not have; they are not in flight, or
 //! were taken since.
 
 use std::sync::LazyLock;
@@ -17,8 +17,11 @@ static BURY: LazyLock<Script> = script!("lua/bury.lua");
 
 /// How long the set of a worker is kept that says nothing more. No worker has looked after it for that long.
 const KEPT: Duration = Duration::from_hours(24);
-/// How much later than its last sign of life a worker may have taken or renewed a message, in seconds.
-const SINCE: f64 = 3.0;
+/// How often a worker says that it lives, at least.
+pub const IDLE_BEAT: Duration = Duration::from_secs(4);
+/// How much later than its last sign of life a worker may have taken or renewed a message, in seconds: [`IDLE_BEAT`], and what
+/// a step on Redis may take. By then no other worker can have been given it: this one is not silent for long enough yet.
+const SINCE: f64 = 5.0;
 
 /// A worker of which nothing was heard for a while.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,7 +78,7 @@ impl Channel {
     }
 
     /// The sorted set of workers, by the time at which they last said that they live.
-    fn workers(&self) -> String {
+    pub(super) fn workers(&self) -> String {
         format!("{}crewjob-workers", self.0.keys.prefix)
     }
 

@@ -4,8 +4,8 @@
 //! or, where it leaves it there, wakes every worker that waits. So of all workers of a queue one at a time watches its
 //! lists: the server tells it of a change by `CLIENT TRACKING`, which names the key only. It takes the message, or wakes
 //! one idle worker where it has no free slot, and a worker that takes a message and leaves others wakes the next one
-//! (`lua/take.lua`). So a message costs the same however many workers are idle. They look now and then, a hundred of them
-//! together ten times a second, so that neither a watcher that dies nor a lost wake-up holds a message up for long.
+//! (`lua/take.lua`). So a message costs the same however many workers are idle. They look now and then, all of them
+//! together a few times a second, so that neither a watcher that dies nor a lost wake-up holds a message up for long.
 
 mod eyes;
 
@@ -22,7 +22,6 @@ use self::eyes::Eyes;
 use super::{Channel, Error};
 use crate::runtime::backoff;
 use crate::store::link::{Link, script};
-use crate::wire::keys::PIDBOX;
 
 static WATCH: LazyLock<Script> = script!("lua/watch.lua");
 static WAKE: LazyLock<Script> = script!("lua/wake.lua");
@@ -40,7 +39,7 @@ const RENEW: Duration = Duration::from_secs(2);
 const REST: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(32));
 /// How often all idle workers together look by themselves, and the shortest and longest time between two looks of one.
 const LOOKS: (Duration, Duration, Duration) =
-    (Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(10));
+    (Duration::from_millis(300), Duration::from_secs(1), Duration::from_mins(1));
 /// How long a wake-up waits for an idle worker.
 pub(super) const WAKE_UP: Duration = Duration::from_secs(2);
 
@@ -140,7 +139,7 @@ impl Drop for Waits<'_> {
 
 /// What a worker that asked for the watch was told.
 struct Watch {
-    /// About how many workers there are.
+    /// How many native workers there are.
     workers: u32,
     /// The queues it watches.
     mine: Vec<String>,
@@ -157,7 +156,7 @@ impl Shared {
 
     async fn ask(&self) -> Result<Watch, Error> {
         let keys = &self.channel.0.keys;
-        let mut call = WATCH.key(keys.binding(PIDBOX));
+        let mut call = WATCH.key(self.channel.workers());
         for queue in &self.queues {
             call.key(self.channel.watch_key(queue));
         }

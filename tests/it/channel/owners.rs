@@ -62,6 +62,8 @@ async fn messages_of_a_dead_worker_are_put_back_but_those_that_another_worker_ha
     for tag in ["t2", "t3"] {
         received(&server, tag, 10.0);
     }
+    // Taken just before the worker would have said again that it lives.
+    received(&server, "t4", 26.1);
     let [dead] = &channel.silent_workers(SILENCE).await.unwrap()[..] else { panic!("one worker is silent") };
     assert_eq!(dead.worker, "dead@h/1/u");
     let swept = channel.inherit(dead, &queues()).await.unwrap();

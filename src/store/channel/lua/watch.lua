@@ -1,4 +1,4 @@
--- KEYS: the mailboxes of all workers, the watcher of each queue, lists of the queues. ARGV: watcher, milliseconds, how many
+-- KEYS: the workers that live, the watcher of each queue, lists of the queues. ARGV: watcher, milliseconds, how many
 -- queues
 -- Makes this worker the one that watches the queues that no other worker watches, for so long. Answers how many workers
 -- there are, for each queue whether this one watches it, and whether a message waits.
@@ -17,4 +17,4 @@ local waits = 0
 for i = 2 + queues, #KEYS do
   if redis.call('EXISTS', KEYS[i]) == 1 then waits = 1 end
 end
-return {redis.call('SCARD', KEYS[1]), mine, waits}
+return {redis.call('ZCARD', KEYS[1]), mine, waits}
