@@ -10,6 +10,7 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 
+import celery
 import pytest
 from celery import chain, chord, group
 from celery.exceptions import ChordError
@@ -198,6 +199,8 @@ def test_a_chord_with_a_part_that_fails_or_is_not_known_fails_for_every_client(p
     found = AsyncResult(result.id, app=app)
     with pytest.raises(ChordError, match="Dependency .* raised"):
         found.get(timeout=20)
+    if worker.kind == "python" and celery.__version__ < "5.4":
+        return  # such a worker calls no errback of a chord's body
     assert finished(AsyncResult(errback.options["task_id"], app=app)).result == result.id
     eventually(lambda: server.hlen("unacked") == 0, 10, "the acknowledgement")
 
