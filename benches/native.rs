@@ -17,7 +17,7 @@ use redis::{AsyncCommands, Client};
 use tokio::time::sleep;
 
 use super::bed::Bed;
-use super::operator::program;
+use super::operator::{AS_IN_THE_IMAGE, program};
 use super::process::{Process, cpu_seconds, memory};
 use super::report::{Report, median, number};
 use super::{Extent, Result};
@@ -50,7 +50,8 @@ impl Worker {
             std::fs::write(&tasks, TASKS)?;
             let tasks = tasks.to_string_lossy();
             let command = [&*program(), "worker", "-Q", "default", "-c", "1", "--log", "warn", "--tasks", &tasks];
-            Process::start(&command, &[("REDIS_URL", url)], &folder.join("native.log"))?
+            let variables = [[("REDIS_URL", url)].as_slice(), &AS_IN_THE_IMAGE].concat();
+            Process::start(&command, &variables, &folder.join("native.log"))?
         } else {
             let command = ["python3", CELERY, "-Q", "default", "-c", "1", "-E", "-l", "WARNING"];
             Process::start(&command, &[("REDIS_URL", url)], &folder.join("celery.log"))?

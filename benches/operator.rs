@@ -26,15 +26,17 @@ pub struct Operator {
     address: String,
 }
 
+/// Variables that the image sets for operator and native worker.
+pub const AS_IN_THE_IMAGE: [(&str, &str); 3] =
+    [("MALLOC_ARENA_MAX", "1"), ("MALLOC_MMAP_THRESHOLD_", "65536"), ("MALLOC_TRIM_THRESHOLD_", "65536")];
+
 impl Operator {
     /// Starts one in this namespace and waits until it leads and has reached Redis.
     pub async fn start(kubeconfig: &str, namespace: &str, pool_namespaces: &str, folder: &Path) -> Result<Self> {
         let address = format!("127.0.0.1:{}", free_port()?);
         let command = [&*program(), "operator", "--admin-address", &address, "--lease-namespace", namespace];
-        let as_in_the_image =
-            [("MALLOC_ARENA_MAX", "1"), ("MALLOC_MMAP_THRESHOLD_", "65536"), ("MALLOC_TRIM_THRESHOLD_", "65536")];
         let own = [("KUBECONFIG", kubeconfig), ("POD_NAME", "bench"), ("CREWJOB_POOL_NAMESPACES", pool_namespaces)];
-        let variables = [own.as_slice(), &as_in_the_image].concat();
+        let variables = [own.as_slice(), &AS_IN_THE_IMAGE].concat();
         let process = Process::start(&command, &variables, &folder.join("operator.log"))?;
         let operator = Self { process, address };
         let deadline = Instant::now() + Duration::from_mins(1);

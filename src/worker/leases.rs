@@ -57,7 +57,7 @@ async fn beat(worker: &Worker, noted: &mut Noted) {
     gone.retain(|tag| !tags.contains(tag));
     let has_changed = noted.tags.as_ref() != Some(&tags);
     let is_idle = tags.is_empty() && gone.is_empty() && !has_changed;
-    if is_idle && noted.at.is_some_and(|at| at.elapsed() < IDLE_BEAT - RENEW / 2) {
+    if is_idle && noted.at.is_some_and(|at| at.elapsed() + RENEW / 2 < IDLE_BEAT) {
         return;
     }
     let held: Vec<&str> = tags.iter().map(String::as_str).filter(|_| has_changed).collect();
