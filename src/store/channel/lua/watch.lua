@@ -17,4 +17,4 @@ local waits = 0
 for i = 2 + queues, #KEYS do
   if redis.call('EXISTS', KEYS[i]) == 1 then waits = 1 end
 end
-return {redis.call('ZCARD', KEYS[1]), mine, waits}
+return {redis.call('ZCOUNT', KEYS[1], '-inf', '+inf'), mine, waits}
