@@ -11,6 +11,7 @@
 //! | 2 | `store` | Redis by intent: enqueue, requeue, withdraw, snapshot, outcome |
 //! | 3 | `operator` | Kubernetes in, Kubernetes out: observe, decide, act |
 //! | 3 | `worker` | Celery tasks in, commands run, results out |
+//! | 3 | `ctl` | `kubectl crewjob`: what people do with jobs |
 //! | 4 | `cli` | the command line |
 //!
 //! Public is what tests, benchmarks and the fuzzer use; the rest is private, so that rustc finds what has no caller.
@@ -22,6 +23,8 @@ pub mod wire;
 pub mod api;
 #[cfg(feature = "full")]
 pub mod cli;
+#[cfg(feature = "full")]
+mod ctl;
 #[cfg(feature = "full")]
 mod operator;
 #[cfg(feature = "full")]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::ctl;
 use crate::operator;
 use crate::worker;
 
@@ -16,6 +17,15 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// Run, watch and change CrewJobs, with the rights of your kubeconfig.
+#[derive(Debug, Parser)]
+#[command(name = "kubectl-crewjob", bin_name = "kubectl crewjob", version, about, max_term_width = 100)]
+pub struct Plugin {
+    /// What to do.
+    #[command(flatten)]
+    pub ctl: ctl::args::Ctl,
+}
+
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -26,6 +36,10 @@ pub enum Command {
 
     /// Run a Celery worker that runs a command for each task: no Python needed, on the same queues as Python workers.
     Worker(Box<worker::Config>),
+
+    /// Run, watch and change CrewJobs, with the rights of your kubeconfig. As `kubectl-crewjob` on the PATH this program is
+    /// the plugin `kubectl crewjob`.
+    Ctl(Box<ctl::args::Ctl>),
 
     /// Copy this program into a directory, for an init container that gives it to a container of another image.
     Install {

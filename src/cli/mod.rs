@@ -10,17 +10,25 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+use crate::ctl;
 use crate::operator;
 use crate::runtime::telemetry::{self, chain};
 use crate::worker;
-use args::{Cli, Command, Crds};
+use args::{Cli, Command, Crds, Plugin};
 
 /// What was asked for was not done.
 const FAILED: u8 = 1;
+/// Under this name the program is a plugin of kubectl, which finds it on the PATH.
+const PLUGIN: &str = "kubectl-crewjob";
 
 /// Runs what was typed. The exit code is 0 when it was done, 1 when it was not, 2 when it was not understood.
 pub async fn run() -> ExitCode {
+    let program = std::env::args_os().next().unwrap_or_default();
+    if Path::new(&program).file_stem().is_some_and(|name| name == PLUGIN) {
+        return ctl::run(Plugin::parse().ctl).await;
+    }
     let outcome = match Cli::parse().command {
+        Command::Ctl(ctl) => return ctl::run(*ctl).await,
         Command::Operator(config) => operate(*config).await,
         Command::Worker(config) => work(*config).await,
         Command::Install { directory } => install(&directory),

@@ -32,7 +32,12 @@ const LAYERS: &[Layer] = &[
         may_import: &["worker", "store", "runtime", "wire"],
         never: &["redis", "kube", "k8s_openapi"],
     },
-    Layer { module: "cli", may_import: &["cli", "operator", "worker", "api", "runtime", "core"], never: &["redis"] },
+    Layer { module: "ctl", may_import: &["ctl", "api", "runtime"], never: &["redis", "axum"] },
+    Layer {
+        module: "cli",
+        may_import: &["cli", "ctl", "operator", "worker", "api", "runtime", "core"],
+        never: &["redis"],
+    },
 ];
 
 #[test]

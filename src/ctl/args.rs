@@ -1,0 +1,300 @@
+//! What can be typed behind `kubectl crewjob`.
+
+use std::path::PathBuf;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::api;
+
+/// Where, and what.
+#[derive(Debug, Args)]
+pub struct Ctl {
+    /// Which cluster and namespace.
+    #[command(flatten)]
+    pub connection: Connection,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Which cluster and namespace.
+#[derive(Debug, Args)]
+pub struct Connection {
+    /// The namespace of the jobs. Default: that of the kubeconfig's context.
+    #[arg(short, long, global = true, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+
+    /// The context of the kubeconfig. Default: its current one.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub context: Option<String>,
+
+    /// The kubeconfig. Default: $KUBECONFIG, else ~/.kube/config.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Create a job, and with --wait or --follow see it to its end.
+    ///
+    /// The exit status is then the job's: 0 succeeded, 1 failed, 3 cancelled, 4 not finished within --timeout.
+    Run(Box<Run>),
+
+    /// Wait until jobs have finished.
+    ///
+    /// The exit status is that of the first job that did not succeed: 1 failed, 3 cancelled, 4 not finished within
+    /// --timeout; 0 when all have succeeded.
+    Wait(Wait),
+
+    /// List jobs.
+    #[command(visible_alias = "ls")]
+    List(List),
+
+    /// Show the jobs of these names.
+    Get(Get),
+
+    /// Print what a job returned: indented on a terminal, in a pipe as the worker stored it.
+    ///
+    /// Of a job without a result the exit status says why: 1 failed or not finished, 3 cancelled.
+    Result(Named),
+
+    /// List the Events of a job, of its pool, of the pool's Deployment and of the Pod that runs it, oldest first.
+    Events(Named),
+
+    /// Ask for the end of jobs: a queued one is taken off its queue, a running one is stopped.
+    Cancel(Selected),
+
+    /// Hold jobs back that no worker has taken yet.
+    Suspend(Selected),
+
+    /// Let suspended jobs go on.
+    Resume(Selected),
+
+    /// Change how urgent jobs are.
+    Priority {
+        /// 0 to 10, 10 being the most urgent.
+        #[arg(value_parser = clap::value_parser!(i32).range(0..=10))]
+        priority: i32,
+
+        /// Which jobs.
+        #[command(flatten)]
+        jobs: Selected,
+    },
+
+    /// Run failed or cancelled jobs once more, each as a new job that names its origin.
+    Retry(Retry),
+}
+
+/// `run`
+#[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of its own")]
+pub struct Run {
+    /// The subject the crew works on. Default: with --from that of the other job.
+    #[arg(long, required_unless_present = "from")]
+    pub topic: Option<String>,
+
+    /// The name of the job. Default: made from the topic, or from the other job's name, and a few random letters.
+    #[arg(long)]
+    pub name: Option<String>,
+
+    /// One more input; may be repeated. A value that is JSON is sent as such (`--input depth=3`), any other as text.
+    #[arg(long = "input", value_name = "KEY=VALUE")]
+    pub inputs: Vec<String>,
+
+    /// A file with inputs, a JSON or YAML object; - is standard input. Inputs given by --input win.
+    #[arg(long, value_name = "FILE")]
+    pub inputs_file: Option<PathBuf>,
+
+    /// Begin with the spec of this job.
+    #[arg(long, value_name = "JOB")]
+    pub from: Option<String>,
+
+    /// The CrewWorkerPool. Default: default.
+    #[arg(long)]
+    pub pool: Option<String>,
+
+    /// The queue. Default: the pool's first one.
+    #[arg(long)]
+    pub queue: Option<String>,
+
+    /// How urgent: 0 to 10, 10 being the most urgent. Default: 5.
+    #[arg(long, value_parser = clap::value_parser!(i32).range(0..=10))]
+    pub priority: Option<i32>,
+
+    /// The Celery task. Default: `backend.tasks.run_crew_task`.
+    #[arg(long)]
+    pub task: Option<String>,
+
+    /// How often a failed run is repeated. Default: that of the pool.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i32).range(0..=100))]
+    pub max_retries: Option<i32>,
+
+    /// How long the job is kept after it finished, such as 24h. Default: that of the pool.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub ttl: Option<Duration>,
+
+    /// Run the crew although it has a cached result for these inputs.
+    #[arg(long)]
+    pub bypass_cache: bool,
+
+    /// Create the job suspended.
+    #[arg(long)]
+    pub suspend: bool,
+
+    /// Let the API server check the job, and print it, without creating it.
+    #[arg(long = "dry-run", conflicts_with_all = ["wait", "follow"])]
+    pub only_check: bool,
+
+    /// Wait until the job has finished.
+    #[arg(long)]
+    pub wait: bool,
+
+    /// Wait, and say on standard error what happens meanwhile: phases, reasons, progress.
+    #[arg(short, long)]
+    pub follow: bool,
+
+    /// How long to wait, such as 30m. The job goes on afterwards. Default: as long as it takes.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub timeout: Option<Duration>,
+
+    /// How to print the job that was created.
+    #[arg(short, long, value_enum)]
+    pub output: Option<Output>,
+}
+
+/// `wait`
+#[derive(Debug, Args)]
+pub struct Wait {
+    /// The jobs.
+    #[arg(required = true, value_name = "JOB")]
+    pub names: Vec<String>,
+
+    /// How long to wait for all of them, such as 30m. Default: as long as it takes.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub timeout: Option<Duration>,
+
+    /// Say on standard error what happens meanwhile: phases, reasons, progress.
+    #[arg(short, long)]
+    pub follow: bool,
+}
+
+/// Which of the jobs.
+#[derive(Debug, Default, Args)]
+pub struct Filter {
+    /// Labels that the jobs have, as kubectl takes them.
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    pub selector: Option<String>,
+
+    /// Jobs in this phase only; may be repeated.
+    #[arg(long, value_name = "PHASE")]
+    pub phase: Vec<String>,
+
+    /// Jobs of this pool only.
+    #[arg(long)]
+    pub pool: Option<String>,
+
+    /// Jobs that were created within this time only, such as 24h.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub since: Option<Duration>,
+}
+
+/// `list`
+#[derive(Debug, Args)]
+pub struct List {
+    /// The jobs of all namespaces.
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+
+    /// Which of them.
+    #[command(flatten)]
+    pub filter: Filter,
+
+    /// How to print them.
+    #[arg(short, long, value_enum)]
+    pub output: Option<Output>,
+
+    /// Print no line of headings.
+    #[arg(long)]
+    pub no_headers: bool,
+}
+
+/// `get`
+#[derive(Debug, Args)]
+pub struct Get {
+    /// The jobs.
+    #[arg(required = true, value_name = "JOB")]
+    pub names: Vec<String>,
+
+    /// How to print them.
+    #[arg(short, long, value_enum)]
+    pub output: Option<Output>,
+}
+
+/// One job.
+#[derive(Debug, Args)]
+pub struct Named {
+    /// The job.
+    #[arg(value_name = "JOB")]
+    pub name: String,
+}
+
+/// Jobs by their names, or by what they have in common.
+#[derive(Debug, Args)]
+pub struct Selected {
+    /// The jobs.
+    #[arg(value_name = "JOB")]
+    pub names: Vec<String>,
+
+    /// All jobs of the namespace that have not finished and that the other options select.
+    #[arg(long, conflicts_with = "names")]
+    pub all: bool,
+
+    /// Which of them.
+    #[command(flatten)]
+    pub filter: Filter,
+
+    /// Do not ask before more than one job that was not named is changed.
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// `retry`
+#[derive(Debug, Args)]
+pub struct Retry {
+    /// The jobs.
+    #[arg(value_name = "JOB")]
+    pub names: Vec<String>,
+
+    /// All failed jobs that the other options select.
+    #[arg(long, conflicts_with = "names")]
+    pub failed: bool,
+
+    /// Which of them.
+    #[command(flatten)]
+    pub filter: Filter,
+
+    /// Do not ask before more than one job that was not named is run again.
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// How objects are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// The kind and the name.
+    Name,
+    /// A table with more columns.
+    Wide,
+    /// The object as JSON.
+    Json,
+    /// The object as YAML.
+    Yaml,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    api::Duration::from_str(text).map(api::Duration::to_std).map_err(|error| error.to_string())
+}

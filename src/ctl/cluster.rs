@@ -1,0 +1,122 @@
+//! The cluster, as the caller's kubeconfig leads to it.
+
+use std::time::Duration;
+
+use k8s_openapi::NamespaceResourceScope;
+use kube::api::{ApiResource, DynamicObject, ListParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::GroupVersionKind;
+use kube::{Api, Client, Config, Resource};
+
+use super::args::{Connection, Filter};
+use super::error::Error;
+use super::view;
+use crate::runtime::clock;
+
+/// How long connecting and one answer may take; a watch counts as answered when it has begun.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Objects in one answer of a list.
+const PAGE: u32 = 500;
+
+/// The API server, and the namespace that is meant.
+pub struct Cluster {
+    client: Client,
+    /// The namespace of the jobs.
+    pub namespace: String,
+}
+
+impl Cluster {
+    /// Reads the kubeconfig; calls nothing.
+    pub async fn connect(to: &Connection) -> Result<Self, Error> {
+        let options = KubeConfigOptions { context: to.context.clone(), ..KubeConfigOptions::default() };
+        let failed = |source| Error::Kubeconfig(Box::new(source));
+        let config = match &to.kubeconfig {
+            Some(file) => {
+                let kubeconfig = Kubeconfig::read_from(file).map_err(failed)?;
+                Config::from_custom_kubeconfig(kubeconfig, &options).await
+            }
+            None => Config::from_kubeconfig(&options).await,
+        };
+        let mut config = config.map_err(failed)?;
+        config.connect_timeout = Some(CONNECT);
+        let namespace = to.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+        let client = Client::try_from(config).map_err(Error::call("connecting to the cluster"))?;
+        Ok(Self { client, namespace })
+    }
+
+    /// The jobs of the namespace.
+    pub fn jobs(&self) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &self.namespace, &resource())
+    }
+
+    /// The jobs of all namespaces.
+    pub fn all_jobs(&self) -> Api<DynamicObject> {
+        Api::all_with(self.client.clone(), &resource())
+    }
+
+    /// The pools of the namespace.
+    pub fn pools(&self) -> Api<DynamicObject> {
+        let kind = GroupVersionKind::gvk("crewjob.dev", "v1alpha1", "CrewWorkerPool");
+        let resource = ApiResource::from_gvk_with_plural(&kind, "crewworkerpools");
+        Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
+    }
+
+    /// Other objects of the namespace.
+    pub fn others<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// One job.
+    pub async fn job(&self, name: &str) -> Result<DynamicObject, Error> {
+        let found = self.jobs().get_opt(name).await.map_err(Error::call(format!("reading the CrewJob {name}")))?;
+        found.ok_or_else(|| self.missing(name))
+    }
+
+    /// There is no such job.
+    pub fn missing(&self, name: &str) -> Error {
+        let namespace = &self.namespace;
+        Error::NotPossible(format!(
+            "there is no CrewJob {name} in the namespace {namespace}; see: kubectl crewjob list -n {namespace}"
+        ))
+    }
+
+    /// Calls `each` with the jobs that fit, page by page.
+    pub async fn each(
+        &self,
+        jobs: &Api<DynamicObject>,
+        filter: &Filter,
+        mut each: impl FnMut(DynamicObject),
+    ) -> Result<(), Error> {
+        let mut params = ListParams { label_selector: filter.selector.clone(), ..ListParams::default() }.limit(PAGE);
+        // The API server selects one phase; several are selected here.
+        let phase =
+            filter.phase.first().filter(|_| filter.phase.len() == 1).map(|phase| format!("status.phase={phase}"));
+        let pool = filter.pool.as_ref().map(|pool| format!("spec.poolRef.name={pool}"));
+        let fields: Vec<String> = phase.into_iter().chain(pool).collect();
+        params.field_selector = Some(fields.join(",")).filter(|fields| !fields.is_empty());
+        let now = clock::now();
+        loop {
+            let page = jobs.list(&params).await.map_err(Error::call("listing CrewJobs"))?;
+            for job in page.items {
+                let is_recent = filter.since.is_none_or(|since| view::age(&job, now).is_none_or(|age| age <= since));
+                if is_recent && (filter.phase.is_empty() || filter.phase.iter().any(|phase| phase == view::phase(&job)))
+                {
+                    each(job);
+                }
+            }
+            params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+            if params.continue_token.is_none() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// CrewJobs.
+fn resource() -> ApiResource {
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("crewjob.dev", "v1alpha1", "CrewJob"), "crewjobs")
+}

@@ -1,0 +1,167 @@
+//! From what was typed to the object of a job.
+
+use serde_json::{Map, Value, json};
+
+use super::args::Run;
+use super::error::Error;
+use crate::api;
+
+/// Letters of a topic or of another job's name that a new name begins with.
+const STEM: usize = 40;
+
+/// The annotation of a job that was made from another one.
+pub const ORIGIN: &str = "crewjob.dev/origin";
+
+/// The job that `run` creates. `origin` is the job that its spec begins with, `file` are inputs from a file.
+pub fn manifest(run: &Run, origin: Option<&Value>, file: &Map<String, Value>) -> Result<Value, Error> {
+    let mut spec = origin.map(copied).unwrap_or_default();
+    let mut set = |field: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            spec.insert(field.to_owned(), value);
+        }
+    };
+    set("topic", run.topic.clone().map(Value::from));
+    set("poolRef", run.pool.as_ref().map(|name| json!({ "name": name })));
+    set("queue", run.queue.clone().map(Value::from));
+    set("priority", run.priority.map(Value::from));
+    set("task", run.task.clone().map(Value::from));
+    set("ttlAfterFinished", run.ttl.map(|ttl| json!(api::Duration::from(ttl))));
+    set("bypassCache", run.bypass_cache.then_some(true.into()));
+    set("suspend", run.suspend.then_some(true.into()));
+    if let Some(count) = run.max_retries {
+        merge(&mut spec, "retryPolicy", Map::from_iter([("maxRetries".to_owned(), count.into())]));
+    }
+    let mut inputs = file.clone();
+    for input in &run.inputs {
+        let (key, value) = input.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(|| {
+            Error::Usage(format!("--input {input:?} has no key: write KEY=VALUE, such as --input depth=3"))
+        })?;
+        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+        inputs.insert(key.to_owned(), value);
+    }
+    if !inputs.is_empty() {
+        merge(&mut spec, "inputs", inputs);
+    }
+    let topic = spec.get("topic").and_then(Value::as_str).unwrap_or_default();
+    let named = match (&run.name, &run.from) {
+        (Some(name), _) => json!({ "name": name }),
+        (None, Some(from)) => json!({ "generateName": stem(from) }),
+        (None, None) => json!({ "generateName": stem(topic) }),
+    };
+    Ok(object(named, run.from.as_deref(), &spec))
+}
+
+/// The job that runs another one once more.
+pub fn again(name: &str, job: &Value) -> Value {
+    object(json!({ "generateName": stem(name) }), Some(name), &copied(job))
+}
+
+fn object(mut metadata: Value, origin: Option<&str>, spec: &Map<String, Value>) -> Value {
+    if let Some(origin) = origin {
+        metadata["annotations"] = json!({ ORIGIN: origin });
+    }
+    json!({ "apiVersion": "crewjob.dev/v1alpha1", "kind": "CrewJob", "metadata": metadata, "spec": spec })
+}
+
+/// The spec of a job, as another one begins: neither cancelled nor suspended.
+fn copied(job: &Value) -> Map<String, Value> {
+    let mut spec = job["spec"].as_object().cloned().unwrap_or_default();
+    spec.remove("cancel");
+    spec.remove("suspend");
+    spec
+}
+
+/// Adds members to an object within the spec.
+fn merge(spec: &mut Map<String, Value>, name: &str, members: Map<String, Value>) {
+    let mut object = spec.remove(name).and_then(|value| value.as_object().cloned()).unwrap_or_default();
+    object.extend(members);
+    spec.insert(name.to_owned(), object.into());
+}
+
+/// The beginning of a name, to which the API server adds a few letters.
+fn stem(text: &str) -> String {
+    let lower = text.to_lowercase();
+    let words = lower.split(|it: char| !it.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let name: String = words.collect::<Vec<_>>().join("-").chars().take(STEM).collect();
+    match name.trim_matches('-') {
+        "" => "job-".to_owned(),
+        name => format!("{name}-"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        run: Run,
+    }
+
+    fn typed(line: &str) -> Run {
+        Line::parse_from(std::iter::once("run").chain(line.split_whitespace())).run
+    }
+
+    fn made(line: &str, origin: Option<&Value>) -> Value {
+        manifest(&typed(line), origin, &Map::new()).unwrap()
+    }
+
+    #[test]
+    fn only_what_was_typed_is_in_the_spec() {
+        assert_eq!(
+            made("--topic Tides!", None),
+            json!({
+                "apiVersion": "crewjob.dev/v1alpha1", "kind": "CrewJob",
+                "metadata": { "generateName": "tides-" }, "spec": { "topic": "Tides!" },
+            })
+        );
+        let all = made(
+            "--topic t --name n --pool p --queue q --priority 9 --task x.y --max-retries 0 --ttl 24h --bypass-cache --suspend",
+            None,
+        );
+        assert_eq!(all["metadata"], json!({ "name": "n" }));
+        assert_eq!(
+            all["spec"],
+            json!({
+                "topic": "t", "poolRef": { "name": "p" }, "queue": "q", "priority": 9, "task": "x.y",
+                "retryPolicy": { "maxRetries": 0 }, "ttlAfterFinished": "24h", "bypassCache": true, "suspend": true,
+            })
+        );
+    }
+
+    #[test]
+    fn an_input_is_json_where_it_can_be_and_wins_over_the_file() {
+        let file = json!({ "depth": 1, "style": "dry" });
+        let run = typed("--topic t --input depth=3 --input reader=me --input a=b=c --input list=[1,2]");
+        let made = manifest(&run, None, file.as_object().unwrap()).unwrap();
+        assert_eq!(
+            made["spec"]["inputs"],
+            json!({ "depth": 3, "style": "dry", "reader": "me", "a": "b=c", "list": [1, 2] })
+        );
+        let error = manifest(&typed("--topic t --input depth"), None, &Map::new()).unwrap_err().to_string();
+        assert!(error.contains("KEY=VALUE"), "{error}");
+    }
+
+    #[test]
+    fn a_job_from_another_one_has_its_spec_and_names_it_and_is_neither_cancelled_nor_suspended() {
+        let origin = json!({
+            "spec": { "topic": "t", "cancel": true, "suspend": true, "future": 1, "inputs": { "a": 1, "b": 2 } },
+            "status": { "phase": "Failed" },
+        });
+        let made = made("--from tea --input b=3", Some(&origin));
+        assert_eq!(made["metadata"], json!({ "generateName": "tea-", "annotations": { ORIGIN: "tea" } }));
+        assert_eq!(made["spec"], json!({ "topic": "t", "future": 1, "inputs": { "a": 1, "b": 3 } }));
+        let again = again("tea", &origin);
+        assert_eq!((&again["metadata"], &again["status"]), (&made["metadata"], &Value::Null));
+    }
+
+    #[test]
+    fn a_name_is_made_of_the_letters_that_kubernetes_takes() {
+        assert_eq!(stem("Über die  Gezeiten: 2026!"), "ber-die-gezeiten-2026-");
+        assert_eq!(stem("海"), "job-");
+        assert_eq!(stem(&"x".repeat(400)).len(), STEM + 1);
+    }
+}

@@ -1,0 +1,83 @@
+//! `wait`, and what follows a job to its end.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use kube::runtime::watcher::watch_object;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::args::Wait;
+use super::cluster::Cluster;
+use super::error::Error;
+use super::show;
+use super::view::{self, End};
+
+/// The pause before a watch that failed is begun again; and how often in a row it may fail.
+const PAUSE: Duration = Duration::from_secs(1);
+const FAILURES: u32 = 30;
+
+/// Longer than any job takes.
+const ALWAYS: Duration = Duration::from_hours(24 * 365);
+
+/// Waits for each of them. All have the same time.
+pub async fn wait(cluster: &Cluster, what: Wait) -> Result<u8, Error> {
+    for name in &what.names {
+        cluster.job(name).await?;
+    }
+    let deadline = deadline(what.timeout);
+    let mut status = 0;
+    for name in &what.names {
+        let end = until_end(cluster, name, deadline, what.follow).await?;
+        if status == 0 {
+            status = end.status();
+        }
+    }
+    Ok(status)
+}
+
+/// When waiting ends that began now.
+pub fn deadline(timeout: Option<Duration>) -> Instant {
+    Instant::now() + timeout.unwrap_or(ALWAYS)
+}
+
+/// Waits for the end of a job, and says how it was.
+pub async fn until_end(cluster: &Cluster, name: &str, deadline: Instant, follow: bool) -> Result<End, Error> {
+    if let Ok(ended) = timeout_at(deadline, followed(cluster, name, follow)).await {
+        return ended;
+    }
+    let job = cluster.job(name).await?;
+    show::say(&format!("{name} has not finished in time and goes on; it is {}", view::line(&job)));
+    Ok(End::TimedOut)
+}
+
+async fn followed(cluster: &Cluster, name: &str, follow: bool) -> Result<End, Error> {
+    let mut changes = pin!(watch_object(cluster.jobs(), name));
+    let (mut said, mut failures) = (String::new(), 0);
+    loop {
+        match changes.next().await {
+            Some(Ok(Some(job))) => {
+                failures = 0;
+                let (line, end) = (view::line(&job), view::end(&job));
+                if line != said && (follow || end.is_some()) {
+                    show::say(&format!("{name} is {line}"));
+                    said = line;
+                }
+                if let Some(end) = end {
+                    return Ok(end);
+                }
+            }
+            Some(Ok(None)) => {
+                return Err(Error::NotPossible(format!("the CrewJob {name} was deleted before it had finished")));
+            }
+            Some(Err(_)) if failures < FAILURES => {
+                failures += 1;
+                sleep(PAUSE).await;
+            }
+            Some(Err(source)) => {
+                return Err(Error::Watch { what: format!("the CrewJob {name}"), source: Box::new(source) });
+            }
+            None => return Err(Error::NotPossible(format!("the watch on the CrewJob {name} has ended"))),
+        }
+    }
+}

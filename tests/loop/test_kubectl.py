@@ -1,0 +1,195 @@
+"""`kubectl crewjob` with a real API server and operator: what it prints, and its exit status."""
+
+import json
+import os
+import signal
+import subprocess
+
+import pytest
+from servers import CREWJOB
+
+from waiting import until
+
+
+@pytest.fixture
+def ctl(bed):
+    """Runs a verb in the namespace of `a`, and returns how it ended."""
+
+    def ctl(*arguments, stdin=subprocess.DEVNULL, **options):
+        return subprocess.run(command(bed, *arguments), stdin=stdin, capture_output=True, text=True, timeout=60, **options)
+
+    return ctl
+
+
+def command(bed, *arguments):
+    kubeconfig = ("--kubeconfig", str(bed.control_plane.kubeconfig), "-n", bed.a.namespace)
+    return [str(CREWJOB), "ctl", *arguments, *kubeconfig]
+
+
+@pytest.fixture
+def pool(bed):
+    bed.a.pool(bed.redis)
+
+
+def ended(bed, name, status="SUCCESS", result=None):
+    """Lets the job's task end as a worker would end it."""
+    task = bed.a.task(name)
+    until("its message waits", lambda: bed.redis.queued(task))
+    message = bed.redis.take(task)
+    bed.redis.store(task, status, {"answer": 42} if result is None else result)
+    bed.redis.acknowledge(message)
+    bed.a.in_phase(name, "Succeeded", "Failed")
+
+
+def failed(bed, name):
+    ended(bed, name, "FAILURE", {"exc_type": "ValueError", "exc_message": ["no tea"]})
+
+
+NO_RETRIES = {"retryPolicy": {"maxRetries": 0}}
+
+
+def test_a_job_is_run_and_followed_to_its_end_and_its_result_is_printed(bed, pool, ctl):
+    run = ("run", "--topic", "Tea", "--name", "tea", "--input", "cups=3", "--follow")
+    following = subprocess.Popen(command(bed, *run), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert following.stdout.readline() == "crewjob.crewjob.dev/tea created\n"
+        ended(bed, "tea")
+        _, said = following.communicate(timeout=30)
+    finally:
+        following.kill()
+    assert following.returncode == 0, said
+    # A short job has one write of its status: it need not be seen in every phase.
+    first, *_, last = said.splitlines()
+    assert first.startswith(("tea is Pending", "tea is Queued")) and last.startswith("tea is Succeeded"), said
+    spec = bed.a.get("crewjobs", "tea")["spec"]
+    assert (spec["topic"], spec["inputs"]) == ("Tea", {"cups": 3})
+    result = ctl("result", "tea")
+    assert (result.returncode, json.loads(result.stdout)) == (0, {"answer": 42})
+
+
+def test_the_exit_status_of_waiting_is_that_of_the_job(bed, pool, ctl):
+    for name in ("good", "bad", "ugly", "late"):
+        bed.a.job(name, **NO_RETRIES)
+    ended(bed, "good")
+    failed(bed, "bad")
+    assert "is to be cancelled" in ctl("cancel", "ugly").stdout
+    bed.a.in_phase("ugly", "Cancelled")
+    assert [ctl("wait", name).returncode for name in ("good", "bad", "ugly")] == [0, 1, 3]
+    late = ctl("wait", "late", "--timeout", "300ms")
+    assert late.returncode == 4 and "goes on" in late.stderr and "Queued" in late.stderr
+    assert ctl("wait", "good", "ugly", "bad").returncode == 3, "that of the first that did not succeed"
+    result = ctl("result", "bad")
+    assert result.returncode == 1 and "ValueError: no tea" in result.stderr and not result.stdout
+
+
+def test_what_is_not_there_and_what_makes_no_sense_is_said_with_what_to_do(bed, ctl):
+    missing = ctl("get", "nothing")
+    assert missing.returncode == 1 and "no CrewJob nothing" in missing.stderr and "kubectl crewjob list" in missing.stderr
+    assert ctl("run").returncode == 2
+    assert "KEY=VALUE" in (bad := ctl("run", "--topic", "t", "--input", "depth")).stderr and bad.returncode == 2
+    assert "give names" in (none := ctl("cancel")).stderr and none.returncode == 2
+    refused = ctl("run", "--topic", "t", "--name", "Not_A_Name")
+    assert refused.returncode == 1 and "metadata.name" in refused.stderr
+    assert "no CrewJobs in the namespace" in ctl("list").stderr
+    unreachable = subprocess.run([str(CREWJOB), "ctl", "list", "--kubeconfig", "/nothing"], capture_output=True, text=True)
+    assert unreachable.returncode == 1 and "reading the kubeconfig" in unreachable.stderr
+
+
+def test_jobs_are_listed_by_phase_label_and_pool_and_printed_in_every_form(bed, pool, ctl):
+    for name in ("one", "two", "three"):
+        bed.a.job(name, **NO_RETRIES)
+    ended(bed, "one")
+    bed.a.in_phase("two", "Queued")
+    bed.a.in_phase("three", "Queued")
+    names = lambda *options: {line.split()[0] for line in ctl("list", "--no-headers", *options).stdout.splitlines()}  # noqa: E731
+    assert names() == {"one", "two", "three"}
+    assert names("--phase", "Succeeded") == {"one"}
+    assert names("--phase", "Succeeded", "--phase", "Queued") == {"one", "two", "three"}
+    assert names("--pool", "another") == names("-l", "team=a") == set()
+    assert names("--since", "1h") == {"one", "two", "three"}
+    heading, row = ctl("get", "one", "-o", "wide").stdout.splitlines()
+    assert heading.split()[:3] == ["NAME", "PHASE", "REASON"] and "topic of one" in row and "Succeeded" in row
+    assert json.loads(ctl("get", "one", "-o", "json").stdout)["status"]["phase"] == "Succeeded"
+    assert len(json.loads(ctl("list", "-o", "json").stdout)["items"]) == 3
+    assert "phase: Succeeded" in ctl("get", "one", "-o", "yaml").stdout
+    assert ctl("get", "one", "two", "-o", "name").stdout == "crewjob.crewjob.dev/one\ncrewjob.crewjob.dev/two\n"
+    assert bed.a.namespace in ctl("list", "-A").stdout
+
+
+def test_a_selection_of_jobs_is_changed_only_when_that_is_confirmed(bed, pool, ctl):
+    for name in ("one", "two", "done"):
+        bed.a.job(name)
+    ended(bed, "done")
+    unconfirmed = ctl("suspend", "--all")
+    assert unconfirmed.returncode == 2 and "--yes" in unconfirmed.stderr
+    assert not bed.a.get("crewjobs", "one")["spec"]["suspend"]
+    changed = ctl("suspend", "--all", "--yes")
+    assert changed.returncode == 0 and "done" not in changed.stdout, changed
+    for name in ("one", "two"):
+        bed.a.in_phase(name, "Pending")
+        assert bed.a.condition(name)["reason"] == "Suspended"
+    assert ctl("resume", "one").returncode == ctl("priority", "9", "one").returncode == 0
+    bed.a.in_phase("one", "Queued")
+    assert bed.a.get("crewjobs", "one")["spec"]["priority"] == 9
+    assert bed.a.get("crewjobs", "two")["spec"]["suspend"]
+    over = ctl("cancel", "done")
+    assert over.returncode == 0 and "Succeeded already" in over.stderr
+    both = ctl("cancel", "nothing", "two")
+    assert both.returncode == 1 and "no CrewJob nothing" in both.stderr
+    bed.a.in_phase("two", "Cancelled")
+
+
+def test_a_failed_job_is_run_again_as_a_new_one_that_names_it(bed, pool, ctl):
+    bed.a.job("tea", inputs={"cups": 3}, **NO_RETRIES)
+    bed.a.job("fine", **NO_RETRIES)
+    failed(bed, "tea")
+    ended(bed, "fine")
+    refused = ctl("retry", "fine")
+    assert refused.returncode == 1 and "run --from fine" in refused.stderr
+    again = ctl("retry", "--failed")
+    assert again.returncode == 0 and again.stdout.endswith("created from tea\n"), again
+    name = again.stdout.split()[0].removeprefix("crewjob.crewjob.dev/")
+    made = bed.a.get("crewjobs", name)
+    assert made["metadata"]["annotations"]["crewjob.dev/origin"] == "tea"
+    assert made["spec"]["inputs"] == {"cups": 3} and made["spec"]["topic"] == "topic of tea"
+    ended(bed, name)
+    assert ctl("retry", "--failed", "--since", "24h", "--phase", "Queued").stdout == ""
+
+
+def test_inputs_come_from_a_file_and_a_dry_run_creates_nothing(bed, ctl, tmp_path):
+    (tmp_path / "inputs.yaml").write_text("depth: 3\nstyle: dry\n")
+    dry = ctl("run", "--topic", "t", "--inputs-file", str(tmp_path / "inputs.yaml"), "--input", "depth=4", "--dry-run", "-o", "json")
+    assert json.loads(dry.stdout)["spec"]["inputs"] == {"depth": 4, "style": "dry"}, dry.stderr
+    assert bed.a.items("crewjobs") == []
+    (tmp_path / "list").write_text("[1]")
+    refused = ctl("run", "--topic", "t", "--inputs-file", str(tmp_path / "list"))
+    assert refused.returncode == 2 and "object of inputs" in refused.stderr
+
+
+def test_events_of_a_job_and_its_pool_are_listed(bed, ctl):
+    bed.a.job("tea")
+    bed.a.in_phase("tea", "Pending")
+    until("an Event says why it waits", lambda: bed.a.warnings("crewjobs", "tea"))
+    found = ctl("events", "tea")
+    assert found.returncode == 0 and "crewjob/tea" in found.stdout and "PoolNotFound" in found.stdout, found
+
+
+def test_what_reads_its_output_may_stop_and_a_signal_ends_it(bed, pool, ctl):
+    for number in range(3):
+        bed.a.job(f"job-{number}")
+    reader, writer = os.pipe()
+    os.close(reader)
+    stopped = subprocess.run(command(bed, "list"), stdout=writer, stderr=subprocess.PIPE, text=True, timeout=30)
+    os.close(writer)
+    assert (stopped.returncode, stopped.stderr) == (0, "")
+    waiting = subprocess.Popen(command(bed, "wait", "job-0", "--follow"), stderr=subprocess.PIPE, text=True)
+    assert "job-0 is" in waiting.stderr.readline()
+    waiting.send_signal(signal.SIGINT)
+    assert waiting.wait(10) == -signal.SIGINT
+
+
+def test_as_a_plugin_of_kubectl_it_goes_by_its_name(bed, tmp_path):
+    plugin = tmp_path / "kubectl-crewjob"
+    plugin.symlink_to(CREWJOB)
+    shown = subprocess.run([plugin, "--help"], capture_output=True, text=True)
+    assert shown.returncode == 0 and "kubectl crewjob" in shown.stdout and "retry" in shown.stdout
