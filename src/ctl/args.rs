@@ -202,6 +202,14 @@ pub struct Filter {
     pub since: Option<Duration>,
 }
 
+impl Filter {
+    /// Whether it leaves any job out.
+    pub fn is_set(&self) -> bool {
+        let Self { selector, phase, pool, since } = self;
+        selector.is_some() || !phase.is_empty() || pool.is_some() || since.is_some()
+    }
+}
+
 /// `list`
 #[derive(Debug, Args)]
 pub struct List {

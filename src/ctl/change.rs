@@ -32,41 +32,40 @@ pub fn priority(priority: i32) -> Change {
     Change { act: "change the priority of", done: "has another priority", field: "priority", value: priority.into() }
 }
 
-/// Makes the change in each of the jobs. One that fails does not keep the others from theirs.
-pub async fn change(cluster: &Cluster, jobs: Selected, change: &Change) -> Result<(), Error> {
+/// Makes the change in each of the jobs, and says whether any failed. One that fails does not keep the others from theirs.
+pub async fn change(cluster: &Cluster, jobs: Selected, change: &Change) -> Result<u8, Error> {
     let names = selected(cluster, jobs, change.act).await?;
     let patch = Patch::Merge(json!({ "spec": { change.field: change.value } }));
-    let mut failed = None;
+    let mut status = 0;
     for name in names {
-        match cluster.jobs().patch(&name, &PatchParams::default(), &patch).await {
-            Ok(job) => match view::end(&job) {
-                Some(_) => show::say(&format!("{name} is {} already: nothing changes", view::phase(&job))),
-                None => show::print(&format!("{} {}\n", view::name(&job), change.done))?,
-            },
-            Err(kube::Error::Api(status)) if status.code == 404 => failed = Some(cluster.missing(&name)),
-            Err(source) => {
-                let error = Error::call(format!("changing the CrewJob {name}"))(source);
-                if let Some(earlier) = failed.replace(error) {
-                    show::say(&format!("error: {}", crate::runtime::telemetry::chain(&earlier)));
-                }
+        let error = match cluster.jobs().patch(&name, &PatchParams::default(), &patch).await {
+            Ok(job) if view::end(&job).is_some() => {
+                show::say(&format!("{name} is {} already: nothing changes", view::phase(&job)));
+                continue;
             }
-        }
+            Ok(job) => {
+                show::print(&format!("{} {}\n", view::name(&job), change.done))?;
+                continue;
+            }
+            Err(kube::Error::Api(refused)) if refused.code == 404 => cluster.missing(&name),
+            Err(source) => Error::call(format!("changing the CrewJob {name}"))(source),
+        };
+        show::failed(&error);
+        status = error.status();
     }
-    failed.map_or(Ok(()), Err)
+    Ok(status)
 }
 
 /// The names of the jobs that are meant. Those that were not named have not finished.
 async fn selected(cluster: &Cluster, jobs: Selected, act: &str) -> Result<Vec<String>, Error> {
     let filter = &jobs.filter;
-    let is_filtered =
-        filter.selector.is_some() || !filter.phase.is_empty() || filter.pool.is_some() || filter.since.is_some();
     if !jobs.names.is_empty() {
-        if is_filtered {
+        if filter.is_set() {
             return Err(Error::Usage("either name jobs or select them by options, not both".to_owned()));
         }
         return Ok(jobs.names);
     }
-    if !jobs.all && !is_filtered {
+    if !jobs.all && !filter.is_set() {
         return Err(Error::Usage("no job is named: give names, a selection such as -l team=a, or --all".to_owned()));
     }
     let mut names = Vec::new();

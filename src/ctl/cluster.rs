@@ -92,9 +92,11 @@ impl Cluster {
         mut each: impl FnMut(DynamicObject),
     ) -> Result<(), Error> {
         let mut params = ListParams { label_selector: filter.selector.clone(), ..ListParams::default() }.limit(PAGE);
-        // The API server selects one phase; several are selected here.
-        let phase =
-            filter.phase.first().filter(|_| filter.phase.len() == 1).map(|phase| format!("status.phase={phase}"));
+        // The API server selects one phase. Several are selected here, and jobs that no operator has seen: they have none.
+        let phase = match &filter.phase[..] {
+            [phase] if phase != view::PENDING => Some(format!("status.phase={phase}")),
+            _ => None,
+        };
         let pool = filter.pool.as_ref().map(|pool| format!("spec.poolRef.name={pool}"));
         let fields: Vec<String> = phase.into_iter().chain(pool).collect();
         params.field_selector = Some(fields.join(",")).filter(|fields| !fields.is_empty());

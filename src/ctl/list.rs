@@ -33,16 +33,13 @@ pub async fn list(cluster: &Cluster, what: List) -> Result<(), Error> {
         Some(output) => {
             let mut found = Vec::new();
             cluster.each(&jobs, &what.filter, |job| found.push(job)).await?;
-            show::objects(&found, output)
+            show::list(&found, output)
         }
     }
 }
 
 fn nothing(cluster: &Cluster, what: &List) -> String {
-    let filter = &what.filter;
-    let is_filtered =
-        filter.selector.is_some() || !filter.phase.is_empty() || filter.pool.is_some() || filter.since.is_some();
-    let such = if is_filtered { "such CrewJobs" } else { "CrewJobs" };
+    let such = if what.filter.is_set() { "such CrewJobs" } else { "CrewJobs" };
     if what.all_namespaces {
         format!("there are no {such}")
     } else {

@@ -16,14 +16,12 @@ mod show;
 mod view;
 mod wait;
 
-use std::io::{self, Write as _};
+use std::io;
 use std::process::ExitCode;
 
 use args::{Ctl, Verb};
 use cluster::Cluster;
 use error::Error;
-
-use crate::runtime::telemetry::chain;
 
 /// Does what was typed. The exit status is 0 when it was done, and the job's own where one is waited for: 1 failed, 3
 /// cancelled, 4 not finished in time; 2 when it was not understood.
@@ -33,7 +31,7 @@ pub async fn run(ctl: Ctl) -> ExitCode {
         // A reader that has seen enough, such as `head`.
         Err(Error::Print(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "error: {}", chain(&error));
+            show::failed(&error);
             ExitCode::from(error.status())
         }
     }
@@ -48,12 +46,10 @@ async fn act(ctl: Ctl) -> Result<u8, Error> {
         Verb::Get(what) => list::get(&cluster, what).await.map(|()| 0),
         Verb::Result(what) => result::result(&cluster, what).await,
         Verb::Events(what) => events::events(&cluster, what).await.map(|()| 0),
-        Verb::Cancel(what) => change::change(&cluster, what, &change::CANCEL).await.map(|()| 0),
-        Verb::Suspend(what) => change::change(&cluster, what, &change::SUSPEND).await.map(|()| 0),
-        Verb::Resume(what) => change::change(&cluster, what, &change::RESUME).await.map(|()| 0),
-        Verb::Priority { priority, jobs } => {
-            change::change(&cluster, jobs, &change::priority(priority)).await.map(|()| 0)
-        }
+        Verb::Cancel(what) => change::change(&cluster, what, &change::CANCEL).await,
+        Verb::Suspend(what) => change::change(&cluster, what, &change::SUSPEND).await,
+        Verb::Resume(what) => change::change(&cluster, what, &change::RESUME).await,
+        Verb::Priority { priority, jobs } => change::change(&cluster, jobs, &change::priority(priority)).await,
         Verb::Retry(what) => retry::retry(&cluster, what).await.map(|()| 0),
     }
 }

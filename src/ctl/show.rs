@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::args::Output;
 use super::error::Error;
 use super::view;
+use crate::runtime::telemetry::chain;
 
 /// Characters of a topic in a table.
 const TOPIC: usize = 60;
@@ -98,17 +99,26 @@ pub fn job_row(job: &DynamicObject, all_namespaces: bool, is_wide: bool, now: Ti
     row
 }
 
-/// Prints objects as JSON or YAML: one as it is, several as a list. In any other form nothing is printed.
+/// Prints objects by their names, or as JSON or YAML: one as it is, several as a list.
 pub fn objects(objects: &[DynamicObject], output: Output) -> Result<(), Error> {
-    let value = match objects {
-        [one] => json!(one),
-        many => json!({ "apiVersion": "v1", "kind": "List", "items": many }),
-    };
+    match objects {
+        [one] if output != Output::Name => print(&formatted(&json!(one), output)?),
+        many => list(many, output),
+    }
+}
+
+/// The same, with one as a list, too: what reads it finds `items` however many there are.
+pub fn list(objects: &[DynamicObject], output: Output) -> Result<(), Error> {
+    if output == Output::Name {
+        return objects.iter().try_for_each(|job| print(&format!("{}\n", view::name(job))));
+    }
+    print(&formatted(&json!({ "apiVersion": "v1", "kind": "List", "items": objects }), output)?)
+}
+
+fn formatted(value: &Value, output: Output) -> Result<String, Error> {
     match output {
-        Output::Json => print(&format!("{value:#}\n")),
-        Output::Yaml => print(&yaml(&value)?),
-        Output::Name => objects.iter().try_for_each(|job| print(&format!("{}\n", view::name(job)))),
-        Output::Wide => Ok(()),
+        Output::Json => Ok(format!("{value:#}\n")),
+        Output::Yaml | Output::Name | Output::Wide => yaml(value),
     }
 }
 
@@ -121,6 +131,11 @@ fn yaml(value: &Value) -> Result<String, Error> {
 pub fn print(text: &str) -> Result<(), Error> {
     io::stdout().write_all(text.as_bytes())?;
     Ok(io::stdout().flush()?)
+}
+
+/// Says on standard error why something was not done.
+pub fn failed(error: &Error) {
+    say(&format!("error: {}", chain(error)));
 }
 
 /// Says something that is no output, on standard error.

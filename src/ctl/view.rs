@@ -7,6 +7,9 @@ use kube::ResourceExt as _;
 use kube::api::DynamicObject;
 use serde_json::Value;
 
+/// The phase of a job that no operator has seen, too.
+pub const PENDING: &str = "Pending";
+
 /// How a job has ended, as an exit status says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
@@ -50,7 +53,7 @@ pub fn text<'a>(job: &'a DynamicObject, at: &str) -> &'a str {
 /// The phase. A job that no operator has seen has none yet.
 pub fn phase(job: &DynamicObject) -> &str {
     match text(job, "/status/phase") {
-        "" => "Pending",
+        "" => PENDING,
         phase => phase,
     }
 }

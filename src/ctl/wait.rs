@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use kube::runtime::watcher::watch_object;
+use kube::runtime::watcher::{self, watch_object};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::args::Wait;
@@ -70,7 +70,7 @@ async fn followed(cluster: &Cluster, name: &str, follow: bool) -> Result<End, Er
             Some(Ok(None)) => {
                 return Err(Error::NotPossible(format!("the CrewJob {name} was deleted before it had finished")));
             }
-            Some(Err(_)) if failures < FAILURES => {
+            Some(Err(error)) if failures < FAILURES && !is_refused(&error) => {
                 failures += 1;
                 sleep(PAUSE).await;
             }
@@ -79,5 +79,19 @@ async fn followed(cluster: &Cluster, name: &str, follow: bool) -> Result<End, Er
             }
             None => return Err(Error::NotPossible(format!("the watch on the CrewJob {name} has ended"))),
         }
+    }
+}
+
+/// Whether the API server does not allow it: trying again is of no use.
+fn is_refused(error: &watcher::Error) -> bool {
+    let is_refusal = |code: u16| matches!(code, 401 | 403);
+    match error {
+        watcher::Error::InitialListFailed(source)
+        | watcher::Error::WatchStartFailed(source)
+        | watcher::Error::WatchFailed(source) => {
+            matches!(source, kube::Error::Api(status) if is_refusal(status.code))
+        }
+        watcher::Error::WatchError(status) => is_refusal(status.code),
+        watcher::Error::NoResourceVersion => false,
     }
 }

@@ -6,6 +6,7 @@ import signal
 import subprocess
 
 import pytest
+from proxy import Front
 from servers import CREWJOB
 
 from waiting import until
@@ -114,6 +115,35 @@ def test_jobs_are_listed_by_phase_label_and_pool_and_printed_in_every_form(bed, 
     assert "phase: Succeeded" in ctl("get", "one", "-o", "yaml").stdout
     assert ctl("get", "one", "two", "-o", "name").stdout == "crewjob.crewjob.dev/one\ncrewjob.crewjob.dev/two\n"
     assert bed.a.namespace in ctl("list", "-A").stdout
+    assert [job["metadata"]["name"] for job in json.loads(ctl("list", "--phase", "Succeeded", "-o", "json").stdout)["items"]] == ["one"]
+
+
+def test_a_job_that_no_operator_has_seen_is_listed_as_pending(bed, ctl):
+    bed.operator.stop()
+    try:
+        bed.a.job("unseen")
+        name, phase, *_ = ctl("list", "--phase", "Pending", "--no-headers").stdout.split()
+        assert (name, phase) == ("unseen", "Pending")
+    finally:
+        bed.operator.start()
+
+
+def test_a_watch_that_is_not_allowed_is_said_at_once_and_one_that_breaks_is_begun_again(bed, pool, ctl, tmp_path):
+    bed.a.job("tea", **NO_RETRIES)
+    front = Front(bed.control_plane, tmp_path)
+    through = ("--kubeconfig", str(front.kubeconfig), "-n", bed.a.namespace)
+    try:
+        front.answer(r"watch=true", 403)
+        refused = subprocess.run([str(CREWJOB), "ctl", "wait", "tea", *through], capture_output=True, text=True, timeout=20)
+        assert refused.returncode == 1 and "following the CrewJob tea" in refused.stderr, refused
+        front.recover()
+        waiting = subprocess.Popen([str(CREWJOB), "ctl", "wait", "tea", "-f", *through], stderr=subprocess.PIPE, text=True)
+        assert "tea is" in waiting.stderr.readline()
+        front.cut()
+        ended(bed, "tea")
+        assert waiting.wait(30) == 0
+    finally:
+        front.stop()
 
 
 def test_a_selection_of_jobs_is_changed_only_when_that_is_confirmed(bed, pool, ctl):
@@ -134,8 +164,8 @@ def test_a_selection_of_jobs_is_changed_only_when_that_is_confirmed(bed, pool, c
     assert bed.a.get("crewjobs", "two")["spec"]["suspend"]
     over = ctl("cancel", "done")
     assert over.returncode == 0 and "Succeeded already" in over.stderr
-    both = ctl("cancel", "nothing", "two")
-    assert both.returncode == 1 and "no CrewJob nothing" in both.stderr
+    both = ctl("cancel", "nothing", "two", "neither")
+    assert both.returncode == 1 and "no CrewJob nothing" in both.stderr and "no CrewJob neither" in both.stderr
     bed.a.in_phase("two", "Cancelled")
 
 
