@@ -37,10 +37,8 @@ pub struct Evidence {
     spec: Option<SpecHash>,
     /// The priority whose band the message is in.
     priority: Option<Priority>,
-    /// Since when its worker is asked to stop it.
-    stop_asked_at: Option<Timestamp>,
-    /// When it was last asked to.
-    stop_repeated_at: Option<Timestamp>,
+    /// That its worker is asked to stop it. In a box, as what few jobs need.
+    stop: Option<Box<StopAsked>>,
     /// Where Redis had the message when it was last read; `None` when it must be read before anything is decided.
     place: Option<Found>,
     /// Copies besides, as they were when all messages were last looked at.
@@ -53,7 +51,7 @@ pub struct Evidence {
     /// Audits in a row that found no message.
     audits: u32,
     /// Since when workers are asked about it in vain.
-    missed_since: Option<Timestamp>,
+    missed_since: Option<Box<Timestamp>>,
     /// Whether all workers were asked after the last audit and denied it.
     denied: bool,
     /// Audits in a row after which the worker that was seen with it has denied it.
@@ -65,6 +63,15 @@ pub struct Evidence {
     may_have_expired_unread: bool,
     /// Whether Redis was read after the holder was found dead.
     is_death_checked: bool,
+}
+
+/// That a worker is asked to stop a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct StopAsked {
+    /// Since when.
+    at: Timestamp,
+    /// When it was last asked.
+    repeated_at: Timestamp,
 }
 
 /// A receipt that all workers have denied.
@@ -119,8 +126,7 @@ impl Evidence {
             published_at: None,
             spec: None,
             priority: None,
-            stop_asked_at: None,
-            stop_repeated_at: None,
+            stop: None,
             place: None,
             besides: Besides::default(),
             seen: None,
@@ -226,12 +232,12 @@ impl Evidence {
 
     /// Since when its worker is asked to stop it.
     pub fn stop_asked_at(&self) -> Option<Timestamp> {
-        self.stop_asked_at
+        self.stop.as_ref().map(|stop| stop.at)
     }
 
     /// When its worker was last asked to stop it.
     pub fn stop_repeated_at(&self) -> Option<Timestamp> {
-        self.stop_repeated_at
+        self.stop.as_ref().map(|stop| stop.repeated_at)
     }
 
     // === what we do ===
@@ -261,8 +267,8 @@ impl Evidence {
 
     /// We have asked the workers to stop it.
     pub fn stop_asked(&mut self, now: Timestamp) {
-        self.stop_asked_at = self.stop_asked_at.or(Some(now));
-        self.stop_repeated_at = Some(now);
+        let at = self.stop_asked_at().unwrap_or(now);
+        self.stop = Some(Box::new(StopAsked { at, repeated_at: now }));
     }
 
     /// We have taken it off its queue.
@@ -471,7 +477,7 @@ impl Evidence {
 
     /// Since when no worker claims it, of all that were asked.
     pub fn missed_since(&mut self, now: Timestamp) -> Timestamp {
-        *self.missed_since.get_or_insert(now)
+        **self.missed_since.get_or_insert_with(|| Box::new(now))
     }
 
     /// How often in a row it has been looked for in vain; `None` when it was found.
@@ -532,8 +538,7 @@ impl Evidence {
                 marker,
                 published_at: self.published_at.filter(|_| marker.is_none()),
                 spec: self.spec,
-                stop_asked_at: self.stop_asked_at,
-                stop_repeated_at: self.stop_repeated_at,
+                stop: self.stop.take(),
                 place: self.place,
                 besides: self.besides,
                 seen,

@@ -355,3 +355,9 @@ fn a_stale_watch_event_does_not_bring_back_a_finished_job() {
     assert_eq!(table.live(), 0);
     assert!(matches!(apply(&mut table, 2, 12), Applied::Changed), "another one of its name is news");
 }
+
+/// 100,000 waiting jobs and 200 pools are to fit into 200 MB (`make bench`).
+#[test]
+fn a_job_that_waits_takes_at_most_720_bytes_and_its_names() {
+    assert!(size_of::<Entry<u64>>() <= 720, "{}", size_of::<Entry<u64>>());
+}
