@@ -261,17 +261,21 @@ def work(catch):
 """
 
 
-@pytest.mark.parametrize("catches", [True, False])
-def test_the_soft_limit_is_an_exception_after_which_the_program_ends(start, catches):
-    process = start(LONG)
-    assert ask(process, a_call(catches)) == {"progress": "begun"}
-    process.send_signal(signal.SIGTERM)
+def ends_at_the_limit(process, catches):
     said = json.loads(process.stdout.readline())
     if catches:
         assert said == {"result": {"partly": True}}
     else:
         assert said["error"]["type"].endswith("SoftTimeLimitExceeded")
     assert process.wait(PATIENCE) == 0
+
+
+@pytest.mark.parametrize("catches", [True, False])
+def test_the_soft_limit_is_an_exception_after_which_the_program_ends(start, catches):
+    process = start(LONG)
+    assert ask(process, a_call(catches)) == {"progress": "begun"}
+    process.send_signal(signal.SIGTERM)
+    ends_at_the_limit(process, catches)
 
 
 ASYNC = """
@@ -311,12 +315,7 @@ def test_the_soft_limit_is_raised_in_a_coroutine_wherever_the_signal_comes(start
     assert ask(process, a_call(where, catches)) == {"progress": "begun"}
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    said = json.loads(process.stdout.readline())
-    if catches:
-        assert said == {"result": {"partly": True}}
-    else:
-        assert said["error"]["type"].endswith("SoftTimeLimitExceeded")
-    assert process.wait(PATIENCE) == 0
+    ends_at_the_limit(process, catches)
     assert time.monotonic() - began < 15, "the limit does not wait for what runs"
 
 

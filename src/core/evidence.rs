@@ -267,8 +267,8 @@ impl Evidence {
 
     /// We have asked the workers to stop it.
     pub fn stop_asked(&mut self, now: Timestamp) {
-        let at = self.stop_asked_at().unwrap_or(now);
-        self.stop = Some(Box::new(StopAsked { at, repeated_at: now }));
+        let first = || Box::new(StopAsked { at: now, repeated_at: now });
+        self.stop.get_or_insert_with(first).repeated_at = now;
     }
 
     /// We have taken it off its queue.

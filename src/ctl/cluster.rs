@@ -5,12 +5,12 @@ use std::time::Duration;
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::{ApiResource, DynamicObject, ListParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::core::GroupVersionKind;
 use kube::{Api, Client, Config, Resource};
 
 use super::args::{Connection, Filter};
 use super::error::Error;
 use super::view;
+use crate::api::{CrewJob, CrewWorkerPool};
 use crate::runtime::clock;
 
 /// How long connecting and one answer may take; a watch counts as answered when it has begun.
@@ -56,9 +56,7 @@ impl Cluster {
 
     /// The pools of the namespace.
     pub fn pools(&self) -> Api<DynamicObject> {
-        let kind = GroupVersionKind::gvk("crewjob.dev", "v1alpha1", "CrewWorkerPool");
-        let resource = ApiResource::from_gvk_with_plural(&kind, "crewworkerpools");
-        Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
+        Api::namespaced_with(self.client.clone(), &self.namespace, &ApiResource::erase::<CrewWorkerPool>(&()))
     }
 
     /// Other objects of the namespace.
@@ -120,5 +118,5 @@ impl Cluster {
 
 /// CrewJobs.
 fn resource() -> ApiResource {
-    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("crewjob.dev", "v1alpha1", "CrewJob"), "crewjobs")
+    ApiResource::erase::<CrewJob>(&())
 }

@@ -1,10 +1,11 @@
 //! From what was typed to the object of a job.
 
+use kube::Resource as _;
 use serde_json::{Map, Value, json};
 
 use super::args::Run;
 use super::error::Error;
-use crate::api;
+use crate::api::{self, CrewJob};
 
 /// Letters of a topic or of another job's name that a new name begins with.
 const STEM: usize = 40;
@@ -60,7 +61,9 @@ fn object(mut metadata: Value, origin: Option<&str>, spec: &Map<String, Value>) 
     if let Some(origin) = origin {
         metadata["annotations"] = json!({ ORIGIN: origin });
     }
-    json!({ "apiVersion": "crewjob.dev/v1alpha1", "kind": "CrewJob", "metadata": metadata, "spec": spec })
+    json!({
+        "apiVersion": CrewJob::api_version(&()), "kind": CrewJob::kind(&()), "metadata": metadata, "spec": spec,
+    })
 }
 
 /// The spec of a job, as another one begins: neither cancelled nor suspended.

@@ -156,8 +156,8 @@ def test_a_selection_of_jobs_is_changed_only_when_that_is_confirmed(bed, pool, c
     changed = ctl("suspend", "--all", "--yes")
     assert changed.returncode == 0 and "done" not in changed.stdout, changed
     for name in ("one", "two"):
+        until(f"{name} says that it is suspended", lambda: bed.a.condition(name).get("reason") == "Suspended")
         bed.a.in_phase(name, "Pending")
-        assert bed.a.condition(name)["reason"] == "Suspended"
     assert ctl("resume", "one").returncode == ctl("priority", "9", "one").returncode == 0
     bed.a.in_phase("one", "Queued")
     assert bed.a.get("crewjobs", "one")["spec"]["priority"] == 9

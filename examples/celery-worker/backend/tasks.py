@@ -107,8 +107,8 @@ async def run_until_cancelled(task, configured, inputs):
             raise
         watching.result()
     finally:
+        # Nothing is awaited from here on: a cancellation that is seen now would take the place of the end.
         watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
     mark_cancelled(task)
     raise Ignore()
 

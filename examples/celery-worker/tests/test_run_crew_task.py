@@ -1,5 +1,6 @@
 """`run_crew_task` on a real worker."""
 
+import asyncio
 import contextlib
 import json
 
@@ -9,6 +10,8 @@ from celery.contrib.abortable import AbortableAsyncResult
 from celery.exceptions import SoftTimeLimitExceeded, TaskRevokedError, WorkerLostError
 from conftest import eventually, free_port, running_redis, running_worker
 
+from backend import tasks
+from backend.crew import Crew
 from backend.tasks import run_crew_task
 
 OPERATOR = {"crewjob_uid": "5d0b3c1e-0000-4000-8000-000000000001"}
@@ -187,6 +190,19 @@ def test_a_killed_process_is_a_lost_worker(run):
 def test_a_soft_time_limit_stops_the_crew(run):
     with pytest.raises(SoftTimeLimitExceeded):
         run({"topic": "Soft", "seconds": 30}, soft_time_limit=1, time_limit=20).get(timeout=15)
+
+
+def test_a_crew_that_ends_while_its_cancellation_is_seen_has_ended(monkeypatch):
+    async def seen_at_once(_backend, _task_id):
+        pass
+
+    async def crew(_inputs, _report, _retries):
+        await asyncio.sleep(0)
+        return {"text": "done"}
+
+    monkeypatch.setattr(tasks, "until_cancelled", seen_at_once)
+    ended = tasks.run_until_cancelled(run_crew_task, Crew("test", crew), {})
+    assert asyncio.run(ended) == {"text": "done"}
 
 
 def test_revoke_with_terminate_stops_a_running_crew(run, results):

@@ -1,8 +1,8 @@
 //! Which worker has which messages, so that those of a worker that has died are put back within seconds.
 //!
-//! A message is added to the set of its worker in the step that takes it. Every two seconds, and every [`IDLE_BEAT`] while it
-//! has none, the worker says that it lives, and which messages it has no more. So a set may name messages that the worker does not have; they are not in flight, or
-//! were taken since.
+//! A message is added to the set of its worker in the step that takes it. Every two seconds, and every [`IDLE_BEAT`] while
+//! it has none, the worker says that it lives, and which messages it has no more. So a set may name messages that the
+//! worker does not have; they are not in flight, or were taken since.
 
 use std::sync::LazyLock;
 use std::time::Duration;
