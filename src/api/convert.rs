@@ -149,7 +149,7 @@ impl CrewJobStatus {
             worker_losses: count(self.worker_losses),
             message_losses: count(self.message_losses),
             history,
-            retry_at: self.next_retry_at.as_ref().map(|time| time.0),
+            retry_at: self.next_retry_at.as_ref().map(|time| Box::new(time.0)),
             queued_at: self.first_queued_at.as_ref().map(|time| time.0),
             worker: self.worker.as_ref().map(|worker| Box::new(worker_to_core(worker))),
             end: self
@@ -170,7 +170,7 @@ impl CrewJobStatus {
             }),
             queue: self.queue.as_deref().map(Arc::from),
             spec_hash: self.spec_hash.as_deref().and_then(SpecHash::parse),
-            spec_changed: since(ConditionType::SpecChanged),
+            spec_changed: since(ConditionType::SpecChanged).map(Box::new),
             cancel_unsupported: super::find_condition(&self.conditions, ConditionType::CancelUnsupported)
                 .filter(|condition| condition.status == "True")
                 .map(|condition| {

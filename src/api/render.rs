@@ -73,7 +73,7 @@ pub fn render(job: &Job, status: &Status) -> CrewJobStatus {
         first_queued_at: status.queued_at.map(time),
         started_at: started_at.map(time),
         finished_at: status.finished_at().map(time),
-        next_retry_at: status.retry_at.map(time_up),
+        next_retry_at: status.retry_at.as_deref().copied().map(time_up),
         expiry_bucket: status.end.as_ref().and_then(|end| end.expires_at).map(expiry_bucket),
         worker: status.worker.as_deref().map(worker),
         progress: status.progress.as_deref().map(progress),
@@ -196,7 +196,7 @@ fn conditions(job: &Job, status: &Status) -> Vec<Condition> {
         Phase::Cancelled => all.push(condition(ConditionType::Failed, true, ended_at, reason, message)),
         Phase::Pending | Phase::Queued | Phase::Running | Phase::Retrying => {}
     }
-    if let Some(at) = status.spec_changed {
+    if let Some(at) = status.spec_changed.as_deref().copied() {
         let message = Status { why: Why::GaveUp(GaveUp::SpecChanged), ..Status::default() }.message();
         all.push(condition(ConditionType::SpecChanged, true, at, "SpecChanged", &message));
     }

@@ -121,13 +121,14 @@ impl Case<'_> {
         let mut status = self.job.status.clone();
         status.observed_generation = self.job.spec.generation;
         status.spec_hash = self.pinned();
-        status.spec_changed = self.is_changed().then(|| status.spec_changed.unwrap_or(self.now));
+        status.spec_changed = self.is_changed().then(|| status.spec_changed.unwrap_or_else(|| Box::new(self.now)));
         status
     }
 
     /// Record what is recorded already, unless the spec has changed since, and look again as late as is sound.
     fn nothing(&self) -> Plan {
-        let next = self.job.status.retry_at.filter(|at| *at > self.now).map_or(Next::OnHint, Next::At);
+        let next =
+            self.job.status.retry_at.as_deref().copied().filter(|at| *at > self.now).map_or(Next::OnHint, Next::At);
         let status = if self.is_begun() { self.status() } else { self.job.status.clone() };
         Plan::record(status, next)
     }
@@ -416,7 +417,7 @@ impl InPool<'_> {
         if let Some(hold) = self.refusal() {
             return self.on_hold(hold);
         }
-        if let Some(retry_at) = status.retry_at.filter(|at| *at > self.now) {
+        if let Some(retry_at) = status.retry_at.as_deref().copied().filter(|at| *at > self.now) {
             return Plan::record(Status { why: Why::RetryScheduled, ..self.status() }, Next::At(retry_at));
         }
         if self.is_changed() {

@@ -255,8 +255,8 @@ pub struct Status {
     pub message_losses: u32,
     /// Attempts that are over, oldest first, at most [`Status::HISTORY`].
     pub history: Vec<PastAttempt>,
-    /// When the next attempt begins, in phase `Retrying`.
-    pub retry_at: Option<Timestamp>,
+    /// When the next attempt begins, in phase `Retrying`. In a box, as few jobs wait for one.
+    pub retry_at: Option<Box<Timestamp>>,
     /// The worker that holds or last held the attempt.
     pub worker: Option<Box<Holder>>,
     /// When the first message was published.
@@ -273,8 +273,8 @@ pub struct Status {
     pub queue: Option<Arc<str>>,
     /// What the first attempt ran; later attempts run the same or nothing.
     pub spec_hash: Option<SpecHash>,
-    /// When a payload that was changed after the first attempt was noticed.
-    pub spec_changed: Option<Timestamp>,
+    /// When a payload that was changed after the first attempt was noticed. In a box, as few are.
+    pub spec_changed: Option<Box<Timestamp>>,
     /// Since when it is known that a cancel cannot be carried out, and why.
     pub cancel_unsupported: Option<Box<(Timestamp, Unstopped)>>,
     /// What is refused that the job needs.

@@ -81,7 +81,7 @@ fn a_long_list_of_pools_is_cut() {
 #[test]
 fn a_retry_is_not_shown_as_due_before_it_is() {
     let retry_at = Timestamp::from_millisecond(1_500).unwrap();
-    let shown = render(&new_job(), &Status { retry_at: Some(retry_at), ..Status::default() });
+    let shown = render(&new_job(), &Status { retry_at: Some(Box::new(retry_at)), ..Status::default() });
     assert_eq!(shown.next_retry_at, Some(Time(at(2))));
 }
 
@@ -216,8 +216,9 @@ prop_compose! {
             number: attempts.max(1), generation, enqueued_at, started_at,
         });
         Status {
-            phase, why, attempt, attempts, worker_losses, message_losses, observed_generation, history, retry_at,
-            spec_changed, worker, error, queue,
+            phase, why, attempt, attempts, worker_losses, message_losses, observed_generation, history, worker, error, queue,
+            retry_at: retry_at.map(Box::new),
+            spec_changed: spec_changed.map(Box::new),
             cancel_unsupported: cancel_unsupported.map(|at| Box::new((at, Unstopped::PoolDeleted))),
             progress: progress.map(|(percent, message)| Box::new(Progress { percent, message, at: at(0) })),
             spec_hash: hash.map(SpecHash),

@@ -98,7 +98,7 @@ impl InPool<'_> {
             why: Why::RetryScheduled,
             attempt: None,
             attempts,
-            retry_at: Some(retry_at),
+            retry_at: Some(Box::new(retry_at)),
             message_losses: 0,
             worker: None, // the next attempt's message is not with the worker of this one
             error: Some(Box::new(error)),

@@ -172,7 +172,7 @@ impl Scene {
             job.status.attempts = attempts;
             job.status.attempt = None;
             job.status.worker = None;
-            job.status.retry_at = Some(at(60_000));
+            job.status.retry_at = Some(Box::new(at(60_000)));
             job.status.error = Some(Box::new(error("ValueError")));
         })
     }
