@@ -13,6 +13,9 @@ use std::hash::Hash;
 
 use jiff::Timestamp;
 
+/// Keys for which room is kept although none is ready.
+const FEW: usize = 1024;
+
 /// How many keys may be out at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -131,6 +134,9 @@ impl<L: Clone + Eq + Hash, K: Clone + Eq + Hash + Ord> Turns<L, K> {
             if let Some(key) = key {
                 keys.out += 1;
                 self.ready.remove(&key);
+                if self.ready.is_empty() && self.ready.capacity() > FEW {
+                    self.ready = HashSet::new(); // all jobs are looked at for a moment when an operator takes over
+                }
                 self.out.insert(key.clone(), Out { lane, again: None });
                 return Some(key);
             }

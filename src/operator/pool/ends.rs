@@ -24,7 +24,7 @@ pub async fn run(ctx: &Context, pool: &Handle, store: &Store) {
         pool.look_ups.notified().await;
         tokio::time::sleep(BURST).await;
         let asked = pool.take_look_ups();
-        match look_up(ctx, pool, store, &asked).await {
+        match Box::pin(look_up(ctx, pool, store, &asked)).await {
             Ok(()) => backoff.reset(),
             Err(error) => {
                 let wait = backoff.pause();

@@ -63,7 +63,7 @@ pub async fn run(ctx: &Context, pool: &Handle, store: &Store) {
     let mut answered_at = Instant::now();
     for pass in 1_u32.. {
         let Some(former) = pool.former() else { return std::future::pending().await };
-        match bring(ctx, pool, &former.store, store, pass % THOROUGH == 0).await {
+        match Box::pin(bring(ctx, pool, &former.store, store, pass % THOROUGH == 0)).await {
             Ok(_) => answered_at = Instant::now(),
             Err(error) => tracing::warn!(pool = %pool.key, %error, "reading the former Redis failed; retrying in 5 s"),
         }

@@ -32,7 +32,7 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
     let (long, mut to_read) = mpsc::channel(LONG);
     tokio::join!(hear(ctx, pool, store, &long), async {
         while let Some(task) = to_read.recv().await {
-            match store.outcome(task).await {
+            match Box::pin(store.outcome(task)).await {
                 Ok(Some(document)) => read_result(ctx, pool, task, document),
                 Ok(None) => {}
                 Err(error) => {

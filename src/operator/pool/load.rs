@@ -49,7 +49,7 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, reporter
     let mut round_trips = store.round_trips();
     loop {
         let asked_at = clock::now();
-        let snapshot = match store.snapshot(&pool.queues()).await {
+        let snapshot = match Box::pin(store.snapshot(&pool.queues())).await {
             Ok(snapshot) => {
                 outage.answered();
                 snapshot
@@ -67,10 +67,10 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, reporter
         pool.clocks().hear(&REDIS, snapshot.at, clock::now());
         let fence = snapshot.fence(ctx.epoch());
         if let Fence::Closed(_) = fence {
-            return outranked(ctx, store).await;
+            return Box::pin(outranked(ctx, store)).await;
         }
         if incarnation.as_ref().is_some_and(|before| *before != snapshot.incarnation) || fence == Fence::Missing {
-            if let Err(error) = renewed_redis(ctx, pool, store).await {
+            if let Err(error) = Box::pin(renewed_redis(ctx, pool, store)).await {
                 tracing::warn!(pool = %pool.key, %error, "a Redis that is not what it was could not be prepared");
             } else {
                 incarnation = None;
@@ -81,15 +81,15 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, reporter
         incarnation.get_or_insert_with(|| snapshot.incarnation.clone());
         let census = Census::take(ctx, pool);
         let load = load(&snapshot, &census);
-        let mut view = look(ctx, pool, load, &census, &mut scaler).await;
+        let mut view = Box::pin(look(ctx, pool, load, &census, &mut scaler)).await;
         if !view.unlisted {
             pool.looked_at.store(true, Ordering::Relaxed);
         }
         pool.is_on(&snapshot.incarnation.run_id);
         view.eviction.clone_from(&snapshot.eviction);
-        view.results_eviction = results.eviction(pool, store).await;
+        view.results_eviction = Box::pin(results.eviction(pool, store)).await;
         view.shared = ctx.pools.sharing(pool);
-        view.blocked = starting.note(ctx, pool, store, load, &view).await;
+        view.blocked = Box::pin(starting.note(ctx, pool, store, load, &view)).await;
         view.stalled_since =
             stall.note(everything(&snapshot, &census), view.slots, pool.heard_of_work_at(), clock::now());
         ctx.metrics.workers_stalled.get_or_create(&pool.labels()).set(i64::from(view.stalled_since.is_some()));

@@ -47,7 +47,7 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
             () = tokio::time::sleep_until(next) => Scope::WhatMayHaveChanged,
             () = pool.levels.notified() => Scope::Unread,
         };
-        match read(ctx, pool, store, scope, &mut last).await {
+        match Box::pin(read(ctx, pool, store, scope, &mut last)).await {
             Ok(missed) => {
                 backoff.reset();
                 let again = |rounds| tokio::time::Instant::now() + audit::look_again_after(rounds, ctx.audit_every);
@@ -59,7 +59,7 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
                 let wait = backoff.pause();
                 tracing::warn!(pool = %pool.key, %error, retry_in = ?wait, "levels could not be read");
                 let unread = ctx.jobs.lock().unread_of(&pool.key).map(|entry| entry.job.key.clone()).collect();
-                refused::tell_all(ctx, unread, &error).await;
+                Box::pin(refused::tell_all(ctx, unread, &error)).await;
                 // Whatever asks for them meanwhile.
                 tokio::time::sleep(wait).await;
                 next = tokio::time::Instant::now();

@@ -40,7 +40,7 @@ pub async fn follow(ctx: &Context, pool: &Handle, current: &Found) -> Change {
     let mut unusable = 0;
     loop {
         tokio::time::sleep(EVERY).await;
-        match read(ctx, pool).await {
+        match Box::pin(read(ctx, pool)).await {
             Ok(found) if found.settings == current.settings => {
                 unusable = 0;
                 pool.uses_secret(&found.version);

@@ -36,7 +36,7 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
         if is_call {
             last_call = Some(Instant::now());
         }
-        match ask(ctx, pool, store, is_call, &mut silent_calls).await {
+        match Box::pin(ask(ctx, pool, store, is_call, &mut silent_calls)).await {
             Ok(true) => told(ctx, pool),
             Ok(false) => {}
             Err(error) => tracing::warn!(pool = %pool.key, %error, "asking the workers for their settings failed"),

@@ -46,7 +46,7 @@ pub async fn run(ctx: &Context, pool: &Handle, store: &Store) {
     let mut asked_at = Instant::now();
     loop {
         tokio::time::sleep(TOGETHER).await;
-        let pause = match sweep(ctx, pool, store, &server, asked_at).await {
+        let pause = match Box::pin(sweep(ctx, pool, store, &server, asked_at)).await {
             Ok(0) => EVERY,
             Ok(_) => GOING_ON,
             Err(error) => {

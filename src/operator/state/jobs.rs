@@ -15,7 +15,7 @@ use crate::core::index::{self, Ended, Lane, Limits};
 use crate::core::job::Job;
 
 /// Jobs that are looked at side by side: of one pool, which a slow Redis may hold up, and of all pools.
-const LIMITS: Limits = Limits { all: 1024, lane: 32 };
+const LIMITS: Limits = Limits { all: 512, lane: 32 };
 
 /// The unfinished jobs, with whole objects of some new ones.
 pub type Table = index::Table<Arc<CrewJob>>;
