@@ -4,7 +4,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::schema;
+use super::{ConditionType, find_condition, schema};
+use crate::core::setup::Futile;
+use crate::core::start::{Blocked, BlockedKind};
 
 /// The load of a pool and the state of its workers. Written by the operator.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -72,6 +74,22 @@ pub struct CrewWorkerPoolStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
+}
+
+impl CrewWorkerPoolStatus {
+    /// What keeps all workers from starting.
+    pub fn blocked(&self) -> Option<Blocked> {
+        let condition = find_condition(&self.conditions, ConditionType::WorkersNotStarting)?;
+        let is_of_all = condition.status == "True" && self.replicas.as_ref().is_none_or(|replicas| replicas.ready == 0);
+        let kind = BlockedKind::named(&condition.reason).filter(|_| is_of_all)?;
+        Some(Blocked { kind, detail: condition.message.as_str().into() })
+    }
+
+    /// Why runs would be in vain.
+    pub fn futile(&self) -> Option<Futile> {
+        let condition = find_condition(&self.conditions, ConditionType::WorkersMisconfigured)?;
+        Futile::recorded(&condition.reason, &condition.message).filter(|_| condition.status == "True")
+    }
 }
 
 /// The Redis of a pool, without its credentials.

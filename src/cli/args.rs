@@ -17,15 +17,6 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// Run, watch and change CrewJobs, with the rights of your kubeconfig.
-#[derive(Debug, Parser)]
-#[command(name = "kubectl-crewjob", bin_name = "kubectl crewjob", version, about, max_term_width = 100)]
-pub struct Plugin {
-    /// What to do.
-    #[command(flatten)]
-    pub ctl: ctl::args::Ctl,
-}
-
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -45,6 +36,13 @@ pub enum Command {
     Install {
         /// Where to; it must be there.
         directory: PathBuf,
+    },
+
+    /// Print what makes a shell complete the options of this program, such as: source <(crewjob completion bash)
+    Completion {
+        /// Which shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
     },
 
     /// Print or install the custom resource definitions.

@@ -8,13 +8,13 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
-use crate::ctl;
+use crate::ctl::{self, args::Plugin};
 use crate::operator;
 use crate::runtime::telemetry::{self, chain};
 use crate::worker;
-use args::{Cli, Command, Crds, Plugin};
+use args::{Cli, Command, Crds};
 
 /// What was asked for was not done.
 const FAILED: u8 = 1;
@@ -32,7 +32,8 @@ pub async fn run() -> ExitCode {
         Command::Operator(config) => operate(*config).await,
         Command::Worker(config) => work(*config).await,
         Command::Install { directory } => install(&directory),
-        Command::Crds(Crds::Print) => print(),
+        Command::Completion { shell } => complete(shell),
+        Command::Crds(Crds::Print) => print(crds::print),
         Command::Crds(Crds::Apply { file, field_manager }) => {
             apply::apply(file.as_deref(), &field_manager).await.map_err(|error| chain(&error))
         }
@@ -75,10 +76,17 @@ fn install(directory: &Path) -> Result<(), String> {
     copy().map_err(|error| format!("copying this program into {}: {error}", directory.display()))
 }
 
-fn print() -> Result<(), String> {
-    let mut text = Vec::new();
-    let printed = crds::print(&mut text).and_then(|()| io::stdout().write_all(&text));
-    match printed {
+fn complete(shell: clap_complete::Shell) -> Result<(), String> {
+    print(|out| {
+        clap_complete::generate(shell, &mut Cli::command(), "crewjob", out);
+        Ok(())
+    })
+}
+
+fn print(text: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> Result<(), String> {
+    let mut printed = Vec::new();
+    let done = text(&mut printed).and_then(|()| io::stdout().write_all(&printed));
+    match done {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(format!("printing: {error}")),
         Ok(()) | Err(_) => Ok(()), // a reader that has seen enough, such as `head`
     }

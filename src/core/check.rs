@@ -234,7 +234,11 @@ fn is_blind_plan_empty(c: &Case) -> bool {
     let stale = c.seen.of != c.job.attempt_in_hand().task || c.seen.task == Task::Unread;
     let begun = c.was.attempt.is_some() || c.was.attempts > 0;
     let alike = |was: Status| {
-        was == Status { observed_generation: was.observed_generation, spec_changed: was.spec_changed.clone(), ..c.is.clone() }
+        was == Status {
+            observed_generation: was.observed_generation,
+            spec_changed: was.spec_changed.clone(),
+            ..c.is.clone()
+        }
     };
     let same = alike(c.was.clone());
     let idle = c.plan.effects.is_empty();

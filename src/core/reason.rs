@@ -90,6 +90,25 @@ pub enum PoolProblemKind {
 }
 
 impl PoolProblemKind {
+    /// Every kind.
+    pub const ALL: [Self; 10] = [
+        Self::Connecting,
+        Self::NamespaceNotGranted,
+        Self::SecretNotFound,
+        Self::SecretNotLabelled,
+        Self::SecretInvalid,
+        Self::BrokerUnreachable,
+        Self::BrokerUnsupported,
+        Self::BrokerAuthenticationFailed,
+        Self::BrokerRefused,
+        Self::FenceNotOurs,
+    ];
+
+    /// The kind with this name.
+    pub fn named(reason: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.reason() == reason)
+    }
+
     /// CamelCase name, as in a condition's `reason`.
     pub fn reason(self) -> &'static str {
         match self {

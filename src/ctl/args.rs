@@ -4,9 +4,18 @@ use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::api;
+
+/// Run, watch and change CrewJobs, with the rights of your kubeconfig.
+#[derive(Debug, Parser)]
+#[command(name = "kubectl-crewjob", bin_name = "kubectl crewjob", version, about, max_term_width = 100)]
+pub struct Plugin {
+    /// What to do.
+    #[command(flatten)]
+    pub ctl: Ctl,
+}
 
 /// Where, and what.
 #[derive(Debug, Args)]
@@ -62,6 +71,17 @@ pub enum Verb {
     /// Of a job without a result the exit status says why: 1 failed or not finished, 3 cancelled.
     Result(Named),
 
+    /// Say why a job is where it is, what would let it go on, where it waits, and when it will begin and end.
+    ///
+    /// It decides as the operator does, on what the API server says of the job, its pool and the pool's other jobs. When it
+    /// begins and ends follows from how long the last 50 jobs ran that have succeeded.
+    Explain(Explain),
+
+    /// Print what the worker's container wrote while it ran a job, waiting until a worker has begun it.
+    ///
+    /// Of a worker that runs several tasks at a time the lines of the others are between those of the job.
+    Logs(Logs),
+
     /// List the Events of a job, of its pool, of the pool's Deployment and of the Pod that runs it, oldest first.
     Events(Named),
 
@@ -87,6 +107,24 @@ pub enum Verb {
 
     /// Run failed or cancelled jobs once more, each as a new job that names its origin.
     Retry(Retry),
+
+    /// Print the versions of this program, of the operators and of the resource definitions.
+    ///
+    /// The exit status is 1 where they do not fit together.
+    Version(Version),
+
+    /// Print the helper that lets kubectl complete what is typed behind `kubectl crewjob`.
+    ///
+    /// Write it to an executable file kubectl_complete-crewjob on the PATH, beside kubectl-crewjob.
+    Completion,
+
+    /// Print what the last word can be.
+    #[command(name = "__complete", hide = true)]
+    Complete {
+        /// What is typed behind `kubectl crewjob`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
 }
 
 /// `run`
@@ -114,7 +152,7 @@ pub struct Run {
     pub from: Option<String>,
 
     /// The CrewWorkerPool. Default: default.
-    #[arg(long)]
+    #[arg(long, value_name = "POOL")]
     pub pool: Option<String>,
 
     /// The queue. Default: the pool's first one.
@@ -194,7 +232,7 @@ pub struct Filter {
     pub phase: Vec<String>,
 
     /// Jobs of this pool only.
-    #[arg(long)]
+    #[arg(long, value_name = "POOL")]
     pub pool: Option<String>,
 
     /// Jobs that were created within this time only, such as 24h.
@@ -250,6 +288,50 @@ pub struct Named {
     pub name: String,
 }
 
+/// `explain`
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The job.
+    #[arg(value_name = "JOB")]
+    pub name: String,
+
+    /// How to print it.
+    #[arg(short, long, value_enum)]
+    pub output: Option<Format>,
+}
+
+/// `logs`
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// The job.
+    #[arg(value_name = "JOB")]
+    pub name: String,
+
+    /// Go on with what is written from now on, and with the next attempts, until the job has ended.
+    #[arg(short, long)]
+    pub follow: bool,
+
+    /// The attempt, counted from 1. Default: the current or last one.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub attempt: Option<u32>,
+
+    /// Only the last so many of the lines that are written already.
+    #[arg(long, value_name = "LINES")]
+    pub tail: Option<usize>,
+
+    /// Only lines that this regular expression matches.
+    #[arg(long, value_name = "PATTERN")]
+    pub grep: Option<String>,
+
+    /// Print when each line was written.
+    #[arg(long)]
+    pub timestamps: bool,
+
+    /// The container of the Pod. Default: the one that ran the attempt, where that can be told.
+    #[arg(short, long, value_name = "NAME")]
+    pub container: Option<String>,
+}
+
 /// Jobs by their names, or by what they have in common.
 #[derive(Debug, Args)]
 pub struct Selected {
@@ -288,6 +370,27 @@ pub struct Retry {
     /// Do not ask before more than one job that was not named is run again.
     #[arg(short, long)]
     pub yes: bool,
+}
+
+/// `version`
+#[derive(Debug, Args)]
+pub struct Version {
+    /// Ask no cluster.
+    #[arg(long)]
+    pub client: bool,
+
+    /// How to print them.
+    #[arg(short, long, value_enum)]
+    pub output: Option<Format>,
+}
+
+/// How something is printed that is no object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// As JSON.
+    Json,
+    /// As YAML.
+    Yaml,
 }
 
 /// How objects are printed.

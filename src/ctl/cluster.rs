@@ -68,6 +68,15 @@ impl Cluster {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
+    /// Objects of all namespaces, or of none.
+    pub fn everywhere<K>(&self) -> Api<K>
+    where
+        K: Resource,
+        K::DynamicType: Default,
+    {
+        Api::all(self.client.clone())
+    }
+
     /// One job.
     pub async fn job(&self, name: &str) -> Result<DynamicObject, Error> {
         let found = self.jobs().get_opt(name).await.map_err(Error::call(format!("reading the CrewJob {name}")))?;

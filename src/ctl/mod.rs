@@ -5,14 +5,18 @@
 pub mod args;
 mod change;
 mod cluster;
+mod complete;
 mod error;
 mod events;
+mod explain;
 mod list;
+mod logs;
 mod manifest;
 mod result;
 mod retry;
 mod run;
 mod show;
+mod version;
 mod view;
 mod wait;
 
@@ -38,18 +42,24 @@ pub async fn run(ctl: Ctl) -> ExitCode {
 }
 
 async fn act(ctl: Ctl) -> Result<u8, Error> {
-    let cluster = Cluster::connect(&ctl.connection).await?;
+    let cluster = || Cluster::connect(&ctl.connection);
     match ctl.verb {
-        Verb::Run(what) => run::run(&cluster, *what).await,
-        Verb::Wait(what) => wait::wait(&cluster, what).await,
-        Verb::List(what) => list::list(&cluster, what).await.map(|()| 0),
-        Verb::Get(what) => list::get(&cluster, what).await.map(|()| 0),
-        Verb::Result(what) => result::result(&cluster, what).await,
-        Verb::Events(what) => events::events(&cluster, what).await.map(|()| 0),
-        Verb::Cancel(what) => change::change(&cluster, what, &change::CANCEL).await,
-        Verb::Suspend(what) => change::change(&cluster, what, &change::SUSPEND).await,
-        Verb::Resume(what) => change::change(&cluster, what, &change::RESUME).await,
-        Verb::Priority { priority, jobs } => change::change(&cluster, jobs, &change::priority(priority)).await,
-        Verb::Retry(what) => retry::retry(&cluster, what).await.map(|()| 0),
+        Verb::Run(what) => run::run(&cluster().await?, *what).await,
+        Verb::Wait(what) => wait::wait(&cluster().await?, what).await,
+        Verb::List(what) => list::list(&cluster().await?, what).await.map(|()| 0),
+        Verb::Get(what) => list::get(&cluster().await?, what).await.map(|()| 0),
+        Verb::Result(what) => result::result(&cluster().await?, what).await,
+        Verb::Explain(what) => explain::explain(&cluster().await?, what).await.map(|()| 0),
+        Verb::Logs(what) => logs::logs(&cluster().await?, what).await.map(|()| 0),
+        Verb::Events(what) => events::events(&cluster().await?, what).await.map(|()| 0),
+        Verb::Cancel(what) => change::change(&cluster().await?, what, &change::CANCEL).await,
+        Verb::Suspend(what) => change::change(&cluster().await?, what, &change::SUSPEND).await,
+        Verb::Resume(what) => change::change(&cluster().await?, what, &change::RESUME).await,
+        Verb::Priority { priority, jobs } => change::change(&cluster().await?, jobs, &change::priority(priority)).await,
+        Verb::Retry(what) => retry::retry(&cluster().await?, what).await.map(|()| 0),
+        Verb::Version(what) if what.client => version::version(None, &what).await,
+        Verb::Version(what) => version::version(Some(&cluster().await?), &what).await,
+        Verb::Completion => show::print(complete::HELPER).map(|()| 0),
+        Verb::Complete { words } => complete::complete(&words).await.map(|()| 0),
     }
 }

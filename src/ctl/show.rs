@@ -8,7 +8,7 @@ use kube::ResourceExt as _;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
-use super::args::Output;
+use super::args::{Format, Output};
 use super::error::Error;
 use super::view;
 use crate::runtime::telemetry::chain;
@@ -125,6 +125,14 @@ fn formatted(value: &Value, output: Output) -> Result<String, Error> {
 fn yaml(value: &Value) -> Result<String, Error> {
     let text = serde_saphyr::to_string(value).map_err(|error| Error::Print(io::Error::other(error)))?;
     Ok(format!("{}\n", text.trim_end()))
+}
+
+/// Prints something that is no object.
+pub fn value(value: &Value, format: Format) -> Result<(), Error> {
+    match format {
+        Format::Json => print(&format!("{value:#}\n")),
+        Format::Yaml => print(&yaml(value)?),
+    }
 }
 
 /// Prints a text as it is.

@@ -10,6 +10,9 @@ use serde_json::Value;
 /// The phase of a job that no operator has seen, too.
 pub const PENDING: &str = "Pending";
 
+/// The phases that this version knows.
+pub const PHASES: [&str; 7] = [PENDING, "Queued", "Running", "Retrying", "Succeeded", "Failed", "Cancelled"];
+
 /// How a job has ended, as an exit status says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {

@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use kube::api::DynamicObject;
 use kube::runtime::watcher::{self, watch_object};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -52,21 +53,36 @@ pub async fn until_end(cluster: &Cluster, name: &str, deadline: Instant, follow:
 }
 
 async fn followed(cluster: &Cluster, name: &str, follow: bool) -> Result<End, Error> {
+    let mut said = String::new();
+    let job = until(cluster, name, |job| {
+        let (line, end) = (view::line(job), view::end(job));
+        if line != said && (follow || end.is_some()) {
+            show::say(&format!("{name} is {line}"));
+            said = line;
+        }
+        end.is_some()
+    })
+    .await?;
+    Ok(view::end(&job).unwrap_or(End::TimedOut))
+}
+
+/// Follows a job until this is true of it. A watch that breaks is begun again.
+pub async fn until(
+    cluster: &Cluster,
+    name: &str,
+    mut is_met: impl FnMut(&DynamicObject) -> bool,
+) -> Result<DynamicObject, Error> {
     let mut changes = pin!(watch_object(cluster.jobs(), name));
-    let (mut said, mut failures) = (String::new(), 0);
+    let (mut failures, mut is_seen) = (0, false);
     loop {
         match changes.next().await {
             Some(Ok(Some(job))) => {
-                failures = 0;
-                let (line, end) = (view::line(&job), view::end(&job));
-                if line != said && (follow || end.is_some()) {
-                    show::say(&format!("{name} is {line}"));
-                    said = line;
-                }
-                if let Some(end) = end {
-                    return Ok(end);
+                (failures, is_seen) = (0, true);
+                if is_met(&job) {
+                    return Ok(job);
                 }
             }
+            Some(Ok(None)) if !is_seen => return Err(cluster.missing(name)),
             Some(Ok(None)) => {
                 return Err(Error::NotPossible(format!("the CrewJob {name} was deleted before it had finished")));
             }

@@ -134,7 +134,7 @@ class Front(Proxy):
     """Ends TLS itself and carries one HTTP/1.1 request per connection, so it can answer in the API server's place."""
 
     def __init__(self, control_plane: ControlPlane, folder: Path):
-        self.rules: list[tuple[re.Pattern, int, str]] = []
+        self.rules: list[tuple[re.Pattern, int, str, str]] = []
         self.answered = 0
         self.cut_off: tuple[re.Pattern, int] | None = None
         self.context = control_plane.context
@@ -152,9 +152,9 @@ class Front(Proxy):
     def adapt(self, kubeconfig: str, folder: Path) -> str:
         return re.sub(r"(certificate-authority: *)[^\s}]+", rf"\g<1>{folder / 'front.crt'}", kubeconfig)
 
-    def answer(self, request: str, status: int, headers: str = "") -> None:
+    def answer(self, request: str, status: int, headers: str = "", body: str = "") -> None:
         """Answers requests whose first line matches with this status, and 0 with the end of the connection."""
-        self.rules.append((re.compile(request), status, headers))
+        self.rules.append((re.compile(request), status, headers, body))
         self.cut()
 
     def cut_off_after(self, request: str, length: int) -> None:
@@ -169,11 +169,12 @@ class Front(Proxy):
     async def carry(self, reader, writer):
         head = await reader.readuntil(b"\r\n\r\n")
         request, _, rest = head.partition(b"\r\n")
-        for pattern, status, headers in self.rules:
+        for pattern, status, headers, text in self.rules:
             if pattern.search(request.decode()):
                 self.answered += 1
                 if status:
                     body = b'{"kind":"Status","apiVersion":"v1","status":"Failure","message":"by the proxy","code":%d}' % status
+                    body = text.encode() or body
                     length = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n{headers}"
                     writer.write(f"HTTP/1.1 {status} No\r\nConnection: close\r\n{length}\r\n".encode() + body)
                     await writer.drain()

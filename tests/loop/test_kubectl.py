@@ -196,6 +196,116 @@ def test_inputs_come_from_a_file_and_a_dry_run_creates_nothing(bed, ctl, tmp_pat
     assert refused.returncode == 2 and "object of inputs" in refused.stderr
 
 
+WORKER = "worker-7d4b9c5f6d-x2x7q"
+LOG = """2026-03-01T10:00:59.9Z another task
+2026-03-01T10:01:00.1Z crew begins
+2026-03-01T10:01:03Z \x1b[1mtokens\x1b[0m 12
+2026-03-01T10:01:09Z crew ends
+2026-03-01T10:01:11Z the next task
+"""
+
+
+@pytest.fixture
+def ran(bed, ctl, tmp_path):
+    """A job that a worker begins as its status says, and a Pod with a log, of which the test is the kubelet."""
+    front = Front(bed.control_plane, tmp_path)
+    front.answer(rf"GET \S*/pods/{WORKER}/log", 200, body=LOG)
+    bed.operator.stop()
+    bed.a.job("tea")
+    bed.a.deployment()
+    bed.a.pod()
+    bed.a.runs()
+    container = bed.a.get("pods", WORKER)["status"]["containerStatuses"][0]["containerID"]
+    worker = {"name": f"crew@{WORKER}", "podName": WORKER, "containerID": container}
+
+    def state(phase, **status):
+        begun = {"attempts": 1, "startedAt": "2026-03-01T10:01:00Z", "worker": worker}
+        bed.a.patch("crewjobs", "tea", {"status": {"phase": phase, **begun, **status}}, "status")
+
+    try:
+        yield state, ("--kubeconfig", str(front.kubeconfig), "-n", bed.a.namespace)
+    finally:
+        front.stop()
+        bed.operator.start()
+
+
+def logs(through, *options):
+    return subprocess.Popen([str(CREWJOB), "ctl", "logs", "tea", *options, *through], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_logs_waits_for_a_worker_and_prints_what_its_container_wrote_during_the_attempt(ran):
+    state, through = ran
+    waiting = logs(through, "--follow")
+    assert waiting.stderr.readline() == "waiting for a worker: tea is Pending\n"
+    state("Running")
+    assert waiting.stdout.readline() == "crew begins\n"
+    state("Succeeded", finishedAt="2026-03-01T10:01:10Z")
+    printed, said = waiting.communicate(timeout=30)
+    assert (waiting.returncode, said) == (0, "")
+    assert printed.startswith("\x1b[1mtokens\x1b[0m 12\ncrew ends\n"), "in a pipe as it was written"
+    printed, said = logs(through).communicate(timeout=30)
+    assert printed.splitlines()[0] == "crew begins" and printed.splitlines()[-1] == "crew ends", said
+    assert logs(through, "--tail", "1", "--timestamps").communicate(timeout=30)[0] == "2026-03-01T10:01:09Z crew ends\n"
+    assert logs(through, "--grep", "^crew (b|x)").communicate(timeout=30)[0] == "crew begins\n"
+
+
+def test_logs_says_which_attempts_there_were_and_that_a_pod_is_gone(bed, ran):
+    state, through = ran
+
+    def refused(*options):
+        ended = logs(through, *options)
+        printed, said = ended.communicate(timeout=30)
+        assert printed == "" and ended.returncode in (1, 2), (ended.returncode, printed, said)
+        return said
+
+    assert "regular expression" in refused("--grep", "(")
+    state("Failed", finishedAt="2026-03-01T10:01:10Z")
+    assert "no attempt 2; known are: 1" in refused("--attempt", "2")
+    state("Failed", finishedAt="2026-03-01T10:01:10Z", worker={"name": "crew@gone", "podName": "gone", "containerID": None})
+    assert "the Pod gone that ran attempt 1 is gone, and its log with it" in refused()
+    bed.a.job("held", suspend=True)
+    bed.a.patch("crewjobs", "held", {"status": {"phase": "Cancelled"}}, "status")
+    never = subprocess.run([str(CREWJOB), "ctl", "logs", "held", *through], capture_output=True, text=True, timeout=30)
+    assert never.returncode == 1 and "no worker ran held: it is Cancelled" in never.stderr
+
+
+def test_versions_are_told_with_what_does_not_fit_together(bed, ctl):
+    told = ctl("version")
+    assert told.returncode == 0 and "crewjobs.crewjob.dev: as this program has it" in told.stdout, told
+    assert json.loads(ctl("version", "--client", "-o", "json").stdout)["crds"] == []
+    labels = {"app.kubernetes.io/part-of": "crewjob", "app.kubernetes.io/component": "operator", "app.kubernetes.io/version": "9.9.9"}
+    bed.a.deployment("operator")
+    bed.a.patch("deployments", "operator", {"metadata": {"labels": labels}})
+    told = ctl("version", "-o", "json")
+    found = json.loads(told.stdout)
+    assert told.returncode == 1 and found["operators"][0]["version"] == "9.9.9" and "9.9.9" in found["findings"][0]
+
+
+def test_verbs_options_and_the_names_of_jobs_are_completed(bed, ctl, tmp_path):
+    bed.a.job("tea")
+    bed.a.job("toast")
+    where = ("--kubeconfig", str(bed.control_plane.kubeconfig), "-n", bed.a.namespace)
+
+    def completed(*words):
+        return subprocess.run([str(CREWJOB), "ctl", "__complete", "--", *words], capture_output=True, text=True, timeout=20).stdout
+
+    assert "\nlogs\tPrint" in completed("") and completed("").endswith(":4\n")
+    assert completed(*where, "cancel", "te") == "tea\tPending\n:4\n"
+    assert completed(*where, "cancel", "tea", "").count("\n") == 3
+    assert completed("--kubeconfig", "/nothing", "cancel", "") == ":4\n", "no error in the middle of a line"
+    assert completed("run", "--inputs-file", "") == ":0\n"
+    helper = ctl("completion").stdout
+    assert helper.startswith("#!/bin/sh\n")
+    (tmp_path / "kubectl-crewjob").symlink_to(CREWJOB)
+    (tmp_path / "kubectl_complete-crewjob").write_text(helper)
+    (tmp_path / "kubectl_complete-crewjob").chmod(0o755)
+    path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    shown = subprocess.run(["kubectl_complete-crewjob", *where, "get", "to"], capture_output=True, text=True, env=path, timeout=20)
+    assert shown.stdout == "toast\tPending\n:4\n", shown
+    script = subprocess.run([str(CREWJOB), "completion", "bash"], capture_output=True, text=True)
+    assert script.returncode == 0 and "_crewjob()" in script.stdout
+
+
 def test_events_of_a_job_and_its_pool_are_listed(bed, ctl):
     bed.a.job("tea")
     bed.a.in_phase("tea", "Pending")
@@ -223,3 +333,52 @@ def test_as_a_plugin_of_kubectl_it_goes_by_its_name(bed, tmp_path):
     plugin.symlink_to(CREWJOB)
     shown = subprocess.run([plugin, "--help"], capture_output=True, text=True)
     assert shown.returncode == 0 and "kubectl crewjob" in shown.stdout and "retry" in shown.stdout
+
+
+def test_explain_says_what_keeps_a_job_and_where_it_waits(bed, ctl):
+    explained = lambda name: json.loads(ctl("explain", name, "-o", "json").stdout)  # noqa: E731
+    bed.a.job("tea")
+    bed.a.in_phase("tea", "Pending")
+    missing = explained("tea")
+    assert (missing["reason"], missing["blocked"], missing["position"]) == ("PoolNotFound", True, None)
+    assert "create the CrewWorkerPool default" in missing["remedy"]
+    bed.a.pool(bed.redis)
+    bed.a.in_phase("tea", "Queued")
+    bed.a.job("toast", priority=9)
+    bed.a.job("held", suspend=True)
+    bed.a.in_phase("toast", "Queued")
+    until("the pool counts both messages", lambda: bed.a.pool_status().get("depth") == 2)
+    waits = explained("tea")
+    assert waits["position"] == {"queue": "crew_jobs", "band": 3, "ahead": 1, "foreign": 0, "depth": 2}, waits
+    assert explained("toast")["position"]["ahead"] == 0
+    (message,) = bed.redis.client.lrange("crew_jobs\x06\x163", 0, 0)
+    foreign = "00000000-0000-4000-8000-000000000001"
+    bed.redis.client.lpush("crew_jobs", message.replace(bed.a.task("tea").encode(), foreign.encode()))
+    until("the pool counts that of another producer", lambda: bed.a.pool_status().get("depth") == 3)
+    assert explained("toast")["position"]["foreign"] == 1
+    until("it is said to be suspended", lambda: bed.a.condition("held").get("reason") == "Suspended")
+    assert explained("held")["remedy"] == "kubectl crewjob resume held"
+    text = ctl("explain", "tea")
+    assert text.returncode == 0 and text.stdout.startswith("job:      tea (Queued)\nreason:   ") and "position: 3 of 3" in text.stdout
+
+
+def test_explain_says_when_a_job_begins_and_ends_from_how_long_others_ran(bed, pool, ctl):
+    bed.operator.stop()
+    try:
+        status = {"ready": 1, "busy": 1, "desired": 1}
+        bed.a.patch("crewworkerpools", "default", {"status": {"replicas": status}}, "status")
+        at = lambda second: f"2026-03-01T10:{second // 60:02}:{second % 60:02}Z"  # noqa: E731
+        for name, phase, times in (
+            ("one", "Succeeded", {"startedAt": at(0), "finishedAt": at(50)}),
+            ("two", "Succeeded", {"startedAt": at(60), "finishedAt": at(130)}),
+            ("first", "Queued", {"queuedAt": at(1), "firstQueuedAt": at(1)}),
+            ("second", "Queued", {"queuedAt": at(2), "firstQueuedAt": at(2)}),
+        ):
+            bed.a.job(name)
+            seen = {"observedGeneration": 1, "attempts": 1, "queue": "crew_jobs", "taskID": bed.a.task(name)}
+            bed.a.patch("crewjobs", name, {"status": {"phase": phase, **seen, **times}}, "status")
+        expected = json.loads(ctl("explain", "second", "-o", "json").stdout)["expected"]
+        assert (expected["startsInSeconds"], expected["endsInSeconds"], expected["takesSeconds"]) == (60, 120, 60)
+        assert "begins in 60s, ends in 2m; a run takes 60s on the average" in ctl("explain", "second").stdout
+    finally:
+        bed.operator.start()

@@ -14,9 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::former::Former;
 use super::nodes::Nodes;
 use super::shared_pods::SharedPods;
-use crate::api::{
-    ConditionType, CrewWorkerPool, CrewWorkerPoolSpec, CrewWorkerPoolStatus, RedisStatus, TAKE_REPLICAS, find_condition,
-};
+use crate::api::{CrewWorkerPool, CrewWorkerPoolSpec, CrewWorkerPoolStatus, RedisStatus, TAKE_REPLICAS};
 use crate::core::claims::clocks::Clocks;
 use crate::core::id::{ObjectKey, TaskId};
 use crate::core::index::LookUp;
@@ -24,7 +22,7 @@ use crate::core::index::pods::Fleet;
 use crate::core::observed::{Pool, PoolFacts};
 use crate::core::policy::Policy;
 use crate::core::setup::Futile;
-use crate::core::start::{Blocked, BlockedKind};
+use crate::core::start::Blocked;
 use crate::core::status::{PoolProblem, PoolProblemKind};
 use crate::runtime::metrics::PoolLabels;
 use crate::store::{MarkerId, Queue, Store, Wanted};
@@ -133,8 +131,8 @@ impl Handle {
     /// A pool that is not connected yet.
     pub fn new(key: ObjectKey, pool: &CrewWorkerPool) -> Self {
         let spec = pool.spec.clone();
-        let blocked = pool.status.as_ref().and_then(said_blocked);
-        let futile = pool.status.as_ref().and_then(said_futile).map(Arc::new);
+        let blocked = pool.status.as_ref().and_then(CrewWorkerPoolStatus::blocked);
+        let futile = pool.status.as_ref().and_then(CrewWorkerPoolStatus::futile).map(Arc::new);
         let facts = PoolFacts { blocked, futile, ..spec.to_facts() };
         let facts = Arc::new(facts);
         let problem = PoolProblem { kind: PoolProblemKind::Connecting, detail: "not connected yet".into() };
@@ -486,20 +484,6 @@ impl Handle {
 /// What the annotation says that asks to take the replicas back, as far as the status has room for it.
 pub fn take_replicas(pool: &CrewWorkerPool) -> Option<String> {
     pool.annotations().get(TAKE_REPLICAS).map(|asked| asked.chars().take(256).collect())
-}
-
-/// What keeps all workers from starting, as the status says it: an operator that starts goes on from there.
-fn said_blocked(status: &CrewWorkerPoolStatus) -> Option<Blocked> {
-    let condition = find_condition(&status.conditions, ConditionType::WorkersNotStarting)?;
-    let is_of_all = condition.status == "True" && status.replicas.as_ref().is_none_or(|replicas| replicas.ready == 0);
-    let kind = BlockedKind::named(&condition.reason).filter(|_| is_of_all)?;
-    Some(Blocked { kind, detail: condition.message.as_str().into() })
-}
-
-/// Why runs would be in vain, as the status says it: an operator that starts goes on from there.
-fn said_futile(status: &CrewWorkerPoolStatus) -> Option<Futile> {
-    let condition = find_condition(&status.conditions, ConditionType::WorkersMisconfigured)?;
-    Futile::recorded(&condition.reason, &condition.message).filter(|_| condition.status == "True")
 }
 
 fn moment(millis: &AtomicI64) -> Option<Timestamp> {
