@@ -108,6 +108,11 @@ pub enum Verb {
     /// Run failed or cancelled jobs once more, each as a new job that names its origin.
     Retry(Retry),
 
+    /// Say what is wrong with the operator, the pools and the jobs, and how to mend it.
+    ///
+    /// The exit status is 0 where nothing was found, and 1 otherwise. What may not be read is said, and is no finding.
+    Doctor(Doctor),
+
     /// Print the versions of this program, of the operators and of the resource definitions.
     ///
     /// The exit status is 1 where they do not fit together.
@@ -370,6 +375,26 @@ pub struct Retry {
     /// Do not ask before more than one job that was not named is run again.
     #[arg(short, long)]
     pub yes: bool,
+}
+
+/// `doctor`
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// The pools and jobs of all namespaces.
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+
+    /// Let `backend.tasks.health_check` run in each pool, and wait until it comes back; the job is deleted again.
+    #[arg(long)]
+    pub enqueue: bool,
+
+    /// How long to wait for each of these jobs.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "3m", requires = "enqueue")]
+    pub timeout: Duration,
+
+    /// How to print what was found.
+    #[arg(short, long, value_enum)]
+    pub output: Option<Format>,
 }
 
 /// `version`

@@ -59,6 +59,25 @@ impl Cluster {
         Api::namespaced_with(self.client.clone(), &self.namespace, &ApiResource::erase::<CrewWorkerPool>(&()))
     }
 
+    /// The pools of all namespaces.
+    pub fn all_pools(&self) -> Api<DynamicObject> {
+        Api::all_with(self.client.clone(), &ApiResource::erase::<CrewWorkerPool>(&()))
+    }
+
+    /// The same cluster, with another namespace in mind.
+    pub fn of(&self, namespace: &str) -> Self {
+        Self { client: self.client.clone(), namespace: namespace.to_owned() }
+    }
+
+    /// Objects of another namespace.
+    pub fn in_namespace<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
     /// Other objects of the namespace.
     pub fn others<K>(&self) -> Api<K>
     where

@@ -6,6 +6,7 @@ pub mod args;
 mod change;
 mod cluster;
 mod complete;
+mod doctor;
 mod error;
 mod events;
 mod explain;
@@ -57,6 +58,7 @@ async fn act(ctl: Ctl) -> Result<u8, Error> {
         Verb::Resume(what) => change::change(&cluster().await?, what, &change::RESUME).await,
         Verb::Priority { priority, jobs } => change::change(&cluster().await?, jobs, &change::priority(priority)).await,
         Verb::Retry(what) => retry::retry(&cluster().await?, what).await.map(|()| 0),
+        Verb::Doctor(what) => doctor::doctor(&cluster().await?, what).await,
         Verb::Version(what) if what.client => version::version(None, &what).await,
         Verb::Version(what) => version::version(Some(&cluster().await?), &what).await,
         Verb::Completion => show::print(complete::HELPER).map(|()| 0),

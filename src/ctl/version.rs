@@ -24,24 +24,33 @@ const TOLD: usize = 5;
 
 /// What runs in the cluster. What the caller may not read is told instead of its version.
 #[derive(Debug, Default)]
-struct Found {
+pub struct Found {
     operators: Vec<BTreeMap<&'static str, String>>,
     crds: Vec<BTreeMap<&'static str, String>>,
+    /// The Deployments of the operators.
+    pub deployments: Vec<Deployment>,
     /// What does not fit together, and what to do about it.
-    findings: Vec<String>,
+    pub findings: Vec<String>,
     /// What could not be read.
-    unread: Vec<String>,
+    pub unread: Vec<String>,
 }
 
 /// Prints the versions. The exit status is 1 where something does not fit together.
 pub async fn version(cluster: Option<&Cluster>, what: &Version) -> Result<u8, Error> {
-    let mut found = Found::default();
-    if let Some(cluster) = cluster {
-        operators(cluster, &mut found).await;
-        definitions(cluster, &mut found).await;
-    }
+    let found = match cluster {
+        Some(cluster) => look(cluster).await,
+        None => Found::default(),
+    };
     print(&found, what.output)?;
     Ok(u8::from(!found.findings.is_empty()))
+}
+
+/// What runs in the cluster.
+pub async fn look(cluster: &Cluster) -> Found {
+    let mut found = Found::default();
+    operators(cluster, &mut found).await;
+    definitions(cluster, &mut found).await;
+    found
 }
 
 async fn operators(cluster: &Cluster, found: &mut Found) {
@@ -60,6 +69,7 @@ async fn operators(cluster: &Cluster, found: &mut Found) {
                     ));
                 }
                 found.operators.push(operator);
+                found.deployments.push(deployment);
             }
         }
     }

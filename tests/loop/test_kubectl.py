@@ -33,13 +33,18 @@ def pool(bed):
 
 
 def ended(bed, name, status="SUCCESS", result=None):
+    """Lets the job's task end as a worker would end it, and waits for the end of the job."""
+    end(bed, name, status, result)
+    bed.a.in_phase(name, "Succeeded", "Failed")
+
+
+def end(bed, name, status="SUCCESS", result=None):
     """Lets the job's task end as a worker would end it."""
     task = bed.a.task(name)
     until("its message waits", lambda: bed.redis.queued(task))
     message = bed.redis.take(task)
     bed.redis.store(task, status, {"answer": 42} if result is None else result)
     bed.redis.acknowledge(message)
-    bed.a.in_phase(name, "Succeeded", "Failed")
 
 
 def failed(bed, name):
@@ -382,3 +387,66 @@ def test_explain_says_when_a_job_begins_and_ends_from_how_long_others_ran(bed, p
         assert "begins in 60s, ends in 2m; a run takes 60s on the average" in ctl("explain", "second").stdout
     finally:
         bed.operator.start()
+
+
+@pytest.fixture
+def chart(bed, ctl):
+    """The Deployment of the chart, of which the loop has no more than the operator itself and its Lease."""
+    version = json.loads(ctl("version", "--client", "-o", "json").stdout)["client"]
+    labels = {"app.kubernetes.io/part-of": "crewjob", "app.kubernetes.io/component": "operator", "app.kubernetes.io/version": version}
+    bed.a.deployment("operator", replicas=1)
+    bed.a.patch("deployments", "operator", {"metadata": {"labels": labels}})
+    bed.a.patch("deployments", "operator", {"status": {"replicas": 1, "availableReplicas": 1, "readyReplicas": 1}}, "status")
+
+
+def test_doctor_finds_nothing_where_all_is_well_and_lets_a_job_come_back(bed, chart, pool, ctl):
+    bed.a.job("waits")
+    bed.a.in_phase("waits", "Queued")
+    well = ctl("doctor")
+    assert well.returncode == 0 and well.stdout.startswith("nothing is wrong with the 2 objects looked at"), well
+    trying = subprocess.Popen(command(bed, "doctor", "--enqueue", "-o", "json"), stdout=subprocess.PIPE, text=True)
+    try:
+        tried = lambda: next((job["metadata"]["name"] for job in bed.a.items("crewjobs") if job["metadata"]["name"] != "waits"), None)  # noqa: E731
+        until("a job is tried", tried)
+        name = tried()
+        assert bed.a.get("crewjobs", name)["spec"]["task"] == "backend.tasks.health_check"
+        end(bed, name)
+        printed, _ = trying.communicate(timeout=30)
+    finally:
+        trying.kill()
+    assert trying.returncode == 0 and json.loads(printed)["findings"] == []
+    assert tried() is None, "it is deleted again"
+    late = json.loads(ctl("doctor", "--enqueue", "--timeout", "300ms", "-o", "json").stdout)["findings"]
+    assert [found["reason"] for found in late] == ["CheckFailed"] and "Queued" in late[0]["what"]
+
+
+def test_doctor_finds_what_was_planted_and_says_how_to_mend_it(bed, chart, ctl, tmp_path):
+    bed.a.deployment("worker", containers=[{"name": "worker", "image": "worker", "command": ["sh", "-c", "celery worker"]}])
+    bed.a.pool(bed.redis, deploymentRef={"name": "worker"}, queues=[{"name": "crew_jobs"}])
+    bed.a.pool(bed.redis, "twin")
+    bed.a.pool_with("nowhere", "broken")
+    bed.a.job("lost", poolRef={"name": "none"})
+    bed.a.job("lost-too", poolRef={"name": "none"})
+    bed.a.in_phase("lost-too", "Pending")
+    bed.a.patch("deployments", "operator", {"status": {"availableReplicas": 0, "readyReplicas": 0}}, "status")
+
+    def found():
+        return {(it["object"].split("/")[-1], it["reason"]): it["what"] for it in json.loads(ctl("doctor", "-o", "json").stdout)["findings"]}
+
+    expected = {
+        ("operator", "OperatorNotAvailable"), ("worker", "ShellIsFirstProcess"), ("default", "QueueShared"),
+        ("twin", "QueueShared"), ("broken", "SecretNotFound"), ("crewjobs", "PoolNotFound"),
+    }  # fmt: skip
+    until("all of it is found", lambda: expected <= found().keys())
+    said = found()
+    assert "2 jobs wait" in said["crewjobs", "PoolNotFound"] and "`exec`" in said["worker", "ShellIsFirstProcess"]
+    shown = ctl("doctor")
+    assert shown.returncode == 1 and shown.stdout.splitlines()[0].split()[:2] == ["OBJECT", "FINDING"]
+    front = Front(bed.control_plane, tmp_path)
+    try:
+        front.answer(r"GET \S*/(crewworkerpools|leases)", 403)
+        through = ("--kubeconfig", str(front.kubeconfig), "-n", bed.a.namespace)
+        refused = subprocess.run([str(CREWJOB), "ctl", "doctor", *through], capture_output=True, text=True, timeout=30)
+        assert "could not look at CrewWorkerPools" in refused.stderr and "could not look at the Lease" in refused.stderr, refused
+    finally:
+        front.stop()
