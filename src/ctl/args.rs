@@ -108,10 +108,22 @@ pub enum Verb {
     /// Run failed or cancelled jobs once more, each as a new job that names its origin.
     Retry(Retry),
 
+    /// Show the load of the pools, of their queues by band of priorities, and of their workers.
+    ///
+    /// On a terminal it is shown anew every few seconds until it is interrupted.
+    Top(Top),
+
     /// Say what is wrong with the operator, the pools and the jobs, and how to mend it.
     ///
     /// The exit status is 0 where nothing was found, and 1 otherwise. What may not be read is said, and is no finding.
     Doctor(Doctor),
+
+    /// Write what is to be known for a bug report into a zip file: objects of the namespace, what doctor and version say, and
+    /// logs and metrics of the operator.
+    ///
+    /// No Secret is read. What jobs are about, their inputs and their results are left out, as are the values of variables of
+    /// containers and passwords in URLs.
+    Report(Report),
 
     /// Print the versions of this program, of the operators and of the resource definitions.
     ///
@@ -375,6 +387,34 @@ pub struct Retry {
     /// Do not ask before more than one job that was not named is run again.
     #[arg(short, long)]
     pub yes: bool,
+}
+
+/// `report`
+#[derive(Debug, Args)]
+pub struct Report {
+    /// The file; it must not be there. Default: crewjob-NAMESPACE-TIME.zip.
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+
+    /// With topics, inputs and results of the jobs.
+    #[arg(long)]
+    pub with_inputs: bool,
+}
+
+/// `top`
+#[derive(Debug, Args)]
+pub struct Top {
+    /// The pools of all namespaces.
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+
+    /// How often it is shown anew. The operator writes the load of a pool at most every few seconds.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "2s")]
+    pub every: Duration,
+
+    /// Show it once on a terminal, too.
+    #[arg(long)]
+    pub once: bool,
 }
 
 /// `doctor`

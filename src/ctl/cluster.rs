@@ -35,7 +35,11 @@ impl Cluster {
                 let kubeconfig = Kubeconfig::read_from(file).map_err(failed)?;
                 Config::from_custom_kubeconfig(kubeconfig, &options).await
             }
-            None => Config::from_kubeconfig(&options).await,
+            // In a Pod there is none: its service account is the caller.
+            None => match Config::from_kubeconfig(&options).await {
+                Err(error) if to.context.is_none() => Config::incluster().map_err(|_| error),
+                read => read,
+            },
         };
         let mut config = config.map_err(failed)?;
         config.connect_timeout = Some(CONNECT);
@@ -94,6 +98,12 @@ impl Cluster {
         K::DynamicType: Default,
     {
         Api::all(self.client.clone())
+    }
+
+    /// What the API server answers under this path, as text.
+    pub async fn raw(&self, path: &str) -> Result<String, kube::Error> {
+        let request = http::Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
+        self.client.request_text(request).await
     }
 
     /// One job.

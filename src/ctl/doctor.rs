@@ -6,7 +6,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::args::{Doctor, Filter};
 use super::cluster::Cluster;
@@ -25,9 +25,7 @@ const TASK: &str = "backend.tasks.health_check";
 /// Looks at everything that the caller may read. The exit status is 1 where anything is wrong.
 pub async fn doctor(cluster: &Cluster, what: Doctor) -> Result<u8, Error> {
     let mut report = Report::default();
-    report.installation(cluster).await;
-    let pools = report.pools(cluster, what.all_namespaces).await;
-    report.jobs(cluster, what.all_namespaces).await;
+    let pools = report.examine(cluster, what.all_namespaces).await;
     if what.enqueue {
         for pool in &pools {
             report.enqueue(cluster, pool, &what).await;
@@ -35,6 +33,13 @@ pub async fn doctor(cluster: &Cluster, what: Doctor) -> Result<u8, Error> {
     }
     report.print(&what)?;
     Ok(u8::from(!report.findings.is_empty()))
+}
+
+/// What is wrong with the namespace and its operator.
+pub async fn examine(cluster: &Cluster) -> Value {
+    let mut report = Report::default();
+    report.examine(cluster, false).await;
+    report.value()
 }
 
 #[derive(Default)]
@@ -47,6 +52,18 @@ struct Report {
 }
 
 impl Report {
+    /// Looks at everything; returns the pools.
+    async fn examine(&mut self, cluster: &Cluster, everywhere: bool) -> Vec<DynamicObject> {
+        self.installation(cluster).await;
+        let pools = self.pools(cluster, everywhere).await;
+        self.jobs(cluster, everywhere).await;
+        pools
+    }
+
+    fn value(&self) -> Value {
+        json!({ "findings": self.findings, "unread": self.unread, "lookedAt": self.looked_at })
+    }
+
     /// What was read, or nothing and a note that it could not be.
     fn read<T>(&mut self, what: &str, read: Result<T, kube::Error>) -> Option<T> {
         match read {
@@ -141,8 +158,7 @@ impl Report {
 
     fn print(&self, what: &Doctor) -> Result<(), Error> {
         if let Some(format) = what.output {
-            let value = json!({ "findings": self.findings, "unread": self.unread, "lookedAt": self.looked_at });
-            return show::value(&value, format);
+            return show::value(&self.value(), format);
         }
         if self.findings.is_empty() {
             show::print(&format!("nothing is wrong with the {} objects looked at\n", self.looked_at.len()))?;

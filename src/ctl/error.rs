@@ -43,6 +43,14 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A file cannot be written.
+    #[error("writing {path}")]
+    Write {
+        /// Which.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
     /// Standard output takes no more.
     #[error("printing")]
     Print(#[from] io::Error),
@@ -64,6 +72,7 @@ impl Error {
             | Self::Call { .. }
             | Self::Watch { .. }
             | Self::Read { .. }
+            | Self::Write { .. }
             | Self::Print(_) => FAILED,
         }
     }

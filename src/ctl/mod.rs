@@ -13,10 +13,12 @@ mod explain;
 mod list;
 mod logs;
 mod manifest;
+mod report;
 mod result;
 mod retry;
 mod run;
 mod show;
+mod top;
 mod version;
 mod view;
 mod wait;
@@ -58,7 +60,9 @@ async fn act(ctl: Ctl) -> Result<u8, Error> {
         Verb::Resume(what) => change::change(&cluster().await?, what, &change::RESUME).await,
         Verb::Priority { priority, jobs } => change::change(&cluster().await?, jobs, &change::priority(priority)).await,
         Verb::Retry(what) => retry::retry(&cluster().await?, what).await.map(|()| 0),
+        Verb::Top(what) => top::top(&cluster().await?, what).await.map(|()| 0),
         Verb::Doctor(what) => doctor::doctor(&cluster().await?, what).await,
+        Verb::Report(what) => Box::pin(report::report(&cluster().await?, what)).await.map(|()| 0),
         Verb::Version(what) if what.client => version::version(None, &what).await,
         Verb::Version(what) => version::version(Some(&cluster().await?), &what).await,
         Verb::Completion => show::print(complete::HELPER).map(|()| 0),

@@ -35,6 +35,16 @@ pub struct Found {
     pub unread: Vec<String>,
 }
 
+impl Found {
+    /// All of it, and the version of this program.
+    pub fn value(&self) -> Value {
+        json!({
+            "client": CLIENT, "operators": self.operators, "crds": self.crds,
+            "findings": self.findings, "unread": self.unread,
+        })
+    }
+}
+
 /// Prints the versions. The exit status is 1 where something does not fit together.
 pub async fn version(cluster: Option<&Cluster>, what: &Version) -> Result<u8, Error> {
     let found = match cluster {
@@ -55,7 +65,13 @@ pub async fn look(cluster: &Cluster) -> Found {
 
 async fn operators(cluster: &Cluster, found: &mut Found) {
     let deployments: Api<Deployment> = cluster.everywhere();
-    match deployments.list(&ListParams::default().labels(OPERATORS)).await {
+    let params = ListParams::default().labels(OPERATORS);
+    let listed = match deployments.list(&params).await {
+        // Who may not look everywhere may look in one namespace, where small installations have all.
+        Err(refused) => cluster.others::<Deployment>().list(&params).await.map_err(|_| refused),
+        listed => listed,
+    };
+    match listed {
         Err(error) => found.unread.push(format!("the operator's Deployment: {error}")),
         Ok(list) => {
             for deployment in list {
@@ -153,11 +169,7 @@ fn add_fields(schema: &Value, path: &str, all: &mut Vec<String>) {
 
 fn print(found: &Found, output: Option<Format>) -> Result<(), Error> {
     if let Some(output) = output {
-        let value = json!({
-            "client": CLIENT, "operators": found.operators, "crds": found.crds,
-            "findings": found.findings, "unread": found.unread,
-        });
-        return show::value(&value, output);
+        return show::value(&found.value(), output);
     }
     let mut text = format!("client: {CLIENT}\n");
     for operator in &found.operators {

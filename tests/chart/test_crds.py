@@ -24,7 +24,7 @@ def test_no_crd_belongs_to_the_release_so_none_goes_with_it(scenario):
 
 
 def test_the_hook_runs_before_an_upgrade_and_leaves_nothing():
-    hooked = [item for item in render(BUNDLED) if hook(item)]
+    hooked = [item for item in render(BUNDLED) if hook(item) not in (None, "test")]
     assert sorted(item["kind"] for item in hooked) == HOOKED
     for item in hooked:
         annotations = item["metadata"]["annotations"]
@@ -37,7 +37,7 @@ def test_the_objects_that_the_job_needs_exist_before_the_job():
     weights = {
         item["kind"]: int(item["metadata"]["annotations"]["helm.sh/hook-weight"])
         for item in render(BUNDLED)
-        if hook(item)
+        if hook(item) not in (None, "test")
     }
     assert all(weight < weights["Job"] for kind, weight in weights.items() if kind != "Job")
     assert weights["ClusterRole"] < weights["ClusterRoleBinding"]
@@ -56,4 +56,4 @@ def test_the_job_applies_the_charts_own_crds():
 
 
 def test_the_hook_can_be_turned_off():
-    assert [item for item in render(BUNDLED, "crds.upgrade=false") if hook(item)] == []
+    assert [item for item in render(BUNDLED, "crds.upgrade=false") if hook(item) not in (None, "test")] == []

@@ -69,9 +69,11 @@ def test_an_autoscaler_may_be_let_at_workers():
 # The Pods of hooks
 
 
-def test_pods_of_hooks_are_like_the_operators():
+@pytest.mark.parametrize("name", ["crewjob-crds", "crewjob-doctor"])
+def test_pods_of_hooks_are_like_the_operators(name):
     objects = render(*COMMON, "crds.upgrade=true", scenario="existing-redis")
-    (job,) = [item for item in of_kind(objects, "Job") if hook(item)]
+    job = find(objects, "Job", name)
+    assert hook(job)
     template = job["spec"]["template"]
     operator = find(objects, "Deployment", "crewjob-operator")
     theirs = operator["spec"]["template"]

@@ -13,6 +13,7 @@ def test_notes_print_the_next_commands(scenario):
     assert "kubectl -n crewjob rollout status deployment/crewjob-operator\n" in text
     assert "kubectl -n crewjob apply -f - <<'YAML'\n" in text
     assert "kubectl -n crewjob get crewjob intro-to-ml -w\n" in text
+    assert "helm -n crewjob test crewjob --logs\n" in text
 
 
 def test_the_job_in_the_notes_can_be_pasted():

@@ -47,6 +47,7 @@ class Cluster:
 
     def __init__(self, name: str):
         self.command = [str(CLUSTER), "--name", name]
+        self.archives: list[str] = []
 
     def ask(self, *arguments: str) -> str:
         done = subprocess.run([*self.command, *arguments], stdout=subprocess.PIPE, text=True)
@@ -66,7 +67,7 @@ class Cluster:
         IMAGES names archives to use instead of building from source.
         """
         started = time.monotonic()
-        archives = (os.environ.get("IMAGES") or self.ask("images")).split()
+        archives = self.archives = (os.environ.get("IMAGES") or self.ask("images")).split()
         try:
             self.ask("up")
             self.ask("load", *archives)

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import zipfile
 
 import pytest
 from proxy import Front
@@ -245,8 +246,9 @@ def test_logs_waits_for_a_worker_and_prints_what_its_container_wrote_during_the_
     state("Running")
     assert waiting.stdout.readline() == "crew begins\n"
     state("Succeeded", finishedAt="2026-03-01T10:01:10Z")
-    printed, said = waiting.communicate(timeout=30)
-    assert (waiting.returncode, said) == (0, "")
+    # What was read ahead for a line is in these files, where `communicate` does not look.
+    printed, said = waiting.stdout.read(), waiting.stderr.read()
+    assert (waiting.wait(30), said) == (0, "")
     assert printed.startswith("\x1b[1mtokens\x1b[0m 12\ncrew ends\n"), "in a pipe as it was written"
     printed, said = logs(through).communicate(timeout=30)
     assert printed.splitlines()[0] == "crew begins" and printed.splitlines()[-1] == "crew ends", said
@@ -416,7 +418,7 @@ def test_doctor_finds_nothing_where_all_is_well_and_lets_a_job_come_back(bed, ch
         trying.kill()
     assert trying.returncode == 0 and json.loads(printed)["findings"] == []
     assert tried() is None, "it is deleted again"
-    late = json.loads(ctl("doctor", "--enqueue", "--timeout", "300ms", "-o", "json").stdout)["findings"]
+    late = json.loads(ctl("doctor", "--enqueue", "--timeout", "2s", "-o", "json").stdout)["findings"]
     assert [found["reason"] for found in late] == ["CheckFailed"] and "Queued" in late[0]["what"]
 
 
@@ -450,3 +452,30 @@ def test_doctor_finds_what_was_planted_and_says_how_to_mend_it(bed, chart, ctl, 
         assert "could not look at CrewWorkerPools" in refused.stderr and "could not look at the Lease" in refused.stderr, refused
     finally:
         front.stop()
+
+
+def test_top_shows_pools_and_queues_once_in_a_pipe(bed, pool, ctl):
+    bed.a.job("tea")
+    until("the pool counts the message", lambda: bed.a.pool_status().get("depth") == 1)
+    shown = ctl("top", "-A")
+    cells = [line.split() for line in shown.stdout.splitlines()]
+    assert shown.returncode == 0 and cells[0][:3] == ["NAMESPACE", "POOL", "READY"], shown
+    assert cells[1][:3] == [bed.a.namespace, "default", "yes"] and ["crew_jobs", "1", "0", "3:1"] in cells
+
+
+def test_a_report_holds_what_a_bug_report_needs_and_no_input(bed, chart, pool, ctl, tmp_path):
+    bed.a.job("tea", topic="private topic", inputs={"who": "private"}, **NO_RETRIES)
+    failed(bed, "tea")
+    file = tmp_path / "report.zip"
+    written = ctl("report", str(file))
+    assert (written.returncode, written.stdout) == (0, f"{file}\n"), written
+    with zipfile.ZipFile(file) as report:
+        content = {name: report.read(name).decode() for name in report.namelist()}
+    assert {"versions.json", "doctor.json", "crewjobs.json", "crewworkerpools.json", "pods.json", "events.json", "unread.txt"} <= content.keys()
+    assert "private" not in "".join(content.values()) and "ValueError" in content["crewjobs.json"]
+    assert json.loads(content["crewworkerpools.json"])[0]["metadata"]["name"] == "default"
+    again = ctl("report", str(file))
+    assert again.returncode == 1 and f"writing {file}" in again.stderr, "no file is overwritten"
+    ctl("report", str(tmp_path / "open.zip"), "--with-inputs")
+    with zipfile.ZipFile(tmp_path / "open.zip") as report:
+        assert b"private topic" in report.read("crewjobs.json")
