@@ -96,9 +96,10 @@ def hook(item: dict) -> str | None:
 
 
 def pods(objects: list[dict]) -> dict[str, dict]:
-    """The Pod template of every workload, by name."""
-    workloads = of_kind(objects, "Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
-    return {f"{item['kind']}/{item['metadata']['name']}": item["spec"]["template"] for item in workloads}
+    """The Pod template of every workload, and every Pod, by name."""
+    workloads = of_kind(objects, "Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob", "Pod")
+    template = lambda item: item if item["kind"] == "Pod" else item["spec"]["template"]  # noqa: E731
+    return {f"{item['kind']}/{item['metadata']['name']}": template(item) for item in workloads}
 
 
 def containers(pod: dict) -> list[dict]:

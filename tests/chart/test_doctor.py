@@ -8,18 +8,18 @@ def tested(*sets, **where) -> list[dict]:
 
 
 def test_a_job_looks_for_what_is_wrong_and_lets_a_job_come_back():
-    container = find(tested(), "Job", "crewjob-doctor")["spec"]["template"]["spec"]["containers"][0]
+    container = find(tested(), "Pod", "crewjob-doctor")["spec"]["containers"][0]
     assert container["args"] == ["ctl", "doctor", "--enqueue"]
 
 
 def test_it_exists_during_the_test_only_and_its_rights_before_it():
     found = tested()
     kinds = sorted(item["kind"] for item in found)
-    assert kinds == ["ClusterRole", "ClusterRoleBinding", "Job", "Role", "RoleBinding", "ServiceAccount"]
+    assert kinds == ["ClusterRole", "ClusterRoleBinding", "Pod", "Role", "RoleBinding", "ServiceAccount"]
     for item in found:
         annotations = item["metadata"]["annotations"]
         assert annotations["helm.sh/hook-delete-policy"] == "before-hook-creation,hook-succeeded"
-        assert annotations["helm.sh/hook-weight"] == ("0" if item["kind"] == "Job" else "-10")
+        assert annotations["helm.sh/hook-weight"] == ("0" if item["kind"] == "Pod" else "-10")
 
 
 def test_it_reads_one_namespace_and_the_two_crds_and_changes_jobs_only():

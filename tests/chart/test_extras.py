@@ -69,14 +69,10 @@ def test_an_autoscaler_may_be_let_at_workers():
 # The Pods of hooks
 
 
-@pytest.mark.parametrize("name", ["crewjob-crds", "crewjob-doctor"])
+@pytest.mark.parametrize("name", ["Job/crewjob-crds", "Pod/crewjob-doctor"])
 def test_pods_of_hooks_are_like_the_operators(name):
     objects = render(*COMMON, "crds.upgrade=true", scenario="existing-redis")
-    job = find(objects, "Job", name)
-    assert hook(job)
-    template = job["spec"]["template"]
-    operator = find(objects, "Deployment", "crewjob-operator")
-    theirs = operator["spec"]["template"]
+    template, theirs = pods(objects)[name], pods(objects)["Deployment/crewjob-operator"]
     for field in (
         "priorityClassName",
         "nodeSelector",
@@ -88,14 +84,20 @@ def test_pods_of_hooks_are_like_the_operators(name):
     ):
         assert template["spec"][field] == theirs["spec"][field], field
     own = {"kubectl.kubernetes.io/default-container"}
-    assert template["metadata"]["annotations"].keys() == theirs["metadata"]["annotations"].keys() - own
-    assert template["metadata"]["labels"].keys() == theirs["metadata"]["labels"].keys()
+    assert template["metadata"]["annotations"].keys() >= theirs["metadata"]["annotations"].keys() - own
+    assert template["metadata"]["labels"].keys() >= theirs["metadata"]["labels"].keys()
     assert template["metadata"]["labels"]["cost-center"] == "42"
-    assert operator["metadata"]["annotations"].items() <= job["metadata"]["annotations"].items()
-    assert job["metadata"]["labels"].keys() == operator["metadata"]["labels"].keys()
     container, theirs = template["spec"]["containers"][0], theirs["spec"]["containers"][0]
     for field in ("image", "imagePullPolicy", "securityContext", "resources"):
         assert container[field] == theirs[field], field
+
+
+def test_the_job_of_a_hook_is_labelled_like_the_operator():
+    objects = render(*COMMON, "crds.upgrade=true", scenario="existing-redis")
+    job, operator = find(objects, "Job", "crewjob-crds"), find(objects, "Deployment", "crewjob-operator")
+    assert hook(job)
+    assert operator["metadata"]["annotations"].items() <= job["metadata"]["annotations"].items()
+    assert job["metadata"]["labels"].keys() == operator["metadata"]["labels"].keys()
 
 
 # User and group ids

@@ -63,7 +63,7 @@ def test_each_policy_is_of_the_pods_that_it_is_named_after():
 
         chosen = {name for name, pod in pods(objects).items() if matches(pod["metadata"]["labels"])}
         expected = {
-            "crewjob-operator": {"Deployment/crewjob-operator", "Job/crewjob-crds"},
+            "crewjob-operator": {"Deployment/crewjob-operator", "Job/crewjob-crds", "Pod/crewjob-doctor"},
             "crewjob-worker": {"Deployment/crewjob-worker"},
             "crewjob-redis": {"StatefulSet/crewjob-redis"},
         }

@@ -20,7 +20,7 @@ def program(archives: list[str]) -> bytes:
     for archive in archives:
         with tarfile.open(archive) as image:
             for layer in image:
-                if layer.isfile() and layer.name.endswith("layer.tar"):
+                if layer.isfile() and layer.name.endswith(".tar"):
                     with tarfile.open(fileobj=io.BytesIO(image.extractfile(layer).read())) as files:
                         found = next((file for file in files if file.isfile() and file.name.split("/")[-1] == "crewjob"), None)
                         if found:
@@ -42,7 +42,15 @@ def plugin(installation, tmp_path_factory):
     return plugin
 
 
-def test_a_job_is_run_and_followed_and_its_result_and_log_are_printed(plugin):
+@pytest.fixture
+def staying_worker(installation):
+    """A worker that is there afterwards: its log goes with its Pod."""
+    kube.patch("crewworkerpool", "default", {"spec": {"minReplicas": 1}})
+    yield
+    kube.patch("crewworkerpool", "default", {"spec": {"minReplicas": 0}})
+
+
+def test_a_job_is_run_and_followed_and_its_result_and_log_are_printed(staying_worker, plugin):
     run = plugin("run", "--topic", "Tides", "--name", "tides", "--input", "seconds=4", "--follow")
     assert run.returncode == 0 and run.stdout == "crewjob.crewjob.dev/tides created\n", run
     assert "tides is Running on crew@crewjob-worker-" in run.stderr and "tides is Succeeded" in run.stderr
