@@ -67,7 +67,7 @@ async fn operators(cluster: &Cluster, found: &mut Found) {
     let deployments: Api<Deployment> = cluster.everywhere();
     let params = ListParams::default().labels(OPERATORS);
     let listed = match deployments.list(&params).await {
-        // Who may not look everywhere may look in one namespace, where small installations have all.
+        // A caller that may not look everywhere may look in one namespace, where small installations have all.
         Err(refused) => cluster.others::<Deployment>().list(&params).await.map_err(|_| refused),
         listed => listed,
     };

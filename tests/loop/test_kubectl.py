@@ -464,7 +464,7 @@ def test_top_shows_pools_and_queues_once_in_a_pipe(bed, pool, ctl):
 
 
 def test_a_report_holds_what_a_bug_report_needs_and_no_input(bed, chart, pool, ctl, tmp_path):
-    bed.a.job("tea", topic="private topic", inputs={"who": "private"}, **NO_RETRIES)
+    bed.a.job("tea", topic="private topic", inputs={"audience": "private"}, **NO_RETRIES)
     failed(bed, "tea")
     file = tmp_path / "report.zip"
     written = ctl("report", str(file))

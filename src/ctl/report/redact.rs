@@ -57,7 +57,7 @@ mod tests {
                 "name": "tea", "managedFields": [{ "manager": "kubectl" }],
                 "annotations": { "kubectl.kubernetes.io/last-applied-configuration": "{\"topic\":\"private\"}", "team": "a" },
             },
-            "spec": { "topic": "private", "inputs": { "who": "private" }, "kwargs": { "a": "private" }, "poolRef": { "name": "default" } },
+            "spec": { "topic": "private", "inputs": { "audience": "private" }, "kwargs": { "a": "private" }, "poolRef": { "name": "default" } },
             "status": {
                 "phase": "Failed", "attempts": 1, "result": { "value": "private" },
                 "error": { "type": "ValueError", "traceback": "private" },
@@ -78,7 +78,7 @@ mod tests {
         assert_eq!(kept["spec"]["poolRef"]["name"], "default");
         let mut open = json!([job()]);
         redact(&mut open, true);
-        assert_eq!(open[0]["spec"]["inputs"]["who"], "private");
+        assert_eq!(open[0]["spec"]["inputs"]["audience"], "private");
     }
 
     #[test]
