@@ -110,7 +110,10 @@ impl Report {
                 let deployments: Api<Deployment> = cluster.in_namespace(&namespace);
                 let read = deployments.get_opt(deployment).await;
                 if let Some(Some(found)) = self.read(&format!("the Deployment {namespace}/{deployment}"), read) {
-                    self.findings.extend(checks::workers(&found));
+                    let is_said = |it: &Finding| self.findings.iter().any(|said| said.reason == it.reason);
+                    // Of workers that run the operator has said so.
+                    let found: Vec<_> = checks::workers(&found).into_iter().filter(|it| !is_said(it)).collect();
+                    self.findings.extend(found);
                 }
             }
         }

@@ -153,7 +153,7 @@ def test_secrets_that_are_not_named_cannot_be_read(release):
 def test_every_pod_is_admitted_where_the_restricted_standard_is_enforced(release, ids):
     release.kubectl("label", "namespace", "crewjob", "pod-security.kubernetes.io/enforce=restricted")
     release.kubectl("create", "serviceaccount", "default")
-    for account in ("crewjob-operator", "crewjob-crds"):
+    for account in ("crewjob-operator", "crewjob-crds", "crewjob-doctor"):
         release.kubectl("create", "serviceaccount", account)
     for values in ("bundled-redis", "native"):
         options = [*BUNDLED, "--set", f"podSecurity.setIds={ids}", "--set", "networkPolicy.enabled=true"]

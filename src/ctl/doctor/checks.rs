@@ -38,7 +38,7 @@ pub struct Finding {
     /// Kind, namespace and name.
     pub object: String,
     /// One word for it: the reason of a condition, or one of `NoOperator`, `NoLeader`, `OperatorNotAvailable`, `NotSeen`,
-    /// `ShellIsFirstProcess`, `VersionsDiffer`, `CheckFailed`.
+    /// `VersionsDiffer`, `CheckFailed`.
     pub reason: String,
     /// What is wrong, and what to do.
     pub what: String,
@@ -187,7 +187,7 @@ pub fn workers(deployment: &Deployment) -> Vec<Finding> {
                  middle of their tasks. Write `exec` before the last command",
                 container.name
             );
-            found.push(Finding::new(named("deployment", deployment), "ShellIsFirstProcess", what));
+            found.push(Finding::new(named("deployment", deployment), "ShellTakesSignals", what));
         }
     }
     found

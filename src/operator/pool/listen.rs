@@ -77,11 +77,10 @@ async fn hear(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, long: &mpsc
                     }
                     WorkerState::Heartbeat { .. } => {
                         pool.hears_of_worker(clock::now());
-                        pool.nodes.heard(
-                            &event.node,
-                            ctx.workers.read(|pods| pods.is_pod(pool.fleet.as_ref(), &event.node)),
-                            now,
-                        );
+                        let is_pod = ctx.workers.read(|pods| pods.is_pod(pool.fleet.as_ref(), &event.node));
+                        if pool.nodes.heard(&event.node, is_pod, now) {
+                            pool.started.notify_one();
+                        }
                     }
                 }
             }

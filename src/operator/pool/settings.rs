@@ -42,8 +42,9 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store) {
             Err(error) => tracing::warn!(pool = %pool.key, %error, "asking the workers for their settings failed"),
         }
         let next_call = last_call.map_or_else(Instant::now, |at| at + every());
+        let next = pool.nodes.ask_again_at().map_or(next_call, |at| at.min(next_call));
         tokio::select! {
-            () = tokio::time::sleep_until(next_call) => {}
+            () = tokio::time::sleep_until(next) => {}
             () = pool.started.notified() => tokio::time::sleep(AFTER_START).await,
         }
     }

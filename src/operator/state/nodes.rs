@@ -16,6 +16,10 @@ use crate::core::status::host_of;
 const MOST: usize = 10_000;
 /// The longest name that is remembered, in bytes.
 const LONGEST_NAME: usize = 512;
+/// How soon a worker is asked again that did not answer, and how often: one that starts is not bound to the control channel
+/// yet, and one that runs tasks in its main loop hears nothing meanwhile.
+const AGAIN: Duration = Duration::from_secs(10);
+const TRIES: u32 = 6;
 /// A worker that was silent for so long is forgotten where room is needed.
 const FORGOTTEN_AFTER: Duration = Duration::from_hours(1);
 
@@ -39,22 +43,34 @@ struct Node {
     /// Whether it has said that it takes no more messages.
     has_left: bool,
     asked_at: Option<Instant>,
+    /// How often it was asked since it last answered or started.
+    unanswered: u32,
     settings: Option<NodeSettings>,
 }
 
+impl Node {
+    /// When it is to be asked again because it has not answered.
+    fn ask_again_at(&self) -> Option<Instant> {
+        let is_waited_for = !self.has_left && (1..TRIES).contains(&self.unanswered);
+        self.asked_at.filter(|_| is_waited_for).map(|at| at + AGAIN)
+    }
+}
+
 impl Nodes {
-    /// A worker has said that it is there. `is_pod` is whether its name leads to a Pod of the pool now.
-    pub fn heard(&self, node: &Arc<str>, is_pod: bool, now: Instant) {
-        if let Some(known) = self.0.lock().note(node, now) {
+    /// A worker has said that it is there. `is_pod` is whether its name leads to a Pod of the pool now. Whether it was never
+    /// asked for its settings.
+    pub fn heard(&self, node: &Arc<str>, is_pod: bool, now: Instant) -> bool {
+        self.0.lock().note(node, now).is_some_and(|known| {
             known.was_pod |= is_pod;
-        }
+            known.asked_at.is_none()
+        })
     }
 
     /// A worker has started, perhaps with other settings than before.
     pub fn started(&self, node: &Arc<str>, is_pod: bool, now: Instant) {
         if let Some(known) = self.0.lock().note(node, now) {
             known.was_pod |= is_pod;
-            known.asked_at = None;
+            (known.asked_at, known.unanswered) = (None, 0);
         }
     }
 
@@ -108,14 +124,19 @@ impl Nodes {
         known.nodes.iter().filter(|(_, node)| is_elsewhere(node)).map(|(name, _)| name.clone()).collect()
     }
 
-    /// The workers to ask for their settings now: first those that were never asked, then, in turn, the others when
-    /// `again`.
+    /// When a worker is to be asked again that has not answered.
+    pub fn ask_again_at(&self) -> Option<Instant> {
+        self.0.lock().nodes.values().filter_map(Node::ask_again_at).min()
+    }
+
+    /// The workers to ask for their settings now: first those that were never asked, then those that have not answered, and
+    /// in turn the others when `again`.
     pub fn to_ask(&self, most: usize, again: bool, now: Instant) -> Vec<Arc<str>> {
         let mut known = self.0.lock();
         let mut wanted: Vec<(Option<Instant>, Arc<str>)> = known
             .nodes
             .iter()
-            .filter(|(_, node)| again || node.asked_at.is_none())
+            .filter(|(_, node)| again || node.asked_at.is_none() || node.ask_again_at().is_some_and(|at| at <= now))
             .map(|(name, node)| (node.asked_at, name.clone()))
             .collect();
         wanted.sort_unstable();
@@ -123,6 +144,7 @@ impl Nodes {
         for (_, name) in &wanted {
             if let Some(node) = known.nodes.get_mut(name) {
                 node.asked_at = Some(now);
+                node.unanswered += 1;
             }
         }
         wanted.into_iter().map(|(_, name)| name).collect()
@@ -140,6 +162,7 @@ impl Nodes {
         for settings in answers {
             if let Some(node) = known.note(&settings.name.clone(), now) {
                 node.settings = Some(settings);
+                node.unanswered = 0;
             }
         }
         let staying = known.nodes.values().filter(|node| !node.has_left);
@@ -208,6 +231,7 @@ impl Known {
             is_silent: false,
             has_left: false,
             asked_at: None,
+            unanswered: 0,
             settings: None,
         };
         let node = self.nodes.entry(name.clone()).or_insert(new);
@@ -247,6 +271,26 @@ mod tests {
         let asked: Vec<_> = (0..6).flat_map(|_| nodes.to_ask(16, false, now)).collect();
         assert_eq!(asked.len(), 69, "those that were not asked, and the one that has started anew");
         assert_eq!(nodes.to_ask(16, true, now).len(), 16, "in turn");
+    }
+
+    #[test]
+    fn a_worker_that_does_not_answer_is_asked_again_soon_and_not_for_ever() {
+        let (nodes, mut now) = (Nodes::default(), Instant::now());
+        assert!(nodes.heard(&"crew@slow".into(), true, now), "its start was not heard, and it was never asked");
+        assert_eq!(nodes.to_ask(16, false, now), named(&["crew@slow"]));
+        assert!(!nodes.heard(&"crew@slow".into(), true, now));
+        let mut asked = 1;
+        while let Some(at) = nodes.ask_again_at() {
+            assert_eq!(at, now + AGAIN);
+            assert!(nodes.to_ask(16, false, now).is_empty(), "not before");
+            now = at;
+            asked += nodes.to_ask(16, false, now).len();
+        }
+        assert_eq!(asked, 6);
+        nodes.started(&"crew@slow".into(), true, now);
+        assert_eq!(nodes.to_ask(16, false, now).len(), 1);
+        nodes.told(vec![settings("crew@slow", 1)], fine, now);
+        assert_eq!(nodes.ask_again_at(), None, "it has answered");
     }
 
     #[test]
