@@ -51,6 +51,22 @@ fn every_module_in_the_documents_exists() {
     }));
 }
 
+/// Its words are compared with the reference, which is made from the code.
+#[test]
+fn every_reason_is_in_the_troubleshooting_guide() {
+    let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
+    let (reference, guide) = (read("docs/api.md"), read("docs/troubleshooting.md"));
+    let reasons = reference.split("## Reasons").nth(1).unwrap();
+    let reasons: Vec<&str> = reasons.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    assert!(reasons.len() > 50, "{reasons:?}");
+    fail_for(
+        reasons
+            .into_iter()
+            .filter(|reason| !guide.contains(&format!("`{reason}`")))
+            .map(|reason| format!("no {reason}")),
+    );
+}
+
 #[test]
 fn every_test_named_in_the_documents_exists() {
     let tree = Tree::read();
