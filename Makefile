@@ -23,7 +23,7 @@ lint: ## Check format, lints and the pure layers
 	cargo check --lib --no-default-features
 	cargo clippy --all-targets --all-features -- -D warnings
 
-generate: ## Write what is generated: crds/, the chart's copy of them, docs/api.md
+generate: ## Write what is generated: crds/, the chart's copy of them, docs/api.md, docs/metrics.md
 	CREWJOB_GENERATE=1 cargo test --quiet --test it generated
 	cp crds/*.yaml charts/crewjob-operator/crds/
 

@@ -1,5 +1,10 @@
-//! Metrics of the operator. Labels are closed enums and pool names; an object's name or a task id is never one.
+//! Metrics of the operator. Labels are closed enums, pool names and their queues; a job's name or a task id is never one.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -16,6 +21,30 @@ pub struct PoolLabels {
     pub pool: String,
 }
 
+/// A band of priorities of a queue.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BandLabels {
+    /// Namespace of the pool.
+    pub namespace: String,
+    /// Name of the pool.
+    pub pool: String,
+    /// The queue.
+    pub queue: String,
+    /// Where the band begins, in Celery's counting: 0 is served first.
+    pub band: u32,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct AttemptLabels {
+    /// Namespace of the pool.
+    pub namespace: String,
+    /// Name of the pool.
+    pub pool: String,
+    /// The outcome, from the closed list of a job's attempt history.
+    pub outcome: &'static str,
+}
+
 /// How a job ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct EndLabels {
@@ -28,20 +57,36 @@ pub struct EndLabels {
 /// A kind of write to the API server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum Written {
+    /// The status of a job.
     JobStatus,
+    /// The status of a pool.
     PoolStatus,
+    /// The replicas of a Deployment.
     Scale,
+    /// The ConfigMap of a result.
     ConfigMap,
+    /// An Event.
     Event,
+    /// The deletion of a Pod, or its cost.
     Pod,
 }
 
 /// How a write to the API server went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum WriteOutcome {
+    /// It was written.
     Done,
+    /// Something else had been written meanwhile.
     Conflict,
+    /// It was not written.
     Failed,
+}
+
+/// A kind of write.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WrittenLabels {
+    /// What was written.
+    pub write: Written,
 }
 
 /// A write and how it went.
@@ -56,8 +101,11 @@ pub struct WriteLabels {
 /// Why an Event was not written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum Dropped {
+    /// It was said already.
     Repeated,
+    /// There were too many in a short time.
     TooMany,
+    /// They arrive faster than they are written.
     QueueFull,
 }
 
@@ -66,6 +114,22 @@ pub enum Dropped {
 pub struct DroppedLabels {
     /// Why.
     pub why: Dropped,
+}
+
+/// Lengths of time by pool.
+pub type Timings = Family<PoolLabels, Histogram, fn() -> Histogram>;
+
+/// What jobs take: from milliseconds to hours.
+const OF_JOBS: [f64; 16] =
+    [0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14_400.0];
+
+fn of_jobs() -> Histogram {
+    Histogram::new(OF_JOBS)
+}
+
+/// What calls take: from a millisecond to half a minute.
+fn of_calls() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 15))
 }
 
 /// Everything that `/metrics` shows. Cloning shares the values.
@@ -103,8 +167,32 @@ pub struct Metrics {
     pub queue_depth: Family<PoolLabels, Gauge>,
     /// Messages taken and not acknowledged.
     pub in_flight: Family<PoolLabels, Gauge>,
+    /// Messages waiting in each band of each queue.
+    pub band_depth: Family<BandLabels, Gauge>,
+    /// The bands of pools that have a figure.
+    bands: Arc<Mutex<HashMap<PoolLabels, HashSet<BandLabels>>>>,
+    /// When the job was published that waits longest; none while none waits.
+    pub oldest_queued: Family<PoolLabels, Gauge>,
+    /// Attempts that ended, by outcome.
+    pub attempts: Family<AttemptLabels, Counter>,
+    /// Workers that died with a job.
+    pub worker_losses: Family<PoolLabels, Counter>,
+    /// From the message of an attempt to its beginning.
+    pub wait_seconds: Timings,
+    /// From the beginning of an attempt to its end.
+    pub run_seconds: Timings,
+    /// Looks at jobs, with all that they do.
+    pub reconcile_seconds: Histogram,
+    /// Scripts that publish.
+    pub redis_enqueue_seconds: Histogram,
+    /// Writes to the API server.
+    pub api_write_seconds: Family<WrittenLabels, Histogram, fn() -> Histogram>,
     /// Replicas asked for.
     pub replicas_desired: Family<PoolLabels, Gauge>,
+    /// Replicas that are ready.
+    pub replicas_ready: Family<PoolLabels, Gauge>,
+    /// Workers that have a task.
+    pub workers_busy: Family<PoolLabels, Gauge>,
     /// 1 while the pool's Redis is reachable.
     pub broker_up: Family<PoolLabels, Gauge>,
     /// 1 while workers have room and take nothing.
@@ -135,7 +223,19 @@ impl Metrics {
             redis_round_trips: Family::default(),
             queue_depth: Family::default(),
             in_flight: Family::default(),
+            band_depth: Family::default(),
+            bands: Arc::default(),
+            oldest_queued: Family::default(),
+            attempts: Family::default(),
+            worker_losses: Family::default(),
+            wait_seconds: Family::new_with_constructor(of_jobs),
+            run_seconds: Family::new_with_constructor(of_jobs),
+            reconcile_seconds: of_calls(),
+            redis_enqueue_seconds: of_calls(),
+            api_write_seconds: Family::new_with_constructor(of_calls),
             replicas_desired: Family::default(),
+            replicas_ready: Family::default(),
+            workers_busy: Family::default(),
             broker_up: Family::default(),
             workers_stalled: Family::default(),
             reconcile_errors: Counter::default(),
@@ -171,7 +271,22 @@ impl Metrics {
         registry.register("redis_round_trips", "Round trips to Redis", m.redis_round_trips);
         registry.register("queue_depth", "Messages waiting on the queues of a pool", m.queue_depth);
         registry.register("in_flight", "Messages taken and not acknowledged", m.in_flight);
+        registry.register("band_depth", "Messages waiting in a band of priorities; 0 is served first", m.band_depth);
+        registry.register(
+            "oldest_queued_timestamp_seconds",
+            "When the job was published that waits longest, in seconds since 1970; none while none waits",
+            m.oldest_queued,
+        );
+        registry.register("attempts", "Attempts that ended, by outcome", m.attempts);
+        registry.register("worker_losses", "Workers that died with a job", m.worker_losses);
+        registry.register("wait_seconds", "From the message of an attempt to its beginning", m.wait_seconds);
+        registry.register("run_seconds", "From the beginning of an attempt to its end", m.run_seconds);
+        registry.register("reconcile_seconds", "Looks at jobs, with all that they do", m.reconcile_seconds);
+        registry.register("redis_enqueue_seconds", "Scripts on Redis that publish a message", m.redis_enqueue_seconds);
+        registry.register("api_write_seconds", "Writes to the API server, by kind", m.api_write_seconds);
         registry.register("replicas_desired", "Worker replicas that the load asks for", m.replicas_desired);
+        registry.register("replicas_ready", "Worker replicas that are ready", m.replicas_ready);
+        registry.register("workers_busy", "Workers that have a task", m.workers_busy);
         registry.register("broker_up", "1 while the pool's Redis is reachable", m.broker_up);
         registry.register(
             "workers_stalled",
@@ -187,9 +302,28 @@ impl Metrics {
     /// what they count has happened.
     pub fn forget_pool(&self, pool: &PoolLabels) {
         let counted = [&self.queue_depth, &self.in_flight, &self.strays_put_off];
-        let states = [&self.replicas_desired, &self.broker_up, &self.workers_stalled];
-        for gauge in counted.into_iter().chain(states) {
+        let states = [&self.broker_up, &self.workers_stalled, &self.oldest_queued];
+        let workers = [&self.replicas_desired, &self.replicas_ready, &self.workers_busy];
+        for gauge in counted.into_iter().chain(states).chain(workers) {
             gauge.remove(pool);
+        }
+        for band in self.bands.lock().remove(pool).into_iter().flatten() {
+            self.band_depth.remove(&band);
+        }
+    }
+
+    /// Says how many messages wait in each band of a pool's queues. Those of bands that it no longer has go.
+    pub fn set_bands(&self, pool: &PoolLabels, depths: impl IntoIterator<Item = (String, u32, i64)>) {
+        let mut bands = HashSet::new();
+        for (queue, band, depth) in depths {
+            let labels = BandLabels { namespace: pool.namespace.clone(), pool: pool.pool.clone(), queue, band };
+            self.band_depth.get_or_create(&labels).set(depth);
+            bands.insert(labels);
+        }
+        let mut known = self.bands.lock();
+        let former = known.insert(pool.clone(), bands).unwrap_or_default();
+        for band in former.iter().filter(|band| known.get(pool).is_none_or(|bands| !bands.contains(band))) {
+            self.band_depth.remove(band);
         }
     }
 
@@ -198,8 +332,40 @@ impl Metrics {
         self.events_dropped.get_or_create(&DroppedLabels { why }).inc();
     }
 
+    /// Notes how long a write to the API server took.
+    pub fn write_took(&self, write: Written, time: Duration) {
+        self.api_write_seconds.get_or_create(&WrittenLabels { write }).observe(time.as_secs_f64());
+    }
+
     /// Counts a write to the API server.
     pub fn wrote(&self, write: Written, outcome: WriteOutcome) {
         self.api_writes.get_or_create(&WriteLabels { write, outcome }).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+
+    fn shown(registry: &Registry) -> String {
+        let mut text = String::new();
+        encode(&mut text, registry).unwrap();
+        text
+    }
+
+    #[test]
+    fn nothing_stands_for_good_of_a_pool_that_is_gone_or_of_a_band_that_it_no_longer_has() {
+        let (metrics, registry) = Metrics::register();
+        let pool = PoolLabels { namespace: "team".into(), pool: "default".into() };
+        metrics.set_bands(&pool, [("crew_jobs".into(), 0, 1), ("crew_jobs".into(), 3, 2)]);
+        metrics.set_bands(&pool, [("crew_jobs".into(), 3, 5)]);
+        metrics.oldest_queued.get_or_create(&pool).set(7);
+        metrics.workers_busy.get_or_create(&pool).set(1);
+        let text = shown(&registry);
+        assert!(text.contains(r#"queue="crew_jobs",band="3"} 5"#) && !text.contains(r#"band="0""#), "{text}");
+        metrics.forget_pool(&pool);
+        assert!(!shown(&registry).contains("team"), "{}", shown(&registry));
     }
 }

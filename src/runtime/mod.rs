@@ -4,6 +4,6 @@ pub(crate) mod admin;
 pub(crate) mod backoff;
 pub mod clock;
 pub(crate) mod logs;
-pub(crate) mod metrics;
+pub mod metrics;
 pub(crate) mod shutdown;
 pub(crate) mod telemetry;

@@ -87,7 +87,7 @@ fn what_only_the_binary_uses_is_private_so_that_rustc_reports_code_without_a_cal
             .collect::<Vec<_>>()
     };
     assert_eq!(public("lib.rs"), ["core", "wire", "api", "cli", "runtime", "store", "worker"]);
-    assert_eq!(public("runtime/mod.rs"), ["clock"]);
+    assert_eq!(public("runtime/mod.rs"), ["clock", "metrics"]);
     assert_eq!(public("worker/mod.rs"), ["steps"]);
 }
 

@@ -4,7 +4,7 @@ use std::{env, fs, path::Path};
 
 use crewjob::{api, cli};
 
-use crate::api_reference;
+use crate::{api_reference, metrics_reference};
 
 /// Set by `make generate`: write the files instead of complaining about them.
 const GENERATE: &str = "CREWJOB_GENERATE";
@@ -37,4 +37,9 @@ fn the_resource_definitions_are_up_to_date() {
 #[test]
 fn the_api_reference_is_up_to_date() {
     check("docs/api.md", &api_reference::render(&api::crds()));
+}
+
+#[test]
+fn the_metrics_reference_is_up_to_date() {
+    check("docs/metrics.md", &metrics_reference::render());
 }

@@ -46,6 +46,19 @@ networkPolicy:
     - ports:
         - port: 443
           protocol: TCP
+monitoring:
+  labels: {}
+  serviceMonitor:
+    enabled: false
+    interval: 30s
+  prometheusRule:
+    enabled: false
+    queueDepth: 100
+    failurePercent: 5
+    oldestWaitSeconds: 1800
+  dashboard:
+    enabled: false
+    labels: {}
 {{- end -}}
 
 {{- define "crewjob.fill" -}}

@@ -4,7 +4,7 @@
 //! effect that is refused drops the rest of the plan: Redis or the API server knows more, so the job is observed again.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
@@ -14,6 +14,7 @@ use super::arrive::arrive;
 use super::broker::{connection, fenced, learn, read_again, store_error};
 use super::end::{finished, gone};
 use super::error::Error;
+use super::measure::measure;
 use super::pod_deletion;
 use super::publish;
 use super::refused;
@@ -69,6 +70,7 @@ pub async fn act(ctx: &Context, entry: &Entry, plan: &mut Plan) -> Result<Next, 
             if matches!(written?, Step::Refused) {
                 return Ok(Next::OnHint);
             }
+            measure(ctx, &entry.job, &plan.status);
             ctx.events.announce(&entry.job, std::mem::take(&mut plan.notices));
         }
         None if plan.status != entry.job.status => {
@@ -181,7 +183,10 @@ async fn enqueue(ctx: &Context, entry: &Entry, publication: &Publication) -> Res
     let Some(message) = message(ctx, entry, publication, &store).await? else { return Ok(Step::Refused) };
     learn(ctx, job, |evidence| evidence.expect(publication.id, clock::now()));
     let epoch = ctx.epoch();
-    let enqueued = match fenced(ctx, job, store.enqueue(epoch, &message).await) {
+    let began_at = Instant::now();
+    let enqueued = store.enqueue(epoch, &message).await;
+    ctx.metrics.redis_enqueue_seconds.observe(began_at.elapsed().as_secs_f64());
+    let enqueued = match fenced(ctx, job, enqueued) {
         Ok(enqueued) => enqueued,
         Err(error) => {
             was_not_published(ctx, entry, &error);

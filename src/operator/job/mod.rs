@@ -21,6 +21,7 @@ pub mod documents;
 pub mod end;
 mod error;
 pub mod late;
+mod measure;
 mod observe;
 mod pod_deletion;
 mod publish;

@@ -2,7 +2,7 @@
 
 use std::mem::Discriminant;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::task::JoinSet;
@@ -55,7 +55,9 @@ pub async fn run(ctx: Arc<Context>, heartbeat: Heartbeat) {
         let ctx = ctx.clone();
         looks.spawn(async move {
             if may_act(&ctx.leadership, &ctx.jobs, &key) {
+                let began_at = Instant::now();
                 reconcile(&ctx, &key).await;
+                ctx.metrics.reconcile_seconds.observe(began_at.elapsed().as_secs_f64());
             }
             ctx.jobs.queue.done(key);
         });

@@ -1,5 +1,7 @@
 //! What is written to the API server for one job, and read from it.
 
+use std::time::Instant;
+
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::PartialObjectMeta;
@@ -41,7 +43,9 @@ pub async fn write_status(
 ) -> Result<Step, Error> {
     let key = &entry.job.key;
     let call = ctx.call().await;
+    let began_at = Instant::now();
     let written = patch_status(&ctx.client, key, patch).await;
+    ctx.metrics.write_took(Written::JobStatus, began_at.elapsed());
     drop(call);
     match written {
         Ok(written) => {

@@ -97,6 +97,7 @@ pub async fn run(ctx: &Arc<Context>, pool: &Arc<Handle>, store: &Store, reporter
         let now = store.round_trips();
         ctx.metrics.redis_round_trips.get_or_create(&pool.labels()).inc_by(now.saturating_sub(round_trips));
         round_trips = now;
+        measure(ctx, pool, &snapshot, &view, &census);
         reporter.report(Some((&snapshot, &view, &census)));
         let pause = recheck.map_or(EVERY, |at| clock::until(at, clock::now()).clamp(Duration::from_millis(50), EVERY));
         tokio::select! {
@@ -130,6 +131,28 @@ fn load(snapshot: &Snapshot, census: &Census) -> Load {
     let in_flight: u64 = snapshot.queues.iter().map(|queue| queue.in_flight).sum();
     let seen = [queued, in_flight, snapshot.foreign_in_flight, snapshot.held].into_iter().fold(0, u64::saturating_add);
     Load { queued, in_flight, unseen: census.outstanding.saturating_sub(seen) }
+}
+
+/// The load by bands, and the workers.
+fn measure(ctx: &Context, pool: &Handle, snapshot: &Snapshot, view: &View, census: &Census) {
+    let (labels, metrics) = (pool.labels(), &ctx.metrics);
+    let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    let depths = snapshot.queues.iter().flat_map(|queue| {
+        queue.bands.iter().map(|(step, depth)| (queue.queue.to_string(), u32::from(*step), gauge(*depth)))
+    });
+    metrics.set_bands(&labels, depths);
+    match census.oldest {
+        Some(at) => {
+            metrics.oldest_queued.get_or_create(&labels).set(at.as_second());
+        }
+        None => {
+            metrics.oldest_queued.remove(&labels);
+        }
+    }
+    if !view.unlisted {
+        metrics.replicas_ready.get_or_create(&labels).set(i64::from(view.ready));
+        metrics.workers_busy.get_or_create(&labels).set(gauge(census.busy as u64));
+    }
 }
 
 /// What there is of the pool's workers, scaled to the load.

@@ -135,7 +135,10 @@ pub async fn write(
         }
         let Some(patch) = merge_patch(&written, &next) else { continue };
         let patch = json!({ "status": patch });
-        match api.patch_status(&pool.key.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        let began_at = Instant::now();
+        let answered = api.patch_status(&pool.key.name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+        ctx.metrics.write_took(Written::PoolStatus, began_at.elapsed());
+        match answered {
             Ok(_) => {
                 ctx.metrics.wrote(Written::PoolStatus, WriteOutcome::Done);
                 pool.reported(next.clone());
