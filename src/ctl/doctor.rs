@@ -27,7 +27,7 @@ pub async fn doctor(cluster: &Cluster, what: Doctor) -> Result<u8, Error> {
     let mut report = Report::default();
     let pools = report.examine(cluster, what.all_namespaces).await;
     if what.enqueue {
-        for pool in &pools {
+        for pool in pools.iter().filter(|pool| checks::is_ready(pool)) {
             report.enqueue(cluster, pool, &what).await;
         }
     }
@@ -133,6 +133,12 @@ impl Report {
     /// Lets a job run in a pool and come back.
     async fn enqueue(&mut self, cluster: &Cluster, pool: &DynamicObject, what: &Doctor) {
         let object = named("crewworkerpool", pool);
+        let allowed = pool.data.pointer("/spec/allowedTasks").and_then(Value::as_array);
+        if allowed.is_some_and(|tasks| !tasks.iter().any(|task| task == TASK)) {
+            return self
+                .unread
+                .push(format!("whether a job comes back in {object}: it does not allow the task {TASK}"));
+        }
         let cluster = cluster.of(&pool.namespace().unwrap_or_default());
         let job = json!({
             "apiVersion": "crewjob.dev/v1alpha1", "kind": "CrewJob",

@@ -16,11 +16,12 @@ use serde_json::{Value, json};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
-use super::args::Report as What;
+use super::args::{Filter, Report as What};
 use super::cluster::Cluster;
 use super::error::Error;
 use super::{doctor, show, version};
 use crate::runtime::clock;
+use crate::runtime::telemetry::chain;
 use redact::redact;
 
 /// Jobs of the namespace that are written: the last ones.
@@ -66,8 +67,20 @@ impl Report {
         for deployment in &found.deployments {
             self.operator(cluster, deployment).await?;
         }
-        let jobs = cluster.jobs().list(&ListParams::default()).await;
-        self.objects("crewjobs", jobs.map(|list| last(list.items)))?;
+        let mut jobs = Vec::new();
+        let add = |job| {
+            jobs.push(job);
+            if jobs.len() >= 2 * JOBS {
+                keep_last(&mut jobs);
+            }
+        };
+        match cluster.each(&cluster.jobs(), &Filter::default(), add).await {
+            Ok(()) => {
+                keep_last(&mut jobs);
+                self.objects("crewjobs", Ok(jobs))?;
+            }
+            Err(error) => self.unread.push(format!("crewjobs: {}", chain(&error))),
+        }
         let pools = cluster.pools().list(&ListParams::default()).await;
         self.objects("crewworkerpools", pools.map(|list| list.items))?;
         self.kind::<Deployment>(cluster, "deployments").await?;
@@ -138,9 +151,8 @@ impl Report {
     }
 }
 
-/// The jobs that were created last.
-fn last(mut jobs: Vec<DynamicObject>) -> Vec<DynamicObject> {
+/// Keeps the jobs that were created last.
+fn keep_last(jobs: &mut Vec<DynamicObject>) {
     jobs.sort_by_key(|job| std::cmp::Reverse(job.metadata.creation_timestamp.as_ref().map(|time| time.0)));
     jobs.truncate(JOBS);
-    jobs
 }

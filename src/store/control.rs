@@ -135,9 +135,13 @@ impl Store {
     /// Asks these workers how they are set up, also as to these tasks. Each answers some 15 kB.
     pub async fn node_settings(&self, nodes: &[Arc<str>], tasks: &[Arc<str>]) -> Result<Vec<NodeSettings>, Error> {
         let to = |request: Request| self.inspect(request.to(nodes.iter().map(ToString::to_string).collect()));
+        // Waiting for an answer is a dozen round trips: what does not answer one question is not asked the others.
+        let conf = to(Request::conf(true)).await?;
+        if conf.is_empty() {
+            return Ok(Vec::new());
+        }
         let registered = Request::registered_with(&["ignore_result", "acks_late"]);
-        let (conf, stats, queues, registered, report) = tokio::try_join!(
-            to(Request::conf(true)),
+        let (stats, queues, registered, report) = tokio::try_join!(
             to(Request::stats()),
             to(Request::active_queues()),
             to(registered),

@@ -81,6 +81,12 @@ pub fn pool(pool: &DynamicObject, now: Timestamp) -> Vec<Finding> {
     found
 }
 
+/// Whether jobs can be enqueued in a pool. Where they cannot, there is a finding that says why.
+pub fn is_ready(pool: &DynamicObject) -> bool {
+    let conditions = pool.data.pointer("/status/conditions").and_then(Value::as_array);
+    conditions.into_iter().flatten().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+}
+
 fn not_seen(object: String, what: &str) -> Finding {
     let what = format!(
         "no operator has looked at {what}: see that one runs, leads, and watches this namespace \

@@ -19,7 +19,7 @@ const LONGEST_NAME: usize = 512;
 /// How soon a worker is asked again that did not answer, and how often: one that starts is not bound to the control channel
 /// yet, and one that runs tasks in its main loop hears nothing meanwhile.
 const AGAIN: Duration = Duration::from_secs(10);
-const TRIES: u32 = 6;
+const TRIES: u32 = 4;
 /// A worker that was silent for so long is forgotten where room is needed.
 const FORGOTTEN_AFTER: Duration = Duration::from_hours(1);
 
@@ -286,7 +286,7 @@ mod tests {
             now = at;
             asked += nodes.to_ask(16, false, now).len();
         }
-        assert_eq!(asked, 6);
+        assert_eq!(asked, 4);
         nodes.started(&"crew@slow".into(), true, now);
         assert_eq!(nodes.to_ask(16, false, now).len(), 1);
         nodes.told(vec![settings("crew@slow", 1)], fine, now);
