@@ -178,8 +178,8 @@ pub enum Task {
     Ended(Ended),
 }
 
-/// How thoroughly a missing message was looked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How thoroughly a missing message was looked for; by default not at all.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Search {
     /// Generation in the marker of this attempt; `None` when it was never enqueued or Redis was emptied.
     pub marker: Option<u32>,

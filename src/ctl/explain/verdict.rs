@@ -138,14 +138,7 @@ fn plan(job: &Job, pool: &Read, now: Timestamp) -> Plan {
     let task = match (job.status.phase, generation) {
         (status::Phase::Queued, Some(generation)) => Task::Queued { generation },
         (_, Some(generation)) => Task::Withdrawn { generation },
-        (_, None) => Task::Absent(Search {
-            marker: None,
-            audits: 0,
-            denied: false,
-            seen: None,
-            denials_by_holder: 0,
-            may_have_expired_unread: false,
-        }),
+        (_, None) => Task::Absent(Search::default()),
     };
     let published = Published {
         at: job.status.attempt.as_ref().map(|attempt| attempt.enqueued_at),
