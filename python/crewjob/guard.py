@@ -35,6 +35,10 @@ When Redis does not answer, the task is put aside, too, until Redis answers: it 
 Redis answers with an error (no permission, out of memory), the task runs without a lease: a guard that cannot work
 stops no task.
 
+A message is never left where only this worker knows of it. Kombu asks Redis for a message while the worker has room for
+one. When a countdown that ends takes that room, kombu leaves what Redis hands out unread until there is room again: it
+is in no queue and not yet unacknowledged, and would be lost with the worker. The guard puts it back at once.
+
 The guard does less where no result shows that a task has ended: tasks with `ignore_result` do not run twice at once,
 but may run again after their end. A process that is stopped, or that holds the interpreter's lock in C code, for
 longer than a lease lasts loses its lease. A task with a `Request` class of its own must derive it from
@@ -57,6 +61,9 @@ from celery.utils.log import get_logger
 from celery.worker.request import Request
 from celery.worker.state import active_requests, requests, task_ready, task_reserved
 from kombu.exceptions import OperationalError
+from kombu.transport.redis import MultiChannelPoller
+from kombu.utils.encoding import bytes_to_str
+from kombu.utils.json import loads
 from redis import Redis
 from redis.exceptions import ConnectionError, ReadOnlyError, RedisError, TimeoutError
 
@@ -310,6 +317,42 @@ class GuardedRequest(Request):
         self.consumer.on_task_request(self)
 
 
+def putting_back(on_readable):
+    """Returns kombu's `on_readable` of the poller, which leaves no answer to BRPOP unread."""
+
+    @wraps(on_readable)
+    def read(poller, fileno):
+        channel, command = poller._fd_to_chan.get(fileno, (None, None))
+        if command == "BRPOP" and channel._in_poll and not channel.qos.can_consume():
+            put_back(channel)
+        else:
+            on_readable(poller, fileno)
+
+    return read
+
+
+def put_back(channel):
+    """Puts the message that Redis has handed out back where it comes from, to be taken next."""
+    connection = channel.client.connection
+    try:
+        handed_out = channel.client.parse_response(connection, "BRPOP")
+    except channel.connection_errors:
+        connection.disconnect()  # as kombu does, so that the next turn connects again
+        raise
+    finally:
+        channel._in_poll = None
+        getattr(channel, "_flush_brpop_reauth", bool)()
+    if not handed_out:
+        return
+    key, message = bytes_to_str(handed_out[0]), handed_out[1]
+    try:
+        with channel.conn_or_acquire() as client:
+            client.rpush(key, message)
+    except (RedisError, OSError):
+        # It is this worker's then, beyond its room.
+        channel.connection._deliver(loads(bytes_to_str(message)), key.rsplit(channel.sep, 1)[0])
+
+
 @signals.task_received.connect
 def prepare(sender, request, **_):
     request.consumer = sender
@@ -334,3 +377,6 @@ def set_trace(task, trace):
 # and reconnection; nothing else sees whatever a task does before Celery stores that it has started.
 Task.__trace__ = property(lambda task: task.__dict__.get("__trace__"), set_trace)
 Task.Request = GuardedRequest
+MultiChannelPoller.on_readable = putting_back(MultiChannelPoller.on_readable)
+# Since 5.7 kombu does not even look whether there is an answer while the worker has no room.
+MultiChannelPoller._pause_brpop = lambda poller, channel, fileno: None

@@ -435,6 +435,24 @@ def test_a_worker_denies_a_message_that_went_back_with_its_connection(jobs, pref
     assert jobs.runs(task) == ONCE
 
 
+def test_a_message_that_comes_when_a_countdown_has_taken_the_last_place_is_not_lost_with_its_worker(jobs, prefork, tmp_path):
+    with paused(prefork), running("full", tmp_path, "-c", "1") as full:
+        long = guard_app.app.tasks["guard_app.work"].apply_async((20,), countdown=2.4).id
+        eventually(lambda: full.has_received(long), what="the message with its countdown")
+        jobs.begun(long)
+        # When the worker was free it has asked Redis for a message, and one is handed out now.
+        sent = [jobs.send("work", 0) for _ in range(3)]
+        in_redis = lambda: jobs.broker.llen(f"{PREFIX}celery") + jobs.broker.hlen(f"{PREFIX}unacked")  # noqa: E731
+        eventually(lambda: in_redis() == 1 + len(sent), 3, "all messages in Redis")
+        assert jobs.broker.llen(f"{PREFIX}celery") == len(sent), "any other worker can take them"
+        full.kill()
+    for task in sent:
+        jobs.ended(task)
+        assert jobs.runs(task) == ONCE
+    jobs.ended(jobs.send("work", 0))
+    jobs.broker.delete(f"{PREFIX}unacked", f"{PREFIX}unacked_index")  # the long one's
+
+
 def has(worker, task):
     """The worker's answer to the question whether it has a task; None if it does not answer."""
     node = f"{worker.log.stem}@tests"
