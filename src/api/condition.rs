@@ -101,6 +101,13 @@ pub enum Reason {
     InvalidSpec,
     /// `spec.suspend` is true.
     Suspended,
+    /// Another job with the same `spec.runOnce` has not ended; the message names it. This one ends as that one does.
+    RunOnceHeld,
+    /// The ConfigMap that remembers `spec.runOnce` is refused by the API server, or its name belongs to something else. The
+    /// message names it; the operator keeps trying, and the job is not run, or its end not recorded, before that.
+    RunOnceRefused,
+    /// The job was not run, because a job with the same `spec.runOnce` has; it ends as that one did. The message names it.
+    AlreadyRan,
     /// The job waits on its queue for a worker.
     Enqueued,
     /// A worker runs the job.

@@ -53,6 +53,7 @@ impl CrewJobSpec {
             overrides: (overrides != Overrides::default()).then(|| Box::new(overrides)),
             suspend: self.suspend,
             cancel: self.cancel,
+            run_once: self.run_once.as_deref().map(Arc::from),
             hash: self.hash(),
             invalid: self.problem().map(String::into_boxed_str),
         }

@@ -134,12 +134,24 @@ pub struct CrewJobSpec {
     #[serde(default)]
     pub cancel: bool,
 
+    /// A key under which the job runs once: of all CrewJobs of the namespace with the same key one runs, and the others end
+    /// as it did, `Succeeded` or `Failed`, with reason `AlreadyRan` and without a run. While it has not ended the others
+    /// wait with reason `RunOnceHeld`; if it is cancelled or deleted before its end, the next one runs. 1 to 253 letters,
+    /// digits and `. _ : / -`. Default: none, each object is run. Cannot be changed.
+    ///
+    /// That a key has run is remembered in a ConfigMap of the namespace, also when the job itself is gone, for as long as the
+    /// pool's `runOnceRetention` says. So a job that lives in Git is not run and paid for again when `ttlAfterFinished`, or a
+    /// person, has deleted it and the next sync creates it. To run it again, give it another key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[A-Za-z0-9._:/-]+$"), length(min = 1, max = 253))]
+    pub run_once: Option<String>,
+
     /// How long the object is kept after it finished; then it is deleted, with its result. A duration such as `24h` (a
     /// week is `168h`), at most 8784h. Default: that of the pool's `jobDefaults`, and without one it is kept for good.
     /// May be changed, also after the end: it counts from `status.finishedAt`.
     ///
-    /// Careful with a job that lives in Git: deleted here, it is created, run and paid for again by the next sync. So is a
-    /// finished job that is restored from a backup, unless it is restored with `suspend: true`: see `docs/backups.md`.
+    /// Careful with a job that lives in Git: deleted here, it is created, run and paid for again by the next sync, unless it
+    /// has a `runOnce` key. So is a finished job that is restored from a backup, unless it is restored with `suspend: true`: see `docs/backups.md`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-validations" = schema::between("0s", "8784h")))]
     pub ttl_after_finished: Option<Duration>,
@@ -168,7 +180,7 @@ fn result_is_set_once() -> String {
 }
 
 /// `inputs`, `args` and `kwargs` are free-form, which no rule can compare: the operator pins them by a hash instead.
-const IMMUTABLE: &[&str] = &["topic", "poolRef", "queue", "task", "bypassCache", "retryPolicy", "timeouts"];
+const IMMUTABLE: &[&str] = &["topic", "poolRef", "queue", "task", "bypassCache", "retryPolicy", "timeouts", "runOnce"];
 
 impl CrewJobSpec {
     /// A job on `topic` with every default.
@@ -187,6 +199,7 @@ impl CrewJobSpec {
             timeouts: None,
             suspend: false,
             cancel: false,
+            run_once: None,
             ttl_after_finished: None,
         }
     }

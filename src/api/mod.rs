@@ -16,6 +16,7 @@ mod payload;
 mod pool;
 mod pool_status;
 mod render;
+mod run_once;
 mod schema;
 mod text;
 
@@ -40,6 +41,7 @@ pub use pool::{
 };
 pub use pool_status::{BandStatus, CrewWorkerPoolStatus, QueueStatus, RedisStatus, Replicas};
 pub use render::{expiry_bucket, merge_patch, result_config_map_name, status_patch};
+pub use run_once::{RUN_ONCE_EXPIRES, RUN_ONCE_LABEL, RunOnceEnd, RunOnceRecord};
 
 /// The definitions of both resources, as they are installed.
 pub fn crds() -> [CustomResourceDefinition; 2] {

@@ -161,6 +161,12 @@ pub struct CrewWorkerPoolSpec {
     #[serde(default)]
     pub large_results: LargeResults,
 
+    /// How long it is remembered that a job with a `runOnce` key has run, from its end on, also when the job itself is gone. A
+    /// duration, 1h to 87840h. A longer or shorter one applies to jobs that end from now on. Default `720h`, 30 days.
+    #[serde(default = "default_run_once_retention")]
+    #[schemars(extend("x-kubernetes-validations" = schema::between("1h", "87840h")))]
+    pub run_once_retention: Duration,
+
     /// What applies to the jobs of this pool that do not say it themselves.
     #[serde(default, skip_serializing_if = "JobDefaults::is_empty")]
     pub job_defaults: JobDefaults,
@@ -186,6 +192,7 @@ impl CrewWorkerPoolSpec {
             scale_down_delay: default_scale_down_delay(),
             on_worker_unreachable: OnWorkerUnreachable::default(),
             large_results: LargeResults::default(),
+            run_once_retention: default_run_once_retention(),
             job_defaults: JobDefaults::default(),
         }
     }
@@ -200,6 +207,7 @@ impl CrewWorkerPoolSpec {
             result_prefix: ResultKeys::new(self.celery.result_key_prefix()).result("").into(),
             keep_large_results: self.redis.result_retention.to_std(),
             large_results: self.large_results.to_core(),
+            remember_runs: self.run_once_retention.to_std(),
             blocked: None,
             futile: None,
         }
@@ -449,6 +457,10 @@ const fn default_max_replicas() -> i32 {
 
 const fn default_scale_down_delay() -> Duration {
     Duration::from_mins(1)
+}
+
+const fn default_run_once_retention() -> Duration {
+    Duration::from_hours(720)
 }
 
 const fn default_result_retention() -> Duration {

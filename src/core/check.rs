@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use super::decide::decide;
 use super::job::Job;
 use super::observed::{Ending, Observed, Pool, Search, Task};
+use super::once::Claim;
 use super::plan::{Effect, Next, Plan, Publication};
 use super::policy::Policy;
 use super::status::{Attempt, Hold, Kept, Phase, Status, TaskError, Why};
@@ -50,7 +51,8 @@ const RULES: &[Rule] = &[
         is.is_some() == c.is.phase.is_terminal() && (was.is_none() || is == was)
     }),
     ("a result is there exactly when the phase is Succeeded, and never changes", |c| {
-        c.is.result.is_some() == (c.is.phase == Phase::Succeeded)
+        let was_run = !matches!(c.is.why, Why::AlreadyRan { .. });
+        c.is.result.is_some() == (c.is.phase == Phase::Succeeded && was_run)
             && (c.was.result.is_none() || c.is.result == c.was.result)
     }),
     ("a result is kept where its size allows, by the effect that puts it there", is_result_kept),
@@ -71,6 +73,10 @@ const RULES: &[Rule] = &[
     ("nothing is published that workers of the pool would run in vain", |c| {
         !is_futile(c) || c.publications().count() == 0
     }),
+    ("the first message of a job with a run-once key is published once the key is its own", |c| {
+        c.job.spec.run_once.is_none() || c.seen.claim == Claim::Ours || c.publications().all(|m| m.id.generation > 0)
+    }),
+    ("that a job with a run-once key has run is remembered before its end is recorded", is_run_remembered),
     ("no attempt runs something else than the first one did", |c| {
         c.was.spec_hash.is_none_or(|pinned| pinned == c.job.spec.hash) || c.publications().count() == 0
     }),
@@ -198,6 +204,15 @@ fn is_result_kept(c: &Case) -> bool {
         (Some(result), None) => !is_new || result.kept == Kept::Inline,
         (None, act) => act.is_none(),
     }
+}
+
+fn is_run_remembered(c: &Case) -> bool {
+    let mut acts = c.plan.effects.iter().filter_map(|effect| {
+        if let Effect::RememberRun { key, succeeded, .. } = effect { Some((key, *succeeded)) } else { None }
+    });
+    let is_new = c.is.phase.is_terminal() && !c.was.phase.is_terminal() && c.is.phase != Phase::Cancelled;
+    let wanted = c.job.spec.run_once.as_ref().filter(|_| is_new && c.is.attempts > 0);
+    acts.next() == wanted.map(|key| (key, c.is.phase == Phase::Succeeded))
 }
 
 fn is_forgotten_when_over(c: &Case) -> bool {

@@ -19,6 +19,7 @@ use super::expiry::expires_at;
 use super::id::{AttemptId, SpecHash};
 use super::job::Job;
 use super::observed::{Ended, Ending, Held, Holding, Liveness, Observed, Pool, PoolFacts, Search, Task};
+use super::once::{self, Claim, Ran};
 use super::plan::{Effect, InPlaceOf, Next, Notice, Plan, Publication};
 use super::policy::{Overrides, Policy};
 use super::status::{
@@ -191,7 +192,7 @@ impl Case<'_> {
     fn on_hold(&self, hold: Hold) -> Plan {
         let phase = if self.job.status.retry_at.is_some() { Phase::Retrying } else { Phase::Pending };
         let is_asked_for = match hold {
-            Hold::Suspended => true,
+            Hold::Suspended | Hold::KeyHeld { .. } => true,
             Hold::PoolNotFound { .. }
             | Hold::PoolDeleted { .. }
             | Hold::QueueNotInPool { .. }
@@ -214,7 +215,21 @@ impl Case<'_> {
             progress: None,
             ..so_far
         };
-        self.leaving(Plan::record(status, Next::Never), self.may_leave_copies())
+        let remember = self.remembered(&status);
+        let mut plan = self.leaving(Plan::record(status, Next::Never), self.may_leave_copies());
+        plan.effects.extend(remember);
+        plan
+    }
+
+    /// What is remembered of a job with a run-once key before its end is recorded. A job that was cancelled, or that no
+    /// worker has begun, leaves the key to the next one.
+    fn remembered(&self, end: &Status) -> Option<Effect> {
+        let key = self.job.spec.run_once.clone()?;
+        let succeeded = end.phase == Phase::Succeeded;
+        let has_run = end.attempts > 0 && (succeeded || end.phase == Phase::Failed);
+        let retention = if let Pool::Ready(pool) = &self.seen.pool { pool.remember_runs } else { once::RETENTION };
+        let until = later(self.now, retention);
+        has_run.then_some(Effect::RememberRun { key, succeeded, at: self.now, until })
     }
 
     /// Whether copies of the message may lie on the queues although the job is over because it was stopped: Kombu
@@ -423,8 +438,39 @@ impl InPool<'_> {
         if self.is_changed() {
             return self.give_up(GaveUp::SpecChanged, None, self.status());
         }
+        if let Some(plan) = self.claiming() {
+            return plan;
+        }
         Plan { next: Next::At(later(self.now, QUEUED_AFTER)), ..self.nothing() }
             .first(Effect::Enqueue(self.publication(self.id)))
+    }
+
+    /// What comes before the first message of a job with a run-once key; nothing once the key is its own.
+    fn claiming(&self) -> Option<Plan> {
+        let key = self.job.spec.run_once.as_ref()?;
+        let claim = || Effect::ClaimKey(key.clone());
+        match &self.seen.claim {
+            Claim::Ours => None,
+            Claim::Unread => {
+                Some(Plan { next: Next::At(later(self.now, once::AGAIN)), ..self.nothing() }.first(claim()))
+            }
+            Claim::Held { by, read_at } => {
+                let again = later(*read_at, once::AGAIN);
+                let hold = self.on_hold(Hold::KeyHeld { key: key.clone(), by: by.clone() });
+                let is_due = again <= self.now;
+                let next = Next::At(if is_due { later(self.now, once::AGAIN) } else { again });
+                let plan = Plan { next, ..hold };
+                Some(if is_due { plan.first(claim()) } else { plan })
+            }
+            Claim::Ran(ran) => Some(self.already_ran(key, ran)),
+        }
+    }
+
+    /// The end of a job whose work was done by another one.
+    fn already_ran(&self, key: &Arc<str>, ran: &Ran) -> Plan {
+        let why = Why::AlreadyRan { key: key.clone(), ran: Box::new(ran.clone()) };
+        let plan = self.finish(ran.phase(), why, self.status());
+        if ran.succeeded { plan } else { plan.warned() }
     }
 
     /// Why the next message may not be published.

@@ -28,6 +28,8 @@ pub struct Spec {
     pub suspend: bool,
     /// Stop the job for good.
     pub cancel: bool,
+    /// Of all jobs of the namespace with this key one runs.
+    pub run_once: Option<Arc<str>>,
     /// Digest of what an attempt runs.
     pub hash: SpecHash,
     /// Why no worker could ever take the job, where the API server cannot tell: inputs too large or too deep.

@@ -16,6 +16,7 @@ pub mod id;
 pub mod index;
 pub mod job;
 pub mod observed;
+pub mod once;
 pub mod outage;
 pub mod plan;
 pub mod policy;

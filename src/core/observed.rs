@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::id::{Priority, SpecHash, TaskId};
+use super::once::Claim;
 use super::policy::Overrides;
 use super::setup::Futile;
 use super::start::Blocked;
@@ -31,6 +32,8 @@ pub struct Observed {
     pub task: Task,
     /// Copies of its message that no operator has published.
     pub others: Others,
+    /// Its run-once key, if it has one.
+    pub claim: Claim,
 }
 
 /// Copies of a message that no operator has published: Celery's own retry publishes the same task id anew, so does what a
@@ -116,6 +119,8 @@ pub struct PoolFacts {
     pub keep_large_results: Duration,
     /// Where a result is kept that is too large for a status.
     pub large_results: LargeResults,
+    /// How long it is remembered that a job with a run-once key has run.
+    pub remember_runs: Duration,
     /// What keeps all its workers from starting, once that has lasted. Its words stay as they are until it is over or
     /// another kind takes its place.
     pub blocked: Option<Blocked>,
@@ -134,6 +139,7 @@ impl Default for PoolFacts {
             result_prefix: "celery-task-meta-".into(),
             keep_large_results: Duration::from_hours(168),
             large_results: LargeResults::ConfigMap,
+            remember_runs: super::once::RETENTION,
             blocked: None,
             futile: None,
         }

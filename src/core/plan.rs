@@ -57,6 +57,19 @@ pub enum Effect {
     DeletePod(Container),
     /// Keep a result that is too large for the status in a ConfigMap owned by the job.
     StoreResult(Arc<Output>),
+    /// Take this run-once key for the job, or find out which job has it. What is found decides what comes next.
+    ClaimKey(Arc<str>),
+    /// Remember, under the job's run-once key, that it has run and how it ended.
+    RememberRun {
+        /// The key.
+        key: Arc<str>,
+        /// Whether it succeeded; else it failed.
+        succeeded: bool,
+        /// When it ended.
+        at: Timestamp,
+        /// When that may be forgotten.
+        until: Timestamp,
+    },
     /// Ask Redis to keep the result for so long.
     ExtendResult {
         /// Whose result.
@@ -84,6 +97,8 @@ impl Effect {
             | Self::Revoke(_)
             | Self::DeletePod(_)
             | Self::StoreResult(_)
+            | Self::ClaimKey(_)
+            | Self::RememberRun { .. }
             | Self::ExtendResult { .. }
             | Self::Forget(_)
             | Self::Clear(_) => None,
@@ -208,6 +223,10 @@ impl fmt::Display for Effect {
             Self::Revoke(_) => f.write_str("revoke"),
             Self::DeletePod(container) => write!(f, "delete Pod {}", container.pod),
             Self::StoreResult(output) => write!(f, "store {} bytes in a ConfigMap", output.bytes),
+            Self::ClaimKey(key) => write!(f, "claim the run-once key {key:?}"),
+            Self::RememberRun { key, until, .. } => {
+                write!(f, "remember the run under the run-once key {key:?} until {until}")
+            }
             Self::ExtendResult { ttl, .. } => write!(f, "keep the result in Redis for {} s", ttl.as_secs()),
             Self::Forget(_) => f.write_str("forget"),
             Self::Clear(_) => f.write_str("clear"),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::once::Ran;
 use super::setup::{FaultKind, Futile};
 use super::start::{Blocked, BlockedKind};
 
@@ -53,6 +54,13 @@ pub enum Hold {
     },
     /// `spec.suspend` is true.
     Suspended,
+    /// Another job has the run-once key and has not ended.
+    KeyHeld {
+        /// The key.
+        key: Arc<str>,
+        /// The job that has it.
+        by: Arc<str>,
+    },
 }
 
 /// What keeps a pool from working.
@@ -188,6 +196,13 @@ pub enum Why {
     GaveUp(GaveUp),
     /// Ended by cancel.
     Cancelled,
+    /// Not run, because a job with the same run-once key has. It ends as that one did.
+    AlreadyRan {
+        /// The key.
+        key: Arc<str>,
+        /// The job that has run.
+        ran: Box<Ran>,
+    },
     /// As an earlier operator recorded it.
     Recorded {
         /// CamelCase reason.
@@ -221,11 +236,14 @@ pub enum RefusalKind {
     Status,
     /// The deletion of a worker's Pod, by the API server.
     PodDeletion,
+    /// The ConfigMap that remembers a run-once key, by the API server, or its name belongs to something else.
+    RunOnce,
 }
 
 impl RefusalKind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [Self::Broker, Self::Result, Self::ConfigMapTaken, Self::Status, Self::PodDeletion];
+    pub const ALL: [Self; 6] =
+        [Self::Broker, Self::Result, Self::ConfigMapTaken, Self::Status, Self::PodDeletion, Self::RunOnce];
 
     /// The kind with this name.
     pub fn named(reason: &str) -> Option<Self> {
@@ -240,6 +258,7 @@ impl RefusalKind {
             Self::ConfigMapTaken => "ConfigMapTaken",
             Self::Status => "StatusRefused",
             Self::PodDeletion => "PodDeletionRefused",
+            Self::RunOnce => "RunOnceRefused",
         }
     }
 }
@@ -297,7 +316,8 @@ impl Why {
                 | Hold::TaskNotAllowed { .. }
                 | Hold::PoolNotReady { .. }
                 | Hold::Futile { .. }
-                | Hold::Suspended,
+                | Hold::Suspended
+                | Hold::KeyHeld { .. },
             )
             | Self::Enqueued
             | Self::Blocked { .. }
@@ -308,7 +328,8 @@ impl Why {
             | Self::Succeeded
             | Self::FinishedBeforeCancel
             | Self::GaveUp(_)
-            | Self::Cancelled => false,
+            | Self::Cancelled
+            | Self::AlreadyRan { .. } => false,
         }
     }
 
@@ -323,6 +344,7 @@ impl Why {
             Self::OnHold(Hold::PoolNotReady { problem, .. }) => problem.kind.reason(),
             Self::OnHold(Hold::Futile { futile, .. }) => futile.kind.reason(),
             Self::OnHold(Hold::Suspended) => "Suspended",
+            Self::OnHold(Hold::KeyHeld { .. }) => "RunOnceHeld",
             Self::Enqueued => "Enqueued",
             Self::Blocked { blocked, .. } => blocked.kind.reason(),
             Self::Started => "Running",
@@ -342,6 +364,7 @@ impl Why {
             Self::GaveUp(GaveUp::SpecChanged) => "SpecChanged",
             Self::GaveUp(GaveUp::Revoked) => "Revoked",
             Self::Cancelled => "Cancelled",
+            Self::AlreadyRan { .. } => "AlreadyRan",
         }
     }
 }
@@ -374,6 +397,11 @@ impl fmt::Display for Hold {
             Self::PoolNotReady { pool, problem } => write!(f, "CrewWorkerPool {pool:?}: {}", problem.detail),
             Self::Futile { pool, futile } => write!(f, "CrewWorkerPool {pool:?}: {}", futile.detail),
             Self::Suspended => f.write_str("spec.suspend is true"),
+            Self::KeyHeld { key, by } => write!(
+                f,
+                "CrewJob {by:?} has the run-once key {key:?} and has not ended; this job ends as that one does, and runs \
+                 only if that one is cancelled or deleted"
+            ),
         }
     }
 }

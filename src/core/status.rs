@@ -332,6 +332,14 @@ impl Status {
                 format!("the task returned a result before it could be cancelled{}", self.only_on_redis())
             }
             Why::Cancelled => "cancelled as spec.cancel asks".to_owned(),
+            Why::AlreadyRan { key, ran } => format!(
+                "not run: CrewJob {:?} (UID {}) has run under the run-once key {key:?} and {} at {:.0}. To run it again, \
+                 create a job with another key",
+                ran.job,
+                ran.uid,
+                if ran.succeeded { "succeeded" } else { "failed" },
+                ran.at
+            ),
             Why::GaveUp(why) => match why {
                 GaveUp::InvalidSpec => error(),
                 GaveUp::RetriesExhausted => format!("all {} runs failed, the last with {}", self.attempts, error()),

@@ -200,6 +200,10 @@ pub struct Run {
     #[arg(long)]
     pub suspend: bool,
 
+    /// Of all jobs of the namespace with this key one runs; the others end as it did, without a run.
+    #[arg(long = "run-once", value_name = "KEY")]
+    pub key: Option<String>,
+
     /// Let the API server check the job, and print it, without creating it.
     #[arg(long = "dry-run", conflicts_with_all = ["wait", "follow"])]
     pub only_check: bool,

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt as _;
 use kube::api::{DynamicObject, ListParams};
 use serde::de::DeserializeOwned;
@@ -17,7 +18,8 @@ use super::args::{Explain, Filter};
 use super::cluster::Cluster;
 use super::error::Error;
 use super::{show, view};
-use crate::api::{CrewJob, CrewWorkerPool, Phase};
+use crate::api::{CrewJob, CrewWorkerPool, Phase, RunOnceRecord};
+use crate::core::once::Claim;
 use crate::runtime::clock;
 use forecast::{Forecast, forecast, remaining};
 use queue::{Place, Survey};
@@ -31,7 +33,7 @@ pub async fn explain(cluster: &Cluster, what: Explain) -> Result<(), Error> {
     };
     let pool = read(cluster, &job.spec.pool_ref.name).await?;
     let now = clock::now();
-    let verdict = verdict(&job, &pool, now);
+    let verdict = verdict(&job, &pool, claim(cluster, &job, now).await, now);
     let phase = job.status.as_ref().map(|status| status.phase);
     let (place, forecast) = match &pool {
         Read::Found(pool) if verdict.waits || phase == Some(Phase::Running) => survey(cluster, &job, pool, now).await?,
@@ -63,6 +65,23 @@ async fn read(cluster: &Cluster, name: &str) -> Result<Read, Error> {
     let mut names: Vec<String> = existing.iter().map(kube::ResourceExt::name_any).collect();
     names.sort();
     Ok(Read::Missing(names))
+}
+
+/// What is known of its run-once key. Without the right to read it, the job is taken to have it.
+async fn claim(cluster: &Cluster, object: &CrewJob, now: Timestamp) -> Claim {
+    let (Some(key), Ok(job)) = (&object.spec.run_once, object.to_job()) else { return Claim::Ours };
+    let config_maps = cluster.others::<ConfigMap>();
+    let found = config_maps.get_opt(&RunOnceRecord::config_map_name(key)).await.ok().flatten();
+    let Some(record) = found.as_ref().and_then(RunOnceRecord::read) else { return Claim::Ours };
+    if let Some(claim) = record.claim(job.uid, now) {
+        return claim;
+    }
+    let holder = cluster.jobs().get_opt(&record.job).await.ok().flatten();
+    let holder = holder.and_then(|holder| typed::<CrewJob>(&holder).ok()?.to_job().ok());
+    match holder.filter(|holder| holder.uid == record.uid && !holder.status.phase.is_terminal()) {
+        Some(_) if record.end.is_none() => Claim::Held { by: record.job.as_str().into(), read_at: now },
+        Some(_) | None => Claim::Ours,
+    }
 }
 
 /// Where the job waits among the jobs of its pool, and when it begins; of one that runs, when it ends.

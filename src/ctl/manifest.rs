@@ -29,6 +29,7 @@ pub fn manifest(run: &Run, origin: Option<&Value>, file: &Map<String, Value>) ->
     set("ttlAfterFinished", run.ttl.map(|ttl| json!(api::Duration::from(ttl))));
     set("bypassCache", run.bypass_cache.then_some(true.into()));
     set("suspend", run.suspend.then_some(true.into()));
+    set("runOnce", run.key.clone().map(Value::from));
     if let Some(count) = run.max_retries {
         merge(&mut spec, "retryPolicy", Map::from_iter([("maxRetries".to_owned(), count.into())]));
     }
@@ -66,11 +67,13 @@ fn object(mut metadata: Value, origin: Option<&str>, spec: &Map<String, Value>) 
     })
 }
 
-/// The spec of a job, as another one begins: neither cancelled nor suspended.
+/// The spec of a job, as another one begins: neither cancelled nor suspended, and without the key under which the first one
+/// has run.
 fn copied(job: &Value) -> Map<String, Value> {
     let mut spec = job["spec"].as_object().cloned().unwrap_or_default();
     spec.remove("cancel");
     spec.remove("suspend");
+    spec.remove("runOnce");
     spec
 }
 
@@ -122,7 +125,8 @@ mod tests {
             })
         );
         let all = made(
-            "--topic t --name n --pool p --queue q --priority 9 --task x.y --max-retries 0 --ttl 24h --bypass-cache --suspend",
+            "--topic t --name n --pool p --queue q --priority 9 --task x.y --max-retries 0 --ttl 24h --bypass-cache --suspend \
+             --run-once k",
             None,
         );
         assert_eq!(all["metadata"], json!({ "name": "n" }));
@@ -130,7 +134,7 @@ mod tests {
             all["spec"],
             json!({
                 "topic": "t", "poolRef": { "name": "p" }, "queue": "q", "priority": 9, "task": "x.y",
-                "retryPolicy": { "maxRetries": 0 }, "ttlAfterFinished": "24h", "bypassCache": true, "suspend": true,
+                "retryPolicy": { "maxRetries": 0 }, "ttlAfterFinished": "24h", "bypassCache": true, "suspend": true, "runOnce": "k",
             })
         );
     }
@@ -149,9 +153,9 @@ mod tests {
     }
 
     #[test]
-    fn a_job_from_another_one_has_its_spec_and_names_it_and_is_neither_cancelled_nor_suspended() {
+    fn a_job_from_another_one_has_its_spec_without_what_stopped_that_one_or_would_keep_this_one_from_running() {
         let origin = json!({
-            "spec": { "topic": "t", "cancel": true, "suspend": true, "future": 1, "inputs": { "a": 1, "b": 2 } },
+            "spec": { "topic": "t", "cancel": true, "suspend": true, "runOnce": "tea", "future": 1, "inputs": { "a": 1, "b": 2 } },
             "status": { "phase": "Failed" },
         });
         let made = made("--from tea --input b=3", Some(&origin));

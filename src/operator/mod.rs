@@ -5,6 +5,7 @@
 //! | `run` | start, lead, start over |
 //! | [`watch`] | Kubernetes in: the API server's jobs, pools, Pods, Deployments and namespaces |
 //! | `ttl` | finished jobs whose time is over |
+//! | `once` | records of run-once keys whose time is over |
 //! | [`pool`] | serving one pool: connect, listen, read Redis, scale, report |
 //! | [`job`] | one job, one look: observe, decide, act |
 //! | `context` | what a leading operator has at hand |
@@ -21,6 +22,7 @@ mod context;
 mod events;
 mod job;
 mod lease;
+mod once;
 mod pool;
 mod run;
 mod state;

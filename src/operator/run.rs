@@ -19,6 +19,7 @@ use super::context::{CALLS, Context};
 use super::events;
 use super::job::reconcile;
 use super::lease::{Claim, Identity, Leadership, Turn};
+use super::once;
 use super::state::hours::Hours;
 use super::state::jobs::Jobs;
 use super::state::lookups::Lookups;
@@ -210,6 +211,7 @@ impl Process {
         });
         tasks.spawn(lookups::run(ctx.clone()));
         tasks.spawn(ttl::run(ctx.clone()));
+        tasks.spawn(once::run(ctx.clone()));
         tasks.spawn(reconcile::run(ctx.clone(), self.liveness.heartbeat("reconcilers")));
         let lease = ctx.lease.clone();
         let keep = claim.keep(leadership, stop.clone(), |turn| {

@@ -11,7 +11,7 @@ DOCUMENT = Path(__file__).resolve().parents[2] / "docs/gitops.md"
 
 
 def health(kind: str, generation: int = 1, spec: dict | None = None, **status) -> tuple[str, str]:
-    snippet = re.search(r"```yaml\n(.*?)```", DOCUMENT.read_text(), re.S)[1]
+    snippet = re.search(r"```yaml\n(data:.*?)```", DOCUMENT.read_text(), re.S)[1]
     source = yaml.safe_load(snippet)["data"][f"resource.customizations.health.crewjob.dev_{kind}"]
     lua = lupa.LuaRuntime()
     lua.globals().obj = lua.table_from({"metadata": {"generation": generation}, "spec": spec or {}, "status": status}, recursive=True)

@@ -66,6 +66,7 @@ def test_the_default_pool_is_called_default_and_serves_both_queues():
         "scaleDownDelay": "5m",
         "onWorkerUnreachable": "Wait",
         "largeResults": "ConfigMap",
+        "runOnceRetention": "720h",
         "jobDefaults": {"timeouts": {"hard": "60m"}},
     }
 

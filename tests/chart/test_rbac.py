@@ -22,7 +22,7 @@ POOL_NAMESPACE = {
     ("", "pods", "", "delete list patch watch"),
     ("apps", "deployments", "", "list watch"),
     ("apps", "deployments/scale", "", "patch"),
-    ("", "configmaps", "", "create get"),
+    ("", "configmaps", "", "create delete get list update"),
     ("", "secrets", "", "get"),
 }
 

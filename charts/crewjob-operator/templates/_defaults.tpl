@@ -21,6 +21,7 @@ redis:
 defaultPool:
   container: ""
   largeResults: ConfigMap
+  runOnceRetention: 720h
 worker:
   native:
     enabled: false

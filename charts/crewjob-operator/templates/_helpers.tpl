@@ -132,7 +132,8 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
   verbs: [patch]
 - apiGroups: [""]
   resources: [configmaps]
-  verbs: [create, get]
+  # Results, and the records of run-once keys, which are replaced when a job ends and deleted when they expire.
+  verbs: [create, delete, get, list, update]
 - apiGroups: [""]
   resources: [secrets]
   {{- with . }}

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::*;
 use crate::api::{CrewJob, Reason};
 use crate::core::id::SpecHash;
+use crate::core::once::Ran;
 use crate::core::setup::{FaultKind, Futile};
 use crate::core::status::{Attempt, Container, End, Hold, PoolProblem, PoolProblemKind, TaskError, Unstopped};
 
@@ -106,6 +107,7 @@ fn every_reason_is_documented() {
         Hold::QueueNotInPool { queue: "a".into(), queues: vec![] },
         Hold::TaskNotAllowed { task: "a".into(), allowed: vec![] },
         Hold::Suspended,
+        Hold::KeyHeld { key: "k".into(), by: "b".into() },
     ];
     let problems = [
         PoolProblemKind::Connecting,
@@ -142,6 +144,10 @@ fn every_reason_is_documented() {
         Why::Succeeded,
         Why::FinishedBeforeCancel,
         Why::Cancelled,
+        Why::AlreadyRan {
+            key: "k".into(),
+            ran: Box::new(Ran { job: "a".into(), uid: UID, succeeded: true, at: at(0) }),
+        },
     ];
     let futile = FaultKind::ALL.map(|kind| Hold::Futile {
         pool: "a".into(),

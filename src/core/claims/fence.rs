@@ -13,6 +13,14 @@ pub struct Term {
     pub transitions: u32,
 }
 
+impl Term {
+    /// Reads what [`Display`](fmt::Display) has written.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (created, transitions) = text.split_once('/')?;
+        Some(Self { created: created.parse().ok()?, transitions: transitions.parse().ok()? })
+    }
+}
+
 impl fmt::Display for Term {
     /// As the scripts read it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,6 +4,7 @@ mod copies;
 mod ends;
 mod holds;
 mod losses;
+mod once;
 mod property;
 mod retries;
 mod stops;
@@ -23,6 +24,7 @@ use super::super::observed::{
     Ended, Ending, Failure, Held, Holding, LargeResults, Liveness, Observed, Others, PodDeletion, Pool, PoolFacts,
     Published, Search, Task,
 };
+use super::super::once::Claim;
 use super::super::plan::{Effect, Plan};
 use super::super::policy::Overrides;
 use super::super::setup::{FaultKind, Futile};
@@ -57,6 +59,7 @@ fn scene() -> Scene {
             overrides: None,
             suspend: false,
             cancel: false,
+            run_once: None,
             hash: SpecHash([1; 16]),
             invalid: None,
         },
@@ -71,6 +74,7 @@ fn scene() -> Scene {
         of: job.attempt_in_hand().task,
         task: never_sent(),
         others: Others::default(),
+        claim: Claim::Unread,
     };
     Scene { job, seen, now: at(0) }
 }

@@ -22,6 +22,7 @@ pub fn job(namespace: &str, name: &str, uid: u128) -> Job {
             overrides: None,
             suspend: false,
             cancel: false,
+            run_once: None,
             hash: SpecHash([0; 16]),
             invalid: None,
         },

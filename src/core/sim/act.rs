@@ -4,6 +4,7 @@ use super::super::evidence::Evidence;
 use super::super::id::{ObjectKey, TaskId};
 use super::super::index::{Entry, Stray};
 use super::super::job::Job;
+use super::super::once::Claim;
 use super::super::plan::{Effect, InPlaceOf};
 use super::broker::Marker;
 use super::operator::Order;
@@ -16,6 +17,9 @@ impl World {
     pub fn act(&mut self, operator: usize, entry: &Entry<()>, effect: &Effect) -> bool {
         let Some(epoch) = self.operators[operator].epoch else { return false };
         let (key, job) = (&entry.job.key, number_of(&entry.job.key));
+        if let Some(goes_on) = self.act_on_key(operator, epoch, entry, effect) {
+            return goes_on;
+        }
         if !self.operators[operator].connected {
             self.count("not connected");
             self.look_again_later(operator, key);
@@ -65,6 +69,34 @@ impl World {
                 false
             }
         }
+    }
+
+    /// What concerns run-once keys goes to the API server. `None` for everything else.
+    fn act_on_key(&mut self, operator: usize, epoch: u64, entry: &Entry<()>, effect: &Effect) -> Option<bool> {
+        let (job, now) = (&entry.job, at(self.now));
+        if let Effect::ClaimKey(key) = effect {
+            let claim = self.api.claim(number_of(&job.key), key, epoch, now);
+            self.count(match claim {
+                Claim::Held { .. } => "key held",
+                Claim::Ran(_) => "key has run",
+                Claim::Ours | Claim::Unread => "key claimed",
+            });
+            self.operators[operator].table.update(&job.key, |entry| {
+                if entry.job.uid == job.uid {
+                    entry.claim = Some(Box::new(claim));
+                }
+            });
+            self.look_at(operator, &job.key);
+            return Some(false);
+        }
+        let Effect::RememberRun { key, succeeded, at, .. } = effect else { return None };
+        // What is left of a deleted job is remembered nowhere.
+        let is_done = job.key.is_deleted() || self.api.remember(number_of(&job.key), key, epoch, (*succeeded, *at));
+        if !is_done {
+            self.count("record fenced");
+            self.look_again_later(operator, &job.key);
+        }
+        Some(is_done)
     }
 
     /// Something failed that may work by itself later.

@@ -1,6 +1,12 @@
 //! The API server: jobs with resource versions, the rules that the CRD's CEL holds, and the Lease.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
 use super::super::job::{Job, Spec};
+use super::super::once::{Claim, Ran};
 use super::super::status::Status;
 
 /// One stored object.
@@ -24,6 +30,17 @@ pub struct Lease {
     pub audited_at: i64,
 }
 
+/// What is remembered of a run-once key.
+#[derive(Debug, Clone, Copy)]
+pub struct Record {
+    /// The job that has it.
+    pub job: usize,
+    /// The term of the operator that wrote it.
+    pub epoch: u64,
+    /// Whether the job succeeded, once it has run and ended.
+    pub ended: Option<(bool, Timestamp)>,
+}
+
 #[derive(Debug)]
 pub enum Refused {
     /// Another writer wrote in between.
@@ -36,6 +53,8 @@ pub enum Refused {
 pub struct ApiServer {
     pub jobs: Vec<Stored>,
     pub lease: Lease,
+    /// The records of run-once keys.
+    pub records: HashMap<Arc<str>, Record>,
     versions: u64,
 }
 
@@ -70,6 +89,33 @@ impl ApiServer {
         let version = self.next_version();
         self.jobs[job].version = version;
         self.jobs[job].deleted = true;
+    }
+
+    /// Takes a run-once key for a job, or says which job has it.
+    pub fn claim(&mut self, job: usize, key: &Arc<str>, epoch: u64, now: Timestamp) -> Claim {
+        let ours = Record { job, epoch, ended: None };
+        let record = *self.records.entry(key.clone()).or_insert(ours);
+        let holder = &self.jobs[record.job];
+        let name = holder.job.key.name.clone();
+        match record.ended {
+            _ if record.job == job => Claim::Ours,
+            Some((succeeded, at)) => Claim::Ran(Ran { job: name, uid: holder.job.uid, succeeded, at }),
+            None if !holder.deleted && !holder.job.status.phase.is_terminal() => Claim::Held { by: name, read_at: now },
+            None => {
+                self.records.insert(key.clone(), ours);
+                Claim::Ours
+            }
+        }
+    }
+
+    /// Remembers that a job has run; false when a later leader has.
+    pub fn remember(&mut self, job: usize, key: &Arc<str>, epoch: u64, ended: (bool, Timestamp)) -> bool {
+        let record = Record { job, epoch, ended: Some(ended) };
+        let found = *self.records.entry(key.clone()).or_insert(record);
+        if found.job == job && found.epoch <= epoch {
+            self.records.insert(key.clone(), record);
+        }
+        found.job != job || found.epoch <= epoch
     }
 
     /// A merge patch on `/status` that carries the resource version.

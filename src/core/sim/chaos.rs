@@ -61,6 +61,8 @@ pub struct Chaos {
     pub skew: bool,
     /// Celery workers limit the rate of the task.
     pub limits: bool,
+    /// Jobs have one and the same run-once key.
+    pub keys: bool,
 }
 
 impl Chaos {
@@ -91,6 +93,7 @@ impl Chaos {
             people: maybe(if failovers { 800 } else { 400 }),
             skew: maybe(400),
             limits: false,
+            keys: false,
         }
     }
 }

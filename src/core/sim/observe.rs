@@ -31,6 +31,7 @@ impl World {
             stop_repeated_at: evidence.stop_repeated_at(),
             pod_deletion: evidence.stop_asked_at().map_or(PodDeletion::Useless, |_| self.pod_deletion(evidence)),
             others: evidence.others(),
+            claim: entry.claim(),
             task: evidence.task(|seen| self.known_pods.judge(Some(&self.fleet), &self.pool.namespace, seen)),
         }
     }

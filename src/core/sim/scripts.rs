@@ -44,6 +44,8 @@ pub fn learn(evidence: &mut Evidence, effect: &Effect, now: Timestamp) {
         | Effect::Requeue { .. }
         | Effect::DeletePod(_)
         | Effect::StoreResult(_)
+        | Effect::ClaimKey(_)
+        | Effect::RememberRun { .. }
         | Effect::ExtendResult { .. }
         | Effect::Drop { .. }
         | Effect::Forget(_)
@@ -70,9 +72,12 @@ impl Broker {
             Effect::Move { id, priority, queue: _ } => self.move_band(epoch, *id, *priority),
             Effect::Forget(task) => self.forget(*task),
             Effect::Clear(task) => self.clear(epoch, *task),
-            Effect::Revoke(_) | Effect::DeletePod(_) | Effect::StoreResult(_) | Effect::ExtendResult { .. } => {
-                return None;
-            }
+            Effect::Revoke(_)
+            | Effect::DeletePod(_)
+            | Effect::StoreResult(_)
+            | Effect::ClaimKey(_)
+            | Effect::RememberRun { .. }
+            | Effect::ExtendResult { .. } => return None,
         })
     }
 

@@ -3,7 +3,7 @@
 use super::super::id::TaskId;
 use super::super::observed::Ending;
 use super::super::plan::{Effect, InPlaceOf};
-use super::super::status::{AttemptOutcome, GaveUp, Phase, Why};
+use super::super::status::{AttemptOutcome, GaveUp, Phase, Status, Why};
 use super::broker::{Document, LEASE_EXPIRES, Message, RESULT_EXPIRES, Tag};
 use super::chaos::{Chaos, Fleet};
 use super::leases::RENEW_EVERY;
@@ -227,6 +227,7 @@ impl World {
             Why::Succeeded => "ends: Succeeded",
             Why::FinishedBeforeCancel => "ends: FinishedBeforeCancel",
             Why::Cancelled => "ends: Cancelled",
+            Why::AlreadyRan { .. } => "ends: AlreadyRan",
             Why::GaveUp(GaveUp::RetriesExhausted) => "ends: RetriesExhausted",
             Why::GaveUp(GaveUp::NonRetryableError) => "ends: NonRetryableError",
             Why::GaveUp(GaveUp::WorkerLost) => "ends: WorkerLost",
@@ -279,10 +280,23 @@ impl World {
                 broken.push(format!("{}#{} was published {times} times", self.task_name(tag.0), tag.1));
             }
         }
+        broken.extend(self.run_more_than_once());
         if self.at_rest {
             broken.extend(self.leftovers());
         }
         broken
+    }
+
+    /// Run-once keys under which more than one job has run to its end.
+    fn run_more_than_once(&self) -> Option<String> {
+        let ends = || self.api.jobs.iter().filter(|stored| !stored.deleted && stored.job.spec.run_once.is_some());
+        let has_run = |status: &Status| {
+            let is_own = status.attempts > 0 && !matches!(status.why, Why::AlreadyRan { .. });
+            is_own && matches!(status.phase, Phase::Succeeded | Phase::Failed)
+        };
+        let ran: Vec<_> =
+            ends().filter(|stored| has_run(&stored.job.status)).map(|stored| &*stored.job.key.name).collect();
+        (ran.len() > 1).then(|| format!("{ran:?} have run under one run-once key"))
     }
 
     /// Whether nothing but the jobs themselves goes wrong, and hints get lost.
@@ -306,6 +320,7 @@ impl World {
             fresh: _,
             skew: _,
             limits: _,
+            keys: _,
         } = self.chaos;
         !(crashes
             || pauses
@@ -377,6 +392,12 @@ impl World {
             return Some("ended otherwise although a run succeeded".to_owned());
         }
         let explained = match (is.status.phase, &is.status.why) {
+            (phase, Why::AlreadyRan { ran, .. }) => {
+                let other = self.api.jobs.iter().find(|stored| stored.job.uid == ran.uid);
+                let ended = other.filter(|other| !other.deleted).map(|other| other.job.status.phase);
+                // What it ended as before it was deleted, or before its end was cancelled, is remembered all the same.
+                runs().next().is_none() && ended.is_none_or(|ended| ended == phase || ended == Phase::Cancelled)
+            }
             (Phase::Succeeded, _) => runs().any(|run| run.succeeded || matches!(run.noted, Some(Ending::Succeeded(_)))),
             (Phase::Cancelled, _) => is.spec.cancel,
             (_, Why::GaveUp(why)) => match why {

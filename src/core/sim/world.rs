@@ -185,7 +185,7 @@ impl World {
     fn seeded(seed: u64, told: bool) -> Self {
         let mut rng = Rng::seeded(seed);
         // Not by chance: the other worlds stay as they are.
-        let chaos = Chaos { limits: seed % 8 == 5, ..Chaos::seeded(&mut rng) };
+        let chaos = Chaos { limits: seed % 8 == 5, keys: seed % 8 == 3, ..Chaos::seeded(&mut rng) };
         let facts = PoolFacts {
             defaults: Overrides {
                 backoff_max: Some(Duration::from_secs(10)),
@@ -285,6 +285,7 @@ impl World {
                 overrides: Some(Box::new(policy)),
                 suspend: false,
                 cancel: false,
+                run_once: self.chaos.keys.then(|| "key".into()).filter(|_| number % 3 != 2),
                 hash: SpecHash([0; 16]),
                 invalid: None,
             },

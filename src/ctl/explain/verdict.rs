@@ -8,6 +8,7 @@ use kube::ResourceExt as _;
 use crate::api::{ConditionType, CrewJob, CrewWorkerPool, Phase, find_condition};
 use crate::core::job::Job;
 use crate::core::observed::{Observed, Others, PodDeletion, Pool, PoolFacts, Published, Search, Task};
+use crate::core::once::Claim;
 use crate::core::plan::Plan;
 use crate::core::status::{PoolProblem, PoolProblemKind, Why};
 use crate::core::{decide, status};
@@ -48,7 +49,7 @@ impl Verdict {
 }
 
 /// Decides as the operator does on what the API server says, and looks further where the operator has nothing to do.
-pub fn verdict(object: &CrewJob, pool: &Read, now: Timestamp) -> Verdict {
+pub fn verdict(object: &CrewJob, pool: &Read, claim: Claim, now: Timestamp) -> Verdict {
     let Ok(job) = object.to_job() else {
         return Verdict::new(
             "Unreadable",
@@ -68,7 +69,7 @@ pub fn verdict(object: &CrewJob, pool: &Read, now: Timestamp) -> Verdict {
     if object.status.as_ref().is_some_and(|status| status.phase == Phase::Running) {
         return running(&job);
     }
-    let plan = plan(&job, pool, now);
+    let plan = plan(&job, pool, claim, now);
     let (why, message) = (&plan.status.why, plan.status.message());
     match why {
         Why::OnHold(_) | Why::Blocked { .. } => {
@@ -88,7 +89,11 @@ pub fn verdict(object: &CrewJob, pool: &Read, now: Timestamp) -> Verdict {
         | Why::FinishedBeforeCancel
         | Why::GaveUp(_)
         | Why::Cancelled
+        | Why::AlreadyRan { .. }
         | Why::Recorded { .. } => {
+            if matches!(why, Why::AlreadyRan { .. }) {
+                return Verdict::new(why.reason(), message, false, "nothing: the operator records its end");
+            }
             if plan.status.phase == status::Phase::Queued {
                 return queued(why, message, pool);
             }
@@ -133,7 +138,7 @@ fn running(job: &Job) -> Verdict {
 }
 
 /// What the operator would do. What is on Redis is taken to be as the status says it.
-fn plan(job: &Job, pool: &Read, now: Timestamp) -> Plan {
+fn plan(job: &Job, pool: &Read, claim: Claim, now: Timestamp) -> Plan {
     let generation = job.status.attempt.as_ref().map(|attempt| attempt.generation);
     let task = match (job.status.phase, generation) {
         (status::Phase::Queued, Some(generation)) => Task::Queued { generation },
@@ -154,6 +159,7 @@ fn plan(job: &Job, pool: &Read, now: Timestamp) -> Plan {
         pod_deletion: PodDeletion::default(),
         task,
         others: Others::default(),
+        claim,
     };
     decide::decide(job, &seen, now)
 }
@@ -213,6 +219,9 @@ fn remedy(reason: &str, job: &CrewJob) -> String {
     let (name, pool) = (job.name_any(), &job.spec.pool_ref.name);
     match reason {
         "Suspended" => format!("kubectl crewjob resume {name}"),
+        "RunOnceHeld" => {
+            "nothing: wait for that job, or cancel it; to run both, give one of them another key".to_owned()
+        }
         "PoolNotFound" => format!("create the CrewWorkerPool {pool}, or name another one in spec.poolRef"),
         "QueueNotInPool" => format!("add the queue to spec.queues of the CrewWorkerPool {pool}, or choose another one"),
         "TaskNotAllowed" => format!("add the task to spec.allowedTasks of the CrewWorkerPool {pool}"),
@@ -226,6 +235,7 @@ mod tests {
 
     use super::*;
     use crate::core::id::TaskId;
+    use crate::core::once::Ran;
 
     const UID: &str = "0f4c9a52-9a71-4b3e-8a52-0242ac120002";
 
@@ -275,7 +285,7 @@ mod tests {
 
     /// The reason, and whether anything has to be done.
     fn of(job: &CrewJob, pool: &Read) -> (String, bool) {
-        let verdict = verdict(job, pool, at(60));
+        let verdict = verdict(job, pool, Claim::Ours, at(60));
         assert!(!verdict.message.is_empty() && !verdict.remedy.is_empty(), "{verdict:?}");
         (verdict.reason, verdict.is_blocked)
     }
@@ -341,8 +351,20 @@ mod tests {
     }
 
     #[test]
+    fn a_job_whose_key_another_one_has_waits_for_that_and_one_whose_key_has_run_ends_by_itself() {
+        let (keyed, pool) = (job(&json!({ "runOnce": "k" }), &seen()), pool(&json!({}), &replicas(1, 1, 0)));
+        let held = Claim::Held { by: "other".into(), read_at: at(59) };
+        let ran = Claim::Ran(Ran { job: "other".into(), uid: UID.parse().unwrap(), succeeded: true, at: at(0) });
+        for (claim, reason, is_blocked) in [(held, "RunOnceHeld", true), (ran, "AlreadyRan", false)] {
+            let verdict = verdict(&keyed, &pool, claim, at(60));
+            assert_eq!((&*verdict.reason, verdict.is_blocked), (reason, is_blocked));
+            assert!(verdict.message.contains("other") && !verdict.remedy.is_empty(), "{verdict:?}");
+        }
+    }
+
+    #[test]
     fn a_job_is_not_called_unseen_before_an_operator_had_the_time() {
         let new = job(&json!({}), &Value::Null);
-        assert_eq!(verdict(&new, &pool(&json!({}), &replicas(1, 1, 0)), at(5)).reason, "EnqueueDue");
+        assert_eq!(verdict(&new, &pool(&json!({}), &replicas(1, 1, 0)), Claim::Ours, at(5)).reason, "EnqueueDue");
     }
 }

@@ -48,7 +48,11 @@ fn bring_to_an_end(ctx: &Context, job: Job, evidence: Evidence) {
     ctx.jobs.look_at(&key);
 }
 
-/// Whether an effect makes sense for a job that was deleted: there is nothing that a result could belong to.
+/// Whether an effect makes sense for a job that was deleted: there is nothing that a result could belong to, and it leaves
+/// its run-once key to the next job.
 pub fn is_wanted(effect: &Effect) -> bool {
-    !matches!(effect, Effect::StoreResult(_) | Effect::ExtendResult { .. })
+    !matches!(
+        effect,
+        Effect::StoreResult(_) | Effect::ExtendResult { .. } | Effect::ClaimKey(_) | Effect::RememberRun { .. }
+    )
 }

@@ -15,12 +15,13 @@ use super::broker::{connection, fenced, learn, read_again, store_error};
 use super::end::{finished, gone};
 use super::error::Error;
 use super::measure::measure;
+use super::once;
 use super::pod_deletion;
 use super::publish;
 use super::refused;
 use super::result::{complete, store_result};
 use super::write::{Step, delete_pod, read, write_status};
-use crate::api::{CrewJob, status_patch};
+use crate::api::{CrewJob, RunOnceEnd, status_patch};
 use crate::core::evidence::Evidence;
 use crate::core::plan::{Effect, InPlaceOf, Next, Plan, Publication};
 use crate::core::status::{Refusal, RefusalKind, Status};
@@ -162,6 +163,11 @@ async fn perform(ctx: &Context, entry: &Entry, effect: &Effect) -> Result<Step, 
             }
         }
         Effect::StoreResult(output) => store_result(ctx, job, output).await,
+        Effect::ClaimKey(key) => once::claim(ctx, entry, key).await,
+        Effect::RememberRun { key, succeeded, at, until } => {
+            let end = RunOnceEnd { succeeded: *succeeded, at: *at, until: *until };
+            once::remember(ctx, job, key, end).await
+        }
         Effect::ExtendResult { task, ttl } => {
             connection(ctx, job)?.extend_result(*task, *ttl).await.map_err(|source| store_error(job, source))?;
             Ok(Step::Done)

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::core::claims::fence::Term;
 use crate::core::id::ObjectKey;
 use crate::store;
 
@@ -41,6 +42,32 @@ pub enum Error {
         job: ObjectKey,
         /// Which ConfigMap.
         config_map: String,
+    },
+    /// What is remembered of its run-once key could not be read or written.
+    #[error("the run-once key of CrewJob {job}, in ConfigMap {config_map}")]
+    RunOnce {
+        /// Which job.
+        job: ObjectKey,
+        /// Which ConfigMap.
+        config_map: String,
+        /// Why.
+        source: Box<kube::Error>,
+    },
+    /// The ConfigMap that its run-once key is remembered in is of something else.
+    #[error("the run-once key of CrewJob {job}: ConfigMap {config_map} exists and is no record of this key")]
+    RunOnceTaken {
+        /// Which job.
+        job: ObjectKey,
+        /// Which ConfigMap.
+        config_map: String,
+    },
+    /// A later leader has written what is remembered of its run-once key.
+    #[error("the run-once key of CrewJob {job}: an operator of term {term} has written its record")]
+    RunOnceFenced {
+        /// Which job.
+        job: ObjectKey,
+        /// That leader's term.
+        term: Term,
     },
     /// The Pod of a worker that does not stop its task could not be deleted.
     #[error("deleting Pod {pod}, whose worker does not stop CrewJob {job}")]

@@ -7,6 +7,7 @@
 //! | `act` | a plan carried out: effects, then the status |
 //! | `publish`, `broker` | the message of an attempt, and the job's Redis |
 //! | `write`, `result`, `error` | what goes to the API server, and why it could not |
+//! | `once` | run-once keys: which job has one, and what is remembered of a run |
 //! | `refused` | what is refused, said in the job's status |
 //! | `arrive`, `end`, `abandon` | where an object arrives, where a job leaves the table, and deleted jobs whose attempts are still on Redis |
 //! | `documents`, `death`, `late` | what result documents say, also those of dead workers and of jobs that have ended |
@@ -23,6 +24,7 @@ mod error;
 pub mod late;
 mod measure;
 mod observe;
+mod once;
 mod pod_deletion;
 mod publish;
 pub mod reconcile;

@@ -41,6 +41,7 @@ pub fn observe(ctx: &Context, key: &ObjectKey) -> Option<Observation> {
         pod_deletion: evidence.stop_asked_at().map_or(PodDeletion::Useless, |_| pod_deletion(ctx, &entry)),
         task,
         others: evidence.others(),
+        claim: entry.claim(),
     };
     Some(Observation { entry, seen, must_check })
 }

@@ -50,7 +50,21 @@ pub fn refusal(error: &Error) -> Option<(RefusalKind, String)> {
             );
             (RefusalKind::PodDeletion, detail)
         }),
-        Error::Read { .. } | Error::NotConnected { .. } => None,
+        Error::RunOnce { config_map, source, .. } => answer(source).map(|why| {
+            let detail = format!(
+                "ConfigMap {config_map:?}, which remembers spec.runOnce, is refused: {why}; raise the quota, or mend the policy or \
+                 the operator's role"
+            );
+            (RefusalKind::RunOnce, detail)
+        }),
+        Error::RunOnceTaken { config_map, .. } => Some((
+            RefusalKind::RunOnce,
+            format!(
+                "ConfigMap {config_map:?}, which is to remember spec.runOnce, exists and is no record of this key: kubectl delete \
+                 configmap {config_map}"
+            ),
+        )),
+        Error::Read { .. } | Error::RunOnceFenced { .. } | Error::NotConnected { .. } => None,
     }
 }
 
@@ -101,7 +115,7 @@ fn words(said: &str) -> String {
 /// Whether the result must outlive its usual time on Redis because it cannot be recorded now.
 fn holds_up_the_result(kind: RefusalKind) -> bool {
     match kind {
-        RefusalKind::Result | RefusalKind::ConfigMapTaken | RefusalKind::Status => true,
+        RefusalKind::Result | RefusalKind::ConfigMapTaken | RefusalKind::Status | RefusalKind::RunOnce => true,
         RefusalKind::Broker | RefusalKind::PodDeletion => false,
     }
 }

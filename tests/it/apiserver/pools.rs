@@ -25,6 +25,7 @@ fn a_pool_needs_no_more_than_a_secret_and_gets_the_reference_configuration() {
         scaleDownDelay: 1m
         onWorkerUnreachable: Wait
         largeResults: ConfigMap
+        runOnceRetention: 720h
     "#;
     assert_eq!(spec, yaml(expected));
     assert_eq!(POOL.accepts("celery: { unackedKey: other }")["celery"]["visibilityTimeout"], "1h");
@@ -39,6 +40,15 @@ fn a_pool_names_its_secret() {
         "redis: { secretName: a, resultRetention: 59m }",
         "spec.redis.resultRetention: must be between 1h and 8784h",
     );
+}
+
+#[test]
+fn runs_are_remembered_for_an_hour_to_ten_years() {
+    POOL.accepts("runOnceRetention: 87840h");
+    for wrong in ["59m", "87841h"] {
+        let refused = "spec.runOnceRetention: must be between 1h and 87840h";
+        POOL.refuses(&format!("runOnceRetention: {wrong}"), refused);
+    }
 }
 
 #[test]

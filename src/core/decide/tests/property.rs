@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::core::id::TaskId;
 use crate::core::observed::Besides;
+use crate::core::once::Ran;
 use crate::core::policy::OnUnknown;
 use crate::core::status::{Output, PoolProblem, PoolProblemKind, Progress, StoredResult};
 
@@ -168,6 +169,7 @@ proptest! {
     #[test]
     fn no_life_of_any_job_breaks_a_rule(policy in policy(), turns in vec(turn(), 1..12)) {
         let mut scene = scene().policy(|own| *own = policy);
+        scene.job.spec.run_once = (turns.len() % 2 == 0).then(|| "k".into());
         let mut millis = 0;
         for Turn { task, others, pool, later, enqueued_ago, stale, cancel, suspend, changed, invalid } in turns {
             millis += i64::from(later);
@@ -178,6 +180,13 @@ proptest! {
                 job.spec.invalid = invalid.then(|| "too deep".into());
             });
             scene.seen.others = others;
+            scene.seen.claim = match later % 8 {
+                0 => Claim::Unread,
+                1 => Claim::Held { by: "other".into(), read_at: super::at(millis - 4_000) },
+                2 => Claim::Held { by: "other".into(), read_at: super::at(millis - 5_000) },
+                3 => Claim::Ran(Ran { job: "other".into(), uid: Uuid::from_u128(1), succeeded: stale, at: super::at(0) }),
+                _ => Claim::Ours,
+            };
             scene.seen.published.at = enqueued_ago.map(|ago| super::at(millis - i64::from(ago)));
             if stale {
                 scene.seen.of = TaskId::derive(scene.job.uid, 99);

@@ -124,6 +124,7 @@ impl<F> Table<F> {
             consecutive_errors: None,
             weight,
             fresh,
+            claim: None,
             lane,
         };
         self.index.change(&key, None, Some(&entry.share()));

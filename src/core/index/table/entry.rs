@@ -6,6 +6,7 @@ use super::super::super::backoff::ConsecutiveErrors;
 use super::super::super::evidence::{Evidence, SETTLED_AFTER};
 use super::super::super::id::ObjectKey;
 use super::super::super::job::Job;
+use super::super::super::once::Claim;
 use super::super::super::status::host_of;
 use super::super::jobs::Share;
 
@@ -31,6 +32,8 @@ pub struct Entry<F> {
     pub weight: u32,
     /// The object as it was created, until its first enqueue.
     pub fresh: Option<F>,
+    /// What was read of its run-once key. In a box, as few jobs have one.
+    pub claim: Option<Box<Claim>>,
     pub(super) lane: Lane,
 }
 
@@ -41,6 +44,11 @@ impl<F> std::fmt::Debug for Entry<F> {
 }
 
 impl<F> Entry<F> {
+    /// What is known of its run-once key.
+    pub fn claim(&self) -> Claim {
+        self.claim.as_deref().cloned().unwrap_or_default()
+    }
+
     /// What asks for a look at it.
     pub fn turn_of(&self) -> (Lane, ObjectKey) {
         (self.lane.clone(), self.job.key.clone())

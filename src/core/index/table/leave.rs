@@ -57,6 +57,7 @@ impl<F> Table<F> {
             consecutive_errors: None,
             weight: 0,
             fresh: None,
+            claim: None,
             lane,
         };
         self.index.change(&key, None, Some(&entry.share()));
@@ -111,6 +112,7 @@ impl Stray {
                 overrides: None,
                 suspend: false,
                 cancel: true,
+                run_once: None,
                 hash: mark.spec.unwrap_or(SpecHash([0; 16])),
                 invalid: None,
             },
