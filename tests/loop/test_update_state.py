@@ -94,6 +94,7 @@ def test_a_task_that_has_stored_a_failure_runs_again_when_its_worker_dies(bed):
     goes_on(bed, "crew", 1)
     bed.a.terminates(POD)
     until("its message is published again", lambda: bed.redis.queued(task))
+    until("the loss is recorded", lambda: bed.a.status("crew").get("workerLosses"))
     status = bed.a.status("crew")
     assert (status["workerLosses"], status.get("messageLosses", 0), status["taskID"]) == (1, 0, task), status
     assert not bed.redis.client.exists(f"celery-task-meta-{task}"), "no worker takes it for ended"
