@@ -152,6 +152,13 @@ impl Evidence {
         evidence
     }
 
+    /// The end that a result document names, confirmed or not.
+    pub fn heard_end(&self) -> Option<Document> {
+        let over = self.over.as_deref().or(self.unconfirmed.as_deref().map(|unconfirmed| &unconfirmed.over))?;
+        let Over { how, worker, celery_retries, finished_at } = over.clone();
+        Some(Document::Over { how, worker, celery_retries, finished_at })
+    }
+
     /// Nothing was published of this attempt.
     pub fn unsent(of: TaskId) -> Self {
         Self { place: Some(Found::At(Place::Nowhere)), ..Self::none(of) }

@@ -128,6 +128,19 @@ def test_jobs_go_on_with_an_api_server_that_answers_seconds_late(bed, line):
     work.is_right()
 
 
+def test_a_result_that_comes_while_the_end_of_its_job_is_recorded_is_noted_as_late(bed, line):
+    bed.a.pool(bed.redis)
+    bed.a.job("crew")
+    task = bed.a.in_phase("crew", "Queued")["taskID"]
+    line.delay = 0.7
+    bed.a.change("crew", cancel=True)
+    bed.a.in_phase("crew", "Cancelled")
+    # The operator hears of the result first, and then that the end is recorded.
+    bed.redis.store(task, "SUCCESS", 1)
+    assert until("it is noted", lambda: bed.a.condition("crew", "LateResult"), 20)["status"] == "True"
+    assert bed.a.status("crew")["phase"] == "Cancelled"
+
+
 @pytest.mark.parametrize("status, headers", [(500, ""), (503, "Retry-After: 1\r\n"), (429, "Retry-After: 60\r\n")])
 def test_jobs_survive_an_api_server_that_refuses_everything(bed, front, status, headers):
     work = Work(bed)

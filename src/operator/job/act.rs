@@ -14,6 +14,7 @@ use super::arrive::arrive;
 use super::broker::{connection, fenced, learn, read_again, store_error};
 use super::end::{finished, gone};
 use super::error::Error;
+use super::late;
 use super::measure::measure;
 use super::once;
 use super::pod_deletion;
@@ -80,7 +81,9 @@ pub async fn act(ctx: &Context, entry: &Entry, plan: &mut Plan) -> Result<Next, 
         None => {}
     }
     if terminal {
-        finished(ctx, &entry.job, &plan.status);
+        if let Some(said) = finished(ctx, entry, &plan.status) {
+            Box::pin(late::arrived(ctx, &entry.job, said)).await;
+        }
     }
     for effect in &plan.afterwards {
         perform(ctx, entry, effect).await?;

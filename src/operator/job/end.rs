@@ -3,8 +3,8 @@
 use uuid::Uuid;
 
 use super::abandon::abandon;
+use crate::core::evidence::Document;
 use crate::core::id::ObjectKey;
-use crate::core::job::Job;
 use crate::core::status::{Phase, Status};
 use crate::operator::context::Context;
 use crate::operator::state::jobs::Entry;
@@ -20,20 +20,25 @@ fn leave(ctx: &Context, key: &ObjectKey, uid: Uuid) -> Option<Box<Entry>> {
     entry
 }
 
-/// The end is recorded: nothing of the job is kept.
-pub fn finished(ctx: &Context, job: &Job, status: &Status) {
-    leave(ctx, &job.key, job.uid);
+/// The end is recorded: nothing of the job is kept. Answers what was heard of another end since this one was decided.
+pub fn finished(ctx: &Context, decided: &Entry, status: &Status) -> Option<Document> {
+    let job = &decided.job;
+    // Before the job leaves the table: what is heard meanwhile is noted here or there.
+    if status.phase != Phase::Succeeded && !job.key.is_deleted() {
+        ctx.jobs.ended().remember(job);
+    }
+    let left = leave(ctx, &job.key, job.uid);
     if job.key.is_deleted() {
-        return tracing::info!(job = %job.key, reason = status.why.reason(), "deleted job taken off Redis");
+        tracing::info!(job = %job.key, reason = status.why.reason(), "deleted job taken off Redis");
+        return None;
     }
     let labels = EndLabels { phase: format!("{:?}", status.phase), reason: status.why.reason().to_owned() };
     ctx.metrics.jobs_finished.get_or_create(&labels).inc();
-    if status.phase != Phase::Succeeded {
-        ctx.jobs.ended().remember(job);
-    }
     tracing::info!(
         job = %job.key, phase = ?status.phase, reason = status.why.reason(), attempts = status.attempts, "job finished"
     );
+    let heard = left?.evidence.heard_end()?;
+    (status.phase != Phase::Succeeded && decided.evidence.heard_end().is_none()).then_some(heard)
 }
 
 /// Another writer has recorded the end, and the job has left the table: its marker is not needed.

@@ -11,6 +11,7 @@ use crate::core::decide::decide;
 use crate::core::evidence::{Document, Evidence};
 use crate::core::id::{ObjectKey, TaskId};
 use crate::core::index::Late;
+use crate::core::job::Job;
 use crate::core::observed::{Ending, Observed, PodDeletion};
 use crate::core::once::Claim;
 use crate::operator::context::Context;
@@ -27,15 +28,27 @@ pub fn heard(ctx: &Arc<Context>, pool: &Handle, task: TaskId, said: Option<Docum
         Late::Foreign => return ctx.count_foreign(pool),
         Late::Unknown => return,
     };
+    let ctx = ctx.clone();
+    tokio::spawn(async move { note(&ctx, &key, uid, task, said).await });
+}
+
+/// A result document was stored while the end of its job was recorded, which says otherwise.
+pub async fn arrived(ctx: &Context, job: &Job, said: Document) {
+    let task = job.attempt_in_hand().task;
+    let pool = ObjectKey { namespace: job.key.namespace.clone(), name: job.spec.pool.clone() };
+    let is_success = matches!(said, Document::Over { how: Ending::Succeeded(_), .. });
+    if is_success && matches!(ctx.jobs.ended().take(task, &pool), Late::Own(..)) {
+        note(ctx, &job.key, job.uid, task, said).await;
+    }
+}
+
+async fn note(ctx: &Context, key: &ObjectKey, uid: Uuid, task: TaskId, said: Document) {
     tracing::warn!(job = %key, task.id = %task, "a result arrived after the job had ended without one");
     ctx.metrics.late_results.inc();
-    let ctx = ctx.clone();
-    tokio::spawn(async move {
-        if let Err(error) = record(&ctx, &key, uid, task, said).await {
-            ctx.metrics.wrote(Written::JobStatus, WriteOutcome::Failed);
-            tracing::warn!(job = %key, %error, "the late result could not be noted in the job's status");
-        }
-    });
+    if let Err(error) = record(ctx, key, uid, task, said).await {
+        ctx.metrics.wrote(Written::JobStatus, WriteOutcome::Failed);
+        tracing::warn!(job = %key, %error, "the late result could not be noted in the job's status");
+    }
 }
 
 async fn record(ctx: &Context, key: &ObjectKey, uid: Uuid, task: TaskId, said: Document) -> kube::Result<()> {
