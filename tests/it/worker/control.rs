@@ -1,6 +1,6 @@
 //! Remote control of a running worker.
 
-use crewjob::wire::pidbox::Request;
+use crewjob::wire::pidbox::{Reply, Request, ReturnAddress, TaskInfo};
 
 use super::*;
 
@@ -83,17 +83,19 @@ fn a_worker_that_is_asked_for_a_task_that_it_put_aside_has_it() {
     let worker = Worker::start(&server, SLOW, &["-n", "a@b"]);
     until("it is put aside", || worker.log().contains("put aside").then_some(()));
     until("it is ready", || worker.log().contains("ready").then_some(()));
-    let address = crewjob::wire::pidbox::ReturnAddress { ticket: "t".into(), oid: "o".into() };
+    assert_eq!(asked(&server, "id-1"), [("reserved".to_owned(), "id-1".to_owned())]);
+}
+
+/// What the one worker answers to the question whether it has a task: in which state, and its id.
+fn asked(server: &RedisServer, id: &str) -> Vec<(String, String)> {
+    let address = ReturnAddress { ticket: "t".into(), oid: "o".into() };
     let keys = crewjob::wire::BrokerKeys::default();
     server.run::<()>(&["SADD", "_kombu.binding.reply.celery.pidbox", &address.binding_member(&keys)]);
-    tell(&server, &Request::query_task(vec!["id-1".into()]).replying_to(address));
+    tell(server, &Request::query_task(vec![id.to_owned()]).replying_to(address));
     let reply: Vec<u8> = until("an answer", || server.run(&["RPOP", &keys.reply_list("o")]));
-    let nodes = crewjob::wire::pidbox::Reply::decode(&reply).unwrap().nodes;
-    let found = crewjob::wire::pidbox::TaskInfo::query(nodes.get("a@b").unwrap());
-    assert_eq!(
-        found.iter().map(|(state, info)| (state.as_str(), info.id.as_str())).collect::<Vec<_>>(),
-        [("reserved", "id-1")]
-    );
+    let nodes = Reply::decode(&reply).unwrap().nodes;
+    let found = nodes.iter().flat_map(|(_, answer)| TaskInfo::query(answer));
+    found.map(|(state, info)| (state, info.id)).collect()
 }
 
 #[test]
@@ -105,7 +107,8 @@ fn a_task_that_waits_for_its_time_is_dropped_though_its_id_is_too_long_to_be_rem
     });
     let worker = Worker::start(&server, SLOW, &[]);
     until("it is ready", || worker.log().contains("ready").then_some(()));
-    until("it is here", || (in_flight(&server) == 1).then_some(()));
+    // In flight it is before the worker has read what Redis has handed out, and knows which task a revoke is about.
+    until("the worker has it", || (!asked(&server, &id).is_empty()).then_some(()));
     tell(&server, &Request::revoke(vec![id.clone()], None));
     state(&server, &id, "REVOKED");
     until("it is acknowledged", || (in_flight(&server) == 0).then_some(()));
