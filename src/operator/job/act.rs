@@ -80,10 +80,8 @@ pub async fn act(ctx: &Context, entry: &Entry, plan: &mut Plan) -> Result<Next, 
         }
         None => {}
     }
-    if terminal {
-        if let Some(said) = finished(ctx, entry, &plan.status) {
-            Box::pin(late::arrived(ctx, &entry.job, said)).await;
-        }
+    if terminal && let Some(said) = finished(ctx, entry, &plan.status) {
+        Box::pin(late::arrived(ctx, &entry.job, said)).await;
     }
     for effect in &plan.afterwards {
         perform(ctx, entry, effect).await?;
