@@ -130,6 +130,10 @@ pub enum Verb {
     /// The exit status is 1 where they do not fit together.
     Version(Version),
 
+    /// Print what an existing Celery set-up would be here; nothing of it is changed.
+    #[command(subcommand)]
+    Import(Import),
+
     /// Print the helper that lets kubectl complete what is typed behind `kubectl crewjob`.
     ///
     /// Write it to an executable file kubectl_complete-crewjob on the PATH, beside kubectl-crewjob.
@@ -451,6 +455,55 @@ pub struct Version {
     /// How to print them.
     #[arg(short, long, value_enum)]
     pub output: Option<Format>,
+}
+
+/// What of a Celery set-up is printed.
+#[derive(Debug, Subcommand)]
+pub enum Import {
+    /// The CrewWorkerPool that fits the workers that answer, with what they should have set otherwise.
+    Pool {
+        #[command(flatten)]
+        from: ImportFrom,
+
+        /// The name of the pool.
+        #[arg(long, default_value = api::DEFAULT_POOL)]
+        name: String,
+
+        /// How to print it. Default: yaml.
+        #[arg(short, long, value_enum)]
+        output: Option<Format>,
+    },
+
+    /// The messages that wait, as suspended CrewJobs with the same calls.
+    Jobs {
+        #[command(flatten)]
+        from: ImportFrom,
+
+        /// A queue; may be repeated. Default: those that the workers that answer consume.
+        #[arg(long = "queue", value_name = "QUEUE")]
+        queues: Vec<String>,
+
+        /// The CrewWorkerPool of the jobs.
+        #[arg(long, default_value = api::DEFAULT_POOL)]
+        pool: String,
+
+        /// How to print them. Default: yaml.
+        #[arg(short, long, value_enum)]
+        output: Option<Format>,
+    },
+}
+
+/// Where the broker of a Celery set-up is.
+#[derive(Debug, Args)]
+pub struct ImportFrom {
+    /// A Secret of the namespace with `REDIS_URL` and, where they are other ones, `RESULT_BACKEND_URL` and `REDIS_CA`. Default:
+    /// the environment variables `REDIS_URL`, `RESULT_BACKEND_URL` and `REDIS_CA_FILE`.
+    #[arg(long, value_name = "NAME")]
+    pub secret: Option<String>,
+
+    /// `global_keyprefix` of the broker, which its workers do not tell.
+    #[arg(long, value_name = "PREFIX")]
+    pub global_keyprefix: Option<String>,
 }
 
 /// How something is printed that is no object.

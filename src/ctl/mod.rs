@@ -10,6 +10,7 @@ mod doctor;
 mod error;
 mod events;
 mod explain;
+mod import;
 mod list;
 mod logs;
 mod manifest;
@@ -63,6 +64,7 @@ async fn act(ctl: Ctl) -> Result<u8, Error> {
         Verb::Top(what) => top::top(&cluster().await?, what).await.map(|()| 0),
         Verb::Doctor(what) => doctor::doctor(&cluster().await?, what).await,
         Verb::Report(what) => Box::pin(report::report(&cluster().await?, what)).await.map(|()| 0),
+        Verb::Import(what) => import::import(cluster, what).await.map(|()| 0),
         Verb::Version(what) if what.client => version::version(None, &what).await,
         Verb::Version(what) => version::version(Some(&cluster().await?), &what).await,
         Verb::Completion => show::print(complete::HELPER).map(|()| 0),

@@ -21,6 +21,7 @@ mod look_up;
 mod marker;
 mod names;
 mod notice;
+mod peek;
 mod pidbox;
 mod quarantine;
 mod results;

@@ -32,7 +32,7 @@ const LAYERS: &[Layer] = &[
         may_import: &["worker", "store", "runtime", "wire"],
         never: &["redis", "kube", "k8s_openapi"],
     },
-    Layer { module: "ctl", may_import: &["ctl", "api", "runtime", "core"], never: &["redis", "axum"] },
+    Layer { module: "ctl", may_import: &["ctl", "api", "store", "runtime", "core", "wire"], never: &["redis", "axum"] },
     Layer {
         module: "cli",
         may_import: &["cli", "ctl", "operator", "worker", "api", "runtime", "core"],

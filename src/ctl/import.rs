@@ -1,0 +1,132 @@
+//! `import`: what an existing Celery set-up would be here, read without changing anything of it.
+
+mod jobs;
+mod settings;
+
+use std::{env, fs};
+
+use k8s_openapi::api::core::v1::Secret as KubeSecret;
+use serde_json::{Value, json};
+
+use super::args::{Format, Import, ImportFrom};
+use super::cluster::Cluster;
+use super::error::Error;
+use super::show;
+use crate::store::{Access, Queue, Secret, Settings, Store};
+use crate::wire::pidbox::Request;
+use settings::{Answers, Found, found};
+
+/// Waiting messages that are read at a time.
+const AT_ONCE: u64 = 100;
+
+/// Prints the pool that fits the workers that answer, or the messages that wait.
+pub async fn import(cluster: impl AsyncFnOnce() -> Result<Cluster, Error>, what: Import) -> Result<(), Error> {
+    match what {
+        Import::Pool { from, name, output } => {
+            let (_, found) = ask(cluster, &from).await?;
+            for note in &found.notes {
+                show::say(note);
+            }
+            show::value(&found.pool(&name, from.secret.as_deref()), output.unwrap_or(Format::Yaml))
+        }
+        Import::Jobs { from, queues, pool, output } => {
+            let (store, found) = ask(cluster, &from).await?;
+            let known = found.queues.iter().map(|(name, _)| name.clone());
+            let queues: Vec<String> = if queues.is_empty() { known.collect() } else { queues };
+            if queues.is_empty() {
+                return Err(Error::Usage("no worker says which queues there are; name them with --queue".to_owned()));
+            }
+            let mut items = Vec::new();
+            for queue in &queues {
+                items.extend(waiting(&store, queue, &pool).await?);
+            }
+            show::say(&format!(
+                "{} messages wait; nothing of them was changed. The jobs are suspended: purge the queues before you resume them, or \
+                 both the messages and the jobs run",
+                items.len()
+            ));
+            show::value(&json!({ "apiVersion": "v1", "kind": "List", "items": items }), output.unwrap_or(Format::Yaml))
+        }
+    }
+}
+
+/// Connects to the broker and asks all workers how they are set up.
+async fn ask(
+    cluster: impl AsyncFnOnce() -> Result<Cluster, Error>,
+    from: &ImportFrom,
+) -> Result<(Store, Found), Error> {
+    let mut access = access(cluster, from).await?;
+    let failed = |error: crate::store::Error| Error::NotPossible(error.to_string());
+    let store = connect(access.clone()).await?;
+    let Some(separator) = store.separator().await.map_err(failed)? else {
+        return Ok((store, found(&Answers::default(), from.global_keyprefix.as_deref())));
+    };
+    access.keys.separator = separator;
+    let answers = answers(&connect(access.clone()).await?).await.map_err(failed)?;
+    let mut found = found(&answers, from.global_keyprefix.as_deref());
+    found.celery.separator.clone_from(&access.keys.separator);
+    access.keys.priority_steps =
+        found.celery.priority_steps.iter().filter_map(|step| u8::try_from(*step).ok()).collect();
+    Ok((connect(access).await?, found))
+}
+
+async fn answers(store: &Store) -> Result<Answers, crate::store::Error> {
+    let conf = store.inspect(Request::conf(true)).await?;
+    if conf.is_empty() {
+        return Ok(Answers::default());
+    }
+    Ok(Answers {
+        conf,
+        stats: store.inspect(Request::stats()).await?,
+        queues: store.inspect(Request::active_queues()).await?,
+        registered: store.inspect(Request::registered()).await?,
+    })
+}
+
+async fn connect(access: Access) -> Result<Store, Error> {
+    // A fence is written by operators only.
+    let settings = Settings { access, cluster_uid: "import".into(), lease: "import".into() };
+    Store::connect(&settings).await.map_err(|error| Error::NotPossible(format!("connecting to Redis: {error}")))
+}
+
+/// Where Redis is: what a Secret says, or the environment.
+async fn access(cluster: impl AsyncFnOnce() -> Result<Cluster, Error>, from: &ImportFrom) -> Result<Access, Error> {
+    let mut access = if let Some(name) = &from.secret {
+        let read = cluster().await?.others::<KubeSecret>().get(name).await;
+        let data = read.map_err(Error::call(format!("reading the Secret {name}")))?.data.unwrap_or_default();
+        let text = |key: &str| data.get(key).map(|value| String::from_utf8_lossy(&value.0).trim().to_owned());
+        let url = text("REDIS_URL").ok_or_else(|| Error::NotPossible(format!("the Secret {name} has no REDIS_URL")))?;
+        let result_url = text("RESULT_BACKEND_URL").map(Secret::new);
+        Access { result_url, ca: text("REDIS_CA"), ..Access::new(Secret::new(url)) }
+    } else {
+        let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+        let url = variable("REDIS_URL").ok_or_else(|| {
+            Error::Usage("where is Redis? Name a Secret with --secret, or set the variable REDIS_URL".to_owned())
+        })?;
+        let read = |path: String| fs::read_to_string(&path).map_err(|source| Error::Read { path, source });
+        let ca = variable("REDIS_CA_FILE").map(read).transpose()?;
+        Access { result_url: variable("RESULT_BACKEND_URL").map(Secret::new), ca, ..Access::new(Secret::new(url)) }
+    };
+    if let Some(prefix) = &from.global_keyprefix {
+        access.keys.global_prefix.clone_from(prefix);
+    }
+    Ok(access)
+}
+
+/// The messages that wait in a queue, as jobs.
+async fn waiting(store: &Store, queue: &str, pool: &str) -> Result<Vec<Value>, Error> {
+    let mut items = Vec::new();
+    let mut unread = 0;
+    let named = Queue::new(queue, queue);
+    let add = |element: &[u8]| match jobs::job(element, queue, pool) {
+        Some(job) => items.push(job),
+        None => unread += 1,
+    };
+    store.peek(&named, AT_ONCE, add).await.map_err(|error| Error::NotPossible(error.to_string()))?;
+    if unread > 0 {
+        show::say(&format!(
+            "{unread} messages of the queue {queue} cannot be read as calls of tasks, and are left out"
+        ));
+    }
+    Ok(items)
+}

@@ -1,0 +1,71 @@
+//! Looking at what a Celery set-up has on Redis, without changing anything.
+
+use redis::Cmd;
+
+use super::{Error, Queue, Store};
+use crate::core::id::Priority;
+use crate::wire::keys::PIDBOX;
+
+const ACT: &str = "looking at messages that wait";
+/// Bytes of a separator.
+const LONGEST: usize = 16;
+
+impl Store {
+    /// What stands between the parts of names (`sep`), as the workers' own queues for remote control are bound; `None` where
+    /// no worker is. To be known before workers are asked: with another one they could not read where to reply to.
+    pub async fn separator(&self) -> Result<Option<String>, Error> {
+        let mut read = Cmd::new();
+        read.arg("SMEMBERS").arg(self.0.names.broker.binding(PIDBOX));
+        let members: Vec<Vec<u8>> = self.0.scans.query("looking for workers", &read).await?;
+        Ok(members.iter().filter_map(|member| std::str::from_utf8(member).ok()).find_map(separator))
+    }
+
+    /// Hands each message that waits in a queue to `see`, the most urgent band first and the oldest message of a band first,
+    /// `page` of them in one answer. Messages that are published or taken meanwhile may be missed or seen twice.
+    pub async fn peek(&self, queue: &Queue, page: u64, mut see: impl FnMut(&[u8])) -> Result<(), Error> {
+        let mut lists: Vec<String> =
+            (0..=10).rev().map(|it| self.0.names.list(&queue.name, Priority::clamped(it))).collect();
+        lists.dedup();
+        for list in lists {
+            let mut last = -1;
+            loop {
+                let first = last - i64::try_from(page).unwrap_or(i64::MAX) + 1;
+                let mut read = Cmd::new();
+                read.arg("LRANGE").arg(&list).arg(first).arg(last);
+                let found: Vec<Vec<u8>> = self.0.scans.query(ACT, &read).await?;
+                // Messages are put on the left and taken from the right.
+                found.iter().rev().for_each(|element| see(element));
+                if (found.len() as u64) < page {
+                    break;
+                }
+                last = first - 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a queue without routing key and pattern is bound with: `<sep><sep>crew@host.celery.pidbox`.
+fn separator(member: &str) -> Option<String> {
+    let bytes = member.as_bytes();
+    let is_twice =
+        |length: &usize| bytes.get(..*length).is_some_and(|first| bytes.get(*length..2 * length) == Some(first));
+    let length = (1..=LONGEST).rev().find(is_twice)?;
+    member.ends_with(PIDBOX).then(|| member.get(..length)).flatten().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_separator_is_what_a_workers_own_queue_is_bound_with() {
+        let found = |member: &str| separator(member);
+        assert_eq!(found("\u{6}\u{16}\u{6}\u{16}crew@a.celery.pidbox").as_deref(), Some("\u{6}\u{16}"));
+        assert_eq!(found("::crew@a.celery.pidbox").as_deref(), Some(":"));
+        assert_eq!(found("----crew@a.celery.pidbox").as_deref(), Some("--"));
+        for other in ["", "crew@a.celery.pidbox", "::crew@a.other", ":"] {
+            assert_eq!(found(other), None, "{other}");
+        }
+    }
+}
