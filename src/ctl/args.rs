@@ -436,6 +436,10 @@ pub struct Doctor {
     #[arg(long)]
     pub enqueue: bool,
 
+    /// Look at the Redis of the pools, too: this needs the right to read their Secrets, and a way to Redis.
+    #[arg(long)]
+    pub redis: bool,
+
     /// How long to wait for each of these jobs.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "3m", requires = "enqueue")]
     pub timeout: Duration,

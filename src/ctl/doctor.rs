@@ -13,8 +13,9 @@ use super::cluster::Cluster;
 use super::error::Error;
 use super::show::{self, Table};
 use super::version::{self, Found};
-use super::{run, view, wait};
+use super::{redis, run, view, wait};
 use crate::runtime::clock;
+use crate::runtime::telemetry::chain;
 use checks::{Finding, Waiting, named};
 
 /// The Lease of an operator whose Deployment does not name another one.
@@ -26,6 +27,11 @@ const TASK: &str = "backend.tasks.health_check";
 pub async fn doctor(cluster: &Cluster, what: Doctor) -> Result<u8, Error> {
     let mut report = Report::default();
     let pools = report.examine(cluster, what.all_namespaces).await;
+    if what.redis {
+        for pool in &pools {
+            report.redis(cluster, pool).await;
+        }
+    }
     if what.enqueue {
         for pool in pools.iter().filter(|pool| checks::is_ready(pool)) {
             report.enqueue(cluster, pool, &what).await;
@@ -125,9 +131,26 @@ impl Report {
         let (mut waiting, now) = (Waiting::default(), clock::now());
         let listed = cluster.each(&jobs, &Filter::default(), |job| waiting.add(&job, now)).await;
         if let Err(error) = listed {
-            self.unread.push(format!("CrewJobs: {}", crate::runtime::telemetry::chain(&error)));
+            self.unread.push(format!("CrewJobs: {}", chain(&error)));
         }
         self.findings.extend(waiting.findings());
+    }
+
+    /// Looks at the server of a pool.
+    async fn redis(&mut self, cluster: &Cluster, pool: &DynamicObject) {
+        let object = named("crewworkerpool", pool);
+        let cluster = cluster.of(&pool.namespace().unwrap_or_default());
+        let store = match redis::of_pool(&cluster, pool).await {
+            Ok(store) => store,
+            Err(error) => return self.unread.push(format!("the Redis of {object}: {}", chain(&error))),
+        };
+        match store.vitals().await {
+            Ok(vitals) => {
+                self.looked_at.push(format!("redis/{}", store.address()));
+                self.findings.extend(checks::redis(&object, &vitals, store.quarantine_stream()));
+            }
+            Err(error) => self.unread.push(format!("the Redis of {object}: {}", chain(&error))),
+        }
     }
 
     /// Lets a job run in a pool and come back.
@@ -161,7 +184,7 @@ impl Report {
                 let what = format!("the job {name} with the task {TASK} did not come back: it was {line}");
                 self.findings.push(Finding::new(object, "CheckFailed", what));
             }
-            Err(error) => self.unread.push(format!("{object}: {}", crate::runtime::telemetry::chain(&error))),
+            Err(error) => self.unread.push(format!("{object}: {}", chain(&error))),
         }
     }
 

@@ -5,14 +5,13 @@ mod settings;
 
 use std::{env, fs};
 
-use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use serde_json::{Value, json};
 
 use super::args::{Format, Import, ImportFrom};
 use super::cluster::Cluster;
 use super::error::Error;
-use super::show;
-use crate::store::{Access, Queue, Secret, Settings, Store};
+use super::{redis, show};
+use crate::store::{Access, Queue, Secret, Store};
 use crate::wire::pidbox::Request;
 use settings::{Answers, Found, found};
 
@@ -57,17 +56,17 @@ async fn ask(
 ) -> Result<(Store, Found), Error> {
     let mut access = access(cluster, from).await?;
     let failed = |error: crate::store::Error| Error::NotPossible(error.to_string());
-    let store = connect(access.clone()).await?;
+    let store = redis::connect(access.clone()).await?;
     let Some(separator) = store.separator().await.map_err(failed)? else {
         return Ok((store, found(&Answers::default(), from.global_keyprefix.as_deref())));
     };
     access.keys.separator = separator;
-    let answers = answers(&connect(access.clone()).await?).await.map_err(failed)?;
+    let answers = answers(&redis::connect(access.clone()).await?).await.map_err(failed)?;
     let mut found = found(&answers, from.global_keyprefix.as_deref());
     found.celery.separator.clone_from(&access.keys.separator);
     access.keys.priority_steps =
         found.celery.priority_steps.iter().filter_map(|step| u8::try_from(*step).ok()).collect();
-    Ok((connect(access).await?, found))
+    Ok((redis::connect(access).await?, found))
 }
 
 async fn answers(store: &Store) -> Result<Answers, crate::store::Error> {
@@ -83,21 +82,10 @@ async fn answers(store: &Store) -> Result<Answers, crate::store::Error> {
     })
 }
 
-async fn connect(access: Access) -> Result<Store, Error> {
-    // A fence is written by operators only.
-    let settings = Settings { access, cluster_uid: "import".into(), lease: "import".into() };
-    Store::connect(&settings).await.map_err(|error| Error::NotPossible(format!("connecting to Redis: {error}")))
-}
-
 /// Where Redis is: what a Secret says, or the environment.
 async fn access(cluster: impl AsyncFnOnce() -> Result<Cluster, Error>, from: &ImportFrom) -> Result<Access, Error> {
     let mut access = if let Some(name) = &from.secret {
-        let read = cluster().await?.others::<KubeSecret>().get(name).await;
-        let data = read.map_err(Error::call(format!("reading the Secret {name}")))?.data.unwrap_or_default();
-        let text = |key: &str| data.get(key).map(|value| String::from_utf8_lossy(&value.0).trim().to_owned());
-        let url = text("REDIS_URL").ok_or_else(|| Error::NotPossible(format!("the Secret {name} has no REDIS_URL")))?;
-        let result_url = text("RESULT_BACKEND_URL").map(Secret::new);
-        Access { result_url, ca: text("REDIS_CA"), ..Access::new(Secret::new(url)) }
+        redis::access(&cluster().await?, name).await?
     } else {
         let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
         let url = variable("REDIS_URL").ok_or_else(|| {

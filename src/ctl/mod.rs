@@ -14,6 +14,7 @@ mod import;
 mod list;
 mod logs;
 mod manifest;
+mod redis;
 mod report;
 mod result;
 mod retry;

@@ -46,6 +46,7 @@ pub use look_up::LookedUp;
 pub use marker::{Marker, MarkerState};
 pub use names::MarkerId;
 pub use notice::{Notice, Stage, TaskEvent, WorkerEvent, WorkerState};
+pub use peek::Vitals;
 pub use results::Document;
 pub use secret::Secret;
 pub use settings::{Access, Keys, Queue, Settings};

@@ -2,6 +2,7 @@
 
 use redis::Cmd;
 
+use super::snapshot::field;
 use super::{Error, Queue, Store};
 use crate::core::id::Priority;
 use crate::wire::keys::PIDBOX;
@@ -9,6 +10,23 @@ use crate::wire::keys::PIDBOX;
 const ACT: &str = "looking at messages that wait";
 /// Bytes of a separator.
 const LONGEST: usize = 16;
+/// Keys that are looked through, about.
+const KEYS: u64 = 200_000;
+/// Keys of one answer of a scan, about.
+const SCANNED: u64 = 1000;
+
+/// How a server is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Vitals {
+    /// Bytes that it uses.
+    pub used: u64,
+    /// Bytes that it may use; 0 for no limit.
+    pub maxmemory: u64,
+    /// Elements of queues that were no messages.
+    pub quarantined: u64,
+    /// Lists of replies to remote control that do not expire: of clients that have gone.
+    pub reply_lists: u64,
+}
 
 impl Store {
     /// What stands between the parts of names (`sep`), as the workers' own queues for remote control are bound; `None` where
@@ -42,6 +60,36 @@ impl Store {
             }
         }
         Ok(())
+    }
+}
+
+impl Store {
+    /// How the server of the broker is.
+    pub async fn vitals(&self) -> Result<Vitals, Error> {
+        let act = "looking at the server";
+        let info: String = self.0.scans.query(act, redis::cmd("INFO").arg("memory")).await?;
+        let number = |name| field(&info, name).parse().unwrap_or(0);
+        let quarantined = self.0.scans.query(act, redis::cmd("XLEN").arg(self.quarantine_stream())).await?;
+        let pattern = self.0.names.broker.reply_list("*");
+        let (mut reply_lists, mut cursor, mut seen) = (0, 0, 0);
+        while seen < KEYS {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(SCANNED);
+            let (next, found): (u64, Vec<Vec<u8>>) = self.0.scans.query(act, &scan).await?;
+            if !found.is_empty() {
+                let mut left = redis::pipe();
+                for key in &found {
+                    left.ttl(key);
+                }
+                let left: Vec<i64> = self.0.scans.pipe(act, &left).await?;
+                reply_lists += left.iter().filter(|seconds| **seconds == -1).count() as u64;
+            }
+            (cursor, seen) = (next, seen + SCANNED);
+            if cursor == 0 {
+                break;
+            }
+        }
+        Ok(Vitals { used: number("used_memory"), maxmemory: number("maxmemory"), quarantined, reply_lists })
     }
 }
 

@@ -142,6 +142,6 @@ fn eviction(info: &str) -> Option<Eviction> {
 }
 
 /// A field of what `INFO` answers.
-fn field<'a>(info: &'a str, name: &str) -> &'a str {
+pub(super) fn field<'a>(info: &'a str, name: &str) -> &'a str {
     info.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':')).unwrap_or("")
 }

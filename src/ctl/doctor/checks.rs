@@ -11,6 +11,7 @@ use kube::api::DynamicObject;
 use serde_json::Value;
 
 use super::super::view;
+use crate::store::Vitals;
 
 /// An operator that works has looked at a pool or a job within this time.
 const SEEN_WITHIN: Duration = Duration::from_mins(1);
@@ -19,7 +20,7 @@ const NAMED: usize = 3;
 /// What a pool says of itself when all is well; each other condition of a pool is a finding when it is true.
 const GOOD: [&str; 2] = ["Ready", "BrokerReachable"];
 /// Reasons of jobs that are no fault of their pool, which has findings of its own.
-const OF_THE_JOB: [&str; 8] = [
+const OF_THE_JOB: [&str; 9] = [
     "PoolNotFound",
     "QueueNotInPool",
     "TaskNotAllowed",
@@ -28,6 +29,7 @@ const OF_THE_JOB: [&str; 8] = [
     "ConfigMapTaken",
     "StatusRefused",
     "PodDeletionRefused",
+    "RunOnceRefused",
 ];
 /// Shells that do not pass a signal on to what they have started.
 const SHELLS: [&str; 4] = ["sh", "bash", "ash", "dash"];
@@ -38,7 +40,7 @@ pub struct Finding {
     /// Kind, namespace and name.
     pub object: String,
     /// One word for it: the reason of a condition, or one of `NoOperator`, `NoLeader`, `OperatorNotAvailable`, `NotSeen`,
-    /// `VersionsDiffer`, `CheckFailed`.
+    /// `VersionsDiffer`, `CheckFailed`, `RedisNearlyFull`, `MessagesQuarantined`, `ReplyListsOrphaned`.
     pub reason: String,
     /// What is wrong, and what to do.
     pub what: String,
@@ -49,6 +51,39 @@ impl Finding {
     pub fn new(object: impl Into<String>, reason: &str, what: impl Into<String>) -> Self {
         Self { object: object.into(), reason: reason.to_owned(), what: what.into() }
     }
+}
+
+/// Parts of a hundred of its memory from which on a server is nearly full.
+const NEARLY_FULL: u64 = 80;
+/// Orphaned lists that are no finding: a client may have gone just now.
+const FEW_LISTS: u64 = 100;
+
+/// The server of a pool.
+pub fn redis(pool: &str, vitals: &Vitals, quarantine: &str) -> Vec<Finding> {
+    let Vitals { used, maxmemory, quarantined, reply_lists } = *vitals;
+    let mut found = Vec::new();
+    if let Some(percent) = used.saturating_mul(100).checked_div(maxmemory).filter(|percent| *percent >= NEARLY_FULL) {
+        let what = format!(
+            "its Redis uses {percent} % of its maxmemory, {used} of {maxmemory} bytes; when it is full nothing is enqueued. Raise \
+             maxmemory, or let results expire sooner (celery.resultExpires)"
+        );
+        found.push(Finding::new(pool, "RedisNearlyFull", what));
+    }
+    if quarantined > 0 {
+        let what = format!(
+            "{quarantined} elements of its queues were no messages, and were moved away; look at them with XRANGE {quarantine} - + \
+             COUNT 10, find out which client writes them, and delete the stream"
+        );
+        found.push(Finding::new(pool, "MessagesQuarantined", what));
+    }
+    if reply_lists > FEW_LISTS {
+        let what = format!(
+            "{reply_lists} lists of replies to remote control do not expire: of clients such as Flower or `celery inspect` that have \
+             gone. Delete the keys *.reply.celery.pidbox that no client waits for"
+        );
+        found.push(Finding::new(pool, "ReplyListsOrphaned", what));
+    }
+    found
 }
 
 /// What names an object in a finding.
@@ -319,5 +354,19 @@ mod tests {
         assert_eq!(of(&["celery"], &["-A", "app", "worker"]), 0);
         assert_eq!(of(&["sh", "/entrypoint.sh"], &[]), 0, "what it does is not known");
         assert_eq!(of(&[], &[]), 0);
+    }
+
+    #[test]
+    fn a_server_is_a_finding_when_it_is_nearly_full_or_has_what_does_not_belong_there() {
+        let reasons = |vitals: Vitals| {
+            let found = redis("crewworkerpool/team/default", &vitals, "crewjob-quarantine");
+            found.into_iter().map(|finding| finding.reason).collect::<Vec<_>>()
+        };
+        let fine = Vitals { used: 79, maxmemory: 100, quarantined: 0, reply_lists: 100 };
+        assert!(reasons(fine.clone()).is_empty());
+        assert!(reasons(Vitals { used: u64::MAX, maxmemory: 0, ..fine.clone() }).is_empty(), "there is no limit");
+        assert_eq!(reasons(Vitals { used: 80, ..fine.clone() }), ["RedisNearlyFull"]);
+        assert_eq!(reasons(Vitals { quarantined: 1, ..fine.clone() }), ["MessagesQuarantined"]);
+        assert_eq!(reasons(Vitals { reply_lists: 101, ..fine }), ["ReplyListsOrphaned"]);
     }
 }
