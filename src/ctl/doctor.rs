@@ -13,7 +13,7 @@ use super::cluster::Cluster;
 use super::error::Error;
 use super::show::{self, Table};
 use super::version::{self, Found};
-use super::{redis, run, view, wait};
+use super::{broker, run, view, wait};
 use crate::runtime::clock;
 use crate::runtime::telemetry::chain;
 use checks::{Finding, Waiting, named};
@@ -140,14 +140,14 @@ impl Report {
     async fn redis(&mut self, cluster: &Cluster, pool: &DynamicObject) {
         let object = named("crewworkerpool", pool);
         let cluster = cluster.of(&pool.namespace().unwrap_or_default());
-        let store = match redis::of_pool(&cluster, pool).await {
+        let store = match broker::of_pool(&cluster, pool).await {
             Ok(store) => store,
             Err(error) => return self.unread.push(format!("the Redis of {object}: {}", chain(&error))),
         };
         match store.vitals().await {
             Ok(vitals) => {
                 self.looked_at.push(format!("redis/{}", store.address()));
-                self.findings.extend(checks::redis(&object, &vitals, store.quarantine_stream()));
+                self.findings.extend(checks::server(&object, &vitals, store.quarantine_stream()));
             }
             Err(error) => self.unread.push(format!("the Redis of {object}: {}", chain(&error))),
         }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::args::{Format, Import, ImportFrom};
 use super::cluster::Cluster;
 use super::error::Error;
-use super::{redis, show};
+use super::{broker, show};
 use crate::store::{Access, Queue, Secret, Store};
 use crate::wire::pidbox::Request;
 use settings::{Answers, Found, found};
@@ -56,17 +56,17 @@ async fn ask(
 ) -> Result<(Store, Found), Error> {
     let mut access = access(cluster, from).await?;
     let failed = |error: crate::store::Error| Error::NotPossible(error.to_string());
-    let store = redis::connect(access.clone()).await?;
+    let store = broker::connect(access.clone()).await?;
     let Some(separator) = store.separator().await.map_err(failed)? else {
         return Ok((store, found(&Answers::default(), from.global_keyprefix.as_deref())));
     };
     access.keys.separator = separator;
-    let answers = answers(&redis::connect(access.clone()).await?).await.map_err(failed)?;
+    let answers = answers(&broker::connect(access.clone()).await?).await.map_err(failed)?;
     let mut found = found(&answers, from.global_keyprefix.as_deref());
     found.celery.separator.clone_from(&access.keys.separator);
     access.keys.priority_steps =
         found.celery.priority_steps.iter().filter_map(|step| u8::try_from(*step).ok()).collect();
-    Ok((redis::connect(access).await?, found))
+    Ok((broker::connect(access).await?, found))
 }
 
 async fn answers(store: &Store) -> Result<Answers, crate::store::Error> {
@@ -85,7 +85,7 @@ async fn answers(store: &Store) -> Result<Answers, crate::store::Error> {
 /// Where Redis is: what a Secret says, or the environment.
 async fn access(cluster: impl AsyncFnOnce() -> Result<Cluster, Error>, from: &ImportFrom) -> Result<Access, Error> {
     let mut access = if let Some(name) = &from.secret {
-        redis::access(&cluster().await?, name).await?
+        broker::access(&cluster().await?, name).await?
     } else {
         let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
         let url = variable("REDIS_URL").ok_or_else(|| {

@@ -3,6 +3,7 @@
 //! Objects are read as they are, not as this version knows them, so that an older or newer operator does not break it.
 
 pub mod args;
+mod broker;
 mod change;
 mod cluster;
 mod complete;
@@ -14,7 +15,6 @@ mod import;
 mod list;
 mod logs;
 mod manifest;
-mod redis;
 mod report;
 mod result;
 mod retry;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::args::Named;
 use super::cluster::Cluster;
 use super::error::Error;
-use super::{redis, show, view};
+use super::{broker, show, view};
 use crate::api::JobResult;
 use crate::core::id::TaskId;
 use crate::core::status::Output;
@@ -40,7 +40,7 @@ async fn in_config_map(cluster: &Cluster, name: &str) -> Result<String, Error> {
     text.ok_or_else(|| Error::NotPossible(format!("the ConfigMap {name} has no {}", JobResult::CONFIG_MAP_KEY)))
 }
 
-/// The text that only the pool's Redis has. Whoever may not read the pool's Secret, or cannot reach Redis, is told where it is.
+/// The text that only the pool's Redis has. Without the right to read the pool's Secret, or a way to Redis, it is said where it is.
 async fn on_redis(cluster: &Cluster, job: &DynamicObject, result: &Value) -> Result<String, Error> {
     let text = |field: &str| result[field].as_str().unwrap_or("?");
     let size = result["sizeBytes"].as_i64().unwrap_or_default();
@@ -55,7 +55,7 @@ async fn on_redis(cluster: &Cluster, job: &DynamicObject, result: &Value) -> Res
     let named = TaskId::parse(view::text(job, "/status/taskID")).zip(measured(result));
     let (task, output) = named.ok_or_else(|| told("this program does not understand the job".to_owned()))?;
     let found = cluster.pools().get(pool).await.map_err(|error| told(chain(&error)))?;
-    let store = redis::of_pool(cluster, &found).await.map_err(|error| told(chain(&error)))?;
+    let store = broker::of_pool(cluster, &found).await.map_err(|error| told(chain(&error)))?;
     let read = store.result_text(task, &output).await.map_err(|error| told(chain(&error)))?;
     read.ok_or_else(|| told("it is gone, or another one is there".to_owned()))
 }

@@ -59,7 +59,7 @@ const NEARLY_FULL: u64 = 80;
 const FEW_LISTS: u64 = 100;
 
 /// The server of a pool.
-pub fn redis(pool: &str, vitals: &Vitals, quarantine: &str) -> Vec<Finding> {
+pub fn server(pool: &str, vitals: &Vitals, quarantine: &str) -> Vec<Finding> {
     let Vitals { used, maxmemory, quarantined, reply_lists } = *vitals;
     let mut found = Vec::new();
     if let Some(percent) = used.saturating_mul(100).checked_div(maxmemory).filter(|percent| *percent >= NEARLY_FULL) {
@@ -359,7 +359,7 @@ mod tests {
     #[test]
     fn a_server_is_a_finding_when_it_is_nearly_full_or_has_what_does_not_belong_there() {
         let reasons = |vitals: Vitals| {
-            let found = redis("crewworkerpool/team/default", &vitals, "crewjob-quarantine");
+            let found = server("crewworkerpool/team/default", &vitals, "crewjob-quarantine");
             found.into_iter().map(|finding| finding.reason).collect::<Vec<_>>()
         };
         let fine = Vitals { used: 79, maxmemory: 100, quarantined: 0, reply_lists: 100 };
