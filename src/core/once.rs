@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::status::Phase;
 
-/// How soon a key that another job has is asked for again.
-pub const AGAIN: Duration = Duration::from_secs(5);
+/// How soon a key that another job has is asked for again, if that job's end is not noticed before.
+pub const AGAIN: Duration = Duration::from_secs(30);
 /// How long a run is remembered where no pool says so.
 pub const RETENTION: Duration = Duration::from_hours(720);
 

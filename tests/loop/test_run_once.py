@@ -68,6 +68,8 @@ def test_of_many_jobs_with_one_key_one_runs_and_the_others_wait_for_its_end(bed)
     [runs] = [name for name in names if reason(bed, name) != "RunOnceHeld"]
     settles("one message is there", lambda: len(bed.redis.messages()) == 1, 6)
     ends(bed, runs)
+    bed.a.in_phase(runs, "Succeeded")
+    until("the others have ended at once", lambda: all(bed.a.status(name)["phase"] == "Succeeded" for name in names), 10)
     for name in names:
         if name != runs:
             is_not_run(bed, name, "Succeeded", runs)
@@ -85,7 +87,7 @@ def test_a_job_that_is_cancelled_or_deleted_leaves_the_key_to_the_next_one(bed, 
         bed.a.in_phase("first", "Cancelled")
     else:
         bed.a.delete("crewjobs", "first")
-    until("the second is published", lambda: bed.redis.queued(bed.a.task("second")), 20)
+    until("the second is published", lambda: bed.redis.queued(bed.a.task("second")), 10)
     ends(bed, "second")
     bed.a.in_phase("second", "Succeeded")
     assert records(bed)[0]["data"]["job"] == "second"

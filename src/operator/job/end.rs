@@ -17,6 +17,9 @@ fn leave(ctx: &Context, key: &ObjectKey, uid: Uuid) -> Option<Box<Entry>> {
         (table.remove_job(key, uid), table.live())
     };
     ctx.metrics.jobs_live.set(i64::try_from(live).unwrap_or(i64::MAX));
+    if entry.is_some() {
+        ctx.jobs.left(key);
+    }
     entry
 }
 

@@ -24,6 +24,10 @@ pub async fn claim(ctx: &Context, entry: &Entry, key: &str) -> Result<Step, Erro
     } else {
         take(ctx, job, key).await?
     };
+    if let Some(Claim::Held { by, .. }) = &claim {
+        let holder = ObjectKey { namespace: job.key.namespace.clone(), name: by.clone() };
+        ctx.jobs.waits_for(holder, job.key.clone());
+    }
     ctx.jobs.lock().update(&job.key, |entry| {
         if entry.job.uid == job.uid {
             entry.claim = claim.map(Box::new);

@@ -1,5 +1,6 @@
 //! The unfinished jobs: [`core::index::Table`](crate::core::index::Table) behind a lock, and the queue of those to look at.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -30,6 +31,8 @@ pub struct Jobs {
     /// Jobs to look at. [`Jobs::look_at`] and [`Jobs::look_at_later`] put them there.
     pub queue: WorkQueue<Lane, ObjectKey>,
     ended: Mutex<Ended>,
+    /// Jobs that wait for a run-once key, by the job that has it.
+    waiters: Mutex<HashMap<ObjectKey, HashSet<ObjectKey>>>,
     /// Cancelled when all are known.
     pub listed: CancellationToken,
 }
@@ -40,6 +43,7 @@ impl Default for Jobs {
             table: Mutex::default(),
             queue: WorkQueue::new(LIMITS),
             ended: Mutex::default(),
+            waiters: Mutex::default(),
             listed: CancellationToken::new(),
         }
     }
@@ -54,6 +58,20 @@ impl Jobs {
     /// Jobs that ended without a result.
     pub fn ended(&self) -> MutexGuard<'_, Ended> {
         self.ended.lock()
+    }
+
+    /// A job waits for the run-once key that this one has.
+    pub fn waits_for(&self, holder: ObjectKey, job: ObjectKey) {
+        self.waiters.lock().entry(holder).or_default().insert(job);
+    }
+
+    /// A job has ended, or is gone: those that wait for its run-once key ask for it.
+    pub fn left(&self, holder: &ObjectKey) {
+        let waiters = self.waiters.lock().remove(holder);
+        for key in waiters.into_iter().flatten() {
+            self.lock().update(&key, |entry| entry.claim = None);
+            self.look_at(&key);
+        }
     }
 
     /// Looks at a job as soon as its pool has its turn. Not while the table is locked.
@@ -131,6 +149,7 @@ impl Jobs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::once::Claim;
 
     #[test]
     fn a_new_job_is_kept_whole_but_for_its_metadata_until_its_first_enqueue() {
@@ -139,5 +158,19 @@ mod tests {
         assert_eq!((whole.metadata.name.as_deref(), &whole.metadata.creation_timestamp), (Some("job"), &None));
         jobs.lock().update(&key, |entry| entry.fresh = None);
         assert!(jobs.lock().get(&key).unwrap().fresh.is_none());
+    }
+
+    #[tokio::test]
+    async fn jobs_that_wait_for_a_key_ask_for_it_when_the_job_that_has_it_leaves() {
+        let (jobs, key) = (Jobs::with_one("team", "job"), ObjectKey::new("team", "job"));
+        let (holder, other) = (ObjectKey::new("team", "holder"), ObjectKey::new("team", "other"));
+        let held = Claim::Held { by: "holder".into(), read_at: Timestamp::UNIX_EPOCH };
+        jobs.lock().update(&key, |entry| entry.claim = Some(Box::new(held.clone())));
+        jobs.waits_for(holder.clone(), key.clone());
+        jobs.left(&other);
+        assert_eq!(jobs.lock().get(&key).unwrap().claim(), held);
+        jobs.left(&holder);
+        assert_eq!(jobs.lock().get(&key).unwrap().claim(), Claim::Unread);
+        assert_eq!(jobs.queue.next().await, key);
     }
 }

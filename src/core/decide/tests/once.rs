@@ -26,7 +26,7 @@ fn ran(succeeded: bool) -> Claim {
 fn the_key_is_claimed_before_the_first_message_and_published_once_it_is_the_jobs_own() {
     check(
         keyed(Claim::Unread),
-        expect![[r#"claim the run-once key "k"; Pending (Pending), attempts 0; look again at 2026-01-01T00:00:05Z"#]],
+        expect![[r#"claim the run-once key "k"; Pending (Pending), attempts 0; look again at 2026-01-01T00:00:30Z"#]],
     );
     let published = keyed(Claim::Ours).plan();
     assert!(publishes(&published), "{published}");
@@ -43,7 +43,7 @@ fn a_job_that_is_suspended_or_that_no_pool_takes_claims_nothing() {
 #[test]
 fn while_another_job_has_the_key_the_job_waits_and_asks_again() {
     let held = keyed(held(0)).at(1_000);
-    check(held.clone(), expect!["Pending (RunOnceHeld), attempts 0; look again at 2026-01-01T00:00:05Z"]);
+    check(held.clone(), expect!["Pending (RunOnceHeld), attempts 0; look again at 2026-01-01T00:00:30Z"]);
     check_message(
         held.clone(),
         expect![[
@@ -51,9 +51,9 @@ fn while_another_job_has_the_key_the_job_waits_and_asks_again() {
         ]],
     );
     check(
-        held.recorded().at(5_000),
+        held.recorded().at(30_000),
         expect![[
-            r#"claim the run-once key "k"; Pending (RunOnceHeld), attempts 0; look again at 2026-01-01T00:00:10Z"#
+            r#"claim the run-once key "k"; Pending (RunOnceHeld), attempts 0; look again at 2026-01-01T00:01:00Z"#
         ]],
     );
 }

@@ -182,8 +182,8 @@ proptest! {
             scene.seen.others = others;
             scene.seen.claim = match later % 8 {
                 0 => Claim::Unread,
-                1 => Claim::Held { by: "other".into(), read_at: super::at(millis - 4_000) },
-                2 => Claim::Held { by: "other".into(), read_at: super::at(millis - 5_000) },
+                1 => Claim::Held { by: "other".into(), read_at: super::at(millis - 29_000) },
+                2 => Claim::Held { by: "other".into(), read_at: super::at(millis - 30_000) },
                 3 => Claim::Ran(Ran { job: "other".into(), uid: Uuid::from_u128(1), succeeded: stale, at: super::at(0) }),
                 _ => Claim::Ours,
             };
