@@ -34,7 +34,7 @@ pub async fn of_pool(cluster: &Cluster, pool: &DynamicObject) -> Result<Store, E
 }
 
 /// What things are called on the Redis of a pool.
-fn keys(celery: &Celery) -> Keys {
+pub fn keys(celery: &Celery) -> Keys {
     Keys {
         separator: celery.separator.clone(),
         priority_steps: celery.priority_steps.iter().filter_map(|step| u8::try_from(*step).ok()).collect(),

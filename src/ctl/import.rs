@@ -16,7 +16,7 @@ use crate::wire::pidbox::Request;
 use settings::{Answers, Found, found};
 
 /// Waiting messages that are read at a time.
-const AT_ONCE: u64 = 100;
+const AT_ONCE: i64 = 100;
 
 /// Prints the pool that fits the workers that answer, or the messages that wait.
 pub async fn import(cluster: impl AsyncFnOnce() -> Result<Cluster, Error>, what: Import) -> Result<(), Error> {
@@ -64,9 +64,8 @@ async fn ask(
     let answers = answers(&broker::connect(access.clone()).await?).await.map_err(failed)?;
     let mut found = found(&answers, from.global_keyprefix.as_deref());
     found.celery.separator.clone_from(&access.keys.separator);
-    access.keys.priority_steps =
-        found.celery.priority_steps.iter().filter_map(|step| u8::try_from(*step).ok()).collect();
-    Ok((broker::connect(access).await?, found))
+    let keys = broker::keys(&found.celery);
+    Ok((broker::connect(Access { keys, ..access }).await?, found))
 }
 
 async fn answers(store: &Store) -> Result<Answers, crate::store::Error> {

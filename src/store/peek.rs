@@ -1,7 +1,5 @@
 //! Looking at what a Celery set-up has on Redis, without changing anything.
 
-use redis::Cmd;
-
 use super::snapshot::field;
 use super::{Error, Queue, Store};
 use crate::core::id::Priority;
@@ -32,38 +30,40 @@ impl Store {
     /// What stands between the parts of names (`sep`), as the workers' own queues for remote control are bound; `None` where
     /// no worker is. To be known before workers are asked: with another one they could not read where to reply to.
     pub async fn separator(&self) -> Result<Option<String>, Error> {
-        let mut read = Cmd::new();
-        read.arg("SMEMBERS").arg(self.0.names.broker.binding(PIDBOX));
+        let read = redis::cmd("SMEMBERS").arg(self.0.names.broker.binding(PIDBOX)).to_owned();
         let members: Vec<Vec<u8>> = self.0.scans.query("looking for workers", &read).await?;
         Ok(members.iter().filter_map(|member| std::str::from_utf8(member).ok()).find_map(separator))
     }
 
     /// Hands each message that waits in a queue to `see`, the most urgent band first and the oldest message of a band first,
-    /// `page` of them in one answer. Messages that are published or taken meanwhile may be missed or seen twice.
-    pub async fn peek(&self, queue: &Queue, page: u64, mut see: impl FnMut(&[u8])) -> Result<(), Error> {
+    /// `page` of them in one answer. Where they are too large for one, each is read by itself, and what no answer holds is
+    /// handed on empty. Messages that are published or taken meanwhile may be missed or seen twice.
+    pub async fn peek(&self, queue: &Queue, page: i64, mut see: impl FnMut(&[u8])) -> Result<(), Error> {
         let mut lists: Vec<String> =
             (0..=10).rev().map(|it| self.0.names.list(&queue.name, Priority::clamped(it))).collect();
         lists.dedup();
         for list in lists {
-            let mut last = -1;
-            loop {
-                let first = last - i64::try_from(page).unwrap_or(i64::MAX) + 1;
-                let mut read = Cmd::new();
-                read.arg("LRANGE").arg(&list).arg(first).arg(last);
-                let found: Vec<Vec<u8>> = self.0.scans.query(ACT, &read).await?;
-                // Messages are put on the left and taken from the right.
-                found.iter().rev().for_each(|element| see(element));
-                if (found.len() as u64) < page {
-                    break;
+            let length: i64 = self.0.scans.query(ACT, redis::cmd("LLEN").arg(&list)).await?;
+            let (mut seen, mut step) = (0, page);
+            while seen < length {
+                let mut read = redis::cmd("LRANGE");
+                read.arg(&list).arg(-seen - step).arg(-seen - 1);
+                match self.0.scans.query::<Vec<Vec<u8>>>(ACT, &read).await {
+                    // Messages are put on the left and taken from the right.
+                    Ok(found) => found.iter().rev().for_each(|element| see(element)),
+                    Err(Error::Unexpected { .. }) if step > 1 => {
+                        step = 1;
+                        continue;
+                    }
+                    Err(Error::Unexpected { .. }) => see(&[]),
+                    Err(error) => return Err(error),
                 }
-                last = first - 1;
+                seen += step;
             }
         }
         Ok(())
     }
-}
 
-impl Store {
     /// How the server of the broker is.
     pub async fn vitals(&self) -> Result<Vitals, Error> {
         let act = "looking at the server";
