@@ -17,6 +17,12 @@ use crate::core::status::{
     Attempt, AttemptOutcome, Container, End, Holder, PastAttempt, Phase, Progress, Refusal, RefusalKind, Status,
     TaskError, Unstopped, Why,
 };
+use crate::core::trace::SpanContext;
+use crate::wire::TraceParent;
+
+/// Annotation of a CrewJob with the `traceparent` (W3C Trace Context) of what caused it, such as a pipeline. The job's own
+/// trace is linked to that span. One that is malformed is ignored.
+const TRACEPARENT: &str = "crewjob.dev/traceparent";
 
 /// An object that the API server would never have stored.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -36,9 +42,16 @@ impl CrewJob {
             uid: job_uid,
             created_at: meta.creation_timestamp.as_ref().map(|time| time.0).ok_or(Incomplete("creationTimestamp"))?,
             spec: self.spec.to_core(meta.generation.unwrap_or(0)),
+            cause: meta.annotations.as_ref().and_then(|all| all.get(TRACEPARENT)).and_then(|text| cause(text)),
             status: self.status.as_ref().map(|status| status.to_core(job_uid)).unwrap_or_default(),
         })
     }
+}
+
+/// The span that an annotation names; nothing where it names none.
+fn cause(text: &str) -> Option<Box<SpanContext>> {
+    let TraceParent { trace, span, is_sampled } = TraceParent::parse(text.trim())?;
+    Some(Box::new(SpanContext { trace, span, is_sampled }))
 }
 
 impl CrewJobSpec {
@@ -170,6 +183,7 @@ impl CrewJobStatus {
                 })
             }),
             queue: self.queue.as_deref().map(Arc::from),
+            is_traced: self.trace_id.is_some(),
             spec_hash: self.spec_hash.as_deref().and_then(SpecHash::parse),
             spec_changed: since(ConditionType::SpecChanged).map(Box::new),
             cancel_unsupported: super::find_condition(&self.conditions, ConditionType::CancelUnsupported)

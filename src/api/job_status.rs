@@ -125,6 +125,12 @@ pub struct CrewJobStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<JobError>,
 
+    /// The trace of the job, as in its spans and messages: its UID without dashes. Set where the operator traces the job,
+    /// with the first change of the phase after that.
+    #[serde(default, rename = "traceID", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub trace_id: Option<String>,
+
     /// The last 5 attempts that ended, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5), extend("x-kubernetes-list-type" = "atomic"))]

@@ -82,6 +82,7 @@ pub fn render(job: &Job, status: &Status) -> CrewJobStatus {
             .error
             .as_deref()
             .map(|error| JobError::new(&error.kind, &error.message, error.traceback.as_deref())),
+        trace_id: status.is_traced.then(|| job.uid.simple().to_string()),
         attempt_history: status.history.iter().map(past).collect(),
         conditions: Vec::new(),
     };

@@ -162,6 +162,17 @@ impl AttemptId {
     }
 }
 
+/// A span as others name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpanContext {
+    /// Trace id, never 0.
+    pub trace: u128,
+    /// Span id, never 0.
+    pub span: u64,
+    /// Whether it is recorded.
+    pub is_sampled: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

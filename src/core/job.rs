@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::id::{AttemptId, ObjectKey, Priority, SpecHash, TaskId};
+use super::id::{AttemptId, ObjectKey, Priority, SpanContext, SpecHash, TaskId};
 use super::policy::Overrides;
 use super::status::Status;
 
@@ -47,6 +47,8 @@ pub struct Job {
     pub created_at: Timestamp,
     /// What was declared.
     pub spec: Spec,
+    /// The span of another trace that the object names as its cause. In a box, as few name one.
+    pub cause: Option<Box<SpanContext>>,
     /// What was last recorded.
     pub status: Status,
 }

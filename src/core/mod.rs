@@ -26,6 +26,7 @@ pub mod setup;
 pub mod stall;
 pub mod start;
 pub mod status;
+pub mod trace;
 
 #[cfg(test)]
 mod sim;

@@ -271,6 +271,8 @@ pub struct Status {
     pub progress: Option<Box<Progress>>,
     /// Queue in use.
     pub queue: Option<Arc<str>>,
+    /// Whether spans of the job are sent; its UID is the trace id.
+    pub is_traced: bool,
     /// What the first attempt ran; later attempts run the same or nothing.
     pub spec_hash: Option<SpecHash>,
     /// When a payload that was changed after the first attempt was noticed. In a box, as few are.

@@ -20,6 +20,7 @@ use super::state::workers::Workers;
 use crate::core::id::ObjectKey;
 use crate::core::status::Holder;
 use crate::runtime::metrics::Metrics;
+use crate::runtime::traces::Traces;
 use crate::store::Epoch;
 
 /// Shared by everything that runs while this replica leads; dropped with the leadership.
@@ -28,6 +29,8 @@ pub struct Context {
     pub client: Client,
     /// What `/metrics` shows.
     pub metrics: Metrics,
+    /// Where spans go, if anywhere.
+    pub traces: Traces,
     /// Kubernetes Events.
     pub events: Events,
     /// The claim on the Lease.

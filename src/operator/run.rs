@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{Api, ResourceExt};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -35,9 +35,12 @@ use crate::runtime::admin::{self, Heartbeat, Liveness, Readiness, State};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::shutdown;
 use crate::runtime::telemetry::Repeated;
+use crate::runtime::traces::{Settings, Traces};
 
 /// How long a stopping operator may take to release its Lease.
 const LEASE_RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long it waits for the collector to take the last spans.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// Why the operator could not start.
 #[derive(Debug, thiserror::Error)]
@@ -77,19 +80,51 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         .map_err(|source| StartError::Admin { address, source })?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), %address, "crewjob operator started");
     let has_been_ready = AtomicBool::new(false);
-    let process = Process { clients, watches, config, metrics, readiness, liveness, has_been_ready };
-    let serving = process.serve(&stop);
-    tokio::pin!(serving);
-    tokio::select! {
-        () = &mut serving => {}
-        () = stop.cancelled() => {
-            if tokio::time::timeout(LEASE_RELEASE_TIMEOUT, serving).await.is_err() {
-                tracing::warn!("the Lease could not be released in time; the next leader waits until it expires");
+    let (traces, sending) = traces(&config, &metrics).unzip();
+    let traces = traces.unwrap_or_default();
+    let process = Process { clients, watches, config, metrics, traces, readiness, liveness, has_been_ready };
+    {
+        let serving = process.serve(&stop);
+        tokio::pin!(serving);
+        tokio::select! {
+            () = &mut serving => {}
+            () = stop.cancelled() => {
+                if tokio::time::timeout(LEASE_RELEASE_TIMEOUT, serving).await.is_err() {
+                    tracing::warn!("the Lease could not be released in time; the next leader waits until it expires");
+                }
             }
         }
     }
+    drop(process); // and with it the way to the collector's queue, whose end is the end of sending
+    if let Some(sending) = sending {
+        let _ = tokio::time::timeout(LAST_SPANS, sending).await;
+    }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Where spans go as the environment says, and the task that sends them. A setting that cannot be used is no reason to
+/// leave jobs alone: they are not traced then.
+fn traces(config: &Config, metrics: &Metrics) -> Option<(Traces, JoinHandle<()>)> {
+    let own = [
+        ("service.name", Some("crewjob-operator".to_owned())),
+        ("service.version", Some(env!("CARGO_PKG_VERSION").to_owned())),
+        ("k8s.namespace.name", config.pod_namespace.clone()),
+        ("k8s.pod.name", config.pod_name.clone()),
+    ];
+    let own = own.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    let started = Settings::read(|name| std::env::var(name).ok(), own).and_then(|settings| {
+        let collector = settings.as_ref().and_then(|it| it.endpoint.authority()).map(ToString::to_string);
+        let started = settings.map(|settings| Traces::start(settings, metrics)).transpose()?;
+        if started.is_some() {
+            tracing::info!(collector, "jobs are traced");
+        }
+        Ok(started)
+    });
+    started.unwrap_or_else(|problem| {
+        tracing::error!(variable = problem.name, why = problem.why, "jobs are not traced: a setting cannot be used");
+        None
+    })
 }
 
 /// What outlives a leadership.
@@ -98,6 +133,7 @@ struct Process {
     watches: Watches,
     config: Config,
     metrics: Metrics,
+    traces: Traces,
     readiness: Readiness,
     liveness: Liveness,
     /// Whether it has stood by or led before: then a change of leadership is no reason not to be ready.
@@ -125,6 +161,7 @@ impl Process {
             let ctx = Arc::new(Context {
                 client: client.clone(),
                 metrics: self.metrics.clone(),
+                traces: self.traces.clone(),
                 events,
                 claim: claim.clone(),
                 leadership: leadership.clone(),

@@ -116,6 +116,24 @@ pub struct DroppedLabels {
     pub why: Dropped,
 }
 
+/// Why a span was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum SpanDropped {
+    /// They end faster than they are sent.
+    QueueFull,
+    /// The collector did not take it in time, several times.
+    Failed,
+    /// The collector refused it.
+    Refused,
+}
+
+/// A span that was not sent.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SpanDroppedLabels {
+    /// Why.
+    pub why: SpanDropped,
+}
+
 /// Lengths of time by pool.
 pub type Timings = Family<PoolLabels, Histogram, fn() -> Histogram>;
 
@@ -161,6 +179,10 @@ pub struct Metrics {
     pub api_writes: Family<WriteLabels, Counter>,
     /// Kubernetes Events that were not written, since there were too many.
     pub events_dropped: Family<DroppedLabels, Counter>,
+    /// Spans that a collector has taken.
+    pub spans_exported: Counter,
+    /// Spans that no collector has taken.
+    pub spans_dropped: Family<SpanDroppedLabels, Counter>,
     /// Round trips to Redis.
     pub redis_round_trips: Family<PoolLabels, Counter>,
     /// Messages waiting.
@@ -220,6 +242,8 @@ impl Metrics {
             strays_put_off: Family::default(),
             api_writes: Family::default(),
             events_dropped: Family::default(),
+            spans_exported: Counter::default(),
+            spans_dropped: Family::default(),
             redis_round_trips: Family::default(),
             queue_depth: Family::default(),
             in_flight: Family::default(),
@@ -268,6 +292,8 @@ impl Metrics {
         );
         registry.register("api_writes", "Writes to the API server", m.api_writes);
         registry.register("events_dropped", "Kubernetes Events that were not written", m.events_dropped);
+        registry.register("spans_exported", "Spans of traces that the collector has taken", m.spans_exported);
+        registry.register("spans_dropped", "Spans of traces that the collector has not taken", m.spans_dropped);
         registry.register("redis_round_trips", "Round trips to Redis", m.redis_round_trips);
         registry.register("queue_depth", "Messages waiting on the queues of a pool", m.queue_depth);
         registry.register("in_flight", "Messages taken and not acknowledged", m.in_flight);
@@ -330,6 +356,11 @@ impl Metrics {
     /// Counts an Event that is not written.
     pub fn dropped_event(&self, why: Dropped) {
         self.events_dropped.get_or_create(&DroppedLabels { why }).inc();
+    }
+
+    /// Counts spans that are not sent.
+    pub fn dropped_spans(&self, why: SpanDropped, spans: u64) {
+        self.spans_dropped.get_or_create(&SpanDroppedLabels { why }).inc_by(spans);
     }
 
     /// Notes how long a write to the API server took.

@@ -7,3 +7,4 @@ pub(crate) mod logs;
 pub mod metrics;
 pub(crate) mod shutdown;
 pub(crate) mod telemetry;
+pub(crate) mod traces;

@@ -13,6 +13,7 @@
 //! | [`keys`], [`priority`] | the names of all of these in Redis |
 //! | [`compression`] | bodies and results that were compressed |
 //! | [`binding`], [`pattern`] | which queues a message goes to; what Python's patterns match |
+//! | [`trace`] | the headers by which traces go on |
 //! | [`json`], [`time`], [`python`] | the JSON, the times and the `repr` that Python speaks |
 
 pub mod binding;
@@ -30,6 +31,7 @@ pub mod priority;
 pub mod python;
 pub mod result;
 pub mod time;
+pub mod trace;
 
 mod fields;
 
@@ -44,3 +46,4 @@ pub use message::{Embed, Headers, Message, Signature, TimeLimit};
 pub use pattern::Pattern;
 pub use priority::{Bands, InvalidBands};
 pub use result::{Exception, ResultDocument, State};
+pub use trace::TraceParent;

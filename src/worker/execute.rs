@@ -12,7 +12,7 @@ use super::document::{self, About};
 use super::entry::{Entry, Stage};
 use super::outcome::{Failure, Outcome, limits};
 use super::registry::{Kept, Limits, Runner, Task};
-use crate::wire::{Object, RawJson, Value};
+use crate::wire::{Object, RawJson, Value, trace};
 
 /// Shortest time between two progress reports that are stored.
 const PROGRESS: Duration = Duration::from_millis(500);
@@ -51,6 +51,7 @@ async fn command(worker: &Worker, entry: &Entry, runner: &Runner, args: Vec<Valu
         worker: worker.node().to_owned(),
         soft,
         hard,
+        trace: trace::passed_on(&headers.other),
     };
     let (stop, stopped) = oneshot::channel();
     let (started, pid) = oneshot::channel();

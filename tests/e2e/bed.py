@@ -23,7 +23,7 @@ def cache_dir() -> Path:
     return Path(os.environ.get("CREWJOB_CACHE") or Path(base) / "crewjob")
 
 
-def python(requirements: Path = HERE / "requirements.txt", what: str = "pytest, Celery and Flower") -> Path:
+def python(requirements: Path = HERE / "requirements.txt", what: str = "pytest, Celery, Flower and OpenTelemetry") -> Path:
     """The interpreter of a virtual environment of these requirements, named after where they are."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}\n".encode()
     key = hashlib.sha256(version + requirements.read_bytes()).hexdigest()[:12]

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crewjob::runtime::metrics::{
-    AttemptLabels, Dropped, EndLabels, Metrics, PoolLabels, WriteLabels, WriteOutcome, Written, WrittenLabels,
+    AttemptLabels, Dropped, EndLabels, Metrics, PoolLabels, SpanDropped, WriteLabels, WriteOutcome, Written,
+    WrittenLabels,
 };
 use prometheus_client::encoding::text::encode;
 
@@ -97,6 +98,7 @@ fn shown() -> String {
     metrics.api_writes.get_or_create(&WriteLabels { write: Written::Pod, outcome: WriteOutcome::Done }).inc();
     metrics.api_write_seconds.get_or_create(&WrittenLabels { write: Written::Pod }).observe(1.0);
     metrics.dropped_event(Dropped::TooMany);
+    metrics.dropped_spans(SpanDropped::QueueFull, 1);
     let mut text = String::new();
     encode(&mut text, &registry).unwrap();
     text

@@ -60,6 +60,10 @@ monitoring:
   dashboard:
     enabled: false
     labels: {}
+tracing:
+  endpoint: ""
+  ratio: 1
+  headersSecret: ""
 {{- end -}}
 
 {{- define "crewjob.fill" -}}

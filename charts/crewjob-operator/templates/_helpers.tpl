@@ -165,6 +165,13 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- if and .Values.worker.native.enabled (not .Values.worker.native.tasks) -}}
 {{- fail "worker.native.enabled=true needs worker.native.tasks: say which command runs which task, as docs/worker-commands.md shows" -}}
 {{- end -}}
+{{- if .Values.tracing.endpoint -}}
+{{- range .Values.operator.extraEnv -}}
+{{- if has .name (list "OTEL_EXPORTER_OTLP_ENDPOINT" "OTEL_EXPORTER_OTLP_HEADERS" "OTEL_TRACES_SAMPLER" "OTEL_TRACES_SAMPLER_ARG") -}}
+{{- fail (printf "operator.extraEnv sets %s, which tracing sets: remove it, or leave tracing.endpoint empty and set all of tracing in operator.extraEnv" .name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- with $pool.jobDefaults.timeouts -}}
 {{- if and .soft (ge (include "crewjob.seconds" .soft | int64) (include "crewjob.seconds" .hard | int64)) -}}
 {{- fail (printf "defaultPool.jobDefaults.timeouts.soft is %s: it must be shorter than defaultPool.jobDefaults.timeouts.hard, which is %s" .soft .hard) -}}

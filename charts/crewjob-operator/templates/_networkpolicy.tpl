@@ -17,6 +17,12 @@
     {{- end }}
 {{- end -}}
 
+{{/* The port of a URL. */}}
+{{- define "crewjob.port" -}}
+{{- $url := urlParse . -}}
+{{- regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default (ternary "443" "80" (eq $url.scheme "https")) -}}
+{{- end -}}
+
 {{- define "crewjob.networkPolicy.bundledRedis" -}}
 - ports:
     - port: 6379

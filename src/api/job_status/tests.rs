@@ -68,7 +68,7 @@ fn worst(text: &str, attempts: usize) -> CrewJobStatus {
     CrewJobStatus {
         phase: Phase::Succeeded,
         observed_generation: Some(1_000),
-        spec_hash: Some("0".repeat(64)),
+        spec_hash: Some("0".repeat(32)),
         task_id: id(),
         attempts: 1_000,
         delivery_generation: 1_000,
@@ -91,6 +91,7 @@ fn worst(text: &str, attempts: usize) -> CrewJobStatus {
         progress: Some(Progress::new(Some(1_000), Some(&long))),
         result: None,
         error: Some(JobError::new(&long, &long, Some(&long))),
+        trace_id: Some("0".repeat(32)),
         attempt_history: vec![attempt; attempts],
         conditions,
     }

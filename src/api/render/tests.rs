@@ -53,6 +53,14 @@ fn a_status_patch_has_the_version_and_only_changed_fields() {
 }
 
 #[test]
+fn the_trace_of_a_job_that_is_traced_is_its_uid_without_dashes() {
+    let job = new_job();
+    let traced = Status { is_traced: true, ..job.status.clone() };
+    let patch = status_patch(&job, &traced, "7").unwrap();
+    assert_eq!(patch["status"], json!({ "traceID": "0f8fad5bd9cb469fa16570867728950e" }));
+}
+
+#[test]
 fn the_end_is_told_as_kubernetes_tells_it() {
     for (phase, why, expected) in [
         (Phase::Succeeded, Why::Succeeded, "Reconciling=False Complete=True"),
@@ -215,14 +223,14 @@ prop_compose! {
         worker in option::of(any_holder()),
         error in option::of(any_error()),
         progress in option::of((option::of(0_u8..=100), option::of(any_text()))),
-        queue in option::of(any_text()),
+        (queue, is_traced) in (option::of(any_text()), any::<bool>()),
         hash in option::of(any::<[u8; 16]>()),
     ) -> Status {
         let attempt = attempt.filter(|_| phase != Phase::Retrying).map(|(generation, enqueued_at, started_at)| Attempt {
             number: attempts.max(1), generation, enqueued_at, started_at,
         });
         Status {
-            phase, why, attempt, attempts, worker_losses, message_losses, observed_generation, history, worker, error, queue,
+            phase, why, attempt, attempts, worker_losses, message_losses, observed_generation, history, worker, error, queue, is_traced,
             retry_at: retry_at.map(Box::new),
             spec_changed: spec_changed.map(Box::new),
             cancel_unsupported: cancel_unsupported.map(|at| Box::new((at, Unstopped::PoolDeleted))),

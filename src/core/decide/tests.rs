@@ -63,6 +63,7 @@ fn scene() -> Scene {
             hash: SpecHash([1; 16]),
             invalid: None,
         },
+        cause: None,
         status: Status::default(),
     };
     let seen = Observed {

@@ -16,7 +16,7 @@
 pub mod audit;
 mod ended;
 #[cfg(test)]
-mod fixtures;
+pub(super) mod fixtures;
 mod jobs;
 mod last;
 mod names;

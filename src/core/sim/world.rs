@@ -289,6 +289,7 @@ impl World {
                 hash: SpecHash([0; 16]),
                 invalid: None,
             },
+            cause: None,
             status: Status::default(),
         };
         if self.story.is_told() {

@@ -47,6 +47,9 @@ const INVALID_AGAIN: Duration = Duration::from_secs(1);
 /// Carries out a plan for the job as it was observed.
 pub async fn act(ctx: &Context, entry: &Entry, plan: &mut Plan) -> Result<Next, Error> {
     let key = entry.job.key.clone();
+    if plan.status.phase != entry.job.status.phase {
+        plan.status.is_traced |= ctx.traces.samples(&entry.job); // with what is written anyway
+    }
     let is_heavy = entry.job.spec.invalid.is_some() && plan.status != entry.job.status;
     let room = is_heavy.then(|| ENDING_INVALID.try_acquire()).transpose();
     let Ok(_room) = room else {
@@ -73,6 +76,7 @@ pub async fn act(ctx: &Context, entry: &Entry, plan: &mut Plan) -> Result<Next, 
                 return Ok(Next::OnHint);
             }
             measure(ctx, &entry.job, &plan.status);
+            ctx.traces.recorded(&entry.job, &plan.status);
             ctx.events.announce(&entry.job, std::mem::take(&mut plan.notices));
         }
         None if plan.status != entry.job.status => {
@@ -285,7 +289,8 @@ async fn message(
             }
         },
     };
-    Ok(Some(publish::message(job, &object, publication, store.celery(publication.priority))))
+    let span = ctx.traces.context(job, publication.id.number);
+    Ok(Some(publish::message(job, &object, publication, store.celery(publication.priority), span)))
 }
 
 /// Whether a live object is the one that was decided on.

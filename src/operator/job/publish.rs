@@ -6,8 +6,9 @@ use crate::api::CrewJob;
 use crate::core::id::TaskId;
 use crate::core::job::Job;
 use crate::core::plan::Publication;
+use crate::core::trace::SpanContext;
 use crate::store::Message;
-use crate::wire::{self, Call, Object, TimeLimit};
+use crate::wire::{self, Call, Object, TimeLimit, TraceParent, trace};
 
 /// `properties.reply_to` of every message; only an rpc result backend looks at it, and there is none.
 const REPLY_TO: &str = "9a0c1a1e-0c5e-3d5f-8f3c-6a2f6f6e6a6b";
@@ -17,8 +18,14 @@ const ORIGIN: &str = "crewjob-operator";
 /// The message of this publication; its priority as Celery counts.
 ///
 /// `headers.retries` says how many runs came before, so that Celery's own retries share the job's budget, and
-/// `crewjob_uid` tells the task that retries are the operator's.
-pub fn message(job: &Job, object: &CrewJob, publication: &Publication, celery_priority: u8) -> Message {
+/// `crewjob_uid` tells the task that retries are the operator's. `span` is that of the attempt, where jobs are traced.
+pub fn message(
+    job: &Job,
+    object: &CrewJob,
+    publication: &Publication,
+    celery_priority: u8,
+    span: Option<SpanContext>,
+) -> Message {
     let Publication { id, queue, priority, limits: (hard, soft), spec_hash, again: _ } = publication;
     let (args, kwargs) = object.call();
     let mut call = Call::new(&*job.spec.task, id.task.to_string(), &**queue);
@@ -36,6 +43,9 @@ pub fn message(job: &Job, object: &CrewJob, publication: &Publication, celery_pr
         .with("crewjob_uid", object.metadata.uid.clone().unwrap_or_default())
         .with("crewjob_namespace", &*job.key.namespace)
         .with("crewjob_name", &*job.key.name);
+    if let Some(SpanContext { trace, span, is_sampled }) = span {
+        call.headers.insert(trace::TRACEPARENT, TraceParent { trace, span, is_sampled }.to_string());
+    }
     Message {
         uid: job.uid,
         namespace: job.key.namespace.clone(),
@@ -108,7 +118,7 @@ mod tests {
             spec_hash: SpecHash([7; 16]),
             again: true,
         };
-        let message = message(&job, object, &publication, 0);
+        let message = message(&job, object, &publication, 0, None);
         let envelope = Envelope::decode(&message.envelope).unwrap();
         let task = wire::Message::decode(&envelope).unwrap();
         (message, envelope, task)
@@ -131,6 +141,28 @@ mod tests {
         let uid = "00000000-0000-0000-0000-000000000001";
         let names = ["crewjob_uid", "crewjob_namespace", "crewjob_name"].map(header);
         assert_eq!(names, [Some(uid), Some("team"), Some("report")]);
+    }
+
+    #[test]
+    fn a_message_names_the_span_of_its_attempt_at_the_top_level_of_its_headers_where_jobs_are_traced() {
+        let object = object(&json!({ "topic": "bees" }));
+        let job = object.to_job().unwrap();
+        let publication = Publication {
+            id: AttemptId { task: TaskId::derive(job.uid, 1), number: 1, generation: 0 },
+            queue: "crew_jobs".into(),
+            priority: Priority::default(),
+            limits: LIMITS,
+            spec_hash: SpecHash([7; 16]),
+            again: false,
+        };
+        let header = |span| {
+            let envelope = Envelope::decode(&message(&job, &object, &publication, 0, span).envelope).unwrap();
+            envelope.headers.get("traceparent").cloned()
+        };
+        assert_eq!(header(None), None);
+        let span = SpanContext { trace: 1, span: 2, is_sampled: true };
+        let expected = "00-00000000000000000000000000000001-0000000000000002-01";
+        assert_eq!(header(Some(span)), Some(expected.into()));
     }
 
     #[test]

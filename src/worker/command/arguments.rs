@@ -198,6 +198,7 @@ mod tests {
             worker: "w".into(),
             soft: None,
             hard: None,
+            trace: Object::new(),
         }
     }
 

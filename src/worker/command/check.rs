@@ -63,6 +63,7 @@ async fn check_within(
         worker: "check".to_owned(),
         soft: None,
         hard: Some(limit),
+        trace: Object::new(),
     };
     let (progress, latest) = watch::channel(None);
     let verdict = if stays { twice(spec, &call, &progress).await } else { once(spec, &call, &progress).await };

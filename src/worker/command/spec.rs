@@ -70,6 +70,8 @@ pub struct Call {
     pub soft: Option<Duration>,
     /// The hard limit.
     pub hard: Option<Duration>,
+    /// The headers `traceparent` and `tracestate` of its message, as far as they are there and well-formed.
+    pub trace: Object,
 }
 
 /// A CrewJob, as its message names it.

@@ -16,8 +16,15 @@ use crate::worker::config::SECRETS;
 use crate::worker::outcome::Outcome;
 
 /// Variables of one call, which another one must not inherit from a worker that was started by a command.
-const OF_A_CALL: [&str; 5] =
-    ["CREWJOB_NAME", "CREWJOB_NAMESPACE", "CREWJOB_UID", "CREWJOB_RESULT", "CREWJOB_IDEMPOTENCY_KEY"];
+const OF_A_CALL: [&str; 7] = [
+    "CREWJOB_NAME",
+    "CREWJOB_NAMESPACE",
+    "CREWJOB_UID",
+    "CREWJOB_RESULT",
+    "CREWJOB_IDEMPOTENCY_KEY",
+    "TRACEPARENT",
+    "TRACESTATE",
+];
 
 /// The one line of JSON that a command reads.
 pub(super) fn input(call: &Call) -> Vec<u8> {
@@ -32,6 +39,7 @@ pub(super) fn input(call: &Call) -> Vec<u8> {
         .with("worker", &*call.worker)
         .with("time_limit", call.hard.map(seconds))
         .with("soft_time_limit", call.soft.map(seconds));
+    let line: Object = line.into_iter().chain(call.trace.clone()).collect();
     let mut line = Value::from(line).to_json().into_bytes();
     line.push(b'\n');
     line
@@ -82,6 +90,7 @@ pub(super) fn name_call(command: &mut Command, call: &Call, result: Option<&Path
     if let Some(result) = result {
         command.env("CREWJOB_RESULT", result);
     }
+    command.envs(call.trace.iter().filter_map(|(name, value)| Some((name.to_uppercase(), value.as_str()?))));
     command.envs(arguments::variables(call));
 }
 
@@ -144,6 +153,7 @@ mod tests {
             worker: "w@h".into(),
             soft: Some(Duration::from_millis(1500)),
             hard: Some(Duration::from_mins(1)),
+            trace: Object::new(),
         };
         let expected = concat!(
             r#"{"task":"shop.ship","id":"i","args":["a\nb",1e400],"kwargs":{"k":1},"#,
@@ -152,6 +162,9 @@ mod tests {
             "\n"
         );
         assert_eq!(String::from_utf8(input(&call)).unwrap(), expected);
+        let trace = Object::new().with("traceparent", "00-01-02-01");
+        let traced = String::from_utf8(input(&Call { trace, ..call.clone() })).unwrap();
+        assert!(traced.ends_with("\"soft_time_limit\":1.5,\"traceparent\":\"00-01-02-01\"}\n"), "{traced}");
         let unlimited = input(&Call { soft: None, hard: None, ..call });
         assert!(String::from_utf8(unlimited).unwrap().ends_with("\"time_limit\":null,\"soft_time_limit\":null}\n"));
     }

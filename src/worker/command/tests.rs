@@ -32,6 +32,7 @@ fn call() -> Call {
         worker: "native@host".to_owned(),
         soft: None,
         hard: None,
+        trace: Object::new(),
     }
 }
 

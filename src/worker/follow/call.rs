@@ -6,7 +6,7 @@ use super::publisher::{OWN, Publisher};
 use super::refused::Refused;
 use super::signature::{elements, root, take_integer, take_text};
 use crate::wire::{
-    DeliveryInfo, Embed, Headers, Message, Number, Object, Properties, Signature, TimeLimit, Value, python, time,
+    DeliveryInfo, Embed, Headers, Message, Number, Object, Properties, Signature, TimeLimit, Value, python, time, trace,
 };
 
 /// Options that say how to send, and are not sent, and properties that the transport sets.
@@ -138,7 +138,7 @@ impl<F: FnMut() -> String> Publisher<'_, F> {
             replaced_task_nesting: Some(take_integer(&mut options, "replaced_task_nesting").unwrap_or(0)),
             stamped_headers,
             stamps,
-            other: further(options.remove("headers")),
+            other: self.traced(further(options.remove("headers"))),
         };
         let properties = Properties {
             correlation_id: Some(id.clone()),
@@ -153,6 +153,14 @@ impl<F: FnMut() -> String> Publisher<'_, F> {
         };
         self.messages.push(Message { headers, args, kwargs, embed }.to_envelope(properties));
         Ok(id)
+    }
+
+    /// What follows a traced task belongs to its trace, unless the signature names another one. In Celery that is done by
+    /// OpenTelemetry's instrumentation, which names a span of its own; this worker has none.
+    fn traced(&self, headers: Object) -> Object {
+        let inherited = trace::passed_on(&self.parent.other);
+        let is_named = headers.contains_key(trace::TRACEPARENT);
+        headers.into_iter().chain(inherited.into_iter().filter(|_| !is_named)).collect()
     }
 
     fn times(&self, options: &mut Object) -> Result<Times, Refused> {

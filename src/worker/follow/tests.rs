@@ -238,6 +238,34 @@ fn following(embed: &str, result: &str) -> Result<Following, String> {
 }
 
 #[test]
+fn what_follows_a_traced_task_and_its_next_attempt_name_the_same_span_unless_a_signature_names_another() {
+    let ours = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let theirs = ours.replace("-01", "-00");
+    let embed = format!(
+        r#"{{"callbacks": [{{"task": "a"}}, {{"task": "b", "options": {{"headers": {{"traceparent": "{theirs}"}}}}}}],
+            "chain": [{{"task": "c"}}]}}"#
+    );
+    let mut message = message(&embed);
+    message.headers.other = Object::new().with("traceparent", ours).with("tracestate", "a=b").with("tenant", "x");
+    let (routes, defaults) = (Routes::new([], "default"), Defaults::default());
+    let sender = Sender { origin: "o", reply_to: "r", routes: &routes, defaults: &defaults };
+    let result = RawJson::new("1").unwrap();
+    let sent = after_success(&message, &result, &sender, Timestamp::UNIX_EPOCH, counter()).unwrap().messages;
+    let mut named: Vec<_> = sent
+        .iter()
+        .map(|sent| {
+            let text = |name| sent.headers.get(name).and_then(Value::as_str).unwrap_or("none").to_owned();
+            (text("task"), text("traceparent"), text("tracestate"), text("tenant"))
+        })
+        .collect();
+    named.sort();
+    let expected = [("a", ours, "a=b", "none"), ("b", &theirs, "none", "none"), ("c", ours, "a=b", "none")];
+    assert_eq!(named, expected.map(|(a, b, c, d)| (a.to_owned(), b.to_owned(), c.to_owned(), d.to_owned())));
+    let again = retry(&message, &Properties::default(), 0, &sender, Timestamp::UNIX_EPOCH, counter()).message;
+    assert_eq!(again.headers.get("traceparent"), Some(&ours.into()));
+}
+
+#[test]
 fn a_task_that_a_chord_follows_is_refused_before_it_is_run_and_a_part_of_a_chord_is_not() {
     for message in [case("link-chord").message, case("chain-chord").message] {
         let Exception { exc_type, exc_message, exc_module } = refusal(&message).unwrap().exception;

@@ -116,6 +116,7 @@ impl Stray {
                 hash: mark.spec.unwrap_or(SpecHash([0; 16])),
                 invalid: None,
             },
+            cause: None,
             status: Status {
                 phase: Phase::Queued,
                 why: Why::Enqueued,

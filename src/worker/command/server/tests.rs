@@ -87,6 +87,7 @@ fn asking<T: Into<Value>>(args: impl IntoIterator<Item = T>) -> Call {
         worker: "native@host".to_owned(),
         soft: None,
         hard: None,
+        trace: Object::new(),
     }
 }
 

@@ -33,6 +33,14 @@ async fn a_command_finds_its_job_and_its_arguments_in_the_environment() {
 }
 
 #[tokio::test]
+async fn a_command_finds_the_span_that_its_message_names_where_processes_look_for_one() {
+    let spec = shell(r#"echo "\"${TRACEPARENT-none} ${TRACESTATE-none}\"""#);
+    assert_eq!(report_within(&Bounds::usual(), &spec, &call()).await.outcome, succeeded("\"none none\""));
+    let call = Call { trace: Object::new().with("traceparent", "00-a-b-01").with("tracestate", "c=d"), ..call() };
+    assert_eq!(report_within(&Bounds::usual(), &spec, &call).await.outcome, succeeded("\"00-a-b-01 c=d\""));
+}
+
+#[tokio::test]
 async fn an_argument_of_the_call_is_one_argument_of_the_command_whatever_is_in_it() {
     let spec = Spec::new(["printf", "[\"%s\", \"%s\"]", "{{args.0}}; $HOME", "{{kwargs.express}}"]);
     assert_eq!(outcome(&spec).await, succeeded(r#"["parcel; $HOME", "true"]"#));
