@@ -57,13 +57,13 @@ async fn collector(overloaded: usize) -> (String, Arc<Heard>) {
     let heard = Arc::new(Heard { overloaded: overloaded.into(), ..Heard::default() });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let hears = heard.clone();
+    let sink = heard.clone();
     let take = move |headers: HeaderMap, body: Bytes| async move {
         let request: Value = serde_json::from_slice(&body).unwrap();
         let spans = request["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap().clone();
-        hears.requests.lock().push((headers, spans));
-        hears.came.notify_one();
-        let left = hears.overloaded.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        sink.requests.lock().push((headers, spans));
+        sink.came.notify_one();
+        let left = sink.overloaded.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         if left.is_ok() {
             (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "0")])
         } else {
