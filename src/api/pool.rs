@@ -224,8 +224,8 @@ impl CrewWorkerPoolSpec {
 #[serde(rename_all = "camelCase")]
 pub struct Redis {
     /// A Secret in the same namespace with the label `crewjob.dev/redis: "true"`. Its key `REDIS_URL` has the URL
-    /// (`redis://` or, with TLS, `rediss://`; user and password within it); `RESULT_BACKEND_URL` has that of the results
-    /// where it is another one; `REDIS_CA` has the certificates to trust, in PEM.
+    /// (`redis://`, with TLS `rediss://`, or `sentinel://`; user and password within it); `RESULT_BACKEND_URL` has that of the results
+    /// where it is another one; `REDIS_CA` has the certificates to trust, in PEM. `docs/redis.md` has the other keys.
     ///
     /// There is no field for a URL: its host and its password always come from the same hands.
     ///

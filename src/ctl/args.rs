@@ -500,8 +500,8 @@ pub enum Import {
 /// Where the broker of a Celery set-up is.
 #[derive(Debug, Args)]
 pub struct ImportFrom {
-    /// A Secret of the namespace with `REDIS_URL` and, where they are other ones, `RESULT_BACKEND_URL` and `REDIS_CA`. Default:
-    /// the environment variables `REDIS_URL`, `RESULT_BACKEND_URL` and `REDIS_CA_FILE`.
+    /// A Secret of the namespace with `REDIS_URL` and the other keys that the Secret of a pool may have. Default: the environment
+    /// variables that a native worker reads, `REDIS_URL` and the others.
     #[arg(long, value_name = "NAME")]
     pub secret: Option<String>,
 

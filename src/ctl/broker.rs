@@ -13,10 +13,12 @@ use crate::store::{Access, Keys, Secret, Settings, Store};
 pub async fn access(cluster: &Cluster, secret: &str) -> Result<Access, Error> {
     let read = cluster.others::<KubeSecret>().get(secret).await;
     let data = read.map_err(Error::call(format!("reading the Secret {secret}")))?.data.unwrap_or_default();
-    let text = |key: &str| data.get(key).map(|value| String::from_utf8_lossy(&value.0).trim().to_owned());
-    let url = text("REDIS_URL").ok_or_else(|| Error::NotPossible(format!("the Secret {secret} has no REDIS_URL")))?;
-    let result_url = text("RESULT_BACKEND_URL").map(Secret::new);
-    Ok(Access { result_url, ca: text("REDIS_CA"), ..Access::new(Secret::new(url)) })
+    let text = |key: &str| {
+        let text = data.get(key).map(|value| String::from_utf8_lossy(&value.0).trim().to_owned());
+        Ok(text.filter(|text| !text.is_empty()))
+    };
+    let url = text("REDIS_URL")?.ok_or_else(|| Error::NotPossible(format!("the Secret {secret} has no REDIS_URL")))?;
+    Access::of_secret(Secret::new(url), text)
 }
 
 /// Connects without being an operator: nothing that needs a leader can be done.

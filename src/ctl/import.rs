@@ -3,7 +3,7 @@
 mod jobs;
 mod settings;
 
-use std::{env, fs};
+use std::env;
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,8 @@ use super::args::{Format, Import, ImportFrom};
 use super::cluster::Cluster;
 use super::error::Error;
 use super::{broker, show};
-use crate::store::{Access, Queue, Secret, Store};
+use crate::runtime::telemetry::chain;
+use crate::store::{Access, EnvironmentError, Queue, Store};
 use crate::wire::pidbox::Request;
 use settings::{Answers, Found, found};
 
@@ -86,13 +87,12 @@ async fn access(cluster: impl AsyncFnOnce() -> Result<Cluster, Error>, from: &Im
     let mut access = if let Some(name) = &from.secret {
         broker::access(&cluster().await?, name).await?
     } else {
-        let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
-        let url = variable("REDIS_URL").ok_or_else(|| {
-            Error::Usage("where is Redis? Name a Secret with --secret, or set the variable REDIS_URL".to_owned())
-        })?;
-        let read = |path: String| fs::read_to_string(&path).map_err(|source| Error::Read { path, source });
-        let ca = variable("REDIS_CA_FILE").map(read).transpose()?;
-        Access { result_url: variable("RESULT_BACKEND_URL").map(Secret::new), ca, ..Access::new(Secret::new(url)) }
+        Access::of_environment(|name| env::var(name).ok()).map_err(|error| match error {
+            EnvironmentError::NoBroker => {
+                Error::Usage("where is Redis? Name a Secret with --secret, or set the variable REDIS_URL".to_owned())
+            }
+            error @ EnvironmentError::File { .. } => Error::NotPossible(chain(&error)),
+        })?
     };
     if let Some(prefix) = &from.global_keyprefix {
         access.keys.global_prefix.clone_from(prefix);

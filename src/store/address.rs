@@ -1,53 +1,79 @@
 //! Where a Redis is, and how to get in.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use redis::{Client, ConnectionAddr, ConnectionInfo, RedisError};
+use redis::{Client, ConnectionAddr, RedisConnectionInfo, RedisError};
 use tokio_rustls::rustls::ClientConfig;
 
-use super::dial::checked_against;
+use super::certificates::client_config;
+use super::dial::Endpoint;
 use super::error::{CLUSTER, ConnectError};
 use super::secret::Secret;
-use super::tls::Wishes;
+use super::sentinel::{self, SCHEME, Sentinels};
+use super::settings::Access;
+use super::tls::{Given, Wishes, is_wished};
 
 /// A Redis database: where, and how to get in.
 #[derive(Clone)]
 pub(super) struct Address {
     client: Client,
+    endpoint: Endpoint,
+    sentinels: Option<Arc<Sentinels>>,
     tls: Option<Arc<ClientConfig>>,
     wishes: Wishes,
+    shows_certificate: bool,
     field: &'static str,
 }
 
 impl Address {
-    pub fn parse(field: &'static str, url: &Secret, ca: Option<&str>) -> Result<Self, ConnectError> {
+    pub fn parse(field: &'static str, url: &Secret, access: &Access) -> Result<Self, ConnectError> {
         let invalid = |detail: String| ConnectError::Invalid { field, detail };
         let url = url.reveal().trim();
-        if !url.starts_with("redis://") && !url.starts_with("rediss://") {
-            return Err(invalid("it must begin with redis:// or rediss://".into()));
+        let of_sentinels = url.starts_with(SCHEME);
+        if !of_sentinels && !url.starts_with("redis://") && !url.starts_with("rediss://") {
+            return Err(invalid("it must begin with redis://, rediss:// or sentinel://".into()));
         }
-        let is_tls = url.starts_with("rediss://");
-        let wishes = if is_tls { Wishes::of(url, ca.is_some()).map_err(invalid)? } else { Wishes::default() };
+        let is_tls = url.starts_with("rediss://") || of_sentinels && is_wished(url);
+        let given = Given { authority: access.ca.is_some(), identity: access.client_cert.is_some() };
+        let wishes = if is_tls { Wishes::of(url, given).map_err(invalid)? } else { Wishes::default() };
+        let behind = of_sentinels.then(|| sentinel::read(url, is_tls)).transpose().map_err(invalid)?;
+        let plain = behind.as_ref().map_or(url, |behind| &*behind.url);
         // The error's own text may quote the URL, so only its kind is passed on.
-        let plain = Client::open(url).map_err(|error| {
+        let plain = Client::open(plain).map_err(|error| {
             let reason = error.detail().filter(|detail| !url.contains(detail));
             invalid(reason.unwrap_or("expected redis[s]://[user:password@]host[:port][/database]").into())
         })?;
-        let tls = if is_tls {
-            let detail = "it holds no PEM certificate that can be used";
-            let unusable = || ConnectError::Invalid { field: "REDIS_CA", detail: detail.into() };
-            Some(checked_against(ca).ok_or_else(unusable)?)
-        } else {
-            None
-        };
+        let tls = is_tls.then(|| client_config(access)).transpose()?;
+        let shared = || tls.clone().map_or_else(|| client_config(access), Ok);
+        let sentinels = behind.map(|behind| Sentinels::new(behind.places, access, shared).map(Arc::new)).transpose()?;
+        let endpoint = Endpoint::of(plain.get_connection_info().addr());
+        let endpoint = endpoint.ok_or_else(|| invalid("expected a host and a port".into()))?;
         let info = plain.get_connection_info().clone();
         let named = info.redis_settings().clone().set_lib_name("crewjob", env!("CARGO_PKG_VERSION"));
         let client = Client::open(info.set_redis_settings(named)).map_err(|_| invalid("not a Redis URL".into()))?;
-        Ok(Self { client, tls, wishes, field })
+        let shows_certificate = given.identity;
+        Ok(Self { client, endpoint, sentinels, tls, wishes, shows_certificate, field })
     }
 
-    pub fn connection_info(&self) -> &ConnectionInfo {
-        self.client.get_connection_info()
+    /// What is said first on a connection.
+    pub fn greeting(&self) -> &RedisConnectionInfo {
+        self.client.get_connection_info().redis_settings()
+    }
+
+    /// Where the server is, or the first of the sentinels.
+    pub fn endpoint(&self) -> Endpoint {
+        self.endpoint.clone()
+    }
+
+    pub fn sentinels(&self) -> Option<&Sentinels> {
+        self.sentinels.as_deref()
+    }
+
+    /// How long a connection may take.
+    pub fn patience(&self, of_one: Duration) -> Duration {
+        // Each sentinel, the primary, and the one before it.
+        self.sentinels.as_ref().map_or(of_one, |it| 2 * of_one + it.count() * Sentinels::patience())
     }
 
     /// What certificates are checked against; `None` without TLS.
@@ -56,22 +82,23 @@ impl Address {
     }
 
     pub fn database(&self) -> i64 {
-        self.client.get_connection_info().redis_settings().db()
+        self.greeting().db()
     }
 
-    /// Where it is, for people.
+    /// Where it is, for people: of a Redis behind sentinels, the first of these.
     pub fn place(&self) -> Place {
-        let info = self.client.get_connection_info();
-        let user = info.redis_settings().username().map(ToString::to_string);
-        let (host, port) = match info.addr() {
-            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => (host.clone(), *port),
-            ConnectionAddr::Unix(_) | _ => (String::new(), 0),
-        };
+        let user = self.greeting().username().map(ToString::to_string);
+        let Endpoint { host, port } = self.endpoint();
         Place { host, port, user, tls: self.tls() }
     }
 
+    /// Where the server itself is, as far as that is known.
+    pub fn server(&self) -> Endpoint {
+        self.sentinels().and_then(Sentinels::primary).unwrap_or_else(|| self.endpoint())
+    }
+
     pub fn has_password(&self) -> bool {
-        self.client.get_connection_info().redis_settings().password().is_some()
+        self.greeting().password().is_some()
     }
 
     pub fn same_database(&self, other: &Self) -> bool {
@@ -79,6 +106,9 @@ impl Address {
     }
 
     pub fn name(&self) -> String {
+        if let Some(sentinels) = self.sentinels() {
+            return sentinels.to_string();
+        }
         // "host:port"
         let addr = self.client.get_connection_info().addr();
         if self.tls() { format!("rediss://{addr}") } else { format!("redis://{addr}") }
@@ -105,8 +135,12 @@ impl Address {
         }
         if tls && seen.contains("CertificateRequired") {
             return format!(
-                "{seen}: the server asks for a client certificate, which is not supported; set its tls-auth-clients to no or \
-                 optional"
+                "{seen}: the server asks for a client certificate; give it as REDIS_CLIENT_CERT and its key as REDIS_CLIENT_KEY"
+            );
+        }
+        if tls && seen.contains("received fatal alert") && self.shows_certificate {
+            return format!(
+                "{seen}; the server refuses the connection, perhaps because it does not accept the REDIS_CLIENT_CERT"
             );
         }
         if tls && seen.contains("certificate") && self.wishes.no_check {

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use futures::future::select_ok;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, ErrorKind, RedisConnectionInfo, RedisError};
+use redis::{AsyncConnectionConfig, ConnectionAddr, RedisConnectionInfo, RedisError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
 
+use super::address::Address;
 use super::bounded::Bounded;
 
 /// A connection, for as long as a clone of it is kept.
@@ -35,23 +35,62 @@ impl Drop for Driver {
 trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
 
-/// Connects and greets. No answer has more than `limit` bytes of values, where there is one.
+/// Where a server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Endpoint {
+    pub host: String,
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// `None` for what is not a TCP port.
+    pub fn of(address: &ConnectionAddr) -> Option<Self> {
+        match address {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                Some(Self { host: host.clone(), port: *port })
+            }
+            ConnectionAddr::Unix(_) | _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// Connects to a database, and greets. No answer has more than `limit` bytes of values, where there is one.
 pub(super) async fn dial(
-    info: &ConnectionInfo,
+    address: &Address,
+    greeting: &RedisConnectionInfo,
+    config: AsyncConnectionConfig,
+    limit: Option<usize>,
+) -> Result<Connection, RedisError> {
+    let dialled = |at: Endpoint| {
+        let config = config.clone();
+        async move { connect(&at, address.tls_config(), greeting, config, limit).await }
+    };
+    match address.sentinels() {
+        Some(sentinels) => sentinels.connect(dialled).await,
+        None => dialled(address.endpoint()).await,
+    }
+}
+
+/// Connects to one server, and greets.
+pub(super) async fn connect(
+    at: &Endpoint,
     tls: Option<&Arc<ClientConfig>>,
     greeting: &RedisConnectionInfo,
     config: AsyncConnectionConfig,
     limit: Option<usize>,
 ) -> Result<Connection, RedisError> {
-    let socket: Box<dyn Socket> = match (info.addr(), tls) {
-        (ConnectionAddr::Tcp(host, port), _) => Box::new(reach(host, *port).await?),
-        (ConnectionAddr::TcpTls { host, port, insecure: false, .. }, Some(tls)) => {
-            let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
-            Box::new(TlsConnector::from(tls.clone()).connect(name, reach(host, *port).await?).await?)
-        }
-        _ => {
-            let what = "only redis:// and rediss:// with a certificate that is checked are supported";
-            return Err(RedisError::from((ErrorKind::InvalidClientConfig, what)));
+    let plain = reach(&at.host, at.port).await?;
+    let socket: Box<dyn Socket> = match tls {
+        None => Box::new(plain),
+        Some(tls) => {
+            let name = ServerName::try_from(at.host.clone()).map_err(io::Error::other)?;
+            Box::new(TlsConnector::from(tls.clone()).connect(name, plain).await?)
         }
     };
     match limit {
@@ -79,24 +118,4 @@ async fn reach(host: &str, port: u16) -> io::Result<TcpStream> {
     let (stream, _) = select_ok(attempts).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
-}
-
-/// How certificates are checked: against this authority, or against those of the system. `None` when the authority holds
-/// no certificate that can be used.
-pub(super) fn checked_against(ca: Option<&str>) -> Option<Arc<ClientConfig>> {
-    let mut roots = RootCertStore::empty();
-    match ca {
-        Some(ca) => {
-            for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
-                roots.add(certificate.ok()?).ok()?;
-            }
-            if roots.is_empty() {
-                return None;
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    Some(Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()))
 }

@@ -1,6 +1,6 @@
 //! What can go wrong with Redis, without its types and without its passwords.
 
-use redis::{ErrorKind, ServerErrorKind};
+use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 /// Why a pool's Redis cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -92,7 +92,7 @@ impl Error {
         let detail = if is_of_cluster { format!("{CLUSTER} ({detail})") } else { detail };
         if kind == ErrorKind::AuthenticationFailed || matches!(error.code(), Some("NOAUTH" | "WRONGPASS")) {
             Self::AuthenticationFailed { act }
-        } else if kind == ErrorKind::Io || BUSY.contains(&kind) {
+        } else if kind == ErrorKind::Io || BUSY.contains(&kind) || is_replica(error) {
             Self::Unavailable { act, detail }
         } else if error.code().is_some() {
             Self::Refused { act, detail }
@@ -120,6 +120,14 @@ impl Error {
     pub(super) fn unexpected(act: &'static str, detail: impl Into<String>) -> Self {
         Self::Unexpected { act, detail: detail.into() }
     }
+}
+
+/// Whether the server follows another one by now. Redis 6.2 wraps what a script was told,
+/// in `ERR Error running script (call to f_…): @user_script: 1: -READONLY …`.
+pub(super) fn is_replica(error: &RedisError) -> bool {
+    const CODES: [&str; 2] = ["READONLY", "MASTERDOWN"];
+    let wrapped = |code: &&str| error.detail().is_some_and(|detail| detail.contains(&format!(": -{code} ")));
+    error.code().is_some_and(|code| CODES.contains(&code)) || CODES.iter().any(wrapped)
 }
 
 /// Answers of a server that will work again by itself.

@@ -10,8 +10,8 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use super::address::{Address, Place};
-use super::dial::{Connection, dial};
-use super::error::{CLUSTER, ConnectError, Error};
+use super::dial::{Connection, Endpoint, dial};
+use super::error::{CLUSTER, ConnectError, Error, is_replica};
 use super::settings::Access;
 use crate::runtime::backoff::{Backoff, Bounds};
 
@@ -104,7 +104,8 @@ impl Link {
 
     /// The command that opens a shell on this database. It asks for the password, if there is one.
     pub fn redis_cli(&self) -> String {
-        let Place { host, port, user, tls } = self.0.address.place();
+        let Place { user, tls, .. } = self.0.address.place();
+        let Endpoint { host, port } = self.0.address.server();
         let database = Some(self.0.address.database()).filter(|number| *number != 0);
         let options = [
             database.map(|number| format!(" -n {number}")),
@@ -169,16 +170,15 @@ impl Link {
     }
 
     async fn pushed(&self, push: impl redis::aio::AsyncPushSender) -> Result<Connection, RedisError> {
-        let address = self.0.address.connection_info();
-        let greeting = address.redis_settings().clone().set_protocol(redis::ProtocolVersion::RESP3);
+        let greeting = self.0.address.greeting().clone().set_protocol(redis::ProtocolVersion::RESP3);
         let config = self.0.config.clone().set_push_sender(push);
         let limit = self.0.limit.map(|_| HEARD);
-        dial(address, self.0.address.tls_config(), &greeting, config, limit).await
+        dial(&self.0.address, &greeting, config, limit).await
     }
 
     async fn in_time<T>(&self, connect: impl Future<Output = Result<T, RedisError>>) -> Result<T, RedisError> {
         let too_late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
-        timeout(self.0.connect_timeout, connect).await.map_err(too_late)?
+        timeout(self.0.address.patience(self.0.connect_timeout), connect).await.map_err(too_late)?
     }
 
     /// Runs `ask`, and once more when the connection turns out to have been lost: everything asked here may be repeated.
@@ -194,10 +194,12 @@ impl Link {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            if error.is_timeout() || error.is_unrecoverable_error() || is_replica(&error) {
+            // A server that follows another one by now is as good as gone: the name, or a sentinel, may lead to that one.
+            let follows = is_replica(&error);
+            if error.is_timeout() || error.is_unrecoverable_error() || follows {
                 self.discard(serial).await;
             }
-            if retried || !error.is_connection_dropped() {
+            if retried || !follows && !error.is_connection_dropped() {
                 return Err(Error::of(act, &error));
             }
             retried = true;
@@ -211,9 +213,8 @@ impl Link {
             State::Down { pause: Some((until, error)), .. } if *until > Instant::now() => return Err(error.clone()),
             State::Down { backoff, serial, .. } => (*backoff, *serial),
         };
-        let info = self.0.address.connection_info();
-        let config = self.0.config.clone();
-        let dialled = dial(info, self.0.address.tls_config(), info.redis_settings(), config, self.0.limit);
+        let address = &self.0.address;
+        let dialled = dial(address, address.greeting(), self.0.config.clone(), self.0.limit);
         // In a box, since it is rarely needed and larger than all the rest that waits for an answer.
         match Box::pin(self.in_time(dialled)).await {
             Ok(connection) => {
@@ -235,14 +236,6 @@ impl Link {
             *state = State::Down { backoff: Backoff::new(PAUSE), pause: None, serial: lost + 1 };
         }
     }
-}
-
-/// Whether the server follows another one by now: the name may lead to that one. Redis 6.2 wraps what a script was told,
-/// in `ERR Error running script (call to f_…): @user_script: 1: -READONLY …`.
-fn is_replica(error: &RedisError) -> bool {
-    const CODES: [&str; 2] = ["READONLY", "MASTERDOWN"];
-    let wrapped = |code: &&str| error.detail().is_some_and(|detail| detail.contains(&format!(": -{code} ")));
-    error.code().is_some_and(|code| CODES.contains(&code)) || CODES.iter().any(wrapped)
 }
 
 /// Why a server that says this of itself cannot be used. The scripts need commands of Redis 6.2.

@@ -10,9 +10,11 @@ mod address;
 mod audit;
 mod bounded;
 mod carry;
+mod certificates;
 pub mod channel;
 mod control;
 mod dial;
+mod environment;
 mod error;
 mod link;
 mod listen;
@@ -26,6 +28,7 @@ mod pidbox;
 mod quarantine;
 mod results;
 mod secret;
+mod sentinel;
 mod settings;
 mod snapshot;
 mod subscribe;
@@ -40,6 +43,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub use audit::{Audit, Place, Poison};
 pub use channel::Channel;
 pub use control::{Node, RunningTask, TERMINATE};
+pub use environment::{EnvironmentError, SECRETS};
 pub use error::{ConnectError, Error};
 pub use locate::Glance;
 pub use look_up::LookedUp;
@@ -49,10 +53,9 @@ pub use notice::{Notice, Stage, TaskEvent, WorkerEvent, WorkerState};
 pub use peek::Vitals;
 pub use results::Document;
 pub use secret::Secret;
-pub use settings::{Access, Keys, Queue, Settings};
+pub use settings::{Access, Keys, Queue, Sentinel, Settings};
 pub use snapshot::{Incarnation, QueueLoad, Snapshot};
 pub use sweep::{Swept, Wanted};
-pub use tls::authority_file;
 pub use transition::{Enqueued, Epoch, Message, Moved, Requeued, Withdrawn};
 
 use crate::core::id::Priority;
@@ -109,7 +112,7 @@ impl Store {
         self.0.broker.address().to_string()
     }
 
-    /// The host and port of the broker.
+    /// The host and port of the broker; of one behind sentinels, of the first of these.
     pub fn broker_place(&self) -> (Arc<str>, u16) {
         let place = self.0.broker.address().place();
         (place.host.into(), place.port)

@@ -63,6 +63,12 @@ pub struct Access {
     pub result_url: Option<Secret>,
     /// Certificate authority of `rediss://` servers in PEM; the system's own when absent.
     pub ca: Option<String>,
+    /// Certificate, with those between it and its authority, that says to a `rediss://` server who its client is; in PEM.
+    pub client_cert: Option<String>,
+    /// The private key of this certificate, in PEM.
+    pub client_key: Option<Secret>,
+    /// How to get an answer of the sentinels of `sentinel://` URLs.
+    pub sentinel: Sentinel,
     /// What Celery's configuration calls things.
     pub keys: Keys,
     /// How long a connection may take, greeting included.
@@ -78,21 +84,64 @@ impl Access {
             url,
             result_url: None,
             ca: None,
+            client_cert: None,
+            client_key: None,
+            sentinel: Sentinel::default(),
             keys: Keys::default(),
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(5),
         }
     }
 
+    /// What a Secret says; `value` gives the text of one of its keys.
+    pub fn of_secret<E>(url: Secret, value: impl Fn(&str) -> Result<Option<String>, E>) -> Result<Self, E> {
+        Ok(Self {
+            result_url: value("RESULT_BACKEND_URL")?.map(Secret::new),
+            ca: value("REDIS_CA")?,
+            client_cert: value("REDIS_CLIENT_CERT")?,
+            client_key: value("REDIS_CLIENT_KEY")?.map(Secret::new),
+            sentinel: Sentinel::of(value)?,
+            ..Self::new(url)
+        })
+    }
+
     pub(super) fn broker(&self) -> Result<Address, ConnectError> {
-        Address::parse("REDIS_URL", &self.url, self.ca.as_deref())
+        Address::parse("REDIS_URL", &self.url, self)
     }
 
     pub(super) fn results(&self) -> Result<Option<Address>, ConnectError> {
-        let parse = |url| Address::parse("RESULT_BACKEND_URL", url, self.ca.as_deref());
+        let parse = |url| Address::parse("RESULT_BACKEND_URL", url, self);
         self.result_url.as_ref().map(parse).transpose()
     }
 }
+
+/// What the URLs of sentinels do not say: Celery has it in `broker_transport_options` and `result_backend_transport_options`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sentinel {
+    /// The name under which they know the primary (`master_name`).
+    pub master: Option<String>,
+    /// A user of the sentinels (`sentinel_kwargs`).
+    pub username: Option<String>,
+    /// The password for them (`sentinel_kwargs`).
+    pub password: Option<Secret>,
+    /// `true` where they speak TLS.
+    pub tls: Option<String>,
+}
+
+impl Sentinel {
+    /// What a Secret or an environment says; `value` gives the text of a key or variable.
+    pub(super) fn of<E>(value: impl Fn(&str) -> Result<Option<String>, E>) -> Result<Self, E> {
+        Ok(Self {
+            master: value("REDIS_SENTINEL_MASTER")?,
+            username: value("REDIS_SENTINEL_USERNAME")?,
+            password: value(SENTINEL_PASSWORD)?.map(Secret::new),
+            tls: value("REDIS_SENTINEL_TLS")?,
+        })
+    }
+}
+
+/// The key or variable that has the password of the sentinels.
+pub(super) const SENTINEL_PASSWORD: &str = "REDIS_SENTINEL_PASSWORD";
 
 /// What it takes to work on a pool's Redis as its operator.
 #[derive(Debug, Clone, PartialEq, Eq)]

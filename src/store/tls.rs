@@ -14,9 +14,18 @@ pub(super) struct Wishes {
     pub no_check: bool,
 }
 
+/// What is given besides the URL.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Given {
+    /// The certificate authority of the server.
+    pub authority: bool,
+    /// A certificate of the client.
+    pub identity: bool,
+}
+
 impl Wishes {
     /// Reads the parameters of a URL. An error names the one that cannot be heeded, and what to give instead.
-    pub fn of(url: &str, has_authority: bool) -> Result<Self, String> {
+    pub fn of(url: &str, given: Given) -> Result<Self, String> {
         let (rest, fragment) = url.split_once('#').unwrap_or((url, ""));
         if fragment.starts_with("insecure") {
             return Err("#insecure is not supported, the certificate is always checked; give its authority, or the certificate \
@@ -28,13 +37,13 @@ impl Wishes {
             let is_off = matches!(value.to_ascii_lowercase().as_str(), "false" | "0" | "no" | "none");
             match name {
                 "ssl_cert_reqs" => wishes.no_check = matches!(&*value.to_ascii_lowercase(), "none" | "cert_none"),
-                "ssl_ca_certs" if !has_authority => {
+                "ssl_ca_certs" if !given.authority => {
                     return Err("the file of ssl_ca_certs is not read; give its certificates as REDIS_CA".into());
                 }
-                "ssl_certfile" | "ssl_keyfile" => {
+                "ssl_certfile" | "ssl_keyfile" if !given.identity => {
                     return Err(format!(
-                        "{name} is not supported, nor are client certificates; set tls-auth-clients of the server to no or \
-                         optional, and give a user and a password"
+                        "the file of {name} is not read; give the client's certificate as REDIS_CLIENT_CERT, and its key as \
+                         REDIS_CLIENT_KEY"
                     ));
                 }
                 "ssl_check_hostname" if is_off => {
@@ -49,17 +58,24 @@ impl Wishes {
     }
 }
 
-/// The file that `ssl_ca_certs` of a URL names.
-pub fn authority_file(url: &Secret) -> Option<PathBuf> {
+/// The file that this parameter of a URL names.
+pub(super) fn file(parameter: &str, url: &Secret) -> Option<PathBuf> {
     let url = url.reveal().trim().split('#').next()?;
-    let (_, path) = parameters(url).find(|(name, path)| *name == "ssl_ca_certs" && !path.is_empty())?;
+    let (_, path) = parameters(url).find(|(name, path)| *name == parameter && !path.is_empty())?;
     Some(PathBuf::from(path))
 }
 
-/// The parameters of a URL without its fragment.
+/// Whether a URL of sentinels asks for TLS: there is no scheme for it, and kombu (`kombu/utils/url.py`) takes any of these
+/// parameters for the wish.
+pub(super) fn is_wished(url: &str) -> bool {
+    parameters(url).any(|(name, _)| name.starts_with("ssl_"))
+}
+
+/// The parameters of a URL, or of all the URLs of sentinels in one text.
 fn parameters(url: &str) -> impl Iterator<Item = (&str, String)> {
-    let query = url.split_once('?').map_or("", |(_, query)| query);
-    query.split('&').filter_map(|it| it.split_once('=')).map(|(name, value)| (name, decoded(value)))
+    let queries = url.split(';').filter_map(|part| part.split('#').next()?.split_once('?')).map(|(_, query)| query);
+    let pairs = queries.flat_map(|query| query.split('&')).filter_map(|it| it.trim().split_once('='));
+    pairs.map(|(name, value)| (name, decoded(value)))
 }
 
 /// Undoes the percent encoding.
@@ -87,21 +103,25 @@ mod tests {
     fn parameters_of_tls_are_honoured_or_refused_by_name_with_what_to_give_instead() {
         let checked = Wishes { no_check: false };
         let unchecked = Wishes { no_check: true };
-        for (query, has_authority, expected) in [
-            ("", false, Ok(checked)),
-            ("?ssl_cert_reqs=required", false, Ok(checked)),
-            ("?ssl_cert_reqs=CERT_NONE", false, Ok(unchecked)),
-            ("?health_check_interval=5&ssl_cert_reqs=none", true, Ok(unchecked)),
-            ("?ssl_cert_reqs=required&ssl_ca_certs=/etc/ca.pem", true, Ok(checked)),
-            ("?ssl_ca_certs=/etc/ca.pem", false, Err(["ssl_ca_certs", "REDIS_CA"])),
-            ("?ssl_certfile=/etc/client.pem", true, Err(["ssl_certfile", "tls-auth-clients"])),
-            ("?ssl_keyfile=/etc/client.key", true, Err(["ssl_keyfile", "client certificates"])),
-            ("?ssl_check_hostname=False", true, Err(["ssl_check_hostname", "host name"])),
-            ("?ssl_check_hostname=true", true, Ok(checked)),
-            ("#insecure", true, Err(["#insecure", "REDIS_CA"])),
+        let (nothing, authority) =
+            (Given { authority: false, identity: false }, Given { authority: true, identity: false });
+        let all = Given { authority: true, identity: true };
+        for (query, given, expected) in [
+            ("", nothing, Ok(checked)),
+            ("?ssl_cert_reqs=required", nothing, Ok(checked)),
+            ("?ssl_cert_reqs=CERT_NONE", nothing, Ok(unchecked)),
+            ("?health_check_interval=5&ssl_cert_reqs=none", authority, Ok(unchecked)),
+            ("?ssl_cert_reqs=required&ssl_ca_certs=/etc/ca.pem", authority, Ok(checked)),
+            ("?ssl_ca_certs=/etc/ca.pem", nothing, Err(["ssl_ca_certs", "REDIS_CA"])),
+            ("?ssl_certfile=/etc/client.pem", authority, Err(["ssl_certfile", "REDIS_CLIENT_CERT"])),
+            ("?ssl_keyfile=/etc/client.key", authority, Err(["ssl_keyfile", "REDIS_CLIENT_KEY"])),
+            ("?ssl_certfile=/etc/client.pem&ssl_keyfile=/etc/client.key", all, Ok(checked)),
+            ("?ssl_check_hostname=False", authority, Err(["ssl_check_hostname", "host name"])),
+            ("?ssl_check_hostname=true", authority, Ok(checked)),
+            ("#insecure", authority, Err(["#insecure", "REDIS_CA"])),
         ] {
             let url = format!("rediss://:hunter2@redis:6379/0{query}");
-            match (Wishes::of(&url, has_authority), expected) {
+            match (Wishes::of(&url, given), expected) {
                 (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{query}"),
                 (Err(said), Err(named)) => {
                     assert!(
@@ -115,8 +135,8 @@ mod tests {
     }
 
     #[test]
-    fn the_file_of_the_authority_is_read_from_the_url() {
-        let file = |url: &str| authority_file(&Secret::new(url));
+    fn the_files_of_certificates_are_read_from_the_url() {
+        let file = |url: &str| file("ssl_ca_certs", &Secret::new(url));
         let quoted = "rediss://:p%40ss@redis/0?ssl_cert_reqs=required&ssl_ca_certs=%2Fetc%2Fca.pem#x";
         assert_eq!(file(quoted), Some("/etc/ca.pem".into()));
         assert_eq!(file("rediss://redis/0?ssl_ca_certs=/etc/ca.pem"), Some("/etc/ca.pem".into()));

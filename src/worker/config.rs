@@ -9,28 +9,26 @@ use clap::Args;
 use super::follow::Defaults;
 use super::node::NodeName;
 use crate::runtime::telemetry::LogFormat;
-use crate::store::{Access, Keys, Queue, Secret, authority_file};
+use crate::store::{Access, EnvironmentError, Keys, Queue};
 use crate::wire::{Bands, InvalidBands, Number, TimeLimit};
-
-/// Where the chart puts the certificate authority of `rediss://` servers.
-const REDIS_CA_FILE: &str = "/etc/crewjob/redis/ca.crt";
-
-/// Where the broker is, with its password.
-const REDIS_URL: &str = "REDIS_URL";
-/// Where the result backend is, with its password.
-const RESULT_BACKEND_URL: &str = "RESULT_BACKEND_URL";
-/// The variables of the worker's environment that commands do not get.
-pub const SECRETS: [&str; 2] = [REDIS_URL, RESULT_BACKEND_URL];
 
 /// Options of `crewjob worker`.
 ///
 /// Redis is named in the environment only, for its URL holds a password and every user may read command lines.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Environment:
-  REDIS_URL           the broker: redis[s]://[user:password@]host[:port][/database]
-  RESULT_BACKEND_URL  the result backend, where it is not the broker
-  REDIS_CA_FILE       certificate authority of rediss:// servers, PEM; default: the file that ssl_ca_certs of a URL names,
-                      else /etc/crewjob/redis/ca.crt if it is there
+  REDIS_URL               the broker: redis[s]://[user:password@]host[:port][/database], or, separated by semicolons,
+                          sentinel://[user:password@]host:port[/database] of each sentinel
+  RESULT_BACKEND_URL      the result backend, where it is not the broker
+  REDIS_CA_FILE           certificate authority of rediss:// servers, PEM; default: the file that ssl_ca_certs of a URL names,
+                          else /etc/crewjob/redis/ca.crt if it is there
+  REDIS_CLIENT_CERT_FILE  certificate that says to rediss:// servers which client it is, PEM; default: the file of ssl_certfile
+                          in a URL, else /etc/crewjob/redis/client.crt if it is there
+  REDIS_CLIENT_KEY_FILE   its private key, PEM; default: the file of ssl_keyfile in a URL, else /etc/crewjob/redis/client.key
+  REDIS_SENTINEL_MASTER   name under which the sentinels know the primary
+  REDIS_SENTINEL_USERNAME, REDIS_SENTINEL_PASSWORD
+                          user and password of the sentinels
+  REDIS_SENTINEL_TLS      true where the sentinels speak TLS
 
 Signals:
   SIGTERM, SIGINT     stop taking tasks, finish those that run, then exit; a second one: as SIGQUIT
@@ -166,18 +164,9 @@ pub struct Config {
 /// Why a worker cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// There is no broker.
-    #[error("REDIS_URL is not set: say where the broker is, for example redis://127.0.0.1:6379/0")]
-    NoBroker,
-    /// The certificate authority cannot be read.
-    #[error("reading the certificate authority of Redis {path:?} (REDIS_CA_FILE, or ssl_ca_certs of a URL)")]
-    Authority {
-        /// The file.
-        path: PathBuf,
-        /// What was seen.
-        #[source]
-        source: std::io::Error,
-    },
+    /// The environment does not say where Redis is.
+    #[error(transparent)]
+    Environment(#[from] EnvironmentError),
     /// The bands of priorities make no sense.
     #[error("--priority-steps: {0}")]
     Bands(#[from] InvalidBands),
@@ -192,18 +181,8 @@ pub enum ConfigError {
 impl Config {
     /// The way to Redis.
     pub fn access(&self) -> Result<Access, ConfigError> {
-        let variable = |name| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
-        let mut access = Access::new(Secret::new(variable(REDIS_URL).ok_or(ConfigError::NoBroker)?));
-        access.result_url = variable(RESULT_BACKEND_URL).map(Secret::new);
-        access.keys = self.keys()?;
-        let usual = || Some(PathBuf::from(REDIS_CA_FILE)).filter(|path| path.is_file());
-        // As Celery reads it from the URL.
-        let of_url = || [Some(&access.url), access.result_url.as_ref()].into_iter().flatten().find_map(authority_file);
-        if let Some(path) = variable("REDIS_CA_FILE").map(PathBuf::from).or_else(of_url).or_else(usual) {
-            let read = std::fs::read_to_string(&path);
-            access.ca = Some(read.map_err(|source| ConfigError::Authority { path, source })?);
-        }
-        Ok(access)
+        let access = Access::of_environment(|name| std::env::var(name).ok())?;
+        Ok(Access { keys: self.keys()?, ..access })
     }
 
     /// The same names as the other parties', on broker and result backend.

@@ -194,6 +194,9 @@ def test_the_worker_and_its_pool_agree():
     assert flags[flags.index("--queues") + 1].split(",") == [queue["name"] for queue in pool["queues"]]
     assert env["REDIS_URL"]["valueFrom"]["secretKeyRef"] == {"name": pool["redis"]["secretName"], "key": "REDIS_URL"}
     assert env["RESULT_BACKEND_URL"]["valueFrom"]["secretKeyRef"]["name"] == pool["redis"]["secretName"]
+    for name in ("MASTER", "USERNAME", "PASSWORD", "TLS"):
+        key = f"REDIS_SENTINEL_{name}"
+        assert env[key]["valueFrom"]["secretKeyRef"] == {"name": pool["redis"]["secretName"], "key": key, "optional": True}
     assert (pool["celery"]["visibilityTimeout"], env["VISIBILITY_TIMEOUT"]["value"]) == ("2h", "7200")
     assert (pool["celery"]["resultExpires"], env["RESULT_EXPIRES"]["value"]) == ("24h", "86400")
 

@@ -138,9 +138,9 @@ def test_workers_of_an_existing_redis_may_have_a_secret_of_their_own():
     pool = find(objects, "CrewWorkerPool", "default")["spec"]["redis"]
     assert (pool["secretName"], pool["workerSecretName"]) == ("mine", "theirs")
     worker = str(pods(objects)["Deployment/crewjob-worker"]["spec"])
-    assert worker.count("'theirs'") == 3 and "'mine'" not in worker
+    assert worker.count("'theirs'") == 7 and "'mine'" not in worker
     shared = str(pods(render("redis.existingSecret=mine"))["Deployment/crewjob-worker"]["spec"])
-    assert shared.count("'mine'") == 3
+    assert shared.count("'mine'") == 7
 
 
 def test_a_secret_for_workers_alone_is_refused():
@@ -165,7 +165,11 @@ def test_certificates_of_a_private_authority_are_mounted_where_the_secret_has_th
     assert volume["secret"] == {
         "secretName": "mine",
         "optional": True,
-        "items": [{"key": "REDIS_CA", "path": "ca.crt"}],
+        "items": [
+            {"key": "REDIS_CA", "path": "ca.crt"},
+            {"key": "REDIS_CLIENT_CERT", "path": "client.crt"},
+            {"key": "REDIS_CLIENT_KEY", "path": "client.key"},
+        ],
     }
     assert {"name": "redis-ca", "mountPath": "/etc/crewjob/redis", "readOnly": True} in pod["containers"][0][
         "volumeMounts"

@@ -11,6 +11,7 @@ mod kombu;
 mod listening;
 mod locating;
 mod reading;
+mod sentinels;
 mod transitions;
 mod withdrawing;
 

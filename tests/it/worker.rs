@@ -1,5 +1,6 @@
 //! `crewjob worker` as a process of its own, on a real Redis server.
 
+mod certificates;
 mod chords;
 mod commands;
 mod control;

@@ -105,21 +105,27 @@ class ControlPlane:
 class Redis:
     """A redis-server of its own; `options` are arguments of redis-server."""
 
-    def __init__(self, folder: Path, *options: str):
+    def __init__(self, folder: Path, *options: str, password: str | None = None):
         self.folder, self.options, self.port = folder, options, free_port()
         folder.mkdir(parents=True, exist_ok=True)
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.client = redis.Redis(port=self.port, socket_timeout=60)
+        self.client = redis.Redis(port=self.port, password=password, socket_timeout=60)
         self.process = None
         self.start()
 
+    def ports(self) -> list[str]:
+        return ["--port", str(self.port)]
+
     def start(self) -> None:
-        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        command = ["redis-server", *self.ports(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         with (self.folder / "redis.log").open("a") as log:
             self.process = subprocess.Popen(
                 [*command, *self.options], cwd=self.folder, stdout=log, stderr=subprocess.STDOUT
             )
 
+        self.await_answer()
+
+    def await_answer(self) -> None:
         def answers():
             with contextlib.suppress(redis.ConnectionError, redis.BusyLoadingError):
                 return self.client.ping()
@@ -185,6 +191,29 @@ class Redis:
             "properties": {"delivery_mode": 1, "delivery_info": {"exchange": "celeryev", "routing_key": routing_key}, "priority": 0, "delivery_tag": "t"},
         }
         self.client.publish(f"/0.celeryev/{routing_key}", json.dumps(message))
+
+
+class Sentinel(Redis):
+    """A sentinel of the primary `name`; with two others it decides that the primary is gone after a second."""
+
+    def __init__(self, folder: Path, primary: Redis, name: str, password: str, own_password: str):
+        self.configuration = f"""
+sentinel monitor {name} 127.0.0.1 {primary.port} 2
+sentinel auth-pass {name} "{password}"
+sentinel down-after-milliseconds {name} 1000
+sentinel failover-timeout {name} 6000
+requirepass "{own_password}"
+"""
+        super().__init__(folder, password=own_password)
+
+    def start(self) -> None:
+        file = self.folder / "sentinel.conf"
+        # A sentinel writes what it has learnt into its file.
+        if not file.exists():
+            file.write_text(f"port {self.port}\nbind 127.0.0.1\n{self.configuration}")
+        with (self.folder / "redis.log").open("a") as log:
+            self.process = subprocess.Popen(["redis-server", str(file), "--sentinel"], stdout=log, stderr=subprocess.STDOUT)
+        self.await_answer()
 
 
 class Events:
@@ -333,9 +362,9 @@ echo "done for $CREWJOB_NAMESPACE/$CREWJOB_NAME $CREWJOB_UID under $CREWJOB_IDEM
 class CrewWorker(NativeWorker):
     """`crewjob worker` whose crew is a shell script."""
 
-    def __init__(self, folder: Path, url: str, node: str, *options: str):
+    def __init__(self, folder: Path, url: str, node: str, *options: str, **env: str):
         run = {"command": ["/bin/sh", "-c", CREW], "output": "text"}
-        super().__init__(folder, url, json.dumps({"crew": {"cache": 0, "run": run}}), node, *options)
+        super().__init__(folder, url, json.dumps({"crew": {"cache": 0, "run": run}}), node, *options, **env)
 
 
 class ExampleWorker(NativeWorker):

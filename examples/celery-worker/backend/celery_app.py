@@ -48,13 +48,17 @@ app.conf.update(
         "visibility_timeout": settings.VISIBILITY_TIMEOUT,
         **settings.key_names(),
         **settings.SOCKETS,
+        **settings.sentinel(settings.REDIS_URL),
     },
     # A run that ends while Redis is away waits for it. Celery would store a `ConnectionError` in place of the result,
     # and the run, which was paid for, would be repeated.
     result_backend_always_retry=True,
     result_backend_max_sleep_between_retries_ms=1000,
     # Left out where there is none: workers show that there is a prefix, and not whether it is empty.
-    result_backend_transport_options={"global_keyprefix": settings.RESULT_KEYPREFIX} if settings.RESULT_KEYPREFIX else {},
+    result_backend_transport_options={
+        **({"global_keyprefix": settings.RESULT_KEYPREFIX} if settings.RESULT_KEYPREFIX else {}),
+        **settings.sentinel(settings.RESULT_BACKEND_URL),
+    },
     redis_socket_timeout=settings.SOCKET_TIMEOUT,
     redis_socket_connect_timeout=settings.SOCKETS["socket_connect_timeout"],
     redis_socket_keepalive=True,

@@ -22,6 +22,18 @@ def whole_number(name: str, default: int | None, what: str = "a whole number") -
 REDIS_URL = os.environ.get("REDIS_URL") or "redis://127.0.0.1:6379/0"
 RESULT_BACKEND_URL = os.environ.get("RESULT_BACKEND_URL") or REDIS_URL
 REDIS_CA_FILE = os.environ.get("REDIS_CA_FILE") or "/etc/crewjob/redis/ca.crt"
+REDIS_CLIENT_CERT_FILE = os.environ.get("REDIS_CLIENT_CERT_FILE") or "/etc/crewjob/redis/client.crt"
+REDIS_CLIENT_KEY_FILE = os.environ.get("REDIS_CLIENT_KEY_FILE") or "/etc/crewjob/redis/client.key"
+
+# The name under which sentinels know the primary: a `sentinel://` URL has no place for it. User and password of the sentinels
+# are not those of Redis, which are in the URL.
+SENTINEL_MASTER = os.environ.get("REDIS_SENTINEL_MASTER") or None
+SENTINEL_LOGIN = {
+    option: value
+    for option in ("username", "password")
+    if (value := os.environ.get(f"REDIS_SENTINEL_{option.upper()}"))
+}
+SENTINEL_TLS = os.environ.get("REDIS_SENTINEL_TLS") == "true"
 
 # `0` shows what Celery does without the guard.
 GUARD = os.environ.get("CREWJOB_GUARD") != "0"
@@ -61,11 +73,33 @@ def key_names() -> dict:
     return names
 
 
+def is_of_sentinels(url: str) -> bool:
+    return url.startswith("sentinel://")
+
+
+def sentinel(url: str) -> dict:
+    """Returns kombu's and Celery's transport options for a URL of sentinels, and none for another one."""
+    if not is_of_sentinels(url):
+        return {}
+    if not SENTINEL_MASTER:
+        raise ValueError("REDIS_SENTINEL_MASTER must be the name under which the sentinels know the primary")
+    return {"master_name": SENTINEL_MASTER, "sentinel_kwargs": sentinel_sockets()}
+
+
+def sentinel_sockets() -> dict:
+    """Returns how a connection to a sentinel is made."""
+    encryption = {"ssl": True, **certificates()} if SENTINEL_TLS else {}
+    return {"socket_timeout": 1, "socket_connect_timeout": 1, **SENTINEL_LOGIN, **encryption}
+
+
 def tls(url: str) -> dict | None:
-    """Returns the TLS options for a Redis URL, or None when it is not `rediss://`."""
-    if not url.startswith("rediss://"):
+    """Returns the TLS options for a Redis URL, or None where it asks for none; one of sentinels does so by such an option."""
+    if not url.startswith("rediss://") and not (is_of_sentinels(url) and "ssl_" in url):
         return None
-    options = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
-    if Path(REDIS_CA_FILE).is_file():
-        options["ssl_ca_certs"] = REDIS_CA_FILE
-    return options
+    return certificates()
+
+
+def certificates() -> dict:
+    files = {"ssl_ca_certs": REDIS_CA_FILE, "ssl_certfile": REDIS_CLIENT_CERT_FILE, "ssl_keyfile": REDIS_CLIENT_KEY_FILE}
+    there = {option: path for option, path in files.items() if Path(path).is_file()}
+    return {"ssl_cert_reqs": ssl.CERT_REQUIRED, **there}

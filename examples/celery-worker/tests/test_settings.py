@@ -4,7 +4,7 @@ import ssl
 
 import pytest
 
-from backend import crew, settings
+from backend import connection, crew, settings
 
 
 def test_durations_are_whole_seconds(monkeypatch):
@@ -42,6 +42,28 @@ def test_tls_checks_the_certificate_with_the_given_authority(monkeypatch, tmp_pa
     assert settings.tls("rediss://host") == {"ssl_cert_reqs": ssl.CERT_REQUIRED}
     authority.touch()
     assert settings.tls("rediss://host")["ssl_ca_certs"] == str(authority)
+    for name, option in (("CERT", "ssl_certfile"), ("KEY", "ssl_keyfile")):
+        file = tmp_path / name
+        file.touch()
+        monkeypatch.setattr(settings, f"REDIS_CLIENT_{name}_FILE", str(file))
+        assert settings.tls("rediss://host")[option] == str(file)
+
+
+def test_sentinels_are_asked_for_the_primary_by_its_name_and_with_a_login_of_their_own(monkeypatch):
+    url = "sentinel://:pw@a:26379/1;sentinel://:pw@b:26379/1"
+    assert settings.sentinel("redis://host") == {}
+    with pytest.raises(ValueError, match="REDIS_SENTINEL_MASTER"):
+        settings.sentinel(url)
+    monkeypatch.setattr(settings, "SENTINEL_MASTER", "mymaster")
+    monkeypatch.setattr(settings, "SENTINEL_LOGIN", {"password": "theirs"})
+    options = settings.sentinel(url)
+    assert options["master_name"] == "mymaster" and options["sentinel_kwargs"]["password"] == "theirs"
+    assert "ssl" not in options["sentinel_kwargs"] and settings.tls(url) is None
+    monkeypatch.setattr(settings, "SENTINEL_TLS", True)
+    assert settings.sentinel_sockets()["ssl"] and settings.tls(f"{url}?ssl_cert_reqs=required")["ssl_cert_reqs"]
+    client = connection.connect(url)
+    arguments = client.connection_pool.connection_kwargs
+    assert (arguments["db"], arguments["password"]) == (1, "pw")
 
 
 @pytest.mark.parametrize(

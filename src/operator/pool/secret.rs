@@ -11,7 +11,7 @@ use crate::api::REDIS_SECRET_LABEL;
 use crate::core::status::{PoolProblem, PoolProblemKind};
 use crate::operator::context::Context;
 use crate::operator::state::pool::Handle;
-use crate::store::{Keys, Secret, Settings};
+use crate::store::{Access, Keys, Secret, Settings};
 
 /// How often the Secret is read although nothing fails. The operator may `get` it and not watch it.
 const EVERY: Duration = Duration::from_secs(20);
@@ -120,10 +120,8 @@ pub async fn read(ctx: &Context, pool: &Handle) -> Result<Found, PoolProblem> {
     let Some(url) = value("REDIS_URL")? else {
         return Err(problem(PoolProblemKind::SecretInvalid, format!("Secret {name:?} has no key REDIS_URL")));
     };
-    let mut settings = Settings::new(Secret::new(url), ctx.cluster_uid.clone(), ctx.lease.clone());
-    settings.access.result_url = value("RESULT_BACKEND_URL")?.map(Secret::new);
-    settings.access.ca = value("REDIS_CA")?;
-    settings.access.keys = keys(pool);
+    let access = Access { keys: keys(pool), ..Access::of_secret(Secret::new(url), value)? };
+    let settings = Settings { access, cluster_uid: ctx.cluster_uid.clone(), lease: ctx.lease.clone() };
     let version = secret.resource_version().unwrap_or_default();
     Ok(Found { version: version.into(), settings })
 }

@@ -11,8 +11,8 @@ use super::arguments;
 use super::classify::failed;
 use super::spec::{Call, Job, Spec, seconds};
 use super::stderr::Tail;
+use crate::store::SECRETS;
 use crate::wire::{Object, Value};
-use crate::worker::config::SECRETS;
 use crate::worker::outcome::Outcome;
 
 /// Variables of one call, which another one must not inherit from a worker that was started by a command.

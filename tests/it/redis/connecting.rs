@@ -151,10 +151,44 @@ async fn tls_is_spoken_with_the_given_authority_only() {
 }
 
 #[tokio::test]
-async fn a_server_that_asks_for_a_client_certificate_is_refused_in_words() {
-    let server = Setup::default().tls().config("tls-auth-clients yes").start();
-    let refused = refusal(&changed(at(server.url(0)), |access| access.ca = Some(server.ca()))).await.to_string();
-    assert!(refused.contains("client certificate, which is not supported"), "{refused}");
+async fn a_server_that_asks_for_a_client_certificate_gets_the_one_of_the_secret_and_is_refused_in_words_without() {
+    let server = Setup::default().mutual_tls().start();
+    let with = |certificate: Option<&str>, key: Option<&str>| {
+        changed(at(server.url(0)), |access| {
+            access.ca = Some(server.ca());
+            access.client_cert = certificate.map(ToOwned::to_owned);
+            access.client_key = key.map(Secret::new);
+        })
+    };
+    let file = |name: &str| server.file(name);
+    let (certificate, key) = (file("client.crt"), file("client.key"));
+    let store = Store::connect(&with(Some(&certificate), Some(&key))).await.unwrap();
+    assert_eq!(store.enqueue(FIRST, &message(1)).await, Ok(Enqueued::Published));
+    let mut notices = Box::pin(store.subscribe());
+    assert_eq!(futures::StreamExt::next(&mut notices).await, Some(crewjob::store::Notice::Connected));
+
+    let none = refusal(&with(None, None)).await.to_string();
+    assert!(none.contains("asks for a client certificate; give it as REDIS_CLIENT_CERT"), "{none}");
+    let stranger = refusal(&with(Some(&file("stranger.crt")), Some(&file("stranger.key")))).await.to_string();
+    assert!(stranger.contains("does not accept the REDIS_CLIENT_CERT"), "{stranger}");
+
+    let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    for (certificate, key, field, said) in [
+        (Some(&*certificate), None, "REDIS_CLIENT_KEY", "it is missing"),
+        (None, Some(&*key), "REDIS_CLIENT_CERT", "it is missing"),
+        (Some("no PEM"), Some(&key), "REDIS_CLIENT_CERT", "no PEM certificate"),
+        (Some(&key), Some(&key), "REDIS_CLIENT_CERT", "no PEM certificate"),
+        (Some(&certificate), Some("no PEM"), "REDIS_CLIENT_KEY", "no PEM private key"),
+        (Some(&certificate), Some(&certificate), "REDIS_CLIENT_KEY", "no PEM private key"),
+        (Some(&certificate), Some(encrypted), "REDIS_CLIENT_KEY", "it is encrypted"),
+        (Some(&certificate), Some(&file("stranger.key")), "REDIS_CLIENT_KEY", "not the key of REDIS_CLIENT_CERT"),
+    ] {
+        let refused = refusal(&with(certificate, key)).await;
+        let ConnectError::Invalid { field: named, detail } = &refused else { panic!("{field}: {refused}") };
+        assert!(*named == field && detail.contains(said), "{said}: {refused}");
+        let secret = key.unwrap_or_default().lines().nth(1).unwrap_or("-");
+        assert!(!refused.to_string().contains(secret), "{refused}");
+    }
 }
 
 #[tokio::test]

@@ -17,6 +17,8 @@ use tempfile::TempDir;
 pub struct Setup {
     config: String,
     tls: bool,
+    mutual: bool,
+    sentinel: bool,
 }
 
 impl Setup {
@@ -32,6 +34,17 @@ impl Setup {
         Self { tls: true, ..self }
     }
 
+    /// The same, and asks for a certificate of the client: [`RedisServer::file`] `client.crt` with `client.key`.
+    pub fn mutual_tls(self) -> Self {
+        Self { tls: true, mutual: true, ..self }
+    }
+
+    /// A sentinel that takes `primary` for the primary called `mymaster`.
+    pub fn sentinel_of(self, primary: &RedisServer) -> Self {
+        let monitor = format!("sentinel monitor mymaster 127.0.0.1 {} 1", primary.port);
+        Self { sentinel: true, ..self }.config(&monitor)
+    }
+
     pub fn start(self) -> RedisServer {
         let dir = Arc::new(tempfile::tempdir().expect("a temporary directory"));
         if self.tls {
@@ -40,8 +53,9 @@ impl Setup {
         // Another process may take the port between finding and using it.
         for _ in 0..20 {
             let port = TcpListener::bind(("127.0.0.1", 0)).and_then(|free| free.local_addr()).expect("a port").port();
+            let (tls, sentinel) = (self.tls, self.sentinel);
             let mut server =
-                RedisServer { dir: dir.clone(), port, tls: self.tls, process: None, own: Mutex::default() };
+                RedisServer { dir: dir.clone(), port, tls, sentinel, process: None, own: Mutex::default() };
             fs::write(dir.path().join("redis.conf"), self.render(port)).expect("redis.conf");
             if server.launch() {
                 return server;
@@ -52,13 +66,15 @@ impl Setup {
 
     fn render(&self, port: u16) -> String {
         let ports = if self.tls {
+            let asks = if self.mutual { "yes" } else { "no" };
             format!(
-                "port 0\ntls-port {port}\ntls-cert-file server.crt\ntls-key-file server.key\ntls-ca-cert-file ca.crt\ntls-auth-clients no\n"
+                "port 0\ntls-port {port}\ntls-cert-file server.crt\ntls-key-file server.key\ntls-ca-cert-file ca.crt\ntls-auth-clients {asks}\n"
             )
         } else {
             format!("port {port}\n")
         };
-        format!("bind 127.0.0.1\nsave \"\"\nappendonly no\n{ports}{}", self.config)
+        let kept = if self.sentinel { "" } else { "save \"\"\nappendonly no\n" };
+        format!("bind 127.0.0.1\n{kept}{ports}{}", self.config)
     }
 }
 
@@ -67,6 +83,7 @@ pub struct RedisServer {
     dir: Arc<TempDir>,
     port: u16,
     tls: bool,
+    sentinel: bool,
     process: Option<Child>,
     own: Mutex<Option<Connection>>,
 }
@@ -94,7 +111,17 @@ impl RedisServer {
 
     /// PEM of the authority that signed its certificate.
     pub fn ca(&self) -> String {
-        fs::read_to_string(self.dir.path().join("ca.crt")).expect("the authority's certificate")
+        self.file("ca.crt")
+    }
+
+    /// The text of a file beside it.
+    pub fn file(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).expect("the file is there")
+    }
+
+    /// Where a file beside it is.
+    pub fn path(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join(name)
     }
 
     /// A connection for looking behind the store's back.
@@ -137,6 +164,7 @@ impl RedisServer {
     fn launch(&mut self) -> bool {
         let mut process = Command::new("redis-server")
             .arg("redis.conf")
+            .args(self.sentinel.then_some("--sentinel"))
             .current_dir(self.dir.path())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -175,15 +203,21 @@ impl Drop for RedisServer {
     }
 }
 
-/// An authority and a certificate for 127.0.0.1 that it signed.
+/// An authority, and certificates that it signed: for 127.0.0.1, and of a client. `stranger.crt` is of no authority.
 fn certificates(dir: &Path) {
     let openssl = |args: &str| {
         let done = Command::new("openssl").args(args.split(' ')).current_dir(dir).output().expect("openssl");
         assert!(done.status.success(), "openssl {args}: {}", String::from_utf8_lossy(&done.stderr));
     };
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    openssl(&format!("req -x509 {key} -keyout ca.key -out ca.crt -days 2 -subj /CN=test-authority"));
-    openssl(&format!("req {key} -keyout server.key -out server.csr -subj /CN=redis"));
+    for own in ["ca", "stranger"] {
+        openssl(&format!("req -x509 {key} -keyout {own}.key -out {own}.crt -days 2 -subj /CN=test-{own}"));
+    }
     fs::write(dir.join("names"), "subjectAltName=IP:127.0.0.1\n").expect("extensions");
-    openssl("x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.crt");
+    for signed in ["server", "client"] {
+        openssl(&format!("req {key} -keyout {signed}.key -out {signed}.csr -subj /CN={signed}"));
+        openssl(&format!(
+            "x509 -req -in {signed}.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile names -out {signed}.crt"
+        ));
+    }
 }
