@@ -3,16 +3,28 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{Client, ConnectionAddr, RedisConnectionInfo, RedisError};
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, RedisConnectionInfo, RedisError};
 use tokio_rustls::rustls::ClientConfig;
 
 use super::certificates::client_config;
-use super::dial::Endpoint;
+use super::dial::{Connection, connect};
+use super::endpoint::Endpoint;
 use super::error::{CLUSTER, ConnectError};
 use super::secret::Secret;
 use super::sentinel::{self, SCHEME, Sentinels};
 use super::settings::Access;
 use super::tls::{Given, Wishes, is_wished};
+
+impl Access {
+    pub(super) fn broker(&self) -> Result<Address, ConnectError> {
+        Address::parse("REDIS_URL", &self.url, self)
+    }
+
+    pub(super) fn results(&self) -> Result<Option<Address>, ConnectError> {
+        let parse = |url| Address::parse("RESULT_BACKEND_URL", url, self);
+        self.result_url.as_ref().map(parse).transpose()
+    }
+}
 
 /// A Redis database: where, and how to get in.
 #[derive(Clone)]
@@ -50,10 +62,26 @@ impl Address {
         let endpoint = Endpoint::of(plain.get_connection_info().addr());
         let endpoint = endpoint.ok_or_else(|| invalid("expected a host and a port".into()))?;
         let info = plain.get_connection_info().clone();
-        let named = info.redis_settings().clone().set_lib_name("crewjob", env!("CARGO_PKG_VERSION"));
+        let mut named = info.redis_settings().clone().set_lib_name("crewjob", env!("CARGO_PKG_VERSION"));
+        if let Some(login) = access.login.as_ref().filter(|_| named.password().is_none()) {
+            let user = login.username.as_ref().filter(|_| named.username().is_none()).cloned();
+            named = named.set_password(login.password.reveal());
+            if let Some(user) = user {
+                named = named.set_username(user);
+            }
+        }
         let client = Client::open(info.set_redis_settings(named)).map_err(|_| invalid("not a Redis URL".into()))?;
         let shows_certificate = given.identity;
         Ok(Self { client, endpoint, sentinels, tls, wishes, shows_certificate, field })
+    }
+
+    /// The same database as this way in leads to it; an error says why not.
+    pub fn again(&self, access: &Access) -> Result<Self, String> {
+        let parsed = if self.field == "REDIS_URL" { access.broker().map(Some) } else { access.results() };
+        let again = parsed.map_err(|error| error.to_string())?;
+        again.filter(|again| again.same_database(self)).ok_or_else(|| {
+            format!("{} no longer leads to {self}; restart the process to move it to another Redis", self.field)
+        })
     }
 
     /// What is said first on a connection.
@@ -62,11 +90,11 @@ impl Address {
     }
 
     /// Where the server is, or the first of the sentinels.
-    pub fn endpoint(&self) -> Endpoint {
+    fn endpoint(&self) -> Endpoint {
         self.endpoint.clone()
     }
 
-    pub fn sentinels(&self) -> Option<&Sentinels> {
+    fn sentinels(&self) -> Option<&Sentinels> {
         self.sentinels.as_deref()
     }
 
@@ -76,9 +104,21 @@ impl Address {
         self.sentinels.as_ref().map_or(of_one, |it| 2 * of_one + it.count() * Sentinels::patience())
     }
 
-    /// What certificates are checked against; `None` without TLS.
-    pub fn tls_config(&self) -> Option<&Arc<ClientConfig>> {
-        self.tls.as_ref()
+    /// Connects, and greets. No answer has more than `limit` bytes of values, where there is one.
+    pub async fn dial(
+        &self,
+        greeting: &RedisConnectionInfo,
+        config: AsyncConnectionConfig,
+        limit: Option<usize>,
+    ) -> Result<Connection, RedisError> {
+        let dialled = |at: Endpoint| {
+            let config = config.clone();
+            async move { connect(&at, self.tls.as_ref(), greeting, config, limit).await }
+        };
+        match self.sentinels() {
+            Some(sentinels) => sentinels.connect(dialled).await,
+            None => dialled(self.endpoint()).await,
+        }
     }
 
     pub fn database(&self) -> i64 {

@@ -1,4 +1,4 @@
-//! The certificates of TLS: those that a server's is checked against, and the one that says who the client is.
+//! The certificates of TLS: those that a server's is checked against, and the one that the client shows.
 
 use std::sync::Arc;
 
@@ -66,10 +66,12 @@ fn private_key(text: &Secret) -> Result<PrivateKeyDer<'static>, &'static str> {
 fn unfit(error: &tokio_rustls::rustls::Error) -> ConnectError {
     use tokio_rustls::rustls::Error;
 
-    let (field, detail) = match error {
-        Error::InconsistentKeys(_) => (KEY, "it is not the key of REDIS_CLIENT_CERT"),
-        Error::InvalidCertificate(_) => (CERT, "it holds no PEM certificate that can be used"),
-        _ => (KEY, "it is no private key of a kind that can be used"),
+    let (field, detail) = if matches!(error, Error::InconsistentKeys(_)) {
+        (KEY, "it is not the key of REDIS_CLIENT_CERT")
+    } else if matches!(error, Error::InvalidCertificate(_)) {
+        (CERT, "it holds no PEM certificate that can be used")
+    } else {
+        (KEY, "it is no private key of a kind that can be used")
     };
     ConnectError::Invalid { field, detail: detail.to_owned() }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::future::select_ok;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, ConnectionAddr, RedisConnectionInfo, RedisError};
+use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::AbortHandle;
@@ -13,8 +13,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use super::address::Address;
 use super::bounded::Bounded;
+use super::endpoint::Endpoint;
 
 /// A connection, for as long as a clone of it is kept.
 #[derive(Clone)]
@@ -34,48 +34,6 @@ impl Drop for Driver {
 
 trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
-
-/// Where a server is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Endpoint {
-    pub host: String,
-    pub port: u16,
-}
-
-impl Endpoint {
-    /// `None` for what is not a TCP port.
-    pub fn of(address: &ConnectionAddr) -> Option<Self> {
-        match address {
-            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
-                Some(Self { host: host.clone(), port: *port })
-            }
-            ConnectionAddr::Unix(_) | _ => None,
-        }
-    }
-}
-
-impl std::fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
-    }
-}
-
-/// Connects to a database, and greets. No answer has more than `limit` bytes of values, where there is one.
-pub(super) async fn dial(
-    address: &Address,
-    greeting: &RedisConnectionInfo,
-    config: AsyncConnectionConfig,
-    limit: Option<usize>,
-) -> Result<Connection, RedisError> {
-    let dialled = |at: Endpoint| {
-        let config = config.clone();
-        async move { connect(&at, address.tls_config(), greeting, config, limit).await }
-    };
-    match address.sentinels() {
-        Some(sentinels) => sentinels.connect(dialled).await,
-        None => dialled(address.endpoint()).await,
-    }
-}
 
 /// Connects to one server, and greets.
 pub(super) async fn connect(

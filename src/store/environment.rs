@@ -17,7 +17,9 @@ pub const SECRETS: [&str; 3] = ["REDIS_URL", "RESULT_BACKEND_URL", SENTINEL_PASS
 #[derive(Debug, thiserror::Error)]
 pub enum EnvironmentError {
     /// There is no broker.
-    #[error("REDIS_URL is not set: say where the broker is, for example redis://127.0.0.1:6379/0")]
+    #[error(
+        "neither REDIS_URL nor REDIS_URL_FILE is set: say where the broker is, for example REDIS_URL=redis://127.0.0.1:6379/0"
+    )]
     NoBroker,
     /// A file cannot be read.
     #[error("reading {what} {path:?} ({named})")]
@@ -35,6 +37,7 @@ pub enum EnvironmentError {
 }
 
 /// A file that the environment, the URL or the chart may name.
+#[derive(Clone, Copy)]
 struct Named {
     variable: &'static str,
     parameter: &'static str,
@@ -65,8 +68,16 @@ impl Access {
     /// What the environment says; `variable` gives the value of a variable.
     pub fn of_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Self, EnvironmentError> {
         let variable = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
-        let mut access = Self::new(Secret::new(variable("REDIS_URL").ok_or(EnvironmentError::NoBroker)?));
-        access.result_url = variable("RESULT_BACKEND_URL").map(Secret::new);
+        let url = |name: &str, usual: &str| {
+            let named = format!("{name}_FILE");
+            match variable(&named).map(PathBuf::from).or_else(|| in_folder(usual)) {
+                Some(path) => read_from(path, "the URL of Redis", named).map(Some),
+                None => Ok(variable(name)),
+            }
+        };
+        let broker = url("REDIS_URL", "url")?.ok_or(EnvironmentError::NoBroker)?;
+        let mut access = Self::new(Secret::new(broker.trim()));
+        access.result_url = url("RESULT_BACKEND_URL", "result-url")?.map(|url| Secret::new(url.trim()));
         access.sentinel = Sentinel::of(|name| Ok::<_, EnvironmentError>(variable(name)))?;
         let read = |named| read(&access, &variable, named);
         let (ca, client_cert, client_key) = (read(AUTHORITY)?, read(CERTIFICATE)?, read(KEY)?);
@@ -83,13 +94,17 @@ fn read(
     // As Celery reads it from the URL.
     let of_url =
         || [Some(&access.url), access.result_url.as_ref()].into_iter().flatten().find_map(|it| file(parameter, it));
-    let usual = || Some(PathBuf::from(FOLDER).join(usual)).filter(|path| path.is_file());
+    let usual = || in_folder(usual);
     let Some(path) = variable(name).map(PathBuf::from).or_else(of_url).or_else(usual) else { return Ok(None) };
-    let failed = |source| {
-        let named = format!("{name}, or {parameter} of a URL");
-        EnvironmentError::File { what, path: path.clone(), named, source }
-    };
-    fs::read_to_string(&path).map(Some).map_err(failed)
+    read_from(path, what, format!("{name}, or {parameter} of a URL")).map(Some)
+}
+
+fn in_folder(name: &str) -> Option<PathBuf> {
+    Some(PathBuf::from(FOLDER).join(name)).filter(|path| path.is_file())
+}
+
+fn read_from(path: PathBuf, what: &'static str, named: String) -> Result<String, EnvironmentError> {
+    fs::read_to_string(&path).map_err(|source| EnvironmentError::File { what, path, named, source })
 }
 
 #[cfg(test)]
@@ -116,5 +131,8 @@ mod tests {
         let absent = access(&[("REDIS_CLIENT_KEY_FILE", "/nowhere")]).unwrap_err().to_string();
         assert!(absent.contains("\"/nowhere\" (REDIS_CLIENT_KEY_FILE, or ssl_keyfile of a URL)"), "{absent}");
         assert!(matches!(Access::of_environment(|_| None), Err(EnvironmentError::NoBroker)));
+        let path = file("url");
+        fs::write(&path, "redis://other/0\n").unwrap();
+        assert_eq!(access(&[("REDIS_URL_FILE", &path)]).unwrap().url, Secret::new("redis://other/0"));
     }
 }

@@ -10,8 +10,10 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use super::address::{Address, Place};
-use super::dial::{Connection, Endpoint, dial};
+use super::dial::Connection;
+use super::endpoint::Endpoint;
 use super::error::{CLUSTER, ConnectError, Error, is_replica};
+use super::renewal::Renewed;
 use super::settings::Access;
 use crate::runtime::backoff::{Backoff, Bounds};
 
@@ -42,6 +44,7 @@ pub(super) struct Link(Arc<Shared>);
 
 struct Shared {
     address: Address,
+    renewed: Renewed,
     config: AsyncConnectionConfig,
     connect_timeout: Duration,
     /// Bytes that one answer may have; see [`super::bounded`].
@@ -70,6 +73,7 @@ impl Link {
     fn with(address: &Address, access: &Access, round_trips: &Arc<AtomicU64>, limit: Option<usize>) -> Self {
         Self(Arc::new(Shared {
             address: address.clone(),
+            renewed: Renewed::new(address, access),
             config: AsyncConnectionConfig::new().set_response_timeout(Some(access.response_timeout)),
             connect_timeout: access.connect_timeout,
             limit,
@@ -145,10 +149,10 @@ impl Link {
     ) -> Result<Connection, Error> {
         let subscribe = async {
             let mut connection = self.pushed(push).await?;
-            connection.commands.psubscribe(patterns).await?;
+            self.in_time(connection.commands.psubscribe(patterns)).await?;
             Ok(connection)
         };
-        Box::pin(self.in_time(subscribe)).await.map_err(|error| Error::of(act, &error))
+        Box::pin(subscribe).await.map_err(|error| Error::of(act, &error))
     }
 
     /// A connection of its own over which the server tells of changes to keys that were read over it; says whether the
@@ -160,20 +164,23 @@ impl Link {
     ) -> Result<(Connection, bool), Error> {
         let track = async {
             let mut connection = self.pushed(push).await?;
-            let told = redis::cmd("CLIENT").arg("TRACKING").arg("ON").exec_async(&mut connection.commands).await;
+            let mut ask = redis::cmd("CLIENT");
+            ask.arg("TRACKING").arg("ON");
+            let told = self.in_time(ask.exec_async(&mut connection.commands)).await;
             match told {
                 Err(error) if error.is_unrecoverable_error() || error.is_timeout() => Err(error),
                 Ok(()) | Err(_) => Ok((connection, told.is_ok())),
             }
         };
-        Box::pin(self.in_time(track)).await.map_err(|error| Error::of(act, &error))
+        Box::pin(track).await.map_err(|error| Error::of(act, &error))
     }
 
     async fn pushed(&self, push: impl redis::aio::AsyncPushSender) -> Result<Connection, RedisError> {
-        let greeting = self.0.address.greeting().clone().set_protocol(redis::ProtocolVersion::RESP3);
+        let address = self.0.renewed.now().await;
+        let greeting = address.greeting().clone().set_protocol(redis::ProtocolVersion::RESP3);
         let config = self.0.config.clone().set_push_sender(push);
         let limit = self.0.limit.map(|_| HEARD);
-        dial(&self.0.address, &greeting, config, limit).await
+        self.in_time(address.dial(&greeting, config, limit)).await
     }
 
     async fn in_time<T>(&self, connect: impl Future<Output = Result<T, RedisError>>) -> Result<T, RedisError> {
@@ -213,8 +220,8 @@ impl Link {
             State::Down { pause: Some((until, error)), .. } if *until > Instant::now() => return Err(error.clone()),
             State::Down { backoff, serial, .. } => (*backoff, *serial),
         };
-        let address = &self.0.address;
-        let dialled = dial(address, address.greeting(), self.0.config.clone(), self.0.limit);
+        let address = self.0.renewed.now().await;
+        let dialled = address.dial(address.greeting(), self.0.config.clone(), self.0.limit);
         // In a box, since it is rarely needed and larger than all the rest that waits for an answer.
         match Box::pin(self.in_time(dialled)).await {
             Ok(connection) => {

@@ -14,7 +14,8 @@ use redis::{AsyncConnectionConfig, ConnectionInfo, RedisConnectionInfo, RedisErr
 use tokio::time::timeout;
 use tokio_rustls::rustls::ClientConfig;
 
-use super::dial::{Connection, Endpoint, connect};
+use super::dial::{Connection, connect};
+use super::endpoint::Endpoint;
 use super::error::ConnectError;
 use super::settings::Access;
 

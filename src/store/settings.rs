@@ -1,9 +1,11 @@
 //! What it takes to reach a pool's Redis.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::address::Address;
+use futures::future::BoxFuture;
+
 use super::error::ConnectError;
 use super::secret::Secret;
 use crate::wire::{Bands, BrokerKeys, ResultKeys};
@@ -63,12 +65,16 @@ pub struct Access {
     pub result_url: Option<Secret>,
     /// Certificate authority of `rediss://` servers in PEM; the system's own when absent.
     pub ca: Option<String>,
-    /// Certificate, with those between it and its authority, that says to a `rediss://` server who its client is; in PEM.
+    /// Certificate, with those between it and its authority, that a `rediss://` server is shown; in PEM.
     pub client_cert: Option<String>,
     /// The private key of this certificate, in PEM.
     pub client_key: Option<Secret>,
     /// How to get an answer of the sentinels of `sentinel://` URLs.
     pub sentinel: Sentinel,
+    /// User and password for URLs without a password.
+    pub login: Option<Login>,
+    /// What is asked before each connection for all of this but the names; it leads to the same database.
+    pub renewal: Option<Renewal>,
     /// What Celery's configuration calls things.
     pub keys: Keys,
     /// How long a connection may take, greeting included.
@@ -87,6 +93,8 @@ impl Access {
             client_cert: None,
             client_key: None,
             sentinel: Sentinel::default(),
+            login: None,
+            renewal: None,
             keys: Keys::default(),
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(5),
@@ -103,15 +111,6 @@ impl Access {
             sentinel: Sentinel::of(value)?,
             ..Self::new(url)
         })
-    }
-
-    pub(super) fn broker(&self) -> Result<Address, ConnectError> {
-        Address::parse("REDIS_URL", &self.url, self)
-    }
-
-    pub(super) fn results(&self) -> Result<Option<Address>, ConnectError> {
-        let parse = |url| Address::parse("RESULT_BACKEND_URL", url, self);
-        self.result_url.as_ref().map(parse).transpose()
     }
 }
 
@@ -142,6 +141,46 @@ impl Sentinel {
 
 /// The key or variable that has the password of the sentinels.
 pub(super) const SENTINEL_PASSWORD: &str = "REDIS_SENTINEL_PASSWORD";
+
+type Source = dyn Fn() -> BoxFuture<'static, Result<Access, String>> + Send + Sync;
+
+/// Says how to get in, each time that it is asked.
+#[derive(Clone)]
+pub struct Renewal(Arc<Source>);
+
+impl Renewal {
+    /// Asks `source`, which must come to an end by itself.
+    pub fn new(source: impl Fn() -> BoxFuture<'static, Result<Access, String>> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(source))
+    }
+
+    pub(super) async fn ask(&self) -> Result<Access, String> {
+        (self.0)().await
+    }
+}
+
+impl PartialEq for Renewal {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Renewal {}
+
+impl fmt::Debug for Renewal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Renewal(..)")
+    }
+}
+
+/// A user and a password that take the place of what is missing in a URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The user, unless it is the default one or in the URL.
+    pub username: Option<String>,
+    /// The password, unless it is in the URL.
+    pub password: Secret,
+}
 
 /// What it takes to work on a pool's Redis as its operator.
 #[derive(Debug, Clone, PartialEq, Eq)]

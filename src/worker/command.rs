@@ -59,7 +59,7 @@ pub use check::{Example, check};
 use classify::{Exit, Rules, Seen, classify};
 use group::Group;
 use memory::{OomKills, Peak};
-pub use orphans::keep as reap_orphans;
+pub use orphans::{keep as reap_orphans, spawn as spawn_child};
 use pipes::{Heard, Pipes};
 use result_file::ResultFile;
 pub use result_file::remove_folder;

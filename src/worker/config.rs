@@ -20,6 +20,12 @@ use crate::wire::{Bands, InvalidBands, Number, TimeLimit};
   REDIS_URL               the broker: redis[s]://[user:password@]host[:port][/database], or, separated by semicolons,
                           sentinel://[user:password@]host:port[/database] of each sentinel
   RESULT_BACKEND_URL      the result backend, where it is not the broker
+  REDIS_URL_FILE, RESULT_BACKEND_URL_FILE
+                          files with these URLs, which take the place of the variables; default: /etc/crewjob/redis/url and
+                          /etc/crewjob/redis/result-url if they are there
+  REDIS_CREDENTIALS_COMMAND
+                          a shell command that prints a password for URLs without one, such as a token, or
+                          {\"username\": …, \"password\": …}
   REDIS_CA_FILE           certificate authority of rediss:// servers, PEM; default: the file that ssl_ca_certs of a URL names,
                           else /etc/crewjob/redis/ca.crt if it is there
   REDIS_CLIENT_CERT_FILE  certificate that says to rediss:// servers which client it is, PEM; default: the file of ssl_certfile
@@ -29,6 +35,7 @@ use crate::wire::{Bands, InvalidBands, Number, TimeLimit};
   REDIS_SENTINEL_USERNAME, REDIS_SENTINEL_PASSWORD
                           user and password of the sentinels
   REDIS_SENTINEL_TLS      true where the sentinels speak TLS
+  Files are read, and the command is run, again for each connection.
 
 Signals:
   SIGTERM, SIGINT     stop taking tasks, finish those that run, then exit; a second one: as SIGQUIT
@@ -167,6 +174,9 @@ pub enum ConfigError {
     /// The environment does not say where Redis is.
     #[error(transparent)]
     Environment(#[from] EnvironmentError),
+    /// The command for credentials does not give any.
+    #[error("REDIS_CREDENTIALS_COMMAND failed: {0}")]
+    Credentials(String),
     /// The bands of priorities make no sense.
     #[error("--priority-steps: {0}")]
     Bands(#[from] InvalidBands),
@@ -179,7 +189,7 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// The way to Redis.
+    /// The way to Redis, as environment and files say.
     pub fn access(&self) -> Result<Access, ConfigError> {
         let access = Access::of_environment(|name| std::env::var(name).ok())?;
         Ok(Access { keys: self.keys()?, ..access })

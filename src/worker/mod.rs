@@ -24,6 +24,7 @@
 //! | [`announce`], [`status`], [`metrics`] | events, heartbeats, counters |
 //! | [`context`], [`entry`], [`places`] | what all share: the setup, the tasks in hand, where ends are marked |
 //! | [`config`], [`node`] | the command line |
+//! | [`login`] | how to get in to Redis, asked again for each connection |
 
 mod admit;
 mod announce;
@@ -45,6 +46,7 @@ mod follow;
 mod handle;
 mod inherit;
 mod leases;
+mod login;
 mod mailbox;
 mod metrics;
 mod node;

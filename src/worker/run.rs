@@ -28,7 +28,7 @@ use super::slot::{Asker, Slot};
 use super::slots::Slots;
 use super::tasks::TasksError;
 use super::trial::TrialError;
-use super::{inherit, leases, mailbox, node, status, sweep, trial};
+use super::{inherit, leases, login, mailbox, node, status, sweep, trial};
 use crate::runtime::admin::{self, Liveness, Readiness};
 use crate::runtime::backoff::{Backoff, Bounds};
 use crate::runtime::{clock, shutdown};
@@ -90,7 +90,7 @@ pub async fn work(
 ) -> Result<(), RunError> {
     let queues = config.queues()?;
     let registry = Registry::new(&config)?;
-    let channel = Channel::connect(&config.access()?).await?;
+    let channel = Channel::connect(&login::access(&config).await?).await?;
     channel.declare(&queues).await?;
     channel.open_mailbox(config.hostname.as_str()).await?;
     let (events, publishing) = Announcer::start(channel.clone(), config.hostname.as_str(), !config.without_task_events);

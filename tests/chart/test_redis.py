@@ -166,6 +166,8 @@ def test_certificates_of_a_private_authority_are_mounted_where_the_secret_has_th
         "secretName": "mine",
         "optional": True,
         "items": [
+            {"key": "REDIS_URL", "path": "url"},
+            {"key": "RESULT_BACKEND_URL", "path": "result-url"},
             {"key": "REDIS_CA", "path": "ca.crt"},
             {"key": "REDIS_CLIENT_CERT", "path": "client.crt"},
             {"key": "REDIS_CLIENT_KEY", "path": "client.key"},

@@ -26,7 +26,7 @@ static OWN: Mutex<BTreeSet<(i32, u64)>> = Mutex::new(BTreeSet::new());
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Starts a process that is no orphan when it has ended.
-pub(super) fn spawn(command: &mut Command) -> io::Result<Child> {
+pub fn spawn(command: &mut Command) -> io::Result<Child> {
     // Locked before it exists: it may end at once.
     let mut own = OWN.lock();
     let child = command.spawn()?;

@@ -33,8 +33,8 @@ fn sentinel(primary: &RedisServer) -> RedisServer {
 
 /// `sentinel://` with the password of Redis for these ports.
 fn url(ports: &[u16]) -> String {
-    let parts: Vec<_> = ports.iter().map(|port| format!("sentinel://:{PASSWORD}@127.0.0.1:{port}/0")).collect();
-    parts.join(";")
+    let all: Vec<_> = ports.iter().map(|port| format!("sentinel://:{PASSWORD}@127.0.0.1:{port}/0")).collect();
+    all.join(";")
 }
 
 fn as_user<T: ::redis::FromRedisValue>(server: &RedisServer, password: &str, command: &[&str]) -> T {
