@@ -38,8 +38,9 @@ pub enum ConnectError {
 }
 
 /// What is said of a Redis with `cluster-enabled yes`, and of services that work like one.
-pub(super) const CLUSTER: &str = "Redis Cluster is not supported, because keys that change together would be on several nodes; use \
-    a Redis with cluster mode disabled";
+pub(super) const CLUSTER: &str = "Redis Cluster is not supported, because keys that change together would be in several slots: \
+    the operator's own are in another one than those of Celery, also where these have a prefix in braces; use a Redis with cluster \
+    mode disabled";
 
 /// Why something could not be done on Redis.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -31,7 +31,7 @@ impl Store {
             let mut call = LOCATE.key(names.broker.unacked());
             call.key(names.broker.unacked_index());
             for id in attempts {
-                call.key(names.marker(id));
+                call.key(names.marker(id)).key(names.kept(id));
             }
             let found: Vec<(String, String, String)> = self.0.scans.script("looking for messages", &call).await?;
             places.extend(found.into_iter().map(|(place, tag, score)| match &*place {

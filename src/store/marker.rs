@@ -112,9 +112,7 @@ impl Store {
             let mut call = FORGET.key(names.broker.unacked());
             call.key(names.broker.unacked_index());
             for id in chunk {
-                let marker = names.marker(id);
-                let message = format!("{marker}:message");
-                call.key(marker).key(message);
+                call.key(names.marker(id)).key(names.kept(id));
             }
             self.0.broker.script::<i64>("deleting markers", &call).await?;
         }

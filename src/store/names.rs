@@ -63,6 +63,11 @@ impl Names {
         format!("{}{}:{}", self.markers, id.namespace, id.task)
     }
 
+    /// Where the message is kept that a marker belongs to.
+    pub fn kept(&self, id: &MarkerId) -> String {
+        format!("{}:message", self.marker(id))
+    }
+
     /// Where the result of a task is put together that is brought from another Redis.
     pub fn carried(&self, task: TaskId) -> String {
         format!("{}carried:{task}:result", self.markers)

@@ -118,7 +118,7 @@ impl Store {
                     names.celery(*priority).to_string(),
                 ),
             };
-            call.key(marker).key(target).arg(id.task.to_string()).arg(priority).arg(celery);
+            call.key(marker).key(target).key(names.kept(id)).arg(id.task.to_string()).arg(priority).arg(celery);
         }
         let answer = Answer::from_fenced(ACT, self.0.scans.script(ACT, &call).await?)?;
         let texts: Vec<Option<&str>> = answer.texts().collect();

@@ -228,6 +228,7 @@ impl Store {
         let Some(from) = in_place_of.generation() else { return Ok(false) };
         let mut call = RETIRE.key(&*names.fence);
         call.key(names.marker(marker)).key(names.broker.unacked()).key(names.broker.unacked_index());
+        call.key(names.kept(marker));
         call.arg(epoch.to_string()).arg(from).arg(id.task.delivery_tag(from)).arg(whether_in_flight(in_place_of));
         call.arg(id.generation).arg(id.tag());
         match self.transition(ACT, &call).await?.verdict() {
@@ -242,7 +243,7 @@ impl Store {
         const ACT: &str = "withdrawing a task";
         let names = &self.0.names;
         let mut call = WITHDRAW.key(&*names.fence);
-        call.key(names.marker(id)).arg(epoch.to_string()).arg(generation);
+        call.key(names.marker(id)).key(names.kept(id)).arg(epoch.to_string()).arg(generation);
         match self.transition(ACT, &call).await?.verdict() {
             "removed" => Ok(Withdrawn::Removed),
             "absent" => Ok(Withdrawn::NotQueued),
@@ -265,7 +266,7 @@ impl Store {
         let mut queue = queue.to_owned();
         for _ in 0..2 {
             let mut call = MOVE.key(&*names.fence);
-            call.key(names.marker(id)).key(names.list(&queue, priority));
+            call.key(names.marker(id)).key(names.list(&queue, priority)).key(names.kept(id));
             call.arg(epoch.to_string())
                 .arg(generation)
                 .arg(priority.get())
@@ -284,11 +285,12 @@ impl Store {
         Err(Error::unexpected(ACT, "a marker whose queue changes"))
     }
 
-    /// Adds what every publishing script takes: marker and list as keys, then epoch, envelope and the marker's fields.
+    /// Adds what every publishing script takes: marker, list and the marker's message as keys, then epoch, envelope and the marker's fields.
     fn describe(&self, call: &mut ScriptInvocation<'_>, epoch: Epoch, message: &Message) {
         let Message { uid, namespace: _, name, id, queue, priority, spec, envelope } = message;
         let names = &self.0.names;
-        call.key(names.marker(&message.marker())).key(names.list(queue, *priority));
+        let marker = message.marker();
+        call.key(names.marker(&marker)).key(names.list(queue, *priority)).key(names.kept(&marker));
         call.arg(epoch.to_string()).arg(&envelope[..]).arg(KEPT_MESSAGE);
         call.arg(uid.to_string()).arg(&**name).arg(id.number).arg(id.generation).arg(id.tag()).arg(&**queue);
         call.arg(priority.get()).arg(spec.to_string());

@@ -2,4 +2,5 @@
 
 pub mod compressed;
 pub mod gate;
+pub mod monitor;
 pub mod redis;

@@ -87,6 +87,7 @@ impl Channel {
     pub(super) fn asking(&self, call: &mut ScriptInvocation<'_>, ask: &Ask<'_>) {
         let keys = &self.0.keys;
         call.key(self.quarantine_stream()).key(format!("{}crewjob-reserved:{}", keys.prefix, ask.asker));
+        call.key(self.held(ask.worker));
         for list in keys.pop_order(ask.queues) {
             call.key(list);
         }
@@ -97,7 +98,7 @@ impl Channel {
         let holder = if self.0.same_database { ask.holder } else { "" };
         call.arg(QUARANTINED).arg(NOTED.as_secs()).arg(ask.last).arg(ask.queues.len());
         call.arg(WAKE_UP.as_secs() * 1000).arg(holder).arg(ask.lease.as_secs() * 1000).arg(HEAD);
-        call.arg(self.lease("")).arg(self.0.result_keys.result("")).arg(self.held(ask.worker));
+        call.arg(self.lease("")).arg(self.0.result_keys.result(""));
     }
 
     pub(super) fn taken(&self, ask: &Ask<'_>, answer: redis::Value) -> Result<Taken, Error> {

@@ -1,4 +1,4 @@
--- KEYS: fence, marker, list to move to
+-- KEYS: fence, marker, list to move to, the marker's message
 -- ARGV: epoch, generation, priority, Celery's priority, size up to which a message is kept, queue of that list
 local refusal = fenced()
 if refusal then return refusal end

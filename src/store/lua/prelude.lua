@@ -1,4 +1,6 @@
 -- Runs before every transition. KEYS[1] is the fence, ARGV[1] the caller's term: creation of the Lease '/' its transitions.
+-- The message of a marker, `KEYS[2] .. ':message'`, is among the keys of each that touches it. Not among them is the list that
+-- a marker names, which only a script knows.
 
 -- What keeps the caller out, or nil. Terms are compared by the creation of the Lease first. A fence that is missing is
 -- made: `born` tells an emptied Redis from the one that was there before. One that no operator has written keeps all

@@ -1,4 +1,4 @@
--- KEYS: fence, marker, unacked, unacked_index
+-- KEYS: fence, marker, unacked, unacked_index, the marker's message
 -- ARGV: epoch, generation to leave, its tag, whether that tag is in flight: 'in', 'out' or 'any', generation to stand at, its tag
 local refusal = fenced()
 if refusal then return refusal end

@@ -1,4 +1,4 @@
--- KEYS: fence, unacked, list, then for each task its marker and the list that its message goes to
+-- KEYS: fence, unacked, list, then for each task its marker, the list that its message goes to, and the message of the marker
 -- ARGV: epoch, position, how many elements, size up to which a message is kept, then for each task its id, and the
 -- priority and Celery's priority of the band that its message goes to, or '' and '' when every copy is to go
 -- Answers how many elements have left the list, then for each copy that was taken off its task, its tag, and whether a worker holds another one under that tag.
@@ -14,7 +14,7 @@ local list = KEYS[3]
 local elements = redis.call('LRANGE', list, ARGV[2], ARGV[2] + ARGV[3] - 1)
 local wanted = {}
 for i = 5, #ARGV, 3 do
-  local at = 4 + (i - 5) / 3 * 2
+  local at = i - 1
   wanted[ARGV[i]] = {marker = KEYS[at], target = KEYS[at + 1], priority = ARGV[i + 1], celery = ARGV[i + 2]}
 end
 local gone, answer, moved = 0, {}, {}

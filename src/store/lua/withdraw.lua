@@ -1,4 +1,4 @@
--- KEYS: fence, marker. ARGV: epoch, generation
+-- KEYS: fence, marker, its message. ARGV: epoch, generation
 local refusal = fenced()
 if refusal then return refusal end
 local seen = redis.call('HMGET', KEYS[2], 'gen', 'state', 'list')

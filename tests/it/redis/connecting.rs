@@ -8,6 +8,7 @@ use crewjob::core::plan::InPlaceOf;
 use crewjob::store::{ConnectError, Enqueued, Error, Secret, Settings, Store};
 
 use super::*;
+use crate::support::monitor::Monitor;
 use crate::support::redis::Setup;
 
 const PASSWORD: &str = "s3cret-p4ss";
@@ -49,18 +50,58 @@ async fn a_wrong_or_missing_password_is_told_from_an_absent_server() {
 #[tokio::test]
 async fn the_permissions_of_the_chart_and_of_the_documentation_are_enough() {
     for rules in permissions() {
-        do_everything_as_a_user_with(&rules).await;
+        let server = server_with(&rules);
+        do_everything_on(&server).await;
     }
 }
 
-async fn do_everything_as_a_user_with(rules: &str) {
+#[tokio::test]
+async fn scripts_declare_the_keys_that_they_touch_but_for_those_that_only_they_can_know() {
+    let server = server_with(&permissions()[0]);
+    let monitor = Monitor::of(&server);
+    do_everything_on(&server).await;
+    let named = |key: &str| match key.rsplit_once(':') {
+        Some((_, "message")) => "the message of a marker".to_owned(),
+        _ => key.split('\u{6}').next().unwrap_or_default().to_owned(),
+    };
+    let (undeclared, ran) = monitor.undeclared(&server, named);
+    // The list in which a message waits is what its marker says.
+    let known = ["lua/locate: crew_jobs", "lua/move: crew_jobs", "lua/withdraw: crew_jobs"];
+    assert_eq!(undeclared.iter().map(String::as_str).collect::<Vec<_>>(), known, "{ran:?}");
+    // Those are of other servers, of results elsewhere and of large messages, and have no keys but those of their first line.
+    let left = ["carry", "clear", "large", "replies"];
+    let all = [
+        "carry", "claim", "clear", "drop", "enqueue", "extend", "forget", "glance", "ids", "large", "locate", "look_up",
+    ];
+    let more = [
+        "markers",
+        "move",
+        "outcomes",
+        "quarantine",
+        "renew",
+        "replies",
+        "requeue",
+        "retire",
+        "snapshot",
+        "sweep",
+        "withdraw",
+    ];
+    for script in all.iter().chain(&more).filter(|script| !left.contains(script)) {
+        assert!(ran.contains(&format!("lua/{script}")), "{script}: {ran:?}");
+    }
+}
+
+fn server_with(rules: &str) -> RedisServer {
+    Setup::default()
+        .config(&format!("user operator on >{PASSWORD} {rules}"))
+        .config("user default on nopass ~* &* +@all")
+        .start()
+}
+
+async fn do_everything_on(server: &RedisServer) {
     use crewjob::store::Notice;
     use futures::StreamExt;
 
-    let server = Setup::default()
-        .config(&format!("user operator on >{PASSWORD} {rules}"))
-        .config("user default on nopass ~* &* +@all")
-        .start();
     let store = Store::connect(&at(server.url_as("operator", PASSWORD))).await.unwrap();
     let mut notices = Box::pin(store.subscribe());
     assert_eq!(notices.next().await, Some(Notice::Connected));
@@ -72,7 +113,7 @@ async fn do_everything_as_a_user_with(rules: &str) {
     store.move_band(FIRST, &id, 0, "crew_jobs", crewjob::core::id::Priority::clamped(6)).await.unwrap();
     store.move_band(FIRST, &id, 0, "crew_jobs", lowest).await.unwrap();
     assert!(matches!(store.locate(std::slice::from_ref(&id)).await.as_deref(), Ok([Some(_)])));
-    take(&server, LOWEST, &message.id.tag());
+    take(server, LOWEST, &message.id.tag());
     assert!(matches!(store.locate(std::slice::from_ref(&id)).await.as_deref(), Ok([Some(_)])));
     assert_eq!(store.renew(&[message.id.tag()]).await, Ok(1));
     server.run::<()>(&["LPUSH", "default", "poison"]);
@@ -88,6 +129,11 @@ async fn do_everything_as_a_user_with(rules: &str) {
     store.snapshot(&queues()).await.unwrap();
     store.sweep(FIRST, &all_gone([id.clone()]), &queues()).await.unwrap();
     store.withdraw(FIRST, &id, 1).await.unwrap();
+    store.enqueue(FIRST, &self::message(2)).await.unwrap();
+    store.withdraw(FIRST, &self::message(2).marker(), 0).await.unwrap();
+    store.drop_copy(FIRST, &id, 1, None).await.unwrap();
+    store.look_up(&[(id.clone(), message.id.tag())], |_, _| {}).await.unwrap();
+    store.glance(&queues()).await.unwrap();
     store.markers(std::slice::from_ref(&id)).await.unwrap();
     store.scan_markers(|_| {}).await.unwrap();
     store.forget(&[id]).await.unwrap();
@@ -192,11 +238,19 @@ async fn a_server_that_asks_for_a_client_certificate_gets_the_one_of_the_secret_
 }
 
 #[tokio::test]
-async fn a_redis_cluster_is_refused_in_words_whatever_the_database() {
+async fn a_redis_cluster_is_refused_in_words_whatever_the_database_and_the_prefix() {
     let server = Setup::default().config("cluster-enabled yes").start();
-    for database in [0, 1] {
-        let refused = refusal(&at(server.url(database))).await.to_string();
-        assert!(refused.contains("Redis Cluster is not supported"), "{refused}");
+    // One node has all the slots.
+    server.run::<()>(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    for (database, prefix) in [(0, ""), (0, "{app}"), (1, "")] {
+        let settings = changed(at(server.url(database)), |access| access.keys.global_prefix = prefix.into());
+        let refused = refusal(&settings).await;
+        assert!(matches!(&refused, ConnectError::Unsupported { .. } | ConnectError::Unreachable { .. }), "{refused:?}");
+        let refused = refused.to_string();
+        assert!(
+            refused.contains("Redis Cluster is not supported") && refused.contains("a prefix in braces"),
+            "{refused}"
+        );
     }
 }
 

@@ -3,6 +3,7 @@
 use redis::Value as Answer;
 
 use super::*;
+use crate::support::monitor::Monitor;
 use crate::support::redis::Setup;
 
 /// In the chart's own Redis, and as the documentation says.
@@ -31,17 +32,43 @@ fn refused(server: &RedisServer) -> Vec<String> {
 #[test]
 fn the_permissions_of_the_chart_and_of_the_documentation_are_enough() {
     for rules in permissions() {
-        do_everything_as_a_user_with(&rules);
+        do_everything_on(&server_with(&rules));
     }
 }
 
-fn do_everything_as_a_user_with(rules: &str) {
-    let server = Setup::default()
+#[test]
+fn scripts_declare_the_keys_that_they_touch_but_for_those_that_only_they_can_know() {
+    let server = server_with(&permissions()[0]);
+    let monitor = Monitor::of(&server);
+    do_everything_on(&server);
+    let (undeclared, ran) = monitor.undeclared(&server, |key| {
+        let begins = ["crewjob-lease:", "celery-task-meta-"].into_iter().find(|begin| key.starts_with(begin));
+        begins.map_or_else(|| key.to_owned(), |begin| format!("{begin}TASK"))
+    });
+    // Of the task whose message is taken: which one that is only the script sees.
+    let scripts = ["channel/lua/reserve", "channel/lua/settle"];
+    let known = |it: &String| {
+        let (script, key) = it.split_once(": ").unwrap_or_default();
+        scripts.contains(&script) && ["crewjob-lease:TASK", "celery-task-meta-TASK"].contains(&key)
+    };
+    let unknown: Vec<_> = undeclared.iter().filter(|it| !known(it)).collect();
+    assert!(unknown.is_empty() && !undeclared.is_empty(), "{unknown:?}");
+    // The others are of worse days, and of results elsewhere.
+    for script in ["beat", "close", "discard", "part", "reply", "reserve", "restore", "settle", "watch"] {
+        assert!(ran.contains(&format!("channel/lua/{script}")), "{script}: {ran:?}");
+    }
+}
+
+fn server_with(rules: &str) -> RedisServer {
+    Setup::default()
         .config(&format!("user worker on >s3cret {rules}"))
         .config("user default on nopass ~* &* +@all")
-        .start();
+        .start()
+}
+
+fn do_everything_on(server: &RedisServer) {
     // A message that another worker lost, and an element that is no message.
-    send(&server, "told", "lost", "[]");
+    send(server, "told", "lost", "[]");
     let lost: String = server.run(&["RPOP", "default"]);
     server.run::<()>(&["HSET", "unacked", "lost", &format!(r#"[{lost}, "", "default"]"#)]);
     server.run::<()>(&["ZADD", "unacked_index", "1", "lost"]);
@@ -59,10 +86,10 @@ fn do_everything_as_a_user_with(rules: &str) {
         ("backend.tasks.cleanup_old_results", "[]"),
         ("unknown", "[]"),
     ] {
-        send_changed(&server, task, task, args, |call| call.embed.callbacks = follower.clone());
+        send_changed(server, task, task, args, |call| call.embed.callbacks = follower.clone());
     }
     server.run::<()>(&["SET", "celery-taskset-meta-g.s", "1"]);
-    super::chords::send_part(&server, "told", "part", 0, false);
+    super::chords::send_part(server, "told", "part", 0, false);
     let env = [("REDIS_URL", server.url_as("worker", "s3cret"))];
     let mut worker = Worker::start_with(&env, TASKS, &["-n", "first@h", "-c", "4"]);
     until("it is ready", || worker.log().contains("ready").then_some(()));
@@ -87,15 +114,15 @@ fn do_everything_as_a_user_with(rules: &str) {
         ("part", "SUCCESS"),
         ("lost", "SUCCESS"),
     ] {
-        state(&server, id, end);
+        state(server, id, end);
     }
     // The other one may have put a copy of `follower` aside, and looks at it again when the lease that it saw is over.
     until("the body of the chord is sent", || (server.run::<u64>(&["LLEN", "default-bodies"]) == 1).then_some(()));
-    until("every copy is acknowledged", || (in_flight(&server) == 0).then_some(()));
+    until("every copy is acknowledged", || (in_flight(server) == 0).then_some(()));
     worker.signal("TERM");
     assert!(worker.gone().success());
-    assert_eq!(refused(&server), Vec::<String>::new());
-    assert_eq!(in_flight(&server), 0);
+    assert_eq!(refused(server), Vec::<String>::new());
+    assert_eq!(in_flight(server), 0);
 }
 
 #[test]

@@ -118,16 +118,17 @@ end
 -- What could not be acknowledged is no message; it goes into quarantine. An asker that did not get the last answer gets
 -- the same message again, as it stands in flight.
 --
--- `keys` are the quarantine, the note of the asker, the lists in the order in which they are looked through: by band, then
--- by queue; then the list from which idle workers of each queue are woken. `args` are how many elements the quarantine
+-- `keys` are the quarantine, the note of the asker, the set of the messages that its worker has, the lists in the order in
+-- which they are looked through: by band, then by queue; then the list from which idle workers of each queue are woken. The
+-- lease and the result of the task are keys, too, which only its message names. `args` are how many elements the quarantine
 -- keeps, seconds that the note is kept, the tag of the last message the asker got, how many queues there are, milliseconds
 -- that a wake-up is kept, the holder of a lease ('' to take none), its milliseconds, how much of a result is of interest,
--- what goes before a task's id in the keys of its lease and its result, and the set of the messages that its worker has.
+-- and what goes before a task's id in the keys of its lease and its result.
 --
 -- Answers the position of the list (-1: no message, -2: one that was given before), tag, message, how many elements were
 -- refused, and where the task may begin and its lease was free: its id, and the beginning of its result.
 local function take(unacked, unacked_index, keys, args)
-  local quarantine, note, queues = keys[1], keys[2], tonumber(args[4])
+  local quarantine, note, held, queues = keys[1], keys[2], keys[3], tonumber(args[4])
   local lists = #keys - queues
 
   -- The lease of a task that may begin at once, as far as can be told from its message. Its worker looks closer.
@@ -148,7 +149,7 @@ local function take(unacked, unacked_index, keys, args)
   local function wake(from)
     for i = from, lists do
       if redis.call('EXISTS', keys[i]) == 1 then
-        local list = keys[lists + 1 + (i - 3) % queues]
+        local list = keys[lists + 1 + (i - 4) % queues]
         if redis.call('EXISTS', list) == 0 then
           redis.call('LPUSH', list, '')
           redis.call('PEXPIRE', list, args[5])
@@ -171,7 +172,7 @@ local function take(unacked, unacked_index, keys, args)
   end
 
   local refused = 0
-  for i = 3, lists do
+  for i = 4, lists do
     local element = redis.call('RPOP', keys[i])
     while element do
       local tag, rest, properties = address(element)
@@ -180,10 +181,10 @@ local function take(unacked, unacked_index, keys, args)
         local score = now[1] .. '.' .. string.format('%06d', now[2])
         redis.call('ZADD', unacked_index, score, tag)
         redis.call('HSET', unacked, tag, '[' .. element .. rest)
-        redis.call('SADD', args[11], tag)
+        redis.call('SADD', held, tag)
         redis.call('SETEX', note, args[2], score .. ' ' .. #element .. ' ' .. tag)
         wake(i)
-        return {i - 3, tag, element, refused, begin(element, properties)}
+        return {i - 4, tag, element, refused, begin(element, properties)}
       end
       redis.call('XADD', quarantine, 'MAXLEN', '~', args[1], '*', 'list', keys[i], 'element', element)
       refused = refused + 1
