@@ -27,6 +27,7 @@ pub mod stall;
 pub mod start;
 pub mod status;
 pub mod trace;
+pub mod waits;
 
 #[cfg(test)]
 mod sim;

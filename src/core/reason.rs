@@ -163,6 +163,42 @@ pub enum GaveUp {
     Revoked,
 }
 
+impl GaveUp {
+    /// Every kind.
+    pub const ALL: [Self; 12] = [
+        Self::InvalidSpec,
+        Self::RetriesExhausted,
+        Self::NonRetryableError,
+        Self::WorkerLost,
+        Self::MessageLost,
+        Self::NoResult,
+        Self::ResultNotEncodable,
+        Self::ResultExpired,
+        Self::DeadlineExceeded,
+        Self::QueueTimeout,
+        Self::SpecChanged,
+        Self::Revoked,
+    ];
+
+    /// CamelCase name, as in a condition's `reason`.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::InvalidSpec => "InvalidSpec",
+            Self::RetriesExhausted => "RetriesExhausted",
+            Self::NonRetryableError => "NonRetryableError",
+            Self::WorkerLost => "WorkerLost",
+            Self::MessageLost => "MessageLost",
+            Self::NoResult => "NoResult",
+            Self::ResultNotEncodable => "ResultNotEncodable",
+            Self::ResultExpired => "ResultExpired",
+            Self::DeadlineExceeded => "DeadlineExceeded",
+            Self::QueueTimeout => "QueueTimeout",
+            Self::SpecChanged => "SpecChanged",
+            Self::Revoked => "Revoked",
+        }
+    }
+}
+
 /// Why the phase is what it is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Why {
@@ -349,20 +385,11 @@ impl Why {
             Self::Blocked { blocked, .. } => blocked.kind.reason(),
             Self::Started => "Running",
             Self::RetryScheduled => "RetryScheduled",
-            Self::WorkerLost | Self::GaveUp(GaveUp::WorkerLost) => "WorkerLost",
-            Self::MessageLost | Self::GaveUp(GaveUp::MessageLost) => "MessageLost",
+            Self::WorkerLost => "WorkerLost",
+            Self::MessageLost => "MessageLost",
             Self::Succeeded => "Succeeded",
             Self::FinishedBeforeCancel => "FinishedBeforeCancel",
-            Self::GaveUp(GaveUp::InvalidSpec) => "InvalidSpec",
-            Self::GaveUp(GaveUp::RetriesExhausted) => "RetriesExhausted",
-            Self::GaveUp(GaveUp::NonRetryableError) => "NonRetryableError",
-            Self::GaveUp(GaveUp::NoResult) => "NoResult",
-            Self::GaveUp(GaveUp::ResultNotEncodable) => "ResultNotEncodable",
-            Self::GaveUp(GaveUp::ResultExpired) => "ResultExpired",
-            Self::GaveUp(GaveUp::DeadlineExceeded) => "DeadlineExceeded",
-            Self::GaveUp(GaveUp::QueueTimeout) => "QueueTimeout",
-            Self::GaveUp(GaveUp::SpecChanged) => "SpecChanged",
-            Self::GaveUp(GaveUp::Revoked) => "Revoked",
+            Self::GaveUp(why) => why.reason(),
             Self::Cancelled => "Cancelled",
             Self::AlreadyRan { .. } => "AlreadyRan",
         }

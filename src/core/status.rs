@@ -113,6 +113,10 @@ pub enum AttemptOutcome {
 }
 
 impl AttemptOutcome {
+    /// Every outcome.
+    pub const ALL: [Self; 6] =
+        [Self::Succeeded, Self::Failed, Self::WorkerLost, Self::MessageLost, Self::Revoked, Self::Unknown];
+
     /// CamelCase name, as in the status.
     pub fn name(self) -> &'static str {
         match self {

@@ -19,7 +19,7 @@ use super::state::watches::Watches;
 use super::state::workers::Workers;
 use crate::core::id::ObjectKey;
 use crate::core::status::Holder;
-use crate::runtime::metrics::Metrics;
+use crate::runtime::metrics::{Figures, Metrics, WaitingLabels};
 use crate::runtime::traces::Traces;
 use crate::store::Epoch;
 
@@ -90,6 +90,19 @@ impl Context {
     /// The worker of this node name, and by how many milliseconds its clock is behind.
     pub fn speaker(&self, pool: &Handle, node: &Arc<str>) -> (Holder, i64) {
         (self.workers.read(|pods| pods.holder(pool.fleet.as_ref(), node)), pool.clocks().behind(node))
+    }
+
+    /// How many jobs wait for what. Those of pools that do not exist count as one, since a job may name any.
+    pub fn waiting(&self) -> Figures {
+        let counted: Vec<_> = self.jobs.lock().waiting().map(|(pool, why, jobs)| (pool.clone(), why, jobs)).collect();
+        let pools = self.pools.keys();
+        let mut figures = Figures::new();
+        for (pool, reason, jobs) in counted {
+            let name = if pools.contains(&pool) { pool.name.to_string() } else { String::new() };
+            let labels = WaitingLabels { namespace: pool.namespace.to_string(), pool: name, reason };
+            *figures.entry(labels).or_default() += i64::try_from(jobs).unwrap_or(i64::MAX);
+        }
+        figures
     }
 
     /// Counts what was heard of another pool's job, and is dropped.

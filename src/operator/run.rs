@@ -186,6 +186,7 @@ impl Process {
             self.readiness.missing("lease", "leadership lost; standing by");
             self.metrics.leading.set(0);
             self.metrics.jobs_live.set(0);
+            self.metrics.jobs_waiting.forget();
             if stop.is_cancelled() {
                 return;
             }
@@ -210,11 +211,13 @@ impl Process {
         self.readiness.ready("lease", format!("leading, epoch {}", leadership.term().transitions));
     }
 
-    /// Shows watches and pools of this leadership in `/readyz`.
+    /// Shows watches and pools of this leadership in `/readyz`, and the jobs that wait in `/metrics`.
     fn show(&self, ctx: &Arc<Context>) {
         let watches = self.watches.clone();
         self.readiness.ask("watches", move || watches.state());
         let ctx = Arc::downgrade(ctx);
+        let counted = ctx.clone();
+        self.metrics.jobs_waiting.ask(move || counted.upgrade().map(|ctx| ctx.waiting()).unwrap_or_default());
         let settling = Settling::new(self.has_been_ready.swap(true, Ordering::Relaxed));
         let state = move || ctx.upgrade().map_or(State::Ready(String::new()), |ctx| ctx.pools.state(&settling));
         self.readiness.ask("pools", state);

@@ -1,5 +1,7 @@
 //! Metrics of the operator. Labels are closed enums, pool names and their queues; a job's name or a task id is never one.
 
+mod waiting;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+pub use waiting::{Figures, Waiting, WaitingLabels};
+
+use crate::core::reason::GaveUp;
+use crate::core::status::{AttemptOutcome, Phase};
 
 /// A pool.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -157,6 +163,8 @@ pub struct Metrics {
     pub jobs_finished: Family<EndLabels, Counter>,
     /// Unfinished jobs that the operator follows.
     pub jobs_live: Gauge,
+    /// Those that wait, by what they wait for.
+    pub jobs_waiting: Waiting,
     /// Messages published, republished ones included.
     pub enqueued: Counter,
     /// Messages published again after a loss.
@@ -231,6 +239,7 @@ impl Metrics {
         let metrics = Self {
             jobs_finished: Family::default(),
             jobs_live: Gauge::default(),
+            jobs_waiting: Waiting::default(),
             enqueued: Counter::default(),
             requeued: Counter::default(),
             late_results: Counter::default(),
@@ -265,6 +274,10 @@ impl Metrics {
             reconcile_errors: Counter::default(),
             leading: Gauge::default(),
         };
+        for (phase, reason) in ends() {
+            let labels = EndLabels { phase: format!("{phase:?}"), reason: reason.to_owned() };
+            metrics.jobs_finished.get_or_create(&labels).inc_by(0);
+        }
         let mut registry = Registry::with_prefix("crewjob");
         let m = metrics.clone();
         registry.register("jobs_finished", "Jobs that ended, by phase and reason", m.jobs_finished);
@@ -321,7 +334,33 @@ impl Metrics {
         );
         registry.register("reconcile_errors", "Reconciliations that could not do their work", m.reconcile_errors);
         registry.register("leading", "1 while this replica leads", m.leading);
+        registry.register_collector(Box::new(m.jobs_waiting));
         (metrics, registry)
+    }
+
+    /// Shows the counters of a pool that alerts are about, at zero: one that appears with its first count has no increase.
+    pub fn show_pool(&self, pool: &PoolLabels) {
+        for counter in [&self.quarantined, &self.worker_losses] {
+            counter.get_or_create(pool).inc_by(0);
+        }
+        for labels in outcomes(pool) {
+            self.attempts.get_or_create(&labels).inc_by(0);
+        }
+    }
+
+    /// Forgets all figures of a pool that was deleted, so that no more pools are kept than there are.
+    pub fn drop_pool(&self, pool: &PoolLabels) {
+        self.forget_pool(pool);
+        let taken_off = [&self.quarantined, &self.strays, &self.foreign_claims];
+        for counter in taken_off.into_iter().chain([&self.redis_round_trips, &self.worker_losses]) {
+            counter.remove(pool);
+        }
+        for labels in outcomes(pool) {
+            self.attempts.remove(&labels);
+        }
+        for timing in [&self.wait_seconds, &self.run_seconds] {
+            timing.remove(pool);
+        }
     }
 
     /// Forgets the gauges of a pool that is served no more: their last values would stand for good. Its counters stay, as
@@ -374,6 +413,23 @@ impl Metrics {
     }
 }
 
+/// Every end that a job can have.
+fn ends() -> impl Iterator<Item = (Phase, &'static str)> {
+    let well = ["Succeeded", "FinishedBeforeCancel", "AlreadyRan"].map(|reason| (Phase::Succeeded, reason));
+    let badly = GaveUp::ALL.map(|why| (Phase::Failed, why.reason()));
+    let other = [(Phase::Failed, "AlreadyRan"), (Phase::Cancelled, "Cancelled")];
+    well.into_iter().chain(badly).chain(other)
+}
+
+fn outcomes(pool: &PoolLabels) -> impl Iterator<Item = AttemptLabels> {
+    let PoolLabels { namespace, pool } = pool.clone();
+    AttemptOutcome::ALL.into_iter().map(move |it| AttemptLabels {
+        namespace: namespace.clone(),
+        pool: pool.clone(),
+        outcome: it.name(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use prometheus_client::encoding::text::encode;
@@ -398,5 +454,39 @@ mod tests {
         assert!(text.contains(r#"queue="crew_jobs",band="3"} 5"#) && !text.contains(r#"band="0""#), "{text}");
         metrics.forget_pool(&pool);
         assert!(!shown(&registry).contains("team"), "{}", shown(&registry));
+    }
+
+    #[test]
+    fn what_alerts_count_is_there_before_it_happens_and_goes_with_its_pool() {
+        let (metrics, registry) = Metrics::register();
+        let text = shown(&registry);
+        assert!(text.contains(r#"jobs_finished_total{phase="Failed",reason="MessageLost"} 0"#), "{text}");
+        let pool = PoolLabels { namespace: "team".into(), pool: "default".into() };
+        metrics.show_pool(&pool);
+        let text = shown(&registry);
+        assert!(text.contains(r#"attempts_total{namespace="team",pool="default",outcome="Failed"} 0"#), "{text}");
+        assert!(text.contains(r#"quarantined_total{namespace="team",pool="default"} 0"#), "{text}");
+        for counter in [&metrics.strays, &metrics.foreign_claims, &metrics.redis_round_trips] {
+            counter.get_or_create(&pool).inc();
+        }
+        metrics.wait_seconds.get_or_create(&pool).observe(1.0);
+        metrics.run_seconds.get_or_create(&pool).observe(1.0);
+        metrics.drop_pool(&pool);
+        assert!(!shown(&registry).contains("team"), "{}", shown(&registry));
+    }
+
+    #[test]
+    fn the_jobs_that_wait_are_counted_when_they_are_shown_and_by_the_leader_only() {
+        let (metrics, registry) = Metrics::register();
+        let jobs = Arc::new(Mutex::new(2));
+        let labels = WaitingLabels { namespace: "team".into(), pool: "default".into(), reason: "Suspended" };
+        let counted = jobs.clone();
+        metrics.jobs_waiting.ask(move || Figures::from([(labels.clone(), *counted.lock())]));
+        let line = r#"crewjob_jobs_waiting{namespace="team",pool="default",reason="Suspended"}"#;
+        assert!(shown(&registry).contains(&format!("{line} 2\n")), "{}", shown(&registry));
+        *jobs.lock() = 1;
+        assert!(shown(&registry).contains(&format!("{line} 1\n")));
+        metrics.jobs_waiting.forget();
+        assert!(!shown(&registry).contains("team"));
     }
 }

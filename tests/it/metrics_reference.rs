@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crewjob::runtime::metrics::{
-    AttemptLabels, Dropped, EndLabels, Metrics, PoolLabels, SpanDropped, WriteLabels, WriteOutcome, Written,
-    WrittenLabels,
+    AttemptLabels, Dropped, EndLabels, Figures, Metrics, PoolLabels, SpanDropped, WaitingLabels, WriteLabels, WriteOutcome,
+    Written, WrittenLabels,
 };
 use prometheus_client::encoding::text::encode;
 
@@ -18,8 +18,8 @@ The operator serves its metrics under `/metrics` at port 8080, in OpenMetrics te
 makes a ServiceMonitor and alerts with `monitoring.serviceMonitor.enabled` and `monitoring.prometheusRule.enabled`. Each replica
 serves its own: one that does not lead shows `crewjob_leading 0` and no figures of pools.
 
-Labels are closed: pools, their queues and bands, and words of fixed lists. No job and no task is a label. Gauges of a pool go when
-it is deleted or another replica leads; counters stay.
+Labels are closed: pools, their queues and bands, and words of fixed lists. No job and no task is a label. The figures of a pool go
+when it is deleted; when another replica leads, the gauges go and the counters stay.
 
 | Metric | Type | Labels | Meaning |
 |---|---|---|---|
@@ -97,6 +97,8 @@ fn shown() -> String {
     metrics.jobs_finished.get_or_create(&end).inc();
     metrics.api_writes.get_or_create(&WriteLabels { write: Written::Pod, outcome: WriteOutcome::Done }).inc();
     metrics.api_write_seconds.get_or_create(&WrittenLabels { write: Written::Pod }).observe(1.0);
+    let waiting = WaitingLabels { namespace: "team".into(), pool: "default".into(), reason: "Suspended" };
+    metrics.jobs_waiting.ask(move || Figures::from([(waiting.clone(), 1)]));
     metrics.dropped_event(Dropped::TooMany);
     metrics.dropped_spans(SpanDropped::QueueFull, 1);
     let mut text = String::new();

@@ -38,6 +38,8 @@ pub struct Share {
     pub published_at: Option<Timestamp>,
     /// Whether it waits because a run would be in vain.
     pub is_futile: bool,
+    /// What it waits for, from the closed list of reasons.
+    pub waits_for: Option<&'static str>,
     /// Whether Redis must be read before anything is decided.
     pub is_unread: bool,
     /// Whether the whole object is kept until its first enqueue.
@@ -59,6 +61,8 @@ pub struct PoolJobs {
     hard_limits: BTreeMap<Duration, usize>,
     /// How many waiting messages were published in which second.
     waiting: BTreeMap<i64, usize>,
+    /// How many wait for what.
+    waits_for: BTreeMap<&'static str, usize>,
     /// How many messages which worker has.
     nodes: HashMap<Arc<str>, usize>,
     pods: HashMap<Arc<str>, usize>,
@@ -125,6 +129,13 @@ impl Index {
         self.pools.get(pool)
     }
 
+    /// How many jobs wait for what, by the pool that they ask for, whether it exists or not.
+    pub fn waiting(&self) -> impl Iterator<Item = (&ObjectKey, &'static str, usize)> {
+        self.pools
+            .iter()
+            .flat_map(|(pool, jobs)| jobs.waits_for.iter().map(move |(reason, count)| (pool, *reason, *count)))
+    }
+
     /// Names of the pools that jobs of this namespace ask for, whether they exist or not.
     pub fn pools_of<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a ObjectKey> {
         self.pools.keys().filter(move |pool| &*pool.namespace == namespace)
@@ -149,6 +160,7 @@ impl PoolJobs {
         }
         share.hard_limit.into_iter().for_each(|limit| *self.hard_limits.entry(limit).or_default() += 1);
         share.waits_since().into_iter().for_each(|second| *self.waiting.entry(second).or_default() += 1);
+        share.waits_for.into_iter().for_each(|reason| *self.waits_for.entry(reason).or_default() += 1);
         share.node.iter().for_each(|node| *self.nodes.entry(node.clone()).or_default() += 1);
         share.busy_pod.iter().for_each(|pod| *self.pods.entry(pod.clone()).or_default() += 1);
         self.begun += usize::from(share.is_begun);
@@ -167,6 +179,7 @@ impl PoolJobs {
         }
         share.hard_limit.into_iter().for_each(|limit| one_less_of(&mut self.hard_limits, &limit));
         share.waits_since().into_iter().for_each(|second| one_less_of(&mut self.waiting, &second));
+        share.waits_for.into_iter().for_each(|reason| one_less_of(&mut self.waits_for, &reason));
         share.node.iter().for_each(|node| one_less(&mut self.nodes, node));
         share.busy_pod.iter().for_each(|pod| one_less(&mut self.pods, pod));
         self.begun -= usize::from(share.is_begun);

@@ -114,6 +114,11 @@ impl<F> Table<F> {
         self.index.pool(pool)
     }
 
+    /// How many jobs wait for what, by the pool that they ask for, whether it exists or not.
+    pub fn waiting(&self) -> impl Iterator<Item = (&ObjectKey, &'static str, usize)> {
+        self.index.waiting()
+    }
+
     /// The jobs of a pool.
     pub fn of_pool(&self, pool: &ObjectKey) -> impl Iterator<Item = &Entry<F>> {
         let names = self.index.pool(pool).into_iter().flat_map(PoolJobs::names);

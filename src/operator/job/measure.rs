@@ -1,5 +1,6 @@
 //! What is measured of the attempts that have ended, once their status is written.
 
+use crate::core::id::ObjectKey;
 use crate::core::job::Job;
 use crate::core::status::{PastAttempt, Status};
 use crate::operator::context::Context;
@@ -7,6 +8,10 @@ use crate::runtime::metrics::{AttemptLabels, PoolLabels};
 
 /// Counts what a status records that the one before did not.
 pub fn measure(ctx: &Context, job: &Job, written: &Status) {
+    // The figures of a deleted pool went with it, and a job may name any pool.
+    if !ctx.pools.contains(&ObjectKey { namespace: job.key.namespace.clone(), name: job.spec.pool.clone() }) {
+        return;
+    }
     let pool = PoolLabels { namespace: job.key.namespace.to_string(), pool: job.spec.pool.to_string() };
     for attempt in ended(&job.status, written) {
         let labels = AttemptLabels {

@@ -30,6 +30,7 @@ pub async fn serve(ctx: Arc<Context>, pool: Arc<Handle>, status: CrewWorkerPoolS
     let writing = report::write(&ctx, &pool, status, wanted);
     let stop = pool.stop.clone();
     let lost = ctx.leadership.lost.clone();
+    ctx.metrics.show_pool(&pool.labels());
     let serving = async {
         let mut backoff = Backoff::new(RECONNECT);
         let mut found: Option<Found> = None;
@@ -64,7 +65,9 @@ pub async fn serve(ctx: Arc<Context>, pool: Arc<Handle>, status: CrewWorkerPoolS
     };
     tokio::select! { () = serving => {}, () = writing => {}, () = stop.cancelled() => {}, () = lost.cancelled() => {} }
     // A pool whose spec has changed is served by another one by now, which counts on.
-    if ctx.leadership.lost.is_cancelled() || !ctx.pools.contains(&pool.key) {
+    if !ctx.pools.contains(&pool.key) {
+        ctx.metrics.drop_pool(&pool.labels());
+    } else if ctx.leadership.lost.is_cancelled() {
         ctx.metrics.forget_pool(&pool.labels());
     }
 }

@@ -17,26 +17,30 @@ fn job() -> impl Strategy<Value = ObjectKey> {
 fn share() -> impl Strategy<Value = Share> {
     let flags = proptest::array::uniform7(any::<bool>());
     let times = (option::of(1..4_u64), option::of(0..3_i64));
+    let waits_for = option::of(proptest::sample::select(&["Enqueued", "Suspended"][..]));
     let workers = (
         option::of(name(&["crew@one", "crew@two"])),
         option::of(name(&["one", "two"])),
         option::of(name(&["one", "two"])),
     );
-    (name(&["default", "large"]), times, flags, workers).prop_map(|(pool, times, flags, workers)| Share {
-        pool,
-        hard_limit: times.0.map(Duration::from_secs),
-        is_begun: flags[0],
-        is_queued: flags[1],
-        published_at: times.1.and_then(|second| Timestamp::from_second(second).ok()),
-        is_unread: flags[2],
-        is_fresh: flags[3],
-        is_missed: flags[4],
-        is_outstanding: flags[5],
-        is_futile: flags[6],
-        node: workers.0,
-        busy_pod: workers.1,
-        seen_pod: workers.2,
-    })
+    (name(&["default", "large"]), times, flags, waits_for, workers).prop_map(
+        |(pool, times, flags, waits_for, workers)| Share {
+            pool,
+            waits_for,
+            hard_limit: times.0.map(Duration::from_secs),
+            is_begun: flags[0],
+            is_queued: flags[1],
+            published_at: times.1.and_then(|second| Timestamp::from_second(second).ok()),
+            is_unread: flags[2],
+            is_fresh: flags[3],
+            is_missed: flags[4],
+            is_outstanding: flags[5],
+            is_futile: flags[6],
+            node: workers.0,
+            busy_pod: workers.1,
+            seen_pod: workers.2,
+        },
+    )
 }
 
 /// Every figure, counted anew over all jobs.
@@ -65,6 +69,11 @@ fn check(index: &Index, jobs: &Model<ObjectKey, Share>) {
             assert_eq!(counted.hard_limit(), own.iter().filter_map(|(_, share)| share.hard_limit).max());
             let oldest = own.iter().filter(|(_, share)| share.is_queued).filter_map(|(_, share)| share.published_at);
             assert_eq!(counted.oldest(), oldest.min());
+            for reason in ["Enqueued", "Suspended"] {
+                let waiting =
+                    index.waiting().find(|(pool, why, _)| **pool == key && *why == reason).map_or(0, |it| it.2);
+                assert_eq!(waiting, own.iter().filter(|(_, share)| share.waits_for == Some(reason)).count());
+            }
             let nodes: HashSet<_> = own.iter().filter_map(|(_, share)| share.node.clone()).collect();
             assert_eq!(counted.busy_workers(), nodes.len());
             let pods: HashSet<_> = own.iter().filter_map(|(_, share)| share.busy_pod.clone()).collect();

@@ -8,6 +8,7 @@ use super::super::super::id::ObjectKey;
 use super::super::super::job::Job;
 use super::super::super::once::Claim;
 use super::super::super::status::host_of;
+use super::super::super::waits;
 use super::super::jobs::Share;
 
 /// The pool whose turn it is when a job is looked at, whether it exists or not.
@@ -76,6 +77,7 @@ impl<F> Entry<F> {
             is_outstanding: evidence.is_outstanding() || is_unclear,
             is_missed: has.is_none() && evidence.misses().is_some(),
             is_futile: job.status.why.is_futile(),
+            waits_for: waits::reason(&job.status),
             published_at: evidence.published_at(),
             is_unread: evidence.is_unread(),
             is_fresh: self.fresh.is_some(),
