@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test chaos lint generate golden fuzz bench images cluster-up cluster-down
+.PHONY: help demo demo-down test chaos lint deny sbom reproducible generate golden fuzz bench images cluster-up cluster-down
 
 cluster := tests/cluster/cluster
 
@@ -22,6 +22,16 @@ lint: ## Check format, lints and the pure layers
 	cargo fmt --check
 	cargo check --lib --no-default-features
 	cargo clippy --all-targets --all-features -- -D warnings
+
+deny: ## Check licences, advisories and sources of all dependencies by deny.toml; installs cargo-deny, and needs the network
+	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	cargo deny check
+
+sbom: ## Write an SPDX document of what each image holds to target/sbom, and validate it
+	@release/sbom
+
+reproducible: ## Build the image's program twice from the last commit, in two folders, and compare
+	@release/reproducible
 
 generate: ## Write what is generated: crds/, the chart's copy of them, docs/api.md, docs/metrics.md
 	CREWJOB_GENERATE=1 cargo test --quiet --test it generated

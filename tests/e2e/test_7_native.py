@@ -106,6 +106,7 @@ def test_the_image_of_the_native_worker_needs_no_more_than_its_tasks(app):
             "readOnlyRootFilesystem": True,
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
         },
         "volumeMounts": [{"name": "tasks", "mountPath": "/tasks", "readOnly": True}],
     }
