@@ -53,18 +53,23 @@ fn every_module_in_the_documents_exists() {
 
 /// Its words are compared with the reference, which is made from the code.
 #[test]
-fn every_reason_is_in_the_troubleshooting_guide() {
+fn every_reason_and_every_condition_is_in_the_troubleshooting_guide() {
     let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
     let (reference, guide) = (read("docs/api.md"), read("docs/troubleshooting.md"));
-    let reasons = reference.split("## Reasons").nth(1).unwrap();
-    let reasons: Vec<&str> = reasons.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
-    assert!(reasons.len() > 50, "{reasons:?}");
-    fail_for(
-        reasons
-            .into_iter()
-            .filter(|reason| !guide.contains(&format!("`{reason}`")))
-            .map(|reason| format!("no {reason}")),
-    );
+    let (guide, conditions) = guide.split_once("## Conditions").unwrap();
+    for (heading, place, least) in [("## Reasons", guide, 50), ("## Conditions", conditions, 15)] {
+        let table = reference.split(heading).nth(1).unwrap().split("\n## ").next().unwrap();
+        let words: Vec<&str> = table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        assert!(words.len() > least, "{words:?}");
+        // The first cell of a row may name several.
+        let rows: Vec<&str> = place.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next()).collect();
+        fail_for(
+            words
+                .into_iter()
+                .filter(|word| !rows.iter().any(|row| row.contains(&format!("`{word}`"))))
+                .map(|word| format!("no {word} below {heading}")),
+        );
+    }
 }
 
 #[test]
@@ -116,9 +121,7 @@ fn documents() -> Vec<Document> {
         ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "charts/crewjob-operator/README.md"]
             .map(str::to_owned)
             .to_vec();
-    for file in fs::read_dir(root().join("docs")).unwrap() {
-        names.push(format!("docs/{}", file.unwrap().file_name().to_str().unwrap()));
-    }
+    names.extend(files().into_iter().filter(|path| path.starts_with("docs/")));
     names.into_iter().map(read).collect()
 }
 
