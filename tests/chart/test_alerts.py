@@ -1,7 +1,7 @@
 """The chart's alerts, evaluated by Prometheus' promtool: when each fires and what it says, and when none does."""
 
 import pytest
-from chart import BUNDLED, find, render
+from chart import BUNDLED, PROJECT, find, render
 from promtool import expect, promtool, series
 
 RULES = find(render(BUNDLED, "monitoring.prometheusRule.enabled=true"), "PrometheusRule", "crewjob-operator")["spec"]
@@ -32,6 +32,11 @@ def alert(name: str, summary: str, **labels: str) -> dict:
 def fires(name: str, summary: str, given: list[dict], at: str, not_at: str, **labels: str) -> None:
     """This alert, and at `at` no other."""
     expect(RULES, given, {not_at: {name: []}, at: NONE | {name: [alert(name, summary, **labels)]}})
+
+
+def test_the_guide_says_where_to_look_first_at_each_alert():
+    guide = (PROJECT / "docs/guides/operate.md").read_text()
+    assert [name for name in ALERTS if f"`{name}`" not in guide] == []
 
 
 def test_prometheus_takes_the_rules_and_finds_nothing_to_say_of_them():
