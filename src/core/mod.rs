@@ -15,6 +15,7 @@ pub mod expiry;
 pub mod id;
 pub mod index;
 pub mod job;
+pub mod milestones;
 pub mod observed;
 pub mod once;
 pub mod outage;

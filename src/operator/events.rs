@@ -1,9 +1,11 @@
 //! Kubernetes Events, for people. What they say is in the status as well, so they may be dropped, and are when there are
-//! too many: the queue of those to be written is bounded, and so is what a namespace may have.
+//! too many: the queue of those to be written is bounded, and so is what a namespace may have of Warnings and, apart from
+//! that, of Normal Events.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -18,6 +20,7 @@ use crate::api::{CrewJob, CrewWorkerPool};
 use crate::core::id::ObjectKey;
 use crate::core::index::{Notices, Verdict};
 use crate::core::job::Job;
+use crate::core::milestones::Milestone;
 use crate::core::plan::Notice;
 use crate::runtime::clock;
 use crate::runtime::metrics::{Dropped, Metrics, WriteOutcome, Written};
@@ -35,6 +38,7 @@ const NAME: usize = 200;
 pub struct Events {
     reporter: Option<String>,
     notices: Mutex<Notices>,
+    milestones: Mutex<Notices>,
     queue: mpsc::Sender<Event>,
     metrics: Metrics,
 }
@@ -52,6 +56,7 @@ pub fn events(client: &Client, metrics: &Metrics, pod: Option<&str>) -> (Events,
     let events = Events {
         reporter: pod.map(ToOwned::to_owned),
         notices: Mutex::default(),
+        milestones: Mutex::default(),
         queue: sender,
         metrics: metrics.clone(),
     };
@@ -78,35 +83,43 @@ impl Events {
         self.tell(&Subject::of::<CrewWorkerPool>(&pool.key, uid), notices);
     }
 
-    fn tell(&self, about: &Subject<'_>, notices: Vec<Notice>) {
-        for notice in notices {
-            let verdict = self.notices.lock().judge(
-                &about.key.namespace,
-                about.uid,
-                &notice.reason,
-                &notice.message,
-                clock::now(),
-            );
-            let dropped = match verdict {
-                Verdict::Write if self.queue.try_send(self.event(about, &notice)).is_ok() => continue,
-                Verdict::Write => Dropped::QueueFull,
-                Verdict::Repeated => Dropped::Repeated,
-                Verdict::TooMany => Dropped::TooMany,
-            };
-            self.metrics.dropped_event(dropped);
+    /// Has Normal Events written of what a job has come to. Their names follow from the job, the attempt and what has
+    /// happened, so that it does no harm when another leader writes them as well.
+    pub fn tell_of(&self, job: &Job, milestones: Vec<Milestone>) {
+        let about = Subject::of::<CrewJob>(&job.key, job.uid);
+        for milestone in milestones {
+            let reason = milestone.what.reason();
+            let id = Uuid::new_v5(&job.uid, format!("{reason} {}", milestone.attempt).as_bytes());
+            let notice = Notice { warning: false, reason: reason.into(), message: milestone.message.into() };
+            self.write(&self.milestones, &about, &notice, id, milestone.at);
         }
     }
 
-    fn event(&self, about: &Subject<'_>, notice: &Notice) -> Event {
-        let now = clock::now();
+    fn tell(&self, about: &Subject<'_>, notices: Vec<Notice>) {
+        for notice in notices {
+            let now = clock::now();
+            let id = Uuid::new_v5(&about.uid, format!("{now}{}{}", notice.reason, notice.message).as_bytes());
+            self.write(&self.notices, about, &notice, id, now);
+        }
+    }
+
+    fn write(&self, judge: &Mutex<Notices>, about: &Subject<'_>, notice: &Notice, id: Uuid, at: Timestamp) {
+        let Notice { reason, message, .. } = notice;
+        let verdict = judge.lock().judge(&about.key.namespace, about.uid, reason, message, clock::now());
+        let dropped = match verdict {
+            Verdict::Write if self.queue.try_send(self.event(about, notice, id, at)).is_ok() => return,
+            Verdict::Write => Dropped::QueueFull,
+            Verdict::Repeated => Dropped::Repeated,
+            Verdict::TooMany => Dropped::TooMany,
+        };
+        self.metrics.dropped_event(dropped);
+    }
+
+    fn event(&self, about: &Subject<'_>, notice: &Notice, id: Uuid, at: Timestamp) -> Event {
         let namespace = Some(about.key.namespace.to_string());
         Event {
             metadata: ObjectMeta {
-                name: Some(format!(
-                    "{}.{}",
-                    cut(&about.key.name, NAME).trim_end_matches(['.', '-']),
-                    Uuid::new_v5(&about.uid, format!("{now}{}{}", notice.reason, notice.message).as_bytes()).simple()
-                )),
+                name: Some(format!("{}.{}", cut(&about.key.name, NAME).trim_end_matches(['.', '-']), id.simple())),
                 namespace: namespace.clone(),
                 ..ObjectMeta::default()
             },
@@ -114,7 +127,7 @@ impl Events {
             reason: Some(notice.reason.to_string()),
             note: Some(cut(&notice.message, NOTE).to_owned()),
             action: Some("Reconcile".to_owned()),
-            event_time: Some(MicroTime(now)),
+            event_time: Some(MicroTime(at)),
             reporting_controller: Some("crewjob.dev/operator".to_owned()),
             reporting_instance: Some(self.reporter.clone().unwrap_or_else(|| "crewjob-operator".to_owned())),
             regarding: Some(ObjectReference {
@@ -153,6 +166,10 @@ impl Writer {
                 let api: Api<Event> = Api::namespaced(client, &namespace);
                 match api.create(&PostParams::default(), &event).await {
                     Ok(_) => metrics.wrote(Written::Event, WriteOutcome::Done),
+                    // Another leader has written it.
+                    Err(kube::Error::Api(error)) if error.code == 409 => {
+                        metrics.wrote(Written::Event, WriteOutcome::Conflict);
+                    }
                     Err(error) => {
                         metrics.wrote(Written::Event, WriteOutcome::Failed);
                         tracing::warn!(event = event.metadata.name, %error, "an Event could not be written; it is dropped");

@@ -21,6 +21,7 @@ use super::pod_deletion;
 use super::publish;
 use super::refused;
 use super::result::{complete, store_result};
+use super::tell::tell;
 use super::write::{Step, delete_pod, read, write_status};
 use crate::api::{CrewJob, RunOnceEnd, status_patch};
 use crate::core::evidence::Evidence;
@@ -84,6 +85,7 @@ pub async fn act(ctx: &Context, entry: &Entry, plan: &mut Plan) -> Result<Next, 
         }
         None => {}
     }
+    tell(ctx, entry, &plan.status);
     if terminal && let Some(said) = finished(ctx, entry, &plan.status) {
         Box::pin(late::arrived(ctx, &entry.job, said)).await;
     }

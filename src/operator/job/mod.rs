@@ -8,6 +8,7 @@
 //! | `publish`, `broker` | the message of an attempt, and the job's Redis |
 //! | `write`, `result`, `error` | what goes to the API server, and why it could not |
 //! | `once` | run-once keys: which job has one, and what is remembered of a run |
+//! | `tell`, `measure` | Normal Events and metrics, once a status is recorded |
 //! | `refused` | what is refused, said in the job's status |
 //! | `arrive`, `end`, `abandon` | where an object arrives, where a job leaves the table, and deleted jobs whose attempts are still on Redis |
 //! | `documents`, `death`, `late` | what result documents say, also those of dead workers and of jobs that have ended |
@@ -30,4 +31,5 @@ mod publish;
 pub mod reconcile;
 pub mod refused;
 mod result;
+mod tell;
 pub mod write;

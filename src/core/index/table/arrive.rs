@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::super::super::evidence::Evidence;
 use super::super::super::id::ObjectKey;
 use super::super::super::job::Job;
+use super::super::super::milestones::Told;
 use super::super::jobs::PoolJobs;
 use super::entry::is_newer;
 use super::{Entry, Table};
@@ -125,6 +126,7 @@ impl<F> Table<F> {
             weight,
             fresh,
             claim: None,
+            told: Told::default(),
             lane,
         };
         self.index.change(&key, None, Some(&entry.share()));

@@ -6,6 +6,7 @@ use super::super::super::backoff::ConsecutiveErrors;
 use super::super::super::evidence::{Evidence, SETTLED_AFTER};
 use super::super::super::id::ObjectKey;
 use super::super::super::job::Job;
+use super::super::super::milestones::Told;
 use super::super::super::once::Claim;
 use super::super::super::status::host_of;
 use super::super::super::waits;
@@ -35,6 +36,8 @@ pub struct Entry<F> {
     pub fresh: Option<F>,
     /// What was read of its run-once key. In a box, as few jobs have one.
     pub claim: Option<Box<Claim>>,
+    /// What was told of it in Normal Events.
+    pub told: Told,
     pub(super) lane: Lane,
 }
 

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::super::super::evidence::{Evidence, Mark};
 use super::super::super::id::{ObjectKey, SpecHash, TaskId};
 use super::super::super::job::{Job, Spec};
+use super::super::super::milestones::Told;
 use super::super::super::status::{Attempt, Phase, Status, Why};
 use super::{Entry, Lane, Table};
 
@@ -58,6 +59,7 @@ impl<F> Table<F> {
             weight: 0,
             fresh: None,
             claim: None,
+            told: Told::default(),
             lane,
         };
         self.index.change(&key, None, Some(&entry.share()));
