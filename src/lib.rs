@@ -8,6 +8,7 @@
 //! | 0 | [`wire`] | the Celery wire: bytes to values and back, no sockets |
 //! | 1 | `api` | the `CrewJob` and `CrewWorkerPool` resources |
 //! | 1 | `runtime` | clock, back-off, telemetry, metrics, admin server, shutdown |
+//! | 2 | `archive` | where finished jobs are kept before they are deleted |
 //! | 2 | `store` | Redis by intent: enqueue, requeue, withdraw, snapshot, outcome |
 //! | 3 | `operator` | Kubernetes in, Kubernetes out: observe, decide, act |
 //! | 3 | `worker` | Celery tasks in, commands run, results out |
@@ -21,6 +22,8 @@ pub mod wire;
 
 #[cfg(feature = "full")]
 pub mod api;
+#[cfg(feature = "full")]
+mod archive;
 #[cfg(feature = "full")]
 pub mod cli;
 #[cfg(feature = "full")]

@@ -5,8 +5,12 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::Timestamp;
+use kube::api::DynamicObject;
 
+use super::view;
 use crate::api;
+use crate::archive;
 
 /// Run, watch and change CrewJobs, with the rights of your kubeconfig.
 #[derive(Debug, Parser)]
@@ -61,7 +65,7 @@ pub enum Verb {
 
     /// List jobs.
     #[command(visible_alias = "ls")]
-    List(List),
+    List(Box<List>),
 
     /// Show the jobs of these names.
     Get(Get),
@@ -266,6 +270,13 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// Whether a job fits, apart from its labels.
+    pub fn fits(&self, job: &DynamicObject, now: Timestamp) -> bool {
+        self.since.is_none_or(|since| view::age(job, now).is_none_or(|age| age <= since))
+            && (self.phase.is_empty() || self.phase.iter().any(|phase| phase == view::phase(job)))
+            && self.pool.as_deref().is_none_or(|pool| pool == view::text(job, "/spec/poolRef/name"))
+    }
+
     /// Whether it leaves any job out.
     pub fn is_set(&self) -> bool {
         let Self { selector, phase, pool, since } = self;
@@ -291,6 +302,15 @@ pub struct List {
     /// Print no line of headings.
     #[arg(long)]
     pub no_headers: bool,
+
+    /// List jobs that were archived and deleted, from a file, from the files of a folder, from standard input (-), or,
+    /// without a SOURCE, from the object store of --archive-s3-bucket.
+    #[arg(long, value_name = "SOURCE", num_args = 0..=1, default_missing_value = "")]
+    pub archived: Option<String>,
+
+    /// The object store.
+    #[command(flatten)]
+    pub store: archive::Store,
 }
 
 /// `get`

@@ -140,9 +140,7 @@ impl Cluster {
         loop {
             let page = jobs.list(&params).await.map_err(Error::call("listing CrewJobs"))?;
             for job in page.items {
-                let is_recent = filter.since.is_none_or(|since| view::age(&job, now).is_none_or(|age| age <= since));
-                if is_recent && (filter.phase.is_empty() || filter.phase.iter().any(|phase| phase == view::phase(&job)))
-                {
+                if filter.fits(&job, now) {
                     each(job);
                 }
             }

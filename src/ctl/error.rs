@@ -35,6 +35,9 @@ pub enum Error {
         /// Why.
         source: Box<kube::runtime::watcher::Error>,
     },
+    /// The archive cannot be read.
+    #[error("reading the archive")]
+    Archive(#[source] crate::archive::Error),
     /// A file cannot be read.
     #[error("reading {path}")]
     Read {
@@ -71,6 +74,7 @@ impl Error {
             | Self::Kubeconfig(_)
             | Self::Call { .. }
             | Self::Watch { .. }
+            | Self::Archive(_)
             | Self::Read { .. }
             | Self::Write { .. }
             | Self::Print(_) => FAILED,

@@ -2,48 +2,83 @@
 
 use kube::api::DynamicObject;
 
-use super::args::{Get, List, Output};
+use super::archived;
+use super::args::{Connection, Get, List, Output};
 use super::cluster::Cluster;
 use super::error::Error;
 use super::show::{self, job_row, jobs_table};
 use super::view;
 use crate::runtime::clock;
 
+/// Where jobs are listed.
+enum Source {
+    /// The API server.
+    Cluster(Cluster),
+    /// The archive: jobs of this namespace, or of all.
+    Archive(Option<String>),
+}
+
+impl Source {
+    /// An archive is read without a cluster where it is said which namespaces are meant.
+    async fn of(connection: &Connection, what: &List) -> Result<Self, Error> {
+        match (&what.archived, &connection.namespace) {
+            (None, _) => Ok(Self::Cluster(Cluster::connect(connection).await?)),
+            (Some(_), _) if what.all_namespaces => Ok(Self::Archive(None)),
+            (Some(_), Some(namespace)) => Ok(Self::Archive(Some(namespace.clone()))),
+            (Some(_), None) => Ok(Self::Archive(Some(Cluster::connect(connection).await?.namespace))),
+        }
+    }
+
+    async fn each(&self, what: &List, each: impl FnMut(DynamicObject)) -> Result<(), Error> {
+        match self {
+            Self::Archive(namespace) => archived::each(what, namespace.as_deref(), each).await,
+            Self::Cluster(cluster) if what.all_namespaces => {
+                cluster.each(&cluster.all_jobs(), &what.filter, each).await
+            }
+            Self::Cluster(cluster) => cluster.each(&cluster.jobs(), &what.filter, each).await,
+        }
+    }
+
+    fn nothing(&self, what: &List) -> String {
+        let such = if what.filter.is_set() { "such CrewJobs" } else { "CrewJobs" };
+        let (place, namespace) = match self {
+            Self::Cluster(cluster) => ("", Some(&cluster.namespace).filter(|_| !what.all_namespaces)),
+            Self::Archive(namespace) => (" in the archive", namespace.as_ref()),
+        };
+        match namespace {
+            Some(namespace) if place.is_empty() => format!("there are no {such} in the namespace {namespace}"),
+            Some(namespace) => format!("there are no {such} of the namespace {namespace}{place}"),
+            None => format!("there are no {such}{place}"),
+        }
+    }
+}
+
 /// Lists the jobs that fit.
-pub async fn list(cluster: &Cluster, what: List) -> Result<(), Error> {
-    let jobs = if what.all_namespaces { cluster.all_jobs() } else { cluster.jobs() };
+pub async fn list(connection: &Connection, what: List) -> Result<(), Error> {
+    let source = Source::of(connection, &what).await?;
     let now = clock::now();
     match what.output {
         None | Some(Output::Wide) => {
             let is_wide = what.output.is_some();
             let mut table = jobs_table(what.all_namespaces, is_wide);
             let add = |job: DynamicObject| table.row(job_row(&job, what.all_namespaces, is_wide, now));
-            cluster.each(&jobs, &what.filter, add).await?;
+            source.each(&what, add).await?;
             if table.is_empty() {
-                show::say(&nothing(cluster, &what));
+                show::say(&source.nothing(&what));
                 return Ok(());
             }
             show::print(&table.text(!what.no_headers))
         }
         Some(Output::Name) => {
             let mut names = String::new();
-            cluster.each(&jobs, &what.filter, |job| names.extend([&view::name(&job), "\n"])).await?;
+            source.each(&what, |job| names.extend([&view::name(&job), "\n"])).await?;
             show::print(&names)
         }
         Some(output) => {
             let mut found = Vec::new();
-            cluster.each(&jobs, &what.filter, |job| found.push(job)).await?;
+            source.each(&what, |job| found.push(job)).await?;
             show::list(&found, output)
         }
-    }
-}
-
-fn nothing(cluster: &Cluster, what: &List) -> String {
-    let such = if what.filter.is_set() { "such CrewJobs" } else { "CrewJobs" };
-    if what.all_namespaces {
-        format!("there are no {such}")
-    } else {
-        format!("there are no {such} in the namespace {}", cluster.namespace)
     }
 }
 

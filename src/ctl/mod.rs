@@ -2,6 +2,7 @@
 //!
 //! Objects are read as they are, not as this version knows them, so that an older or newer operator does not break it.
 
+mod archived;
 pub mod args;
 mod broker;
 mod change;
@@ -19,6 +20,7 @@ mod report;
 mod result;
 mod retry;
 mod run;
+mod selector;
 mod show;
 mod top;
 mod version;
@@ -51,7 +53,7 @@ async fn act(ctl: Ctl) -> Result<u8, Error> {
     match ctl.verb {
         Verb::Run(what) => run::run(&cluster().await?, *what).await,
         Verb::Wait(what) => wait::wait(&cluster().await?, what).await,
-        Verb::List(what) => list::list(&cluster().await?, what).await.map(|()| 0),
+        Verb::List(what) => list::list(&ctl.connection, *what).await.map(|()| 0),
         Verb::Get(what) => list::get(&cluster().await?, what).await.map(|()| 0),
         Verb::Result(what) => result::result(&cluster().await?, what).await,
         Verb::Explain(what) => explain::explain(&cluster().await?, what).await.map(|()| 0),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use crate::archive;
 use crate::runtime::telemetry::LogFormat;
 
 /// Options of `crewjob operator`.
@@ -40,6 +41,10 @@ pub struct Config {
     /// `RoleBinding` in the namespace. Default: none.
     #[arg(long, env = "CREWJOB_POOL_NAMESPACE_SELECTOR", value_name = "SELECTOR")]
     pub pool_namespace_selector: Option<String>,
+
+    /// Where finished jobs are kept before they are deleted.
+    #[command(flatten)]
+    pub archive: archive::Settings,
 
     /// Seconds between two audits of a pool's Redis, 1 to 300. Shorter only for tests: an audit reads whole queues.
     #[arg(long, env = "CREWJOB_AUDIT_EVERY", hide = true, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=300))]

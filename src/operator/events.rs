@@ -74,7 +74,12 @@ struct Subject<'a> {
 impl Events {
     /// Has these written, unless they are repeated or too many.
     pub fn announce(&self, job: &Job, notices: Vec<Notice>) {
-        self.tell(&Subject::of::<CrewJob>(&job.key, job.uid), notices);
+        self.announce_of(&job.key, job.uid, notices);
+    }
+
+    /// The same of a job of which only this is known.
+    pub fn announce_of(&self, key: &ObjectKey, uid: Uuid, notices: Vec<Notice>) {
+        self.tell(&Subject::of::<CrewJob>(key, uid), notices);
     }
 
     /// The same of a pool.

@@ -28,9 +28,10 @@ use super::state::pools::{Pools, Settling};
 use super::state::servers::Servers;
 use super::state::watches::Watches;
 use super::state::workers::Workers;
-use super::ttl;
+use super::ttl::{self, Shelf};
 use super::watch::{finished, jobs, lookups, namespaces, pools};
 use crate::api;
+use crate::archive::{self, Archive};
 use crate::runtime::admin::{self, Heartbeat, Liveness, Readiness, State};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::shutdown;
@@ -59,6 +60,9 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// Finished jobs are to be archived, and the settings do not say where.
+    #[error("opening the archive of finished jobs")]
+    Archive(#[from] archive::Error),
     /// Signals cannot be received.
     #[error("listening to signals")]
     Signals(#[source] std::io::Error),
@@ -70,6 +74,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let kube = kube::Config::infer().await.map_err(|source| StartError::Configuration(Box::new(source)))?;
     let watches = Watches::default();
     let clients = Clients::new(&kube, &watches).map_err(|source| StartError::Client(Box::new(source)))?;
+    let archive = Archive::open(&config.archive, config.pod_name.as_deref().unwrap_or("operator"))?.map(Arc::new);
     let (metrics, registry) = Metrics::register();
     let (readiness, liveness) = (Readiness::default(), Liveness::default());
     readiness.missing("crds", "not looked at yet");
@@ -82,7 +87,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let has_been_ready = AtomicBool::new(false);
     let (traces, sending) = traces(&config, &metrics).unzip();
     let traces = traces.unwrap_or_default();
-    let process = Process { clients, watches, config, metrics, traces, readiness, liveness, has_been_ready };
+    let process = Process { clients, watches, config, archive, metrics, traces, readiness, liveness, has_been_ready };
     {
         let serving = process.serve(&stop);
         tokio::pin!(serving);
@@ -132,6 +137,7 @@ struct Process {
     clients: Clients,
     watches: Watches,
     config: Config,
+    archive: Option<Arc<Archive>>,
     metrics: Metrics,
     traces: Traces,
     readiness: Readiness,
@@ -187,6 +193,7 @@ impl Process {
             self.metrics.leading.set(0);
             self.metrics.jobs_live.set(0);
             self.metrics.jobs_waiting.forget();
+            self.metrics.archive_failing.set(0);
             if stop.is_cancelled() {
                 return;
             }
@@ -250,7 +257,7 @@ impl Process {
             async move { ctx.jobs.queue.run_timers().await }
         });
         tasks.spawn(lookups::run(ctx.clone()));
-        tasks.spawn(ttl::run(ctx.clone()));
+        tasks.spawn(ttl::run(ctx.clone(), self.shelf()));
         tasks.spawn(once::run(ctx.clone()));
         tasks.spawn(reconcile::run(ctx.clone(), self.liveness.heartbeat("reconcilers")));
         let lease = ctx.lease.clone();
@@ -275,6 +282,11 @@ impl Process {
         }
         leadership.lost.cancel();
         tasks.shutdown().await;
+    }
+
+    /// The archive for a new leadership.
+    fn shelf(&self) -> Option<Shelf> {
+        self.archive.as_ref().map(|archive| Shelf::new(archive.clone(), self.config.archive.inputs))
     }
 
     /// Waits until both kinds are known to the API server.

@@ -229,6 +229,12 @@ pub struct Metrics {
     pub workers_stalled: Family<PoolLabels, Gauge>,
     /// Reconciliations that could not do their work.
     pub reconcile_errors: Counter,
+    /// Lines of finished jobs that the archive has taken.
+    pub archived: Counter,
+    /// Times that the archive did not take jobs.
+    pub archive_failures: Counter,
+    /// 1 while expired jobs stay because the archive does not take them.
+    pub archive_failing: Gauge,
     /// 1 while this replica leads.
     pub leading: Gauge,
 }
@@ -272,6 +278,9 @@ impl Metrics {
             broker_up: Family::default(),
             workers_stalled: Family::default(),
             reconcile_errors: Counter::default(),
+            archived: Counter::default(),
+            archive_failures: Counter::default(),
+            archive_failing: Gauge::default(),
             leading: Gauge::default(),
         };
         for (phase, reason) in ends() {
@@ -333,6 +342,13 @@ impl Metrics {
             m.workers_stalled,
         );
         registry.register("reconcile_errors", "Reconciliations that could not do their work", m.reconcile_errors);
+        registry.register("archived", "Lines of finished jobs that the archive has taken", m.archived);
+        registry.register("archive_failures", "Times that the archive did not take jobs", m.archive_failures);
+        registry.register(
+            "archive_failing",
+            "1 while expired jobs are not deleted because the archive does not take them",
+            m.archive_failing,
+        );
         registry.register("leading", "1 while this replica leads", m.leading);
         registry.register_collector(Box::new(m.jobs_waiting));
         (metrics, registry)

@@ -22,9 +22,10 @@ const LAYERS: &[Layer] = &[
         may_import: &["store", "runtime", "core", "wire"],
         never: &["kube", "k8s_openapi", "axum"],
     },
+    Layer { module: "archive", may_import: &["archive", "runtime"], never: &["kube", "k8s_openapi", "redis", "axum"] },
     Layer {
         module: "operator",
-        may_import: &["operator", "api", "store", "runtime", "core", "wire"],
+        may_import: &["operator", "api", "archive", "store", "runtime", "core", "wire"],
         never: &["redis"],
     },
     Layer {
@@ -32,7 +33,11 @@ const LAYERS: &[Layer] = &[
         may_import: &["worker", "store", "runtime", "wire"],
         never: &["redis", "kube", "k8s_openapi"],
     },
-    Layer { module: "ctl", may_import: &["ctl", "api", "store", "runtime", "core", "wire"], never: &["redis", "axum"] },
+    Layer {
+        module: "ctl",
+        may_import: &["ctl", "api", "archive", "store", "runtime", "core", "wire"],
+        never: &["redis", "axum"],
+    },
     Layer {
         module: "cli",
         may_import: &["cli", "ctl", "operator", "worker", "api", "runtime", "core"],

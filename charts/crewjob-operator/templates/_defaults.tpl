@@ -14,6 +14,17 @@ operator:
   sidecars: []
   extraVolumes: []
   extraVolumeMounts: []
+archive:
+  inputs: false
+  file:
+    existingClaim: ""
+    maxMiB: 1024
+  s3:
+    bucket: ""
+    endpoint: ""
+    region: us-east-1
+    prefix: crewjobs/
+    existingSecret: ""
 rbac:
   secretNames: []
 redis:

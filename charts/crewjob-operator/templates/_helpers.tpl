@@ -172,6 +172,14 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- with .Values.archive -}}
+{{- if and .file.existingClaim .s3.bucket -}}
+{{- fail "archive.file.existingClaim and archive.s3.bucket are both set: keep one, as finished jobs are archived in one place" -}}
+{{- end -}}
+{{- if and .s3.bucket (not .s3.existingSecret) -}}
+{{- fail "archive.s3.bucket needs archive.s3.existingSecret: the name of a Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" -}}
+{{- end -}}
+{{- end -}}
 {{- with $pool.jobDefaults.timeouts -}}
 {{- if and .soft (ge (include "crewjob.seconds" .soft | int64) (include "crewjob.seconds" .hard | int64)) -}}
 {{- fail (printf "defaultPool.jobDefaults.timeouts.soft is %s: it must be shorter than defaultPool.jobDefaults.timeouts.hard, which is %s" .soft .hard) -}}

@@ -14,14 +14,14 @@ fn job() -> Job {
     fixture("team", "crew", 7)
 }
 
-fn attempt(number: u32, started_at: Option<i64>) -> Option<Attempt> {
-    Some(Attempt { number, generation: 0, enqueued_at: at(0), started_at: started_at.map(at) })
+fn attempt(number: u32, started_at: Option<i64>) -> Attempt {
+    Attempt { number, generation: 0, enqueued_at: at(0), started_at: started_at.map(at) }
 }
 
 fn queued() -> Status {
     Status {
         phase: Phase::Queued,
-        attempt: attempt(1, None),
+        attempt: Some(attempt(1, None)),
         queued_at: Some(at(0)),
         queue: Some("crew_jobs".into()),
         ..Status::default()
@@ -29,7 +29,7 @@ fn queued() -> Status {
 }
 
 fn running(number: u32, since: i64) -> Status {
-    Status { phase: Phase::Running, attempt: attempt(number, Some(since)), ..queued() }
+    Status { phase: Phase::Running, attempt: Some(attempt(number, Some(since))), ..queued() }
 }
 
 fn failed(number: u32, from: i64, to: i64) -> PastAttempt {
@@ -102,7 +102,7 @@ fn what_was_never_recorded_by_itself_is_told_of_at_the_end() {
 
 #[test]
 fn a_retried_job_says_which_attempt_failed_and_when_the_next_one_is_published() {
-    let second = Status { retry_at: None, attempt: attempt(2, Some(61)), ..retrying() };
+    let second = Status { retry_at: None, attempt: Some(attempt(2, Some(61))), ..retrying() };
     let lives = [(2, running(1, 1)), (7, retrying()), (62, second.clone()), (80, finished(second, 80))];
     assert_eq!(
         life(&lives),
