@@ -1,11 +1,14 @@
 //! `doctor`: what is wrong with an installation, and how to mend it.
 
 mod checks;
+mod rights;
 
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::ResourceExt as _;
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, PostParams};
 use serde_json::{Value, json};
 
 use super::args::{Doctor, Filter};
@@ -17,9 +20,12 @@ use super::{broker, run, view, wait};
 use crate::runtime::clock;
 use crate::runtime::telemetry::chain;
 use checks::{Finding, Waiting, named};
+use rights::Account;
 
 /// The Lease of an operator whose Deployment does not name another one.
 const LEASE: &str = "crewjob-operator";
+/// Questions about rights that are asked at once.
+const AT_ONCE: usize = 8;
 /// The task that an enqueue is tried with; each worker of the reference application and each native one has it.
 const TASK: &str = "backend.tasks.health_check";
 
@@ -60,8 +66,11 @@ struct Report {
 impl Report {
     /// Looks at everything; returns the pools.
     async fn examine(&mut self, cluster: &Cluster, everywhere: bool) -> Vec<DynamicObject> {
-        self.installation(cluster).await;
+        let operators = self.installation(cluster).await;
         let pools = self.pools(cluster, everywhere).await;
+        for operator in &operators {
+            self.rights(cluster, operator, &pools).await;
+        }
         self.jobs(cluster, everywhere).await;
         pools
     }
@@ -81,8 +90,8 @@ impl Report {
         }
     }
 
-    /// The operators and the resource definitions.
-    async fn installation(&mut self, cluster: &Cluster) {
+    /// The operators and the resource definitions; returns the operators.
+    async fn installation(&mut self, cluster: &Cluster) -> Vec<Deployment> {
         let Found { deployments, findings, unread, .. } = version::look(cluster).await;
         self.findings.extend(findings.into_iter().map(|what| Finding::new("versions", "VersionsDiffer", what)));
         let is_known = unread.is_empty();
@@ -99,6 +108,24 @@ impl Report {
                 self.findings.extend(checks::operator(deployment, lease.as_ref(), clock::now()));
             }
             self.looked_at.push(named("deployment", deployment));
+        }
+        deployments
+    }
+
+    /// What an operator may do. A caller that may not ask that finds it out by what goes wrong.
+    async fn rights(&mut self, cluster: &Cluster, operator: &Deployment, pools: &[DynamicObject]) {
+        let (account, reviews) = (Account::of(operator), cluster.everywhere::<SubjectAccessReview>());
+        let needed = rights::needed(operator, &lease_of(operator), pools);
+        let asked = needed.into_iter().map(|right| {
+            let (reviews, question) = (&reviews, account.review(&right));
+            async move { reviews.create(&PostParams::default(), &question).await.map(|answer| (right, answer)) }
+        });
+        let answers: Result<Vec<_>, _> = stream::iter(asked).buffered(AT_ONCE).try_collect().await;
+        if let Some(answers) = self.read(&format!("the rights of {}", named("deployment", operator)), answers) {
+            let is_denied = |answer: &SubjectAccessReview| answer.status.as_ref().is_some_and(|status| !status.allowed);
+            let denied: Vec<_> =
+                answers.into_iter().filter(|(_, answer)| is_denied(answer)).map(|(right, _)| right).collect();
+            self.findings.extend(rights::findings(operator, &account, &denied));
         }
     }
 

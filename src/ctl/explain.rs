@@ -1,7 +1,7 @@
 //! `explain`: why a job is where it is, what would let it go on, and when it will begin and end.
 
 mod forecast;
-mod queue;
+pub mod queue;
 mod verdict;
 
 use std::fmt::Write as _;
@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::args::{Explain, Filter};
 use super::cluster::Cluster;
 use super::error::Error;
+use super::position::{Positions, Waits};
 use super::{show, view};
 use crate::api::{CrewJob, CrewWorkerPool, Phase, RunOnceRecord};
 use crate::core::once::Claim;
@@ -111,6 +112,24 @@ async fn survey(
         }),
     };
     Ok((Some(place), forecast))
+}
+
+/// Where the jobs of the namespace, or of all, wait. Whatever may not be read has no place.
+pub async fn positions(cluster: &Cluster, everywhere: bool) -> Positions {
+    let (pools, jobs) =
+        if everywhere { (cluster.all_pools(), cluster.all_jobs()) } else { (cluster.pools(), cluster.jobs()) };
+    let Ok(pools) = pools.list(&ListParams::default()).await else { return Positions::default() };
+    let mut waits = Waits::new(pools.iter().filter_map(|pool| typed(pool).ok()));
+    let queued = Filter { phase: vec!["Queued".to_owned()], ..Filter::default() };
+    let add = |object: DynamicObject| {
+        if let Ok(job) = typed(&object) {
+            waits.add(&job);
+        }
+    };
+    match cluster.each(&jobs, &queued, add).await {
+        Ok(()) => waits.positions(),
+        Err(_) => Positions::default(),
+    }
 }
 
 struct Explained<'a> {

@@ -6,6 +6,8 @@ use super::archived;
 use super::args::{Connection, Get, List, Output};
 use super::cluster::Cluster;
 use super::error::Error;
+use super::explain;
+use super::position::Positions;
 use super::show::{self, job_row, jobs_table};
 use super::view;
 use crate::runtime::clock;
@@ -39,6 +41,16 @@ impl Source {
         }
     }
 
+    /// Where jobs wait, for a wide table; it takes lists of its own.
+    async fn positions(&self, what: &List) -> Option<Positions> {
+        let shows_queued = what.filter.phase.is_empty() || what.filter.phase.iter().any(|phase| phase == "Queued");
+        what.output?;
+        match self {
+            Self::Cluster(cluster) if shows_queued => Some(explain::positions(cluster, what.all_namespaces).await),
+            Self::Cluster(_) | Self::Archive(_) => Some(Positions::default()),
+        }
+    }
+
     fn nothing(&self, what: &List) -> String {
         let such = if what.filter.is_set() { "such CrewJobs" } else { "CrewJobs" };
         let (place, namespace) = match self {
@@ -61,7 +73,8 @@ pub async fn list(connection: &Connection, what: List) -> Result<(), Error> {
         None | Some(Output::Wide) => {
             let is_wide = what.output.is_some();
             let mut table = jobs_table(what.all_namespaces, is_wide);
-            let add = |job: DynamicObject| table.row(job_row(&job, what.all_namespaces, is_wide, now));
+            let positions = source.positions(&what).await;
+            let add = |job: DynamicObject| table.row(job_row(&job, what.all_namespaces, positions.as_ref(), now));
             source.each(&what, add).await?;
             if table.is_empty() {
                 show::say(&source.nothing(&what));
@@ -92,8 +105,14 @@ pub async fn get(cluster: &Cluster, what: Get) -> Result<(), Error> {
         None | Some(Output::Wide) => {
             let is_wide = what.output.is_some();
             let mut table = jobs_table(false, is_wide);
+            let waits = found.iter().any(|job| view::phase(job) == "Queued");
+            let positions = match what.output {
+                Some(_) if waits => Some(explain::positions(cluster, false).await),
+                Some(_) => Some(Positions::default()),
+                None => None,
+            };
             for job in &found {
-                table.row(job_row(job, false, is_wide, clock::now()));
+                table.row(job_row(job, false, positions.as_ref(), clock::now()));
             }
             show::print(&table.text(true))
         }

@@ -16,6 +16,7 @@ mod import;
 mod list;
 mod logs;
 mod manifest;
+mod position;
 mod report;
 mod result;
 mod retry;

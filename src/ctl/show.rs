@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::args::{Format, Output};
 use super::error::Error;
+use super::position::Positions;
 use super::view;
 use crate::runtime::telemetry::chain;
 
@@ -63,13 +64,13 @@ impl Table {
 /// The table of jobs.
 pub fn jobs_table(all_namespaces: bool, is_wide: bool) -> Table {
     let first: &[&str] = if all_namespaces { &["NAMESPACE"] } else { &[] };
-    let rest: &[&str] = if is_wide { &["POOL", "QUEUE", "WORKER", "TASK ID", "TOPIC"] } else { &[] };
+    let rest: &[&str] = if is_wide { &["POSITION", "POOL", "QUEUE", "WORKER", "TASK ID", "TOPIC"] } else { &[] };
     let usual = ["NAME", "PHASE", "REASON", "PRIORITY", "ATTEMPTS", "AGE", "DURATION"];
     Table::new(first.iter().chain(&usual).chain(rest).copied().collect())
 }
 
-/// The row of a job in it.
-pub fn job_row(job: &DynamicObject, all_namespaces: bool, is_wide: bool, now: Timestamp) -> Vec<String> {
+/// The row of a job in it, wide with the positions of those that wait.
+pub fn job_row(job: &DynamicObject, all_namespaces: bool, wide: Option<&Positions>, now: Timestamp) -> Vec<String> {
     let time = |length: Option<std::time::Duration>| length.map(view::length).unwrap_or_default();
     let own = |text: &str| if text.is_empty() { "-".to_owned() } else { view::one_line(text) };
     let mut row = Vec::new();
@@ -85,10 +86,12 @@ pub fn job_row(job: &DynamicObject, all_namespaces: bool, is_wide: bool, now: Ti
         own(&time(view::age(job, now))),
         own(&time(view::runs(job, now))),
     ]);
-    if is_wide {
+    if let Some(positions) = wide {
+        let position = positions.of(&job.namespace().unwrap_or_default(), &job.name_any());
         let topic: String = view::text(job, "/spec/topic").chars().take(TOPIC).collect();
         let of = |at: &str| own(view::text(job, at));
         row.extend([
+            own(&position.map(|position| position.to_string()).unwrap_or_default()),
             of("/spec/poolRef/name"),
             of("/status/queue"),
             of("/status/worker/name"),
@@ -183,7 +186,8 @@ mod tests {
     fn a_row_has_a_text_for_each_heading() {
         let job: DynamicObject = serde_json::from_value(json!({ "metadata": { "name": "tea" } })).unwrap();
         for (all, wide) in [(false, false), (true, false), (false, true), (true, true)] {
-            let row = job_row(&job, all, wide, Timestamp::UNIX_EPOCH);
+            let positions = Positions::default();
+            let row = job_row(&job, all, Some(&positions).filter(|_| wide), Timestamp::UNIX_EPOCH);
             assert_eq!(row.len(), jobs_table(all, wide).headings.len());
         }
     }

@@ -1,7 +1,9 @@
 """The permissions of each service account and role: exactly these, and no others."""
 
+import re
+
 import pytest
-from chart import BUNDLED, CHART, SCENARIOS, find, hook, names, of_kind, render
+from chart import BUNDLED, CHART, PROJECT, SCENARIOS, find, hook, names, of_kind, render
 
 CRDS = "crewjobs.crewjob.dev,crewworkerpools.crewjob.dev"
 
@@ -55,6 +57,17 @@ def granted(objects: list[dict], account: str) -> dict[str, set]:
 
 def test_the_operator_has_the_permissions_that_its_calls_need_and_no_more():
     assert granted(render(BUNDLED), "crewjob-operator") == {"*": EVERYWHERE, "crewjob": OWN_NAMESPACE | POOL_NAMESPACE}
+
+
+def test_doctor_asks_for_the_rights_that_the_chart_grants():
+    text = (PROJECT / "src/ctl/doctor/rights.rs").read_text()
+    asked = lambda name: {  # noqa: E731
+        found for found in re.findall(r'\("([^"]*)", "([^"]+)", "([^"]*)", "([^"]+)"\)', text.split(f"const {name}:")[1].split(";")[0])
+    }
+    lease, secret = ("LEASE", "crewjob-operator"), ("SECRET", "")
+    named = lambda rules: {tuple(part.replace(*lease).replace(*secret) for part in rule) for rule in rules}  # noqa: E731
+    granted_rules = (EVERYWHERE, OWN_NAMESPACE, POOL_NAMESPACE)
+    assert tuple(named(asked(name)) for name in ("EVERYWHERE", "LEASES", "POOLS")) == granted_rules
 
 
 def test_pools_elsewhere_are_granted_by_roles_in_their_namespaces():

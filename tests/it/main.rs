@@ -10,6 +10,7 @@ mod control_plane;
 mod documents;
 mod generated;
 mod golden_wire;
+mod krew;
 mod metrics_reference;
 mod redis;
 mod support;

@@ -1,5 +1,6 @@
 """`kubectl crewjob` with a real API server and operator: what it prints, and its exit status."""
 
+import functools
 import json
 import os
 import signal
@@ -400,6 +401,15 @@ def chart(bed, ctl):
     bed.a.deployment("operator", replicas=1)
     bed.a.patch("deployments", "operator", {"metadata": {"labels": labels}})
     bed.a.patch("deployments", "operator", {"status": {"replicas": 1, "availableReplicas": 1, "readyReplicas": 1}}, "status")
+    # The rights of the chart are the business of its own tests; here its account has all, or none.
+    bindings, name = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", f"operator-{bed.a.namespace}"
+    account = {"kind": "ServiceAccount", "name": "default", "namespace": bed.a.namespace}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
+    request = bed.control_plane.request
+    request("POST", bindings, {"metadata": {"name": name}, "roleRef": role, "subjects": [account]})
+    revoke = functools.cache(lambda: request("DELETE", f"{bindings}/{name}"))
+    yield revoke
+    revoke()
 
 
 def test_doctor_finds_nothing_where_all_is_well_and_lets_a_job_come_back(bed, chart, pool, ctl):
@@ -453,6 +463,44 @@ def test_doctor_finds_what_was_planted_and_says_how_to_mend_it(bed, chart, ctl, 
         assert "could not look at CrewWorkerPools" in refused.stderr and "could not look at the Lease" in refused.stderr, refused
     finally:
         front.stop()
+
+
+def test_doctor_finds_the_rights_that_the_operator_lacks_or_says_that_it_may_not_ask(bed, chart, pool, ctl, tmp_path):
+    found = lambda: [it for it in json.loads(ctl("doctor", "-o", "json").stdout)["findings"] if it["reason"] == "RightsMissing"]  # noqa: E731
+    assert found() == []
+    chart()
+    until("the rights are gone", lambda: len(found()) == 2)
+    everywhere, here = sorted(it["what"] for it in found())[::-1]
+    assert "in the whole cluster: delete crewjobs, get crewjobs" in everywhere
+    assert f"in the namespace {bed.a.namespace}: " in here
+    for right in ("create leases", "update leases crewjob-operator", "patch deployments/scale", "get secrets redis-default"):
+        assert right in here, here
+    front = Front(bed.control_plane, tmp_path)
+    try:
+        front.answer(r"POST \S*/subjectaccessreviews", 403)
+        through = ("--kubeconfig", str(front.kubeconfig), "-n", bed.a.namespace)
+        refused = subprocess.run([str(CREWJOB), "ctl", "doctor", *through], capture_output=True, text=True, timeout=30)
+        assert "could not look at the rights of deployment/" in refused.stderr, refused
+    finally:
+        front.stop()
+
+
+def test_a_wide_list_says_where_queued_jobs_wait_and_top_how_many_jobs_started_and_ended(bed, pool, ctl):
+    for name, priority in {"second": 5, "first": 10, "third": 0}.items():
+        bed.a.job(name, priority=priority)
+    for name in ("first", "second", "third"):
+        bed.a.in_phase(name, "Queued")
+    heading = ctl("list", "-o", "wide").stdout.splitlines()[0].split()
+    assert heading[7] == "POSITION"
+    position = lambda: {row[0]: row[7] for row in map(str.split, ctl("list", "-o", "wide", "--no-headers").stdout.splitlines())}  # noqa: E731
+    until("they stand in line", lambda: position() == {"first": "1", "second": "2", "third": "3"})
+    shown = ctl("explain", "third").stdout
+    assert "3 of 3" in shown, shown
+    end(bed, "first")
+    bed.a.in_phase("first", "Succeeded")
+    until("the others move up", lambda: position() == {"first": "-", "second": "1", "third": "2"})
+    heading, row, *_ = [line.split() for line in ctl("top").stdout.splitlines()]
+    assert row[heading.index("ENDED/MIN")] == "1", row
 
 
 def test_top_shows_pools_and_queues_once_in_a_pipe(bed, pool, ctl):

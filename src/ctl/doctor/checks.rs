@@ -40,7 +40,7 @@ pub struct Finding {
     /// Kind, namespace and name.
     pub object: String,
     /// One word for it: the reason of a condition, or one of `NoOperator`, `NoLeader`, `OperatorNotAvailable`, `NotSeen`,
-    /// `VersionsDiffer`, `CheckFailed`, `RedisNearlyFull`, `MessagesQuarantined`, `ReplyListsOrphaned`.
+    /// `VersionsDiffer`, `RightsMissing`, `CheckFailed`, `RedisNearlyFull`, `MessagesQuarantined`, `ReplyListsOrphaned`.
     pub reason: String,
     /// What is wrong, and what to do.
     pub what: String,

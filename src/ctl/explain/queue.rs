@@ -88,12 +88,7 @@ impl Survey {
 
     /// Where the job waits. Messages of other producers are those that the pool counts and no job explains.
     pub fn place(&self, pool: &CrewWorkerPool) -> Place {
-        let status =
-            pool.status.as_ref().and_then(|status| status.queues.iter().find(|queue| queue.name == self.queue));
-        let depth_of = |is_it: &dyn Fn(i32) -> bool| -> usize {
-            let bands = status.iter().flat_map(|queue| &queue.bands).filter(|band| is_it(band.step));
-            bands.map(|band| usize::try_from(band.depth).unwrap_or_default()).sum()
-        };
+        let depth_of = |is_it: &dyn Fn(i32) -> bool| depth(pool, &self.queue, is_it);
         let own = i32::from(self.band);
         let foreign = depth_of(&|step| step < own).saturating_sub(self.before_band)
             + depth_of(&|step| step == own).saturating_sub(self.in_band);
@@ -118,20 +113,28 @@ impl Survey {
     }
 }
 
-fn queue_of(job: &CrewJob, pool: &CrewWorkerPool) -> String {
+/// Messages that wait in such bands of a queue, as the pool counts them.
+pub fn depth(pool: &CrewWorkerPool, queue: &str, is_it: &dyn Fn(i32) -> bool) -> usize {
+    let queue = pool.status.as_ref().and_then(|status| status.queues.iter().find(|it| it.name == queue));
+    let bands = queue.iter().flat_map(|queue| &queue.bands).filter(|band| is_it(band.step));
+    bands.map(|band| usize::try_from(band.depth).unwrap_or_default()).sum()
+}
+
+/// The queue that a job is on, or comes to.
+pub fn queue_of(job: &CrewJob, pool: &CrewWorkerPool) -> String {
     let used = job.status.as_ref().and_then(|status| status.queue.clone());
     let first = || pool.spec.queues.first().map(|queue| queue.name.clone());
     used.or_else(|| job.spec.queue.clone()).or_else(first).unwrap_or_default()
 }
 
 /// The band that the message of a job waits in.
-fn band(job: &CrewJob, steps: &[u8]) -> u8 {
+pub fn band(job: &CrewJob, steps: &[u8]) -> u8 {
     let priority = Priority::clamped(job.spec.priority).celery(steps);
     steps.iter().copied().filter(|step| *step <= priority).max().unwrap_or_default()
 }
 
 /// Since when it waits; jobs of the same second are in the order of their names.
-fn since(job: &CrewJob) -> (Option<Timestamp>, String) {
+pub fn since(job: &CrewJob) -> (Option<Timestamp>, String) {
     let at = job.status.as_ref().and_then(|status| status.queued_at.as_ref()).map(|time| time.0);
     (at, job.metadata.name.clone().unwrap_or_default())
 }
