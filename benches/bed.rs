@@ -146,7 +146,7 @@ impl RedisServer {
 
 /// The definition of `CrewJob` under another group.
 fn bare_definition() -> CustomResourceDefinition {
-    let [mut definition, _] = api::crds();
+    let [mut definition, ..] = api::crds();
     BARE_GROUP.clone_into(&mut definition.spec.group);
     definition.metadata.name = Some(format!("{}.{BARE_GROUP}", CrewJob::crd().spec.names.plural));
     definition.spec.names.categories = None;

@@ -29,7 +29,7 @@ pub enum ConditionType {
     CancelUnsupported,
     /// CrewJob: a result arrived after the job had reached another end.
     LateResult,
-    /// CrewWorkerPool: jobs can be enqueued. A pool with no workers and no load is ready.
+    /// CrewWorkerPool: jobs can be enqueued. A pool with no workers and no load is ready. `CrewSchedule`: jobs are made at its times.
     Ready,
     /// CrewWorkerPool: Redis answers and accepts the credentials.
     BrokerReachable,
@@ -99,7 +99,7 @@ pub enum Reason {
     /// The spec is one that cannot be run, for a reason that the API server cannot check: inputs too large or too deep,
     /// or contradicting timeouts. The message names the field.
     InvalidSpec,
-    /// `spec.suspend` is true.
+    /// `spec.suspend` of a job or a schedule is true.
     Suspended,
     /// Another job with the same `spec.runOnce` has not ended; the message names it. This one ends as that one does.
     RunOnceHeld,
@@ -162,6 +162,16 @@ pub enum Reason {
     StatusRefused,
     /// The API server refuses the deletion of the Pod of a worker that does not stop a cancelled job.
     PodDeletionRefused,
+    /// A time, a line or a time zone of a schedule cannot be used. The message names the field.
+    ScheduleInvalid,
+    /// As many jobs of a schedule failed in a row as `spec.pauseAfterFailures` says. It goes on when its spec is changed, or
+    /// when a job that was asked for with `crewjob.dev/run-now` succeeds.
+    SchedulePaused,
+    /// A schedule has no further time, because `spec.end` is past.
+    ScheduleEnded,
+    /// The API server refuses a job of a schedule: a quota, a policy, or a template that is no longer valid. The message says
+    /// which; the operator keeps trying for as long as `spec.catchUp.window` allows.
+    JobNotCreated,
     /// All is as it should be.
     AsExpected,
     /// Not known yet.

@@ -1,4 +1,4 @@
-//! The resources: `CrewJob`, one run of a crew, and `CrewWorkerPool`, the workers that run it.
+//! The resources: `CrewJob`, one run of a crew, `CrewWorkerPool`, the workers that run it, and `CrewSchedule`, jobs at times.
 //!
 //! What the API server refuses is said here, in the schema and its rules, and tested against a real one in
 //! `tests/it/apiserver.rs`. The doc comments of fields are what `kubectl explain` prints.
@@ -17,6 +17,8 @@ mod pool;
 mod pool_status;
 mod render;
 mod run_once;
+mod schedule;
+mod schedule_status;
 mod schema;
 mod text;
 
@@ -42,10 +44,16 @@ pub use pool::{
 pub use pool_status::{BandStatus, CrewWorkerPoolStatus, QueueStatus, RedisStatus, Replicas};
 pub use render::{expiry_bucket, merge_patch, result_config_map_name, status_patch};
 pub use run_once::{RUN_ONCE_EXPIRES, RUN_ONCE_LABEL, RunOnceEnd, RunOnceRecord};
+pub use schedule::{
+    CatchUp, CatchUpPolicy, CrewSchedule, CrewScheduleSpec, History, JobTemplate, Overlap, PLANNED_AT, RUN_NOW,
+    SCHEDULE_LABEL, TemplateMetadata,
+};
+pub use schedule_status::{CrewScheduleStatus, Rests, SkipReason, SkippedTimes};
 
-/// The definitions of both resources, as they are installed.
-pub fn crds() -> [CustomResourceDefinition; 2] {
-    [schema::polish(CrewJob::crd()), schema::polish(CrewWorkerPool::crd())]
+/// The definitions of all resources, as they are installed.
+pub fn crds() -> [CustomResourceDefinition; 3] {
+    let schedule = schema::changeable(CrewSchedule::crd());
+    [CrewJob::crd(), CrewWorkerPool::crd(), schedule].map(schema::polish)
 }
 
 /// Whether the API server serves a definition.

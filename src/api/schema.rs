@@ -80,6 +80,11 @@ pub(super) fn time(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "format": "date-time" })
 }
 
+/// Points in time, to the second.
+pub(super) fn times(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "items": { "type": "string", "format": "date-time" } })
+}
+
 /// Conditions as every Kubernetes API has them.
 pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
@@ -129,6 +134,30 @@ pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
             },
         },
     })
+}
+
+/// A definition without rules that compare with the old object: what a template says may be changed.
+pub(super) fn changeable(definition: CustomResourceDefinition) -> CustomResourceDefinition {
+    fn strip(value: &mut Value) {
+        match value {
+            Value::Object(object) => {
+                if let Some(Value::Array(rules)) = object.get_mut("x-kubernetes-validations") {
+                    rules.retain(|rule| !rule["rule"].as_str().is_some_and(|rule| rule.contains("oldSelf")));
+                    if rules.is_empty() {
+                        object.remove("x-kubernetes-validations");
+                    }
+                }
+                object.values_mut().for_each(strip);
+            }
+            Value::Array(items) => items.iter_mut().for_each(strip),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    let stripped = serde_json::to_value(&definition).and_then(|mut value| {
+        strip(&mut value);
+        serde_json::from_value(value)
+    });
+    stripped.unwrap_or(definition)
 }
 
 /// Brings a derived definition into the form that Kubernetes conventions ask for.

@@ -132,7 +132,7 @@ mod tests {
         }
         std::fs::write(folder.path().join("README.md"), "not YAML: [").unwrap();
         let names: Vec<String> = read(folder.path()).unwrap().iter().map(ResourceExt::name_any).collect();
-        assert_eq!(names, ["crewjobs.crewjob.dev", "crewworkerpools.crewjob.dev"]);
+        assert_eq!(names, ["crewjobs.crewjob.dev", "crewschedules.crewjob.dev", "crewworkerpools.crewjob.dev"]);
     }
 
     #[test]

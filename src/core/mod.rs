@@ -23,6 +23,7 @@ pub mod plan;
 pub mod policy;
 pub mod reason;
 pub mod scale;
+pub mod schedule;
 pub mod setup;
 pub mod stall;
 pub mod start;

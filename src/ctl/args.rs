@@ -1,5 +1,7 @@
 //! What can be typed behind `kubectl crewjob`.
 
+pub mod schedule;
+
 use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -111,6 +113,10 @@ pub enum Verb {
 
     /// Run failed or cancelled jobs once more, each as a new job that names its origin.
     Retry(Retry),
+
+    /// List and change schedules, have a job of one made now or for times in the past.
+    #[command(subcommand)]
+    Schedule(schedule::Schedule),
 
     /// Show the load of the pools, of their queues by band of priorities, and of their workers.
     ///

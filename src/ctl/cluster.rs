@@ -10,7 +10,7 @@ use kube::{Api, Client, Config, Resource};
 use super::args::{Connection, Filter};
 use super::error::Error;
 use super::view;
-use crate::api::{CrewJob, CrewWorkerPool};
+use crate::api::{CrewJob, CrewSchedule, CrewWorkerPool};
 use crate::runtime::clock;
 
 /// How long connecting and one answer may take; a watch counts as answered when it has begun.
@@ -66,6 +66,16 @@ impl Cluster {
     /// The pools of all namespaces.
     pub fn all_pools(&self) -> Api<DynamicObject> {
         Api::all_with(self.client.clone(), &ApiResource::erase::<CrewWorkerPool>(&()))
+    }
+
+    /// The schedules of the namespace.
+    pub fn schedules(&self) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &self.namespace, &ApiResource::erase::<CrewSchedule>(&()))
+    }
+
+    /// The schedules of all namespaces.
+    pub fn all_schedules(&self) -> Api<DynamicObject> {
+        Api::all_with(self.client.clone(), &ApiResource::erase::<CrewSchedule>(&()))
     }
 
     /// The same cluster, with another namespace in mind.

@@ -40,6 +40,7 @@ enum Candidates {
     Words(Vec<(String, String)>),
     Jobs,
     Pools,
+    Schedules,
     Namespaces,
     Files,
     Nothing,
@@ -53,7 +54,7 @@ pub async fn complete(words: &[String]) -> Result<(), Error> {
     let words = match candidates {
         Candidates::Words(words) => words,
         Candidates::Files | Candidates::Nothing => Vec::new(),
-        Candidates::Jobs | Candidates::Pools | Candidates::Namespaces => {
+        Candidates::Jobs | Candidates::Pools | Candidates::Schedules | Candidates::Namespaces => {
             let asked = timeout(PATIENCE, names(&connection(before), &candidates)).await;
             asked.ok().and_then(Result::ok).unwrap_or_default()
         }
@@ -123,6 +124,7 @@ fn values(arg: &Arg) -> Candidates {
     match name {
         "JOB" => Candidates::Jobs,
         "POOL" => Candidates::Pools,
+        "SCHEDULE" => Candidates::Schedules,
         "NAMESPACE" => Candidates::Namespaces,
         "FILE" => Candidates::Files,
         "PHASE" => Candidates::Words(view::PHASES.map(|phase| (phase.to_owned(), String::new())).into()),
@@ -156,7 +158,13 @@ async fn names(connection: &Connection, of: &Candidates) -> Result<Vec<(String, 
         let found = found.list(&params).await.map_err(listing())?;
         return Ok(found.iter().map(|namespace| (namespace.name_any(), String::new())).collect());
     }
-    let objects = if *of == Candidates::Pools { cluster.pools() } else { cluster.jobs() };
+    let objects = match of {
+        Candidates::Pools => cluster.pools(),
+        Candidates::Schedules => cluster.schedules(),
+        Candidates::Words(_) | Candidates::Jobs | Candidates::Namespaces | Candidates::Files | Candidates::Nothing => {
+            cluster.jobs()
+        }
+    };
     let found = objects.list(&params).await.map_err(listing())?;
     let meaning =
         |object: &DynamicObject| if *of == Candidates::Jobs { view::phase(object).to_owned() } else { String::new() };

@@ -21,6 +21,7 @@ mod report;
 mod result;
 mod retry;
 mod run;
+mod schedule;
 mod selector;
 mod show;
 mod top;
@@ -65,6 +66,7 @@ async fn act(ctl: Ctl) -> Result<u8, Error> {
         Verb::Resume(what) => change::change(&cluster().await?, what, &change::RESUME).await,
         Verb::Priority { priority, jobs } => change::change(&cluster().await?, jobs, &change::priority(priority)).await,
         Verb::Retry(what) => retry::retry(&cluster().await?, what).await.map(|()| 0),
+        Verb::Schedule(what) => schedule::schedule(&cluster().await?, what).await.map(|()| 0),
         Verb::Top(what) => top::top(&cluster().await?, what).await.map(|()| 0),
         Verb::Doctor(what) => doctor::doctor(&cluster().await?, what).await,
         Verb::Report(what) => Box::pin(report::report(&cluster().await?, what)).await.map(|()| 0),

@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_field_that_one_of_the_definitions_lacks_is_named() {
-        let [own, _] = api::crds();
+        let [own, ..] = api::crds();
         let mut older = json!(own);
         let properties =
             older.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties").unwrap();

@@ -14,6 +14,7 @@ use super::state::lookups::Lookups;
 use super::state::namespaces::Namespaces;
 use super::state::pool::Handle;
 use super::state::pools::Pools;
+use super::state::schedules::Schedules;
 use super::state::servers::Servers;
 use super::state::watches::Watches;
 use super::state::workers::Workers;
@@ -55,6 +56,8 @@ pub struct Context {
     pub watches: Watches,
     /// The pools.
     pub pools: Pools,
+    /// The schedules.
+    pub schedules: Schedules,
     /// Pods and Deployments of workers.
     pub workers: Workers,
     /// What pools on one Redis share.

@@ -10,13 +10,13 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::PostParams;
-use kube::{Api, Client, Resource};
+use kube::{Api, Client, Resource, ResourceExt as _};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
 use uuid::Uuid;
 
 use super::state::pool::Handle;
-use crate::api::{CrewJob, CrewWorkerPool};
+use crate::api::{CrewJob, CrewSchedule, CrewWorkerPool};
 use crate::core::id::ObjectKey;
 use crate::core::index::{Notices, Verdict};
 use crate::core::job::Job;
@@ -86,6 +86,13 @@ impl Events {
     pub fn announce_of_pool(&self, pool: &Handle, notices: Vec<Notice>) {
         let Ok(uid) = pool.uid.parse() else { return };
         self.tell(&Subject::of::<CrewWorkerPool>(&pool.key, uid), notices);
+    }
+
+    /// The same of a schedule.
+    pub fn announce_of_schedule(&self, schedule: &CrewSchedule, notices: Vec<Notice>) {
+        let Some(uid) = schedule.uid().and_then(|uid| uid.parse().ok()) else { return };
+        let key = ObjectKey::new(schedule.namespace().unwrap_or_default(), schedule.name_any());
+        self.tell(&Subject::of::<CrewSchedule>(&key, uid), notices);
     }
 
     /// Has Normal Events written of what a job has come to. Their names follow from the job, the attempt and what has

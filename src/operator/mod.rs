@@ -6,6 +6,7 @@
 //! | [`watch`] | Kubernetes in: the API server's jobs, pools, Pods, Deployments and namespaces |
 //! | `ttl` | finished jobs whose time is over |
 //! | `once` | records of run-once keys whose time is over |
+//! | [`schedule`] | serving one schedule: look when it is time, make the job, record it |
 //! | [`pool`] | serving one pool: connect, listen, read Redis, scale, report |
 //! | [`job`] | one job, one look: observe, decide, act |
 //! | `context` | what a leading operator has at hand |
@@ -25,6 +26,7 @@ mod lease;
 mod once;
 mod pool;
 mod run;
+mod schedule;
 mod state;
 mod ttl;
 mod watch;

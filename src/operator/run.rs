@@ -25,11 +25,12 @@ use super::state::jobs::Jobs;
 use super::state::lookups::Lookups;
 use super::state::namespaces::Namespaces;
 use super::state::pools::{Pools, Settling};
+use super::state::schedules::Schedules;
 use super::state::servers::Servers;
 use super::state::watches::Watches;
 use super::state::workers::Workers;
 use super::ttl::{self, Shelf};
-use super::watch::{finished, jobs, lookups, namespaces, pools};
+use super::watch::{finished, jobs, lookups, namespaces, pools, schedules};
 use crate::api;
 use crate::archive::{self, Archive};
 use crate::runtime::admin::{self, Heartbeat, Liveness, Readiness, State};
@@ -180,6 +181,7 @@ impl Process {
                 lookups: Lookups::default(),
                 watches: self.watches.clone(),
                 pools: Pools::default(),
+                schedules: Schedules::default(),
                 workers: Workers::default(),
                 servers: Servers::default(),
                 calls: Semaphore::new(CALLS),
@@ -259,6 +261,7 @@ impl Process {
         tasks.spawn(lookups::run(ctx.clone()));
         tasks.spawn(ttl::run(ctx.clone(), self.shelf()));
         tasks.spawn(once::run(ctx.clone()));
+        tasks.spawn(schedules::watch_schedules(ctx.clone()));
         tasks.spawn(reconcile::run(ctx.clone(), self.liveness.heartbeat("reconcilers")));
         let lease = ctx.lease.clone();
         let keep = claim.keep(leadership, stop.clone(), |turn| {
@@ -289,7 +292,7 @@ impl Process {
         self.archive.as_ref().map(|archive| Shelf::new(archive.clone(), self.config.archive.inputs))
     }
 
-    /// Waits until both kinds are known to the API server.
+    /// Waits until all kinds are known to the API server.
     async fn wait_for_crds(&self, heartbeat: &Heartbeat) {
         let api: Api<CustomResourceDefinition> = Api::all(self.clients.api.clone());
         let names: Vec<String> = api::crds().iter().map(ResourceExt::name_any).collect();

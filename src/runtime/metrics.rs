@@ -16,6 +16,7 @@ use prometheus_client::registry::Registry;
 pub use waiting::{Figures, Waiting, WaitingLabels};
 
 use crate::core::reason::GaveUp;
+use crate::core::schedule::Skip;
 use crate::core::status::{AttemptOutcome, Phase};
 
 /// A pool.
@@ -75,6 +76,8 @@ pub enum Written {
     Event,
     /// The deletion of a Pod, or its cost.
     Pod,
+    /// The status of a schedule.
+    ScheduleStatus,
 }
 
 /// How a write to the API server went.
@@ -140,6 +143,51 @@ pub struct SpanDroppedLabels {
     pub why: SpanDropped,
 }
 
+/// What became of a time of a schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum ScheduleOutcome {
+    /// Its job was made.
+    Made,
+    /// An earlier job had not ended.
+    Overlap,
+    /// It was noticed too late.
+    TooLate,
+    /// It was missed, and so was a later one.
+    Superseded,
+    /// Too many were missed.
+    TooMany,
+    /// The schedule was suspended.
+    Suspended,
+    /// The schedule was paused after failures.
+    Paused,
+    /// Too many waited.
+    QueueFull,
+    /// The name of its job was taken.
+    NameTaken,
+}
+
+impl From<Skip> for ScheduleOutcome {
+    fn from(skip: Skip) -> Self {
+        match skip {
+            Skip::Overlap => Self::Overlap,
+            Skip::TooLate => Self::TooLate,
+            Skip::Superseded => Self::Superseded,
+            Skip::TooMany => Self::TooMany,
+            Skip::Suspended => Self::Suspended,
+            Skip::Paused => Self::Paused,
+            Skip::QueueFull => Self::QueueFull,
+            Skip::NameTaken => Self::NameTaken,
+        }
+    }
+}
+
+/// A time of a schedule.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ScheduleLabels {
+    /// What became of it.
+    pub outcome: ScheduleOutcome,
+}
+
 /// Lengths of time by pool.
 pub type Timings = Family<PoolLabels, Histogram, fn() -> Histogram>;
 
@@ -191,6 +239,8 @@ pub struct Metrics {
     pub spans_exported: Counter,
     /// Spans that no collector has taken.
     pub spans_dropped: Family<SpanDroppedLabels, Counter>,
+    /// Times of schedules, by what became of them.
+    pub schedule_times: Family<ScheduleLabels, Counter>,
     /// Round trips to Redis.
     pub redis_round_trips: Family<PoolLabels, Counter>,
     /// Messages waiting.
@@ -259,6 +309,7 @@ impl Metrics {
             events_dropped: Family::default(),
             spans_exported: Counter::default(),
             spans_dropped: Family::default(),
+            schedule_times: Family::default(),
             redis_round_trips: Family::default(),
             queue_depth: Family::default(),
             in_flight: Family::default(),
@@ -288,7 +339,13 @@ impl Metrics {
             metrics.jobs_finished.get_or_create(&labels).inc_by(0);
         }
         let mut registry = Registry::with_prefix("crewjob");
-        let m = metrics.clone();
+        metrics.clone().show_in(&mut registry);
+        (metrics, registry)
+    }
+
+    /// Names each, and says what it counts.
+    fn show_in(self, registry: &mut Registry) {
+        let m = self;
         registry.register("jobs_finished", "Jobs that ended, by phase and reason", m.jobs_finished);
         registry.register("jobs_live", "Unfinished jobs that the operator follows", m.jobs_live);
         registry.register("enqueued", "Messages published, republished ones included", m.enqueued);
@@ -316,6 +373,7 @@ impl Metrics {
         registry.register("events_dropped", "Kubernetes Events that were not written", m.events_dropped);
         registry.register("spans_exported", "Spans of traces that the collector has taken", m.spans_exported);
         registry.register("spans_dropped", "Spans of traces that the collector has not taken", m.spans_dropped);
+        registry.register("schedule_times", "Times of schedules, by what became of them", m.schedule_times);
         registry.register("redis_round_trips", "Round trips to Redis", m.redis_round_trips);
         registry.register("queue_depth", "Messages waiting on the queues of a pool", m.queue_depth);
         registry.register("in_flight", "Messages taken and not acknowledged", m.in_flight);
@@ -351,7 +409,6 @@ impl Metrics {
         );
         registry.register("leading", "1 while this replica leads", m.leading);
         registry.register_collector(Box::new(m.jobs_waiting));
-        (metrics, registry)
     }
 
     /// Shows the counters of a pool that alerts are about, at zero: one that appears with its first count has no increase.
@@ -421,6 +478,11 @@ impl Metrics {
     /// Notes how long a write to the API server took.
     pub fn write_took(&self, write: Written, time: Duration) {
         self.api_write_seconds.get_or_create(&WrittenLabels { write }).observe(time.as_secs_f64());
+    }
+
+    /// Counts times of a schedule.
+    pub fn schedule_time(&self, outcome: ScheduleOutcome, count: u64) {
+        self.schedule_times.get_or_create(&ScheduleLabels { outcome }).inc_by(count);
     }
 
     /// Counts a write to the API server.

@@ -9,13 +9,13 @@ HOOKED = ["ClusterRole", "ClusterRoleBinding", "ConfigMap", "Job", "ServiceAccou
 
 def test_the_chart_carries_the_projects_crds():
     assert crds(CHART / "crds") == crds(PROJECT / "crds"), "run `make generate`"
-    assert set(crds(CHART / "crds")) == {"crewjobs.crewjob.dev.yaml", "crewworkerpools.crewjob.dev.yaml"}
+    assert set(crds(CHART / "crds")) == {f"{kind}.crewjob.dev.yaml" for kind in ("crewjobs", "crewschedules", "crewworkerpools")}
 
 
 def test_helm_finds_them():
     shown = template(BUNDLED, flags=["--include-crds"]).stdout
     found = of_kind(list(yaml.safe_load_all(shown)), "CustomResourceDefinition")
-    assert [crd["metadata"]["name"] for crd in found] == ["crewjobs.crewjob.dev", "crewworkerpools.crewjob.dev"]
+    assert [crd["metadata"]["name"] for crd in found] == ["crewjobs.crewjob.dev", "crewschedules.crewjob.dev", "crewworkerpools.crewjob.dev"]
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

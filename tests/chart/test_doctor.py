@@ -22,11 +22,12 @@ def test_it_exists_during_the_test_only_and_its_rights_before_it():
         assert annotations["helm.sh/hook-weight"] == ("0" if item["kind"] == "Pod" else "-10")
 
 
-def test_it_reads_one_namespace_and_the_two_crds_asks_for_rights_and_changes_jobs_only():
+def test_it_reads_one_namespace_and_the_crds_asks_for_rights_and_changes_jobs_only():
     rules = {item["kind"]: item["rules"] for item in tested() if "rules" in item}
     crds, rights = rules["ClusterRole"]
     assert rights == {"apiGroups": ["authorization.k8s.io"], "resources": ["subjectaccessreviews"], "verbs": ["create"]}
-    assert crds["verbs"] == ["get"] and crds["resourceNames"] == ["crewjobs.crewjob.dev", "crewworkerpools.crewjob.dev"]
+    kinds = ("crewjobs", "crewschedules", "crewworkerpools")
+    assert crds["verbs"] == ["get"] and crds["resourceNames"] == [f"{kind}.crewjob.dev" for kind in kinds]
     granted = {resource: set(rule["verbs"]) for rule in rules["Role"] for resource in rule["resources"]}
     assert granted.pop("crewjobs") == {"create", "delete", "get", "list", "watch"}
     assert granted == {"crewworkerpools": {"list"}, "deployments": {"get", "list"}, "leases": {"get"}}

@@ -5,12 +5,14 @@ import re
 import pytest
 from chart import BUNDLED, CHART, PROJECT, SCENARIOS, find, hook, names, of_kind, render
 
-CRDS = "crewjobs.crewjob.dev,crewworkerpools.crewjob.dev"
+CRDS = "crewjobs.crewjob.dev,crewschedules.crewjob.dev,crewworkerpools.crewjob.dev"
 
 EVERYWHERE = {
-    ("crewjob.dev", "crewjobs", "", "delete get list watch"),
+    ("crewjob.dev", "crewjobs", "", "create delete get list patch watch"),
+    ("crewjob.dev", "crewschedules", "", "get list watch"),
     ("crewjob.dev", "crewworkerpools", "", "list watch"),
     ("crewjob.dev", "crewjobs/status", "", "patch"),
+    ("crewjob.dev", "crewschedules/status", "", "patch"),
     ("crewjob.dev", "crewworkerpools/status", "", "patch"),
     ("events.k8s.io", "events", "", "create patch"),
     ("", "namespaces", "kube-system", "get"),
@@ -62,7 +64,7 @@ def test_the_operator_has_the_permissions_that_its_calls_need_and_no_more():
 def test_doctor_asks_for_the_rights_that_the_chart_grants():
     text = (PROJECT / "src/ctl/doctor/rights.rs").read_text()
     asked = lambda name: {  # noqa: E731
-        found for found in re.findall(r'\("([^"]*)", "([^"]+)", "([^"]*)", "([^"]+)"\)', text.split(f"const {name}:")[1].split(";")[0])
+        found for found in re.findall(r'\(\s*"([^"]*)",\s*"([^"]+)",\s*"([^"]*)",\s*"([^"]+)",?\s*\)', text.split(f"const {name}:")[1].split(";")[0])
     }
     lease, secret = ("LEASE", "crewjob-operator"), ("SECRET", "")
     named = lambda rules: {tuple(part.replace(*lease).replace(*secret) for part in rule) for rule in rules}  # noqa: E731
@@ -160,9 +162,10 @@ def test_the_clusters_roles_are_extended():
     expected = {
         "view": {
             ("crewjob.dev", "crewjobs", "", "get list watch"),
+            ("crewjob.dev", "crewschedules", "", "get list watch"),
             ("crewjob.dev", "crewworkerpools", "", "get list watch"),
         },
-        "edit": {("crewjob.dev", "crewjobs", "", write)},
+        "edit": {("crewjob.dev", "crewjobs", "", write), ("crewjob.dev", "crewschedules", "", write)},
         "admin": {("crewjob.dev", "crewworkerpools", "", write)},
     }
     for target, verbs in expected.items():

@@ -14,6 +14,7 @@ USER = f"system:serviceaccount:{kube.NAMESPACE}:{kube.OPERATOR}"
 LISTED = "only where the API server does not stream the first list of a watch: then it is read page by page"
 NOT_USED = {
     ("crewworkerpools", "list"): LISTED,
+    ("crewschedules", "list"): LISTED,
     ("deployments", "list"): LISTED,
     ("pods", "list"): LISTED,
     ("leases", "delete"): "a Lease is made anew when its count of transitions is at its end",

@@ -17,7 +17,7 @@ from waiting import until
 
 # A chart of an earlier commit as `helm package` makes it: before workers could be native, and before they had a Redis user.
 EARLIER = crew.PROJECT / "tests/chart/earlier/before-native.tgz"
-CRDS = ("crewjobs.crewjob.dev", "crewworkerpools.crewjob.dev")
+CRDS = ("crewjobs.crewjob.dev", "crewschedules.crewjob.dev", "crewworkerpools.crewjob.dev")
 UPGRADE_SECONDS = 30
 WAITING = 6
 

@@ -5,6 +5,7 @@ mod jobs;
 mod pools;
 mod printed;
 mod reading;
+mod schedules;
 mod statuses;
 
 use kube::{
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::control_plane::ControlPlane;
 
-/// One of the two kinds, and what every spec of it starts with.
+/// One of the kinds, and what every spec of it starts with.
 #[derive(Clone, Copy)]
 struct Kind {
     name: &'static str,
@@ -26,6 +27,12 @@ struct Kind {
 
 const JOB: Kind = Kind { name: "CrewJob", plural: "crewjobs", base: "{ topic: bees }" };
 const POOL: Kind = Kind { name: "CrewWorkerPool", plural: "crewworkerpools", base: "{ redis: { secretName: redis } }" };
+
+const SCHEDULE: Kind = Kind {
+    name: "CrewSchedule",
+    plural: "crewschedules",
+    base: "{ schedules: ['30 2 * * *'], template: { spec: { topic: bees } } }",
+};
 
 impl Kind {
     /// The API server takes an object with these fields in its spec. Gives the spec with the defaults filled in.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crewjob::runtime::metrics::{
-    AttemptLabels, Dropped, EndLabels, Figures, Metrics, PoolLabels, SpanDropped, WaitingLabels, WriteLabels, WriteOutcome,
-    Written, WrittenLabels,
+    AttemptLabels, Dropped, EndLabels, Figures, Metrics, PoolLabels, SpanDropped, WaitingLabels, WriteLabels,
+    WriteOutcome, Written, WrittenLabels,
 };
 use prometheus_client::encoding::text::encode;
 

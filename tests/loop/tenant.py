@@ -11,6 +11,7 @@ FINAL = ("Succeeded", "Failed", "Cancelled")
 WORKER_LABELS = {"app": "worker"}
 PATHS = {
     "crewjobs": GROUP,
+    "crewschedules": GROUP,
     "crewworkerpools": GROUP,
     "deployments": "/apis/apps/v1",
     "replicasets": "/apis/apps/v1",

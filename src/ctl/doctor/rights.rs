@@ -16,13 +16,20 @@ type Rule = (&'static str, &'static str, &'static str, &'static str);
 
 /// In the whole cluster.
 const EVERYWHERE: &[Rule] = &[
-    ("crewjob.dev", "crewjobs", "", "delete get list watch"),
+    ("crewjob.dev", "crewjobs", "", "create delete get list patch watch"),
+    ("crewjob.dev", "crewschedules", "", "get list watch"),
     ("crewjob.dev", "crewworkerpools", "", "list watch"),
     ("crewjob.dev", "crewjobs/status", "", "patch"),
+    ("crewjob.dev", "crewschedules/status", "", "patch"),
     ("crewjob.dev", "crewworkerpools/status", "", "patch"),
     ("events.k8s.io", "events", "", "create patch"),
     ("", "namespaces", "kube-system", "get"),
-    ("apiextensions.k8s.io", "customresourcedefinitions", "crewjobs.crewjob.dev,crewworkerpools.crewjob.dev", "get"),
+    (
+        "apiextensions.k8s.io",
+        "customresourcedefinitions",
+        "crewjobs.crewjob.dev,crewschedules.crewjob.dev,crewworkerpools.crewjob.dev",
+        "get",
+    ),
 ];
 /// In its own namespace.
 const LEASES: &[Rule] =
@@ -183,7 +190,7 @@ mod tests {
         let rights = needed(&operator(), "lease", &pools);
         let places: Vec<Option<&str>> = rights.iter().map(|right| right.namespace.as_deref()).collect();
         let count = |place| places.iter().filter(|it| **it == place).count();
-        assert_eq!((count(None), count(Some("crewjob")), count(Some("a")), count(Some("b"))), (13, 4, 14, 0));
+        assert_eq!((count(None), count(Some("crewjob")), count(Some("a")), count(Some("b"))), (20, 4, 14, 0));
         let secrets: Vec<_> =
             rights.iter().filter(|it| it.resource == "secrets").filter_map(|it| it.name.clone()).collect();
         assert_eq!(secrets, ["redis", "other"]);
@@ -208,11 +215,9 @@ mod tests {
             rights.into_iter().filter(|it| it.verb == "patch" || it.resource == "secrets").collect();
         let found = findings(&operator(), &Account::of(&operator()), &denied);
         assert_eq!(found.len(), 2);
-        assert!(
-            found[0]
-                .what
-                .contains("crewjob/op may not do this in the whole cluster: patch crewjobs/status, patch crew")
-        );
+        assert!(found[0].what.contains(
+            "crewjob/op may not do this in the whole cluster: patch crewjobs, patch crewjobs/status, patch crew"
+        ));
         assert!(found[1].what.contains("in the namespace a: patch pods, patch deployments/scale, get secrets redis."));
         assert_eq!(findings(&operator(), &Account::of(&operator()), &[]), []);
     }

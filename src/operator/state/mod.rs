@@ -8,6 +8,7 @@
 //! | `pools`, `pool`, `former` | the pools, how their jobs see each, and the Redis that a pool has left |
 //! | `nodes`, `setup`, `shared_pods` | workers by their own names, how they are set up, and which run more than one task |
 //! | `workers` | Pods and Deployments, and Kubernetes' objects turned into what matters of them |
+//! | `schedules` | the schedules there are |
 //! | `servers` | what pools on one Redis share: the look for markers, and how many audits go on at once |
 //! | `namespaces` | which namespaces are looked into: by name, and by label |
 //! | `watches` | whether the watches work |
@@ -21,6 +22,7 @@ pub mod nodes;
 pub mod pool;
 pub mod pools;
 pub mod queue;
+pub mod schedules;
 pub mod servers;
 pub mod setup;
 pub mod shared_pods;

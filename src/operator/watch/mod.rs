@@ -6,6 +6,7 @@
 //! | `jobs`, `lookups` | unfinished jobs, and those that left the watch |
 //! | `finished` | finished jobs whose spec was changed |
 //! | `pools` | the pools, each with what serves it |
+//! | `schedules` | the schedules, each with what serves it, and the ends of their jobs |
 //! | `namespaces`, `pods`, `deployments` | the namespaces that are looked into, with their Pods and Deployments |
 
 mod deployments;
@@ -16,3 +17,4 @@ pub mod lookups;
 pub mod namespaces;
 mod pods;
 pub mod pools;
+pub mod schedules;

@@ -59,7 +59,7 @@ fn explain_says_what_users_need_to_know() {
 #[test]
 fn every_field_is_explained() {
     let server = ControlPlane::shared();
-    for kind in ["crewjob", "crewworkerpool"] {
+    for kind in ["crewjob", "crewworkerpool", "crewschedule"] {
         let printed = server.kubectl(&format!("explain {kind} --recursive"));
         assert_prints(&printed, &["spec <Object> -required-", "status <Object>"]);
         for definition in api::crds() {

@@ -114,7 +114,7 @@ fn a_worker_that_cannot_start_says_why_and_names_the_remedy() {
     };
     let (code, said) = run(None, &[]);
     assert_eq!(code, Some(1));
-    assert!(said.contains("REDIS_URL is not set"), "{said}");
+    assert!(said.contains("neither REDIS_URL nor REDIS_URL_FILE is set"), "{said}");
     let url = server.url(0);
     let (_, said) = run(Some(&url), &["--task", "nonsense"]);
     assert!(said.contains("expected NAME=COMMAND"), "{said}");
