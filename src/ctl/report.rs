@@ -83,6 +83,8 @@ impl Report {
         }
         let pools = cluster.pools().list(&ListParams::default()).await;
         self.objects("crewworkerpools", pools.map(|list| list.items))?;
+        let schedules = cluster.schedules().list(&ListParams::default()).await;
+        self.objects("crewschedules", schedules.map(|list| list.items))?;
         self.kind::<Deployment>(cluster, "deployments").await?;
         self.kind::<ReplicaSet>(cluster, "replicasets").await?;
         self.kind::<Pod>(cluster, "pods").await?;

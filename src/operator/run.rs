@@ -292,10 +292,12 @@ impl Process {
         self.archive.as_ref().map(|archive| Shelf::new(archive.clone(), self.config.archive.inputs))
     }
 
-    /// Waits until all kinds are known to the API server.
+    /// Waits until jobs and pools are known to the API server. Schedules need not be: under a chart of before there is no
+    /// right to read their definition, and jobs do not wait for that.
     async fn wait_for_crds(&self, heartbeat: &Heartbeat) {
         let api: Api<CustomResourceDefinition> = Api::all(self.clients.api.clone());
-        let names: Vec<String> = api::crds().iter().map(ResourceExt::name_any).collect();
+        let [jobs, pools, _schedules] = api::crds();
+        let names = [jobs, pools].map(|definition| definition.name_any());
         let mut waits = Repeated::default();
         loop {
             heartbeat.turned();

@@ -41,7 +41,8 @@ def promtool(*arguments: str, rules: dict, **files: dict) -> subprocess.Complete
     with tempfile.TemporaryDirectory() as folder:
         for name, content in {"rules": rules, **files}.items():
             (Path(folder) / f"{name}.yaml").write_text(yaml.safe_dump(content))
-        return subprocess.run([program(), *arguments], cwd=folder, capture_output=True, text=True, timeout=60)
+        # A second of a processor, which it may have to wait for: what runs beside it comes first.
+        return subprocess.run([program(), *arguments], cwd=folder, capture_output=True, text=True, timeout=300)
 
 
 def series(name: str, values: str, **labels: str) -> dict[str, str]:

@@ -51,7 +51,7 @@ def condition(type_: str, status: str, reason: str) -> list[dict]:
     return [{"type": "Other", "status": "True", "reason": "Other", "message": ""}, {"type": type_, "status": status, "reason": reason, "message": "why"}]
 
 
-@pytest.mark.parametrize("kind", ["CrewJob", "CrewWorkerPool"])
+@pytest.mark.parametrize("kind", ["CrewJob", "CrewWorkerPool", "CrewSchedule"])
 def test_argo_cd_waits_for_an_object_that_no_operator_has_seen(kind):
     assert health(kind, phase="Pending", observedGeneration=0)[0] == "Progressing"
 
@@ -76,6 +76,20 @@ def test_argo_cd_shows_a_suspended_job_as_suspended():
 )
 def test_argo_cd_shows_whether_a_pool_works(status, reason, expected):
     assert health("CrewWorkerPool", observedGeneration=1, conditions=condition("Ready", status, reason))[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "expected"),
+    [
+        ("True", "AsExpected", "Healthy"),
+        ("True", "Suspended", "Suspended"),
+        ("True", "ScheduleEnded", "Healthy"),
+        ("False", "ScheduleInvalid", "Degraded"),
+        ("False", "SchedulePaused", "Degraded"),
+    ],
+)
+def test_argo_cd_shows_whether_a_schedule_makes_its_jobs(status, reason, expected):
+    assert health("CrewSchedule", observedGeneration=1, conditions=condition("Ready", status, reason))[0] == expected
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,15 @@ def test_the_default_pool_is_called_default_and_serves_both_queues():
     }
 
 
+def test_old_results_are_cleaned_up_at_times_where_that_is_asked_for():
+    assert "CrewSchedule" not in str(names(render(BUNDLED)))
+    schedule = find(render(BUNDLED, "defaultPool.cleanup.enabled=true"), "CrewSchedule", "default-cleanup")["spec"]
+    assert (schedule["schedules"], schedule["timeZone"]) == (["0 3 * * *"], "Etc/UTC")
+    job = schedule["template"]["spec"]
+    assert (job["task"], job["queue"]) == ("backend.tasks.cleanup_old_results", "default")
+    assert (job["args"], job["kwargs"]) == ([], {}), "the task takes no arguments of a crew"
+
+
 def test_without_the_default_pool_there_is_no_worker():
     assert "CrewWorkerPool" not in str(names(render(scenario="operator-only")))
     assert "worker" not in str(names(render(scenario="operator-only")))

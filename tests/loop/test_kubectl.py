@@ -471,7 +471,7 @@ def test_doctor_finds_the_rights_that_the_operator_lacks_or_says_that_it_may_not
     chart()
     until("the rights are gone", lambda: len(found()) == 2)
     everywhere, here = sorted(it["what"] for it in found())[::-1]
-    assert "in the whole cluster: delete crewjobs, get crewjobs" in everywhere
+    assert "in the whole cluster: create crewjobs, delete crewjobs, get crewjobs" in everywhere
     assert f"in the namespace {bed.a.namespace}: " in here
     for right in ("create leases", "update leases crewjob-operator", "patch deployments/scale", "get secrets redis-default"):
         assert right in here, here
@@ -520,7 +520,7 @@ def test_a_report_holds_what_a_bug_report_needs_and_no_input(bed, chart, pool, c
     assert (written.returncode, written.stdout) == (0, f"{file}\n"), written
     with zipfile.ZipFile(file) as report:
         content = {name: report.read(name).decode() for name in report.namelist()}
-    assert {"versions.json", "doctor.json", "crewjobs.json", "crewworkerpools.json", "pods.json", "events.json", "unread.txt"} <= content.keys()
+    assert {"versions.json", "doctor.json", "crewjobs.json", "crewworkerpools.json", "crewschedules.json", "pods.json", "events.json", "unread.txt"} <= content.keys()
     assert "private" not in "".join(content.values()) and "ValueError" in content["crewjobs.json"]
     assert json.loads(content["crewworkerpools.json"])[0]["metadata"]["name"] == "default"
     again = ctl("report", str(file))

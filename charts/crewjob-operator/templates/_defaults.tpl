@@ -33,6 +33,10 @@ defaultPool:
   container: ""
   largeResults: ConfigMap
   runOnceRetention: 720h
+  cleanup:
+    enabled: false
+    schedule: 0 3 * * *
+    timeZone: Etc/UTC
 worker:
   native:
     enabled: false
