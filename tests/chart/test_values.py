@@ -205,7 +205,7 @@ def differences(ours: dict, theirs: dict, path: str) -> list[str]:
 def test_the_schema_of_the_default_pool_is_that_of_the_crd():
     ours, theirs = resolve(schema()["properties"]["defaultPool"]), pool_schema()
     # What the chart knows itself, and what it says otherwise.
-    for name in ("enabled", "name", "deploymentName", "container"):
+    for name in ("enabled", "name", "deploymentName", "container", "cleanup"):
         del ours["properties"][name]
     theirs["properties"]["resultRetention"] = theirs["properties"].pop("redis")["properties"]["resultRetention"]
     del theirs["properties"]["deploymentRef"]
