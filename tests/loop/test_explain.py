@@ -25,11 +25,17 @@ def explain(bed):
 def says(explain, name: str, reason: str, blocked: bool, remedy: str) -> dict:
     """Waits until this is explained of a job."""
 
-    def found():
-        explained = explain(name)
-        return explained if explained["reason"] == reason else None
+    said = []
 
-    explained = until(f"{name} is explained by {reason}", found, 90)
+    def found():
+        said.append(explain(name))
+        return said[-1]["reason"] == reason
+
+    try:
+        until(f"{name} is explained by {reason}", found, 75)
+    except AssertionError as error:
+        raise AssertionError(f"{error}, but by {said[-1]}") from None
+    explained = said[-1]
     assert explained["blocked"] is blocked, explained
     assert remedy in f"{explained['message']} {explained['remedy']}", explained
     return explained
@@ -48,12 +54,12 @@ def waits(bed, **container) -> None:
     bed.a.patch("pods", POD, {"status": change}, "status")
 
 
-def takes(bed, name: str, node: str = "crew@elsewhere") -> bytes:
+def takes(bed, name: str) -> bytes:
     """A worker takes the message of a job, and says that it has begun."""
     task = bed.a.task(name)
     until("the message waits", lambda: bed.redis.queued(task))
     message = bed.redis.take(task)
-    bed.redis.store(task, "STARTED", {"hostname": node, "pid": 7})
+    bed.redis.store(task, "STARTED", {"hostname": "crew@elsewhere", "pid": 7})
     return message
 
 
@@ -79,13 +85,19 @@ def test_redis_is_down_or_refuses_the_password(bed, explain):
     bed.other.stop()
     try:
         bed.a.job("waits")
-        says(explain, "waits", "BrokerUnreachable", True, "127.0.0.1")
+        says(explain, "waits", "BrokerUnreachable", True, "Redis is not reachable")
     finally:
         bed.other.start()
     bed.a.in_phase("waits", "Queued")
-    bed.a.secret("redis-default", REDIS_URL=bed.other.url.replace("redis://", "redis://:wrong@"))
-    explained = says(explain, "waits", "BrokerAuthenticationFailed", True, "")
-    assert "wrong" not in json.dumps(explained)
+    bed.other.client.config_set("requirepass", "right")
+    try:
+        bed.a.secret("refused", REDIS_URL=bed.other.url.replace("redis://", "redis://:wrong@"))
+        bed.a.pool_with("refused", "refused")
+        bed.a.job("refused", poolRef={"name": "refused"})
+        explained = says(explain, "refused", "BrokerAuthenticationFailed", True, "")
+        assert "wrong" not in json.dumps(explained)
+    finally:
+        bed.other.client.config_set("requirepass", "")
 
 
 def test_a_job_rests_for_a_reason_of_its_own(bed, explain):
@@ -93,6 +105,7 @@ def test_a_job_rests_for_a_reason_of_its_own(bed, explain):
     bed.a.job("held", suspend=True)
     says(explain, "held", "Suspended", True, "kubectl crewjob resume held")
     bed.a.job("first", runOnce="k")
+    bed.a.in_phase("first", "Queued")
     bed.a.job("second", runOnce="k")
     says(explain, "second", "RunOnceHeld", True, "first")
     backoff = {"initial": "1h", "max": "1h", "factor": 1}
@@ -121,14 +134,14 @@ def test_workers_do_not_start(bed, explain):
     says(explain, "crew", "CrashLoop", True, "--previous")
 
 
-def test_a_pool_may_have_no_worker_or_no_more_of_them(bed, explain):
+def test_a_pool_may_have_no_worker_or_no_more_of_them(bed, explain, crew_worker):
     workers(bed, maxReplicas=0)
-    bed.a.job("crew")
+    bed.a.job("crew", inputs={"seconds": 30})
     says(explain, "crew", "NoReplicasAllowed", True, "spec.maxReplicas")
     bed.a.patch("crewworkerpools", "default", {"spec": {"maxReplicas": 1}})
     bed.a.runs()
     bed.a.patch("deployments", "worker", {"status": {"replicas": 1, "readyReplicas": 1, "availableReplicas": 1}}, "status")
-    takes(bed, "crew", f"crew@{POD}")
+    crew_worker(f"crew@{POD}")
     until("its worker is known to be busy", lambda: bed.a.status("crew").get("phase") == "Running")
     for number in range(3):
         bed.a.job(f"next-{number}")

@@ -189,6 +189,12 @@ fn queued(why: &Why, message: String, pool: &Read) -> Verdict {
     };
     let name = pool.name_any();
     let status = pool.status.clone().unwrap_or_default();
+    // The job may have recorded it already, which is no news to `decide`.
+    if let Some(blocked) = status.blocked() {
+        let (reason, message) = (blocked.kind.reason(), format!("CrewWorkerPool {name:?}: {}", blocked.detail));
+        let remedy = format!("see: kubectl describe crewworkerpool {name}");
+        return Verdict { waits: true, ..Verdict::new(reason, message, true, remedy) };
+    }
     if let Some(stalled) = find_condition(&status.conditions, ConditionType::WorkersStalled)
         && stalled.status == "True"
     {
