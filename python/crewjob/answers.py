@@ -63,11 +63,13 @@ def progress(value: bytes) -> bytes:
 
 def error(exception: BaseException, retry: bool) -> bytes:
     """The line that ends a call with a failure, and says whether another run may succeed."""
-    message = str(exception)
-    if len(message) > LARGEST_LINE // 16:
-        message = message[: LARGEST_LINE // 16] + "…"
-    described = {"type": kind(type(exception)), "message": message}
+    described = {"type": kind(type(exception)), "message": shortened(str(exception))}
     return json.dumps({"error": described, "retry": retry}).encode() + b"\n"
+
+
+def shortened(text: str) -> str:
+    """The first million characters of a message that may have been made of what a program was given."""
+    return text if len(text) <= LARGEST_LINE // 16 else text[: LARGEST_LINE // 16] + "…"
 
 
 def kind(cls: type[BaseException]) -> str:

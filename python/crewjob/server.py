@@ -112,7 +112,9 @@ def answer(line: bytes, tasks: Mapping[str, Task], lines: Lines, limit: SoftLimi
         while tail and tail.tb_next and tail.tb_frame.f_code.co_filename in OWN:
             tail = tail.tb_next
         # It becomes the traceback of the failure.
-        traceback.print_exception(type(error), error, tail)
+        for part in traceback.TracebackException(type(error), error, tail).format():
+            sys.stderr.write(answers.shortened(part.removesuffix("\n")) + "\n")
+        sys.stderr.flush()
         return answers.error(error, about is not None and isinstance(error, about.retry_for))
 
 

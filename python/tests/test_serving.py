@@ -118,6 +118,7 @@ def test_a_failure_without_end_is_answered_all_the_same(serve):
     ended = serve("@crewjob.task\ndef work():\n    raise ValueError('x' * (17 << 20))\n", a_call(), a_call())
     assert [line["error"]["type"] for line in ended.lines] == ["ValueError"] * 2
     assert all(len(line) < 16 << 20 for line in ended.output.splitlines())
+    assert ended.log.count("ValueError: xxx") == 2 and len(ended.log) < 3 << 20
 
 
 @pytest.mark.parametrize(
