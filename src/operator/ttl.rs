@@ -23,6 +23,7 @@ use crate::api::{CrewJob, EXPIRES};
 use crate::archive::{Batch, Listed};
 use crate::core::id::ObjectKey;
 use crate::core::plan::Notice;
+use crate::runtime::backoff::{Backoff, Bounds};
 use crate::runtime::clock;
 use crate::runtime::telemetry::chain;
 
@@ -34,6 +35,8 @@ const EVERY: Duration = Duration::from_mins(1);
 const LOOK_EVERY: Duration = Duration::from_hours(24);
 /// Between two rounds, when one is asked for.
 const PAUSE: Duration = Duration::from_secs(5);
+/// How much later a round comes after one of which something is left.
+const AGAIN: Bounds = (PAUSE, EVERY);
 /// Jobs per page. Also their metadata may have a megabyte each, with annotations and managed fields.
 const PAGE: u32 = 10;
 
@@ -58,11 +61,16 @@ impl From<kube::Error> for Failure {
 /// Deletes what has expired, for ever, and keeps it on the shelf before, if there is one.
 pub async fn run(ctx: Arc<Context>, mut shelf: Option<Shelf>) {
     let mut looked_at: Option<Instant> = None;
+    let mut backoff = Backoff::new(AGAIN);
     loop {
+        let mut is_done = true;
         if looked_at.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
             match look(&ctx.client, &ctx.hours).await {
                 Ok(()) => looked_at = Some(Instant::now()),
-                Err(error) => tracing::warn!(%error, "looking for jobs that expire failed; trying again in a minute"),
+                Err(error) => {
+                    is_done = false;
+                    tracing::warn!(%error, "looking for jobs that expire failed; trying again");
+                }
             }
         }
         let mut is_archive_down = false;
@@ -88,21 +96,25 @@ pub async fn run(ctx: Arc<Context>, mut shelf: Option<Shelf>) {
                 }
             }
             match end {
-                Ok(()) if left => ctx.hours.add(hour),
+                Ok(()) if !left => continue,
                 Ok(()) => {}
                 Err(Failure::Archive(unkept)) => {
                     is_archive_down = true;
-                    ctx.hours.add(hour);
                     not_archived(&ctx, &unkept);
                 }
                 Err(Failure::Kube(error)) => {
-                    tracing::warn!(hour, %error, "expired jobs could not be deleted; trying again in a minute");
-                    ctx.hours.add(hour);
+                    tracing::warn!(hour, %error, "expired jobs could not be deleted; trying again");
                 }
             }
+            is_done = false;
+            ctx.hours.add(hour);
+        }
+        let pause = if is_done { EVERY } else { backoff.pause() };
+        if is_done {
+            backoff.reset();
         }
         sleep(PAUSE).await;
-        let _ = timeout(EVERY, ctx.hours.due.notified()).await;
+        let _ = timeout(pause, ctx.hours.due.notified()).await;
     }
 }
 
@@ -111,7 +123,7 @@ pub async fn run(ctx: Arc<Context>, mut shelf: Option<Shelf>) {
 fn not_archived(ctx: &Context, Unkept { job, source }: &Unkept) {
     let why = chain(source);
     ctx.metrics.archive_failures.inc();
-    tracing::warn!(error = %why, "expired jobs could not be archived and are not deleted; trying again in a minute");
+    tracing::warn!(error = %why, "expired jobs could not be archived and are not deleted; trying again");
     let has_failed_before = ctx.metrics.archive_failing.set(1) == 1;
     let Ok(uid) = job.uid.parse() else { return };
     if !has_failed_before {
@@ -151,7 +163,7 @@ impl Cleared {
             Err(kube::Error::Api(error)) if error.code == 409 => self.left = true,
             Err(error) if is_refusal(&error) => {
                 if !self.left {
-                    tracing::warn!(job = %key, %error, "an expired job could not be deleted; trying again in a minute");
+                    tracing::warn!(job = %key, %error, "an expired job could not be deleted; trying again");
                 }
                 self.left = true;
             }

@@ -63,11 +63,15 @@ def started_with(args: list[str] = (), **container_and_pod) -> Iterator[None]:
             kube.kubectl("patch", "deployment", kube.WORKER, "--type=json", "--patch", json.dumps(back))
 
 
-def deploy(name: str, args: list[str], **env: str) -> None:
-    """Another Deployment of the same worker, which no test counts among the workers."""
+def deploy(name: str, args: list[str], command: list[str] | None = None, **env: str) -> None:
+    """Another Deployment of the same worker, or of another command in its image, which no test counts among the workers."""
     template = kube.get("deployment", kube.WORKER)["spec"]["template"]
     template["metadata"] = {"labels": {"app": name}}
     worker = template["spec"]["containers"][0]
+    if command:
+        worker |= {"command": command, "args": []}
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            worker.pop(probe, None)
     worker["args"] += args
     kept = [entry for entry in worker["env"] if entry["name"] not in env]
     worker["env"] = [*kept, *({"name": key, "value": value} for key, value in env.items())]

@@ -48,7 +48,7 @@ is_built() {
 }
 
 control_plane_is_built() { is_built etcd "${kubernetes_programs[@]}"; }
-binaries_are_built() { control_plane_is_built && is_built coredns pause helm bridge loopback host-local; }
+binaries_are_built() { control_plane_is_built && is_built coredns kube-router pause helm bridge loopback host-local; }
 
 plan_control_plane_binaries() {
   control_plane_is_built || lock build
@@ -61,6 +61,7 @@ plan_binaries() {
   binaries_are_built || lock build
   plan_control_plane_binaries
   is_built coredns || plan "building CoreDNS (about 1 min)" build_module coredns
+  is_built kube-router || plan "building kube-router (about 2 min)" build_module kube-router
   is_built helm || plan "building Helm $helm_version (about 2 min)" install_helm
   is_built bridge loopback host-local || plan "building the CNI plugins" install_cni_plugins
   is_built pause || plan "building the pause container" build_module pause

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # The node of a cluster: its network, its cgroups, and what runs Pods on it. All inside the cluster's namespaces.
 
-node_components=(controller_manager scheduler containerd kubelet proxy dns)
+node_components=(controller_manager scheduler containerd kubelet proxy policies dns)
 node_address=192.0.2.10
 # What the kubelet would set for the whole machine. It reads its own values instead, and leaves the real ones alone.
 kubelet_sysctls=(
@@ -203,5 +203,11 @@ run_kubelet() {
 }
 
 run_proxy() { exec "$bin_dir/kube-proxy" --config "$state_dir/proxy.yaml" --hostname-override node; }
+
+# Network policies, of all that it can do.
+run_policies() {
+  exec "$bin_dir/kube-router" --kubeconfig "$state_dir/kubeconfig" --hostname-override node \
+    --run-firewall --run-router=false --run-service-proxy=false --health-port 0 --service-cluster-ip-range 10.96.0.0/16
+}
 
 run_dns() { exec "$bin_dir/coredns" -conf "$state_dir/Corefile"; }

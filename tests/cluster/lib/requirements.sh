@@ -3,7 +3,7 @@
 
 debian_packages=(
   buildah:buildah containerd:containerd containerd-shim-runc-v2:containerd runc:runc debootstrap:debootstrap
-  ip:iproute2 nft:nftables openssl:openssl pgrep:procps redis-server:redis-server
+  ip:iproute2 nft:nftables iptables:iptables ipset:ipset openssl:openssl pgrep:procps redis-server:redis-server
 )
 
 has() { command -v "$1" >/dev/null 2>&1; }

@@ -5,9 +5,14 @@ from pathlib import Path
 from kube import OPERATOR, get
 
 
+def holder() -> str:
+    """What holds the Lease: a Pod, and which of its processes."""
+    return get("lease", OPERATOR)["spec"].get("holderIdentity") or ""
+
+
 def leader() -> str:
     """Name of the Pod that holds the Lease."""
-    return (get("lease", OPERATOR)["spec"].get("holderIdentity") or "").rsplit("_", 1)[0]
+    return holder().rsplit("_", 1)[0]
 
 
 def process_of(uid: str) -> int | None:
