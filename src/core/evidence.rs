@@ -58,7 +58,7 @@ pub struct Evidence {
     denials_by_holder: u32,
     /// What the last audit saw, until all workers have been asked about it. In a box, as most messages wait in a queue.
     awaiting_answers_about: Option<Box<Place>>,
-    /// The receipt that all workers have denied.
+    /// The receipt that was denied.
     denial: Option<Box<Denial>>,
     may_have_expired_unread: bool,
     /// Whether Redis was read after the holder was found dead.
@@ -74,12 +74,12 @@ struct StopAsked {
     repeated_at: Timestamp,
 }
 
-/// A receipt that all workers have denied.
+/// A receipt that all workers have denied, or the worker that was seen with the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Denial {
     /// When the message was taken.
     received_at: Option<Timestamp>,
-    /// In how many audits in a row.
+    /// In how many audits all workers have.
     times: u32,
     /// Whether the worker that was seen with the message has denied it itself.
     by_holder: bool,
@@ -471,10 +471,12 @@ impl Evidence {
                     self.ended_since_emptied(denied_by_holder);
                 }
             }
-            Some(place) if denied && place.is_in_flight() => {
+            // Where there may be workers that are not asked, no number of denials says that none has it. What the worker
+            // that was seen with it denies is left to kombu all the same.
+            Some(place) if (denied || denied_by_holder) && place.is_in_flight() => {
                 let received_at = place.received_at();
                 let before = self.denials_of(received_at);
-                let times = before.map_or(1, |denied| denied.times + 1);
+                let times = before.map_or(0, |before| before.times) + u32::from(denied);
                 let by_holder = denied_by_holder || before.is_some_and(|denied| denied.by_holder);
                 self.denial = Some(Box::new(Denial { received_at, times, by_holder }));
             }
@@ -495,12 +497,12 @@ impl Evidence {
         match &self.denial {
             _ if self.over.is_some() => None,
             _ if is_absent => Some(self.audits),
-            Some(denied) => Some(denied.times),
-            None => None,
+            Some(denied) if denied.times > 0 => Some(denied.times),
+            Some(_) | None => None,
         }
     }
 
-    /// That all workers have denied this receipt.
+    /// That this receipt was denied.
     fn denials_of(&self, received_at: Option<Timestamp>) -> Option<Denial> {
         self.denial.as_deref().copied().filter(|denied| denied.received_at == received_at)
     }

@@ -27,9 +27,18 @@ def worker(watched, tmp_path):
     yield from starts(lambda kind, node, *options: kind(tmp_path / node, watched.url, node, *options, **watched.environment()))
 
 
+PODS = ("native-0", "native-1", "celery")
+
+
 def a_pool(bed, watched) -> None:
+    """Whose workers are Pods of its Deployment: none else may have what these deny, when a server has forgotten an end."""
+    bed.a.deployment(replicas=len(PODS))
+    for name in PODS:
+        bed.a.pod(name)
+        bed.a.runs(name)
     bed.a.secret("redis-default", REDIS_URL=watched.url, **watched.environment())
-    bed.a.pool_with("redis-default", "default")
+    constant = {"minReplicas": len(PODS), "maxReplicas": len(PODS)}
+    bed.a.pool_with("redis-default", "default", deploymentRef={"name": "worker"}, **constant)
     until("the pool is ready", lambda: bed.a.pool_condition("BrokerReachable").get("status") == "True")
 
 
@@ -44,9 +53,8 @@ def test_all_of_200_jobs_succeed_while_another_server_becomes_the_primary(bed, w
     for number in range(JOBS):
         bed.a.job(f"job-{number}", inputs={"seconds": 5})
     until("all are queued", lambda: phases(bed)["Queued"] == JOBS, 120)
-    for number in range(2):
-        worker(CrewWorker, f"crew@native-{number}", "-c", "16")
-    worker(ExampleWorker, "crew@celery", "-c", "4")
+    workers = [worker(CrewWorker, f"crew@native-{number}", "-c", "16") for number in range(2)]
+    workers.append(worker(ExampleWorker, "crew@celery", "-c", "4"))
     until("some have ended", lambda: phases(bed)["Succeeded"] >= 10, 120)
     assert phases(bed)["Running"] > 0, phases(bed)
     before = watched.primary()

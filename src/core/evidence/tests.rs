@@ -223,6 +223,22 @@ fn a_message_that_every_worker_denies_is_not_kept_from_being_put_back() {
     assert_eq!(audit(Place::Nowhere, false), None);
 }
 
+#[test]
+fn what_its_own_worker_denies_is_left_to_kombu_where_other_workers_may_not_have_been_asked() {
+    let mut evidence = published(0);
+    evidence.hear(report("a", 101, Some(101)));
+    evidence.audit(levels(0, in_flight(0)));
+    assert_eq!(evidence.kept(), Some(id(0).tag()), "no worker has answered yet");
+    for _ in 0..5 {
+        evidence.audit(levels(0, in_flight(0)));
+        evidence.answered(false, true);
+        assert_eq!((evidence.kept(), evidence.misses()), (None, None));
+        assert!(matches!(task_of(&evidence), Task::Held(held) if held.by != Holding::NoWorker));
+    }
+    evidence.hear(report("a", 201, Some(101)));
+    assert_eq!(evidence.kept(), Some(id(0).tag()), "it has it after all");
+}
+
 /// Times tell that other workers cannot have it, as they started later. Its own may be told by a clock that is not known.
 #[test]
 fn a_living_worker_that_was_seen_with_a_message_in_flight_has_to_deny_it_itself() {
