@@ -12,6 +12,7 @@ pub mod decide;
 pub mod eviction;
 pub mod evidence;
 pub mod expiry;
+pub mod gateway;
 pub mod id;
 pub mod index;
 pub mod job;
@@ -28,6 +29,7 @@ pub mod setup;
 pub mod stall;
 pub mod start;
 pub mod status;
+pub mod stem;
 pub mod trace;
 pub mod waits;
 

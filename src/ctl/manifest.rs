@@ -6,9 +6,7 @@ use serde_json::{Map, Value, json};
 use super::args::Run;
 use super::error::Error;
 use crate::api::{self, CrewJob};
-
-/// Letters of a topic or of another job's name that a new name begins with.
-const STEM: usize = 40;
+use crate::core::stem::stem;
 
 /// The annotation of a job that was made from another one.
 pub const ORIGIN: &str = "crewjob.dev/origin";
@@ -84,17 +82,6 @@ fn merge(spec: &mut Map<String, Value>, name: &str, members: Map<String, Value>)
     spec.insert(name.to_owned(), object.into());
 }
 
-/// The beginning of a name, to which the API server adds a few letters.
-fn stem(text: &str) -> String {
-    let lower = text.to_lowercase();
-    let words = lower.split(|it: char| !it.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
-    let name: String = words.collect::<Vec<_>>().join("-").chars().take(STEM).collect();
-    match name.trim_matches('-') {
-        "" => "job-".to_owned(),
-        name => format!("{name}-"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -163,12 +150,5 @@ mod tests {
         assert_eq!(made["spec"], json!({ "topic": "t", "future": 1, "inputs": { "a": 1, "b": 3 } }));
         let again = again("tea", &origin);
         assert_eq!((&again["metadata"], &again["status"]), (&made["metadata"], &Value::Null));
-    }
-
-    #[test]
-    fn a_name_is_made_of_the_letters_that_kubernetes_takes() {
-        assert_eq!(stem("Über die  Gezeiten: 2026!"), "ber-die-gezeiten-2026-");
-        assert_eq!(stem("海"), "job-");
-        assert_eq!(stem(&"x".repeat(400)).len(), STEM + 1);
     }
 }

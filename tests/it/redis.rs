@@ -10,6 +10,7 @@ mod fence;
 mod kombu;
 mod listening;
 mod locating;
+mod rating;
 mod reading;
 mod sentinels;
 mod transitions;
