@@ -9,7 +9,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 
 use crate::api;
-use crate::operator::client;
+use crate::cluster;
 
 /// How long the API server may take to establish a definition.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -64,7 +64,7 @@ pub async fn apply(file: Option<&Path>, field_manager: &str) -> Result<(), Apply
         Some(path) => read(path)?,
         None => api::crds().to_vec(),
     };
-    let client = client::connect().await.map_err(|source| ApplyError::Connect(Box::new(source)))?;
+    let client = cluster::connect().await.map_err(|source| ApplyError::Connect(Box::new(source)))?;
     let api: Api<CustomResourceDefinition> = Api::all(client);
     let params = PatchParams::apply(field_manager).force();
     for definition in definitions {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::ctl;
+use crate::gateway;
 use crate::operator;
 use crate::worker;
 
@@ -27,6 +28,10 @@ pub enum Command {
 
     /// Run a Celery worker that runs a command for each task: no Python needed, on the same queues as Python workers.
     Worker(Box<worker::Config>),
+
+    /// Serve jobs over HTTP: submit, follow, cancel, and Kubernetes' own paths, with the rights of the caller's token or of one
+    /// service account.
+    Gateway(Box<gateway::Config>),
 
     /// Run, watch and change CrewJobs, with the rights of your kubeconfig. As `kubectl-crewjob` on the PATH this program is
     /// the plugin `kubectl crewjob`.

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 
 use crate::ctl::{self, args::Plugin};
+use crate::gateway;
 use crate::operator;
 use crate::runtime::telemetry::{self, chain};
 use crate::worker;
@@ -31,6 +32,7 @@ pub async fn run() -> ExitCode {
         Command::Ctl(ctl) => return ctl::run(*ctl).await,
         Command::Operator(config) => operate(*config).await,
         Command::Worker(config) => work(*config).await,
+        Command::Gateway(config) => serve(*config).await,
         Command::Install { directory } => install(&directory),
         Command::Completion { shell } => complete(shell),
         Command::Crds(Crds::Print) => print(crds::print),
@@ -64,6 +66,12 @@ async fn work(config: worker::Config) -> Result<(), String> {
     telemetry::init(config.log_format, &config.log)
         .map_err(|error| format!("--log {:?} is not a filter: {error}", config.log))?;
     worker::run(config).await.map_err(|error| chain(&error))
+}
+
+async fn serve(config: gateway::Config) -> Result<(), String> {
+    telemetry::init(config.log_format, &config.log)
+        .map_err(|error| format!("--log {:?} is not a filter: {error}", config.log))?;
+    gateway::run(config).await.map_err(|error| chain(&error))
 }
 
 /// The copy gets its name when it is whole.

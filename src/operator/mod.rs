@@ -12,12 +12,10 @@
 //! | `context` | what a leading operator has at hand |
 //! | `events` | Kubernetes Events, as many as are bearable |
 //! | `lease` | which replica leads, and the fencing epoch |
-//! | `client` | calls that end in time |
 //! | [`state`] | what the operator knows: tables behind locks, with wake-ups |
 //!
 //! Imports go down this list, never up, and no two files import each other.
 
-pub mod client;
 mod config;
 mod context;
 mod events;

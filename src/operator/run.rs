@@ -13,7 +13,6 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::client::Clients;
 use super::config::Config;
 use super::context::{CALLS, Context};
 use super::events;
@@ -33,6 +32,7 @@ use super::ttl::{self, Shelf};
 use super::watch::{finished, jobs, lookups, namespaces, pools, schedules};
 use crate::api;
 use crate::archive::{self, Archive};
+use crate::cluster::Clients;
 use crate::runtime::admin::{self, Heartbeat, Liveness, Readiness, State};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::shutdown;
@@ -74,7 +74,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let stop = shutdown::on_signal().map_err(StartError::Signals)?;
     let kube = kube::Config::infer().await.map_err(|source| StartError::Configuration(Box::new(source)))?;
     let watches = Watches::default();
-    let clients = Clients::new(&kube, &watches).map_err(|source| StartError::Client(Box::new(source)))?;
+    let clients = Clients::new(&kube, watches.on_accepted()).map_err(|source| StartError::Client(Box::new(source)))?;
     let archive = Archive::open(&config.archive, config.pod_name.as_deref().unwrap_or("operator"))?.map(Arc::new);
     let (metrics, registry) = Metrics::register();
     let (readiness, liveness) = (Readiness::default(), Liveness::default());

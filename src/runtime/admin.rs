@@ -190,7 +190,7 @@ pub async fn serve(
     registry: Registry,
     stop: CancellationToken,
 ) -> io::Result<SocketAddr> {
-    let listener = listen(address, async |address| TcpListener::bind(address).await).await?;
+    let listener = bind(address).await?;
     let bound = listener.local_addr()?;
     let app = Router::new()
         .route("/livez", get(livez))
@@ -203,6 +203,11 @@ pub async fn serve(
         }
     });
     Ok(bound)
+}
+
+/// Binds an address, as [`listen`] says.
+pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    listen(address, async |address| TcpListener::bind(address).await).await
 }
 
 /// Binds the address. `[::]` takes IPv4 too; on a node whose kernel has no IPv6 it is `0.0.0.0` instead, so that one

@@ -22,11 +22,17 @@ const LAYERS: &[Layer] = &[
         may_import: &["store", "runtime", "core", "wire"],
         never: &["kube", "k8s_openapi", "axum"],
     },
+    Layer { module: "cluster", may_import: &["cluster"], never: &["k8s_openapi", "redis", "axum"] },
     Layer { module: "archive", may_import: &["archive", "runtime"], never: &["kube", "k8s_openapi", "redis", "axum"] },
     Layer {
         module: "operator",
-        may_import: &["operator", "api", "archive", "store", "runtime", "core", "wire"],
+        may_import: &["operator", "api", "archive", "cluster", "store", "runtime", "core", "wire"],
         never: &["redis"],
+    },
+    Layer {
+        module: "gateway",
+        may_import: &["gateway", "api", "cluster", "store", "runtime", "core"],
+        never: &["k8s_openapi", "redis"],
     },
     Layer {
         module: "worker",
@@ -40,7 +46,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         module: "cli",
-        may_import: &["cli", "ctl", "operator", "worker", "api", "runtime", "core"],
+        may_import: &["cli", "ctl", "gateway", "operator", "worker", "api", "cluster", "runtime", "core"],
         never: &["redis"],
     },
 ];

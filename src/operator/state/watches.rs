@@ -9,6 +9,7 @@ use kube::runtime::watcher::{self, Event};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::cluster::Accepted;
 use crate::runtime::admin::State;
 use crate::runtime::clock;
 use crate::runtime::telemetry::Repeated;
@@ -49,6 +50,12 @@ impl Watches {
         let followed = Followed { what: what.to_owned(), scope, state: Health::Listing };
         self.0.lock().insert(key.clone(), followed);
         Registered { watches: self.clone(), key, failures: Repeated::default() }
+    }
+
+    /// Tells of the watches that a client's calls begin.
+    pub fn on_accepted(&self) -> Accepted {
+        let watches = self.clone();
+        Arc::new(move |uri| watches.accepted(&key(uri)))
     }
 
     /// The API server has accepted a watch.

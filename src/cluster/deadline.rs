@@ -1,6 +1,7 @@
 //! An end for every call, and for the beginning of every watch.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,27 +13,46 @@ use kube::client::Body;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tower::{BoxError, Service};
 
-use crate::operator::state::watches::{self, Watches};
+/// How long a call may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Until its answer begins. A watch counts as begun when it is accepted.
+    pub answer: Duration,
+    /// From then until the answer is there as a whole. A watch has no end.
+    pub rest: Duration,
+}
 
-/// How long the answer of a call may take to arrive whole, after it has begun.
-const REST: Duration = Duration::from_secs(20);
+/// Hears of each watch that is accepted.
+pub type Accepted = Arc<dyn Fn(&Uri) + Send + Sync>;
 
 /// The API server was too slow.
 #[derive(Debug, thiserror::Error)]
 #[error("the API server did not answer within {} s", .0.as_secs())]
 struct TooSlow(Duration);
 
+/// Whether a call has failed because it took too long.
+pub fn is_too_slow(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<TooSlow>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 /// Gives up a call that is not answered in time, or whose answer does not arrive whole in time.
 pub struct Deadline<S> {
     inner: S,
-    answer: Duration,
-    watches: Option<Watches>,
+    patience: Patience,
+    accepted: Option<Accepted>,
 }
 
 impl<S> Deadline<S> {
-    /// `answer` is how long an answer may take to begin; `watches` hears which watches are accepted.
-    pub fn new(inner: S, answer: Duration, watches: Option<Watches>) -> Self {
-        Self { inner, answer, watches }
+    /// `accepted` hears which watches are accepted.
+    pub fn new(inner: S, patience: Patience, accepted: Option<Accepted>) -> Self {
+        Self { inner, patience, accepted }
     }
 }
 
@@ -56,19 +76,20 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let (is_watch, answer) = (is_watch(request.uri()), self.answer);
-        let accepted = self.watches.clone().filter(|_| is_watch).map(|it| (it, watches::key(request.uri())));
+        let is_watch = is_watch(request.uri());
+        let Patience { answer, rest } = self.patience;
+        let accepted = self.accepted.clone().filter(|_| is_watch);
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let asked_at = Instant::now();
         let answered = timeout(answer, self.inner.call(request).map_err(Into::into));
         async move {
             let response = answered.await.map_err(|_| TooSlow(answer))??;
             tracing::debug!(%method, %uri, status = response.status().as_u16(), after = ?asked_at.elapsed(), "answered");
-            if let Some((watches, key)) = accepted.filter(|_| response.status().is_success()) {
-                watches.accepted(&key);
+            if let Some(accepted) = accepted.filter(|_| response.status().is_success()) {
+                accepted(&uri);
             }
-            let ends = (!is_watch).then(|| Box::pin(sleep_until(Instant::now() + REST)));
-            Ok(response.map(|body| Bounded { body, ends }))
+            let ends = (!is_watch).then(|| Box::pin(sleep_until(Instant::now() + rest)));
+            Ok(response.map(|body| Bounded { body, ends, rest }))
         }
         .boxed()
     }
@@ -78,6 +99,7 @@ where
 pub struct Bounded<B> {
     body: B,
     ends: Option<Pin<Box<Sleep>>>,
+    rest: Duration,
 }
 
 impl<B: HttpBody + Unpin> HttpBody for Bounded<B>
@@ -91,8 +113,9 @@ where
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
+        let rest = self.rest;
         match &mut self.ends {
-            Some(ends) => ends.as_mut().poll(cx).map(|()| Some(Err(TooSlow(REST).into()))),
+            Some(ends) => ends.as_mut().poll(cx).map(|()| Some(Err(TooSlow(rest).into()))),
             None => Poll::Pending,
         }
     }

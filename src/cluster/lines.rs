@@ -24,13 +24,19 @@ pub type Connector = Hurry<HttpsConnector<HttpConnector>>;
 /// A client with connections of its own.
 pub type Http = legacy::Client<Connector, Body>;
 
+/// An extension of a request whose answer is passed on as it is read: a slow reader must not hold up the calls of others,
+/// with which it would share the window of a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Streamed;
+
 /// Connections to the API server. Cloning shares them.
 #[derive(Clone)]
 pub struct Lines {
     calls: Http,
     watches: Arc<Mutex<Vec<Line>>>,
+    streams: Arc<Mutex<Vec<Line>>>,
     open: Arc<dyn Fn() -> Http + Send + Sync>,
-    /// Watches that one connection carries.
+    /// Watches, or streamed answers, that one connection carries.
     room: usize,
 }
 
@@ -43,13 +49,19 @@ struct Line {
 impl Lines {
     /// `open` makes a client that has connections of its own, each for `room` watches.
     pub fn new(open: impl Fn() -> Http + Send + Sync + 'static, room: usize) -> Self {
-        Self { calls: open(), watches: Arc::default(), open: Arc::new(open), room }
+        Self { calls: open(), watches: Arc::default(), streams: Arc::default(), open: Arc::new(open), room }
     }
 
-    /// A connection with room for one more watch, and what to keep for as long as the watch goes on.
-    fn line(&self) -> (Http, Arc<()>) {
-        let mut lines = self.watches.lock();
-        lines.retain(|line| Arc::strong_count(&line.users) > 1);
+    /// A connection of these with room for one more, and what to keep for as long as that goes on. Of those without users
+    /// so many are kept: a watch that failed begins anew on another connection, while streamed answers follow each other.
+    fn line(&self, lines: &Mutex<Vec<Line>>, mut spare: usize) -> (Http, Arc<()>) {
+        let mut lines = lines.lock();
+        lines.retain(|line| {
+            let is_used = Arc::strong_count(&line.users) > 1;
+            let is_spare = !is_used && spare > 0;
+            spare -= usize::from(is_spare);
+            is_used || is_spare
+        });
         if let Some(line) = lines.iter().find(|line| Arc::strong_count(&line.users) <= self.room) {
             return (line.http.clone(), line.users.clone());
         }
@@ -69,12 +81,14 @@ impl Service<Request<Body>> for Lines {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let (http, line) = if is_watch(request.uri()) {
-            let (http, line) = self.line();
-            (http, Some(line))
+        let line = if is_watch(request.uri()) {
+            Some(self.line(&self.watches, 0))
+        } else if request.extensions().get::<Streamed>().is_some() {
+            Some(self.line(&self.streams, 1))
         } else {
-            (self.calls.clone(), None)
+            None
         };
+        let (http, line) = line.map_or_else(|| (self.calls.clone(), None), |(http, users)| (http, Some(users)));
         let answered = http.request(request);
         async move { Ok(answered.await?.map(|body| Used { body, _line: line })) }.boxed()
     }

@@ -3,7 +3,7 @@
 //! The stack is kube's own (`ClientBuilder::try_from`) with another connector below it. HTTP/2 carries all calls on one
 //! connection, and up to [`WATCHES`] watches on each further one: an API server accepts 100 streams per connection, and
 //! a client of hyper's waits for a free one instead of opening another connection, so watches must not take them from
-//! calls. The Lease has a client with connections of its own, of which each carries one request at a time: a call that
+//! calls. What is [`Streamed`] to a reader that may be slow goes with the watches. The Lease has a client with connections of its own, of which each carries one request at a time: a call that
 //! is given up takes its connection with it.
 
 mod deadline;
@@ -22,15 +22,17 @@ use kube::{Client, Config};
 use tower::retry::RetryLayer;
 use tower::{BoxError, ServiceBuilder};
 
-use super::state::watches::Watches;
 use deadline::Deadline;
 use hurry::Hurry;
 use lines::{Connector, Http, Lines};
 
-/// How long a call may take until its answer begins, retries included; a watch counts as begun when it is accepted.
-const ANSWER: Duration = Duration::from_secs(12);
+pub use deadline::{Accepted, Patience, is_too_slow};
+pub use lines::Streamed;
+
+/// How long the calls of an operator may take, retries included.
+const CALL: Patience = Patience { answer: Duration::from_secs(12), rest: Duration::from_secs(20) };
 /// The same for the Lease: the next try has a new connection.
-const LEASE_ANSWER: Duration = Duration::from_secs(5);
+const LEASE: Patience = Patience { answer: Duration::from_secs(5), ..CALL };
 /// How long connecting may take, TLS included.
 const CONNECT: Duration = Duration::from_secs(5);
 /// After so long without a sign of life the peer is asked for one, and has as long again to give it.
@@ -55,24 +57,25 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Connects with this configuration; `watches` hears which watches are accepted.
-    pub fn new(config: &Config, watches: &Watches) -> kube::Result<Self> {
-        Ok(Self { api: shared(config, watches.clone())?, lease: single(config)? })
+    /// Connects with this configuration; `accepted` hears which watches are accepted.
+    pub fn new(config: &Config, accepted: Accepted) -> kube::Result<Self> {
+        Ok(Self { api: shared(config, CALL, Some(accepted))?, lease: single(config)? })
     }
 }
 
 /// A client for a command that makes a few calls.
 pub async fn connect() -> kube::Result<Client> {
     let config = Config::infer().await.map_err(kube::Error::InferConfig)?;
-    shared(&config, Watches::default())
+    shared(&config, CALL, None)
 }
 
-fn shared(config: &Config, watches: Watches) -> kube::Result<Client> {
+/// A client whose calls have this long; `accepted` hears which watches are accepted.
+pub fn shared(config: &Config, patience: Patience, accepted: Option<Accepted>) -> kube::Result<Client> {
     let connector = connector(config, true)?;
     let lines = Lines::new(move || http(connector.clone()), WATCHES as usize);
     let retries = config.default_retry.then(|| RetryLayer::new(RetryPolicy::server_retry()));
     let stack = ServiceBuilder::new()
-        .layer_fn(move |inner| Deadline::new(inner, ANSWER, Some(watches.clone())))
+        .layer_fn(move |inner| Deadline::new(inner, patience, accepted.clone()))
         .layer(config.base_uri_layer())
         .option_layer(retries)
         .option_layer(config.auth_layer()?)
@@ -86,7 +89,7 @@ fn shared(config: &Config, watches: Watches) -> kube::Result<Client> {
 fn single(config: &Config) -> kube::Result<Client> {
     let http = http(connector(config, false)?);
     let stack = ServiceBuilder::new()
-        .layer_fn(|inner| Deadline::new(inner, LEASE_ANSWER, None))
+        .layer_fn(|inner| Deadline::new(inner, LEASE, None))
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
