@@ -42,7 +42,7 @@ def test_every_object_is_labelled_with_its_release_and_component(scenario):
         labels = item["metadata"]["labels"]
         assert labels["app.kubernetes.io/name"] == "crewjob"
         assert labels["app.kubernetes.io/instance"] == "crewjob"
-        assert labels["app.kubernetes.io/component"] in ("operator", "worker", "redis", "pool", "rbac", "crds", "doctor")
+        assert labels["app.kubernetes.io/component"] in ("operator", "worker", "redis", "pool", "rbac", "crds", "doctor", "gateway")
         assert labels["app.kubernetes.io/managed-by"] == "Helm"
 
 

@@ -149,7 +149,7 @@ def nodes(node: dict, path: str = ""):
         yield from nodes(node["items"], f"{path}[]")
 
 
-FOREIGN = {"global", "operator.affinity", "worker.affinity", "redis.bundled.affinity"}
+FOREIGN = {"global", "gateway.affinity", "operator.affinity", "worker.affinity", "redis.bundled.affinity"}
 
 
 def test_the_schema_knows_no_unnamed_values_and_describes_all_others():

@@ -25,6 +25,52 @@ archive:
     region: us-east-1
     prefix: crewjobs/
     existingSecret: ""
+gateway:
+  enabled: false
+  replicas: 2
+  mode: forward
+  namespaces: []
+  readResults: true
+  defaultNamespace: ""
+  trustedProxies: []
+  userHeader: ""
+  pathPrefix: ""
+  rateLimit:
+    rate: 600/60s
+    existingSecret: ""
+  limits:
+    connections: 4096
+    streams: 2048
+    streamsPerCaller: 1024
+  tls:
+    existingSecret: ""
+  service:
+    type: ClusterIP
+    port: 80
+    annotations: {}
+  log:
+    filter: info
+    format: json
+  resources:
+    requests:
+      cpu: 50m
+      memory: 32Mi
+    limits:
+      memory: 256Mi
+  serviceAccount:
+    create: true
+    name: ""
+    annotations: {}
+  podDisruptionBudget:
+    enabled: true
+    maxUnavailable: 1
+  annotations: {}
+  podAnnotations: {}
+  podLabels: {}
+  priorityClassName: ""
+  nodeSelector: {}
+  tolerations: []
+  affinity: {}
 rbac:
   secretNames: []
 redis:
@@ -57,6 +103,7 @@ networkPolicy:
     cidrs: []
   redisPorts: [6379]
   metricsFrom: []
+  gatewayFrom: []
   redisFrom: []
   workerEgress:
     - ports:

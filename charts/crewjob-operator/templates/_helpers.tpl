@@ -10,6 +10,18 @@ The stem of every name: the release's, without the suffix the operator itself ge
 {{- printf "%s-operator" (include "crewjob.base" .) -}}
 {{- end -}}
 
+{{- define "crewjob.gateway.name" -}}
+{{- printf "%s-gateway" (include "crewjob.base" .) -}}
+{{- end -}}
+
+{{- define "crewjob.gateway.serviceAccountName" -}}
+{{- if .Values.gateway.serviceAccount.create -}}
+{{- default (include "crewjob.gateway.name" .) .Values.gateway.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.gateway.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "crewjob.worker.name" -}}
 {{- printf "%s-worker" (include "crewjob.base" .) -}}
 {{- end -}}
@@ -170,6 +182,17 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- if has .name (list "OTEL_EXPORTER_OTLP_ENDPOINT" "OTEL_EXPORTER_OTLP_HEADERS" "OTEL_TRACES_SAMPLER" "OTEL_TRACES_SAMPLER_ARG") -}}
 {{- fail (printf "operator.extraEnv sets %s, which tracing sets: remove it, or leave tracing.endpoint empty and set all of tracing in operator.extraEnv" .name) -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.gateway -}}
+{{- if and .enabled .userHeader (ne .mode "fixed") -}}
+{{- fail "gateway.userHeader needs gateway.mode=fixed: with forward, each token says itself of which user it is" -}}
+{{- end -}}
+{{- if and .enabled .userHeader (not .trustedProxies) -}}
+{{- fail "gateway.userHeader needs gateway.trustedProxies: the addresses of the proxies that may set it" -}}
+{{- end -}}
+{{- if and .enabled (eq .mode "forward") .namespaces -}}
+{{- fail "gateway.namespaces is for gateway.mode=fixed: with forward, the rights of each caller say which namespaces it may use" -}}
 {{- end -}}
 {{- end -}}
 {{- with .Values.archive -}}
