@@ -48,6 +48,11 @@ impl Cluster {
         Ok(Self { client, namespace })
     }
 
+    /// The cluster behind a client, with a namespace in mind.
+    pub fn with(client: Client, namespace: &str) -> Self {
+        Self { client, namespace: namespace.to_owned() }
+    }
+
     /// The jobs of the namespace.
     pub fn jobs(&self) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), &self.namespace, &resource())

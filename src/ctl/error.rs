@@ -66,6 +66,24 @@ impl Error {
         move |source| Self::Call { act, source: Box::new(source) }
     }
 
+    /// The status with which the API server has refused the call.
+    pub fn code(&self) -> Option<u16> {
+        match self {
+            Self::Call { source, .. } => match &**source {
+                kube::Error::Api(refused) => Some(refused.code),
+                _ => Some(500),
+            },
+            Self::Usage(_)
+            | Self::NotPossible(_)
+            | Self::Kubeconfig(_)
+            | Self::Watch { .. }
+            | Self::Archive(_)
+            | Self::Read { .. }
+            | Self::Write { .. }
+            | Self::Print(_) => None,
+        }
+    }
+
     /// The exit status.
     pub fn status(&self) -> u8 {
         match self {

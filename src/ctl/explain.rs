@@ -29,25 +29,44 @@ use verdict::{Read, Verdict, verdict};
 /// Prints why a job is where it is. The exit status is 0 whatever it says.
 pub async fn explain(cluster: &Cluster, what: Explain) -> Result<(), Error> {
     let object = cluster.job(&what.name).await?;
-    let Ok(job) = typed::<CrewJob>(&object) else {
+    let Some(explained) = examine(cluster, &object, None).await? else {
         return show::print(&format!("{} is {}\n", what.name, view::line(&object)));
     };
+    match what.output {
+        Some(format) => show::value(&explained.value(), format),
+        None => show::print(&explained.text()),
+    }
+}
+
+/// Why a job is where it is, where the other jobs of its pool are known: nothing is listed for it.
+pub async fn value(cluster: &Cluster, object: &DynamicObject, others: &[CrewJob]) -> Result<Value, Error> {
+    Ok(match examine(cluster, object, Some(others)).await? {
+        Some(explained) => explained.value(),
+        None => json!({ "job": object.name_any(), "phase": view::phase(object), "message": view::line(object) }),
+    })
+}
+
+/// `None` of a job that this version does not understand.
+async fn examine<'a>(
+    cluster: &Cluster,
+    object: &'a DynamicObject,
+    others: Option<&[CrewJob]>,
+) -> Result<Option<Explained<'a>>, Error> {
+    let Ok(job) = typed::<CrewJob>(object) else { return Ok(None) };
     let pool = read(cluster, &job.spec.pool_ref.name).await?;
     let now = clock::now();
     let verdict = verdict(&job, &pool, claim(cluster, &job, now).await, now);
     let phase = job.status.as_ref().map(|status| status.phase);
     let (place, forecast) = match &pool {
-        Read::Found(pool) if verdict.waits || phase == Some(Phase::Running) => survey(cluster, &job, pool, now).await?,
+        Read::Found(pool) if verdict.waits || phase == Some(Phase::Running) => {
+            survey(cluster, &job, pool, others, now).await?
+        }
         Read::Found(_) | Read::Missing(_) => (None, None),
     };
     // What is blocked begins when it is not any more.
     let forecast = forecast.filter(|_| !verdict.is_blocked);
-    let explained =
-        Explained { object: &object, verdict, place: place.filter(|_| phase == Some(Phase::Queued)), forecast, now };
-    match what.output {
-        Some(format) => show::value(&explained.value(), format),
-        None => show::print(&explained.text()),
-    }
+    let place = place.filter(|_| phase == Some(Phase::Queued));
+    Ok(Some(Explained { object, verdict, place, forecast, now }))
 }
 
 /// An object as this version knows it.
@@ -90,16 +109,21 @@ async fn survey(
     cluster: &Cluster,
     job: &CrewJob,
     pool: &CrewWorkerPool,
+    others: Option<&[CrewJob]>,
     now: Timestamp,
 ) -> Result<(Option<Place>, Option<Forecast>), Error> {
     let filter = Filter { pool: Some(pool.name_any()), ..Filter::default() };
     let mut survey = Survey::new(job, pool);
-    let add = |object: DynamicObject| {
-        if let Ok(other) = typed::<CrewJob>(&object) {
-            survey.add(&other, pool, now);
-        }
-    };
-    cluster.each(&cluster.jobs(), &filter, add).await?;
+    if let Some(others) = others {
+        others.iter().for_each(|other| survey.add(other, pool, now));
+    } else {
+        let add = |object: DynamicObject| {
+            if let Ok(other) = typed::<CrewJob>(&object) {
+                survey.add(&other, pool, now);
+            }
+        };
+        cluster.each(&cluster.jobs(), &filter, add).await?;
+    }
     let place = survey.place(pool);
     let load = survey.load(pool, place.ahead);
     let started = job.status.as_ref().filter(|status| status.phase == Phase::Running);

@@ -3,10 +3,11 @@
 mod line;
 mod window;
 
+use std::collections::VecDeque;
 use std::pin::pin;
 use std::time::Duration;
 
-use futures::io::AsyncBufReadExt as _;
+use futures::io::{AsyncBufReadExt as _, AsyncReadExt as _};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -22,6 +23,10 @@ use window::{Source, Window, chosen, source};
 
 /// How long after the end of an attempt the rest of its log may take to arrive.
 const REST: Duration = Duration::from_secs(2);
+
+/// Bytes of a log that are read for its end, and of one line; a longer one counts as several.
+const READ: i64 = 32 << 20;
+const LINE: u64 = 4 << 10;
 
 /// Prints the log of an attempt, once one has begun; with `--follow` of every further one, too, until the job has ended.
 pub async fn logs(cluster: &Cluster, what: Logs) -> Result<(), Error> {
@@ -73,6 +78,47 @@ async fn print(cluster: &Cluster, what: &Logs, window: &Window, printer: &mut Pr
         following(cluster, &what.name, &pods, window, &source, printer).await?;
     }
     Ok(())
+}
+
+/// The end of a log.
+pub struct End {
+    /// The Pod that wrote it.
+    pub pod: String,
+    /// Of which attempt it is.
+    pub attempt: i64,
+    /// The last lines, with the times at which they were written.
+    pub lines: VecDeque<(Option<Timestamp>, String)>,
+    /// There were others before them.
+    pub is_cut: bool,
+}
+
+/// The last lines that were written while an attempt ran, or the last attempt. They are at most so many, of at most 4 kB each.
+pub async fn end(cluster: &Cluster, job: &DynamicObject, attempt: Option<u32>, most: usize) -> Result<End, Error> {
+    let window = chosen(job, attempt).map_err(Error::NotPossible)?;
+    let window = window.ok_or_else(|| Error::NotPossible(format!("no worker ran it: it is {}", view::line(job))))?;
+    let pods: Api<Pod> = cluster.others();
+    let found = pods.get_opt(&window.pod).await.map_err(Error::call(format!("reading the Pod {}", window.pod)))?;
+    let pod = found.ok_or_else(|| Error::NotPossible(window.is_gone()))?;
+    let source = source(&pod, &window, None).map_err(Error::NotPossible)?;
+    let params = LogParams { limit_bytes: Some(READ), ..params(&source, window.from, false) };
+    let log = pods.log_stream(&window.pod, &params).await.map_err(source.failed(&window))?;
+    let (mut log, mut line) = (pin!(log), Vec::new());
+    let mut end = End { pod: window.pod.clone(), attempt: window.number, lines: VecDeque::new(), is_cut: false };
+    while (&mut log).take(LINE).read_until(b'\n', &mut line).await? > 0 {
+        let read = Line::read(&line);
+        if window.is_over_at(read.at) {
+            break;
+        }
+        if window.is_begun_at(read.at) {
+            end.lines.push_back((read.at, read.printable()));
+        }
+        if end.lines.len() > most {
+            end.lines.pop_front();
+            end.is_cut = true;
+        }
+        line.clear();
+    }
+    Ok(end)
 }
 
 async fn written(pods: &Api<Pod>, window: &Window, source: &Source, printer: &mut Printer) -> Result<(), Error> {

@@ -29,6 +29,7 @@ mod turns;
 pub use ended::{Ended, Late};
 pub use jobs::{PoolJobs, Share};
 pub use last::Last;
+pub use names::Names;
 pub use notices::{Notices, Verdict};
 pub use rounds::{Chosen, Round, Rounds};
 pub use table::{Applied, Entry, Heard, Lane, LookUp, LookedUp, Stray, Table};

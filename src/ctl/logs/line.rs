@@ -30,6 +30,13 @@ impl<'a> Line<'a> {
     }
 }
 
+impl Line<'_> {
+    /// The text without its line break and control characters.
+    pub fn printable(&self) -> String {
+        without_controls(self.text.strip_suffix(b"\n").unwrap_or(self.text))
+    }
+}
+
 /// Prints those lines that were asked for.
 pub struct Printer {
     grep: Option<Regex>,
