@@ -25,6 +25,9 @@ mod text;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
+/// A time as objects have it.
+pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
 pub use condition::{ConditionType, Reason, Verdict, find_condition, holds, set_condition};
 pub use convert::Incomplete;
 pub use duration::{Duration, ParseDurationError};

@@ -9,6 +9,7 @@
 mod deadline;
 mod hurry;
 mod lines;
+pub mod objects;
 
 use std::time::Duration;
 

@@ -72,6 +72,19 @@ pub struct Config {
     #[arg(long, env = "CREWJOB_GATEWAY_USER_HEADER", value_name = "HEADER", value_parser = header)]
     pub user_header: Option<String>,
 
+    /// Serve the page. The gateway then follows the CrewJobs with rights of its own, to list and watch them, and shows each caller
+    /// those that it may list itself.
+    #[arg(long, env = "CREWJOB_GATEWAY_PAGE")]
+    pub page: bool,
+
+    /// Namespaces of which the page lists jobs, comma-separated; the gateway needs rights in these only. Default: all.
+    #[arg(long, env = "CREWJOB_GATEWAY_PAGE_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE", value_parser = namespace)]
+    pub page_namespaces: Vec<String>,
+
+    /// Jobs that the page lists at most; each takes about a kilobyte of memory. Further ones are counted only.
+    #[arg(long, env = "CREWJOB_GATEWAY_PAGE_MAX_JOBS", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    pub page_max_jobs: u32,
+
     /// File with the certificate of the interface and those between it and its authority, PEM. Read again when it changes. Without it
     /// the interface speaks plain HTTP.
     #[arg(long, env = "CREWJOB_GATEWAY_TLS_CERT", value_name = "FILE", requires = "tls_key")]

@@ -10,6 +10,7 @@ use super::caller::Callers;
 use super::form::Fields;
 use super::limit::Limiter;
 use super::metrics::Metrics;
+use super::page::Desk;
 use super::upstream::Upstream;
 use crate::core::gateway::problem::{Kind, Problem};
 use crate::core::gateway::seats::{Full, Seats};
@@ -30,6 +31,8 @@ pub struct Gateway {
     pub upstream: Upstream,
     /// What a job can be submitted with.
     pub fields: Fields,
+    /// What the page needs, where it is enabled.
+    pub desk: Option<Desk>,
     /// The description of the interface.
     pub openapi: axum::body::Bytes,
     /// Streams that are open.

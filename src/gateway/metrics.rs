@@ -26,6 +26,8 @@ pub enum For {
     Events,
     /// A path of Kubernetes.
     Kubernetes,
+    /// The page, or what it calls.
+    Page,
     /// The description of the interface, or a probe.
     Other,
     /// A path that leads nowhere.
@@ -42,6 +44,7 @@ impl For {
             Some(Route::Cancel(_)) => Self::Cancel,
             Some(Route::Events(_)) => Self::Events,
             Some(Route::Kubernetes(_)) => Self::Kubernetes,
+            Some(Route::Page(_)) => Self::Page,
             Some(Route::OpenApi | Route::Health | Route::Ready) => Self::Other,
             None => Self::Nowhere,
         }

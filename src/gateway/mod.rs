@@ -7,6 +7,7 @@
 //! | `serve` | one request: where it leads, whether it may be made, what is counted |
 //! | `submit`, `jobs`, `events` | the short form |
 //! | `pass` | the paths of Kubernetes, as they are |
+//! | `page` | the page, and what it calls |
 //! | `openapi` | the description of all this |
 //! | `context` | what every request has at hand |
 //! | `form`, `view` | from a body to a job, and from a job to an answer: pure |
@@ -30,6 +31,7 @@ mod lines;
 mod listen;
 mod metrics;
 mod openapi;
+mod page;
 mod pass;
 mod patience;
 mod run;

@@ -18,6 +18,7 @@ use super::limit::Limiter;
 use super::listen::listen;
 use super::metrics::Metrics;
 use super::openapi;
+use super::page::Desk;
 use super::tls::{Tls, TlsError};
 use super::upstream::Upstream;
 use crate::cluster::{self, Patience};
@@ -75,6 +76,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     // What is passed on is refused or repeated by its sender. And where callers have rights of their own, nothing that the
     // kubeconfig or the Pod knows may be added to them: a client certificate would win over the caller's token.
     cluster.default_retry = false;
+    let desk = config.page.then(|| desk(&config, &cluster)).transpose()?;
     if config.mode == Mode::Forward {
         cluster.auth_info = AuthInfo::default();
         cluster.headers.clear();
@@ -108,6 +110,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         limiter: Limiter::new(config.rate_limit, redis),
         room: Room::default(),
         fields,
+        desk,
         seats: Mutex::new(Seats::new(config.max_streams as usize, config.max_streams_per_caller as usize)),
         metrics,
         stop: stop.clone(),
@@ -132,6 +135,12 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What the page needs. Its watch has the gateway's own rights, also where callers have theirs.
+fn desk(config: &Config, cluster: &kube::Config) -> Result<Desk, StartError> {
+    let client = cluster::shared(cluster, CALL, None).map_err(|source| StartError::Client(Box::new(source)))?;
+    Ok(Desk::open(&client, &config.page_namespaces, config.page_max_jobs as usize))
 }
 
 /// The Redis that the environment names, if it names one.

@@ -12,8 +12,9 @@ use super::answer::{self, Answer};
 use super::caller::Caller;
 use super::context::Gateway;
 use super::metrics::For;
-use super::{events, jobs, pass, submit};
+use super::{events, jobs, page, pass, submit};
 use crate::core::gateway::headers::{Site, is_media_type, is_refused};
+use crate::core::gateway::page::Page;
 use crate::core::gateway::problem::{Kind, Problem};
 use crate::core::gateway::route::{Nowhere, Route, route};
 
@@ -25,6 +26,8 @@ pub async fn serve(gateway: Arc<Gateway>, peer: SocketAddr, request: Request<Bod
     let path = For::of(found.as_ref().ok());
     let answered = match found {
         Ok(route) if route.needs_caller() => for_caller(&gateway, peer, &route, &parts, body).await,
+        Ok(Route::Page(Page::File(name))) if gateway.desk.is_some() => page::file(&name, &parts.headers),
+        Ok(Route::Page(_)) => Err(leads_nowhere(Nowhere::Unknown)),
         Ok(route) => Ok(open(&gateway, &route)),
         Err(nowhere) => Err(leads_nowhere(&nowhere)),
     };
@@ -49,6 +52,7 @@ fn open(gateway: &Gateway, route: &Route) -> Answer {
         | Route::Result(_)
         | Route::Cancel(_)
         | Route::Events(_)
+        | Route::Page(_)
         | Route::Kubernetes(_) => answer::text(StatusCode::OK, "text/plain", "ok\n"),
     }
 }
@@ -97,6 +101,7 @@ async fn dispatch(
             let sent = if parts.method == Method::GET { Bytes::new() } else { body.bytes.clone() };
             pass::pass(gateway, caller, parts, path, sent).await
         }
+        Route::Page(page) => page::answer(gateway, caller, page, parts.uri.query(), &body.bytes).await,
         Route::OpenApi | Route::Health | Route::Ready => Ok(open(gateway, route)),
     }
 }
@@ -116,8 +121,9 @@ fn check(parts: &Parts, route: &Route) -> Result<(), Problem> {
         return Err(Problem::new(Kind::CrossSite, "a page of another site has sent it"));
     }
     let kind = text(header::CONTENT_TYPE.as_str());
-    if !is_media_type(kind, parts.method.as_str(), route.is_short()) {
-        let wanted = if route.is_short() { "application/json" } else { "a type that Kubernetes takes for this method" };
+    let is_json = route.is_short() || matches!(route, Route::Page(_));
+    if !is_media_type(kind, parts.method.as_str(), is_json) {
+        let wanted = if is_json { "application/json" } else { "a type that Kubernetes takes for this method" };
         return Err(Problem::new(Kind::MediaType, format!("send Content-Type: {wanted}")));
     }
     Ok(())

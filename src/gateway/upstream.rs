@@ -82,6 +82,19 @@ impl Upstream {
         Err(Failure::Refused(status.as_u16(), said.unwrap_or_default()))
     }
 
+    /// A client with the rights of the caller, for what is asked in kube's own words.
+    pub fn client(&self, caller: &Caller) -> Client {
+        let (client, authorization) = (self.client.clone(), caller.authorization.clone());
+        let service = tower::service_fn(move |mut request: Request<kube::client::Body>| {
+            let client = client.clone();
+            if let Some(authorization) = &authorization {
+                request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+            }
+            async move { client.send(request).await }
+        });
+        Client::new(service, "")
+    }
+
     /// Begins a watch, of which each line is an event.
     pub async fn watch(&self, caller: &Caller, path: &str) -> Result<Response<Body>, Problem> {
         self.send(caller, request(Method::GET, path, Bytes::new())?).await

@@ -6,6 +6,7 @@ pub mod headers;
 pub mod id;
 pub mod key;
 pub mod network;
+pub mod page;
 pub mod problem;
 pub mod rate;
 pub mod route;

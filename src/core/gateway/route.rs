@@ -2,6 +2,7 @@
 //! API server cannot read a path in two ways.
 
 use super::id::{JobId, is_name, is_namespace};
+use super::page::Page;
 
 /// The group and version of the resources, as in a path.
 pub const GROUP: &str = "crewjob.dev";
@@ -34,6 +35,8 @@ pub enum Route {
     Events(JobId),
     /// A path of Kubernetes, as it is.
     Kubernetes(String),
+    /// The page, or what it calls.
+    Page(Page),
     /// The description of this interface.
     OpenApi,
     /// Whether the process lives.
@@ -58,13 +61,16 @@ impl Route {
     pub fn is_short(&self) -> bool {
         match self {
             Self::Submit | Self::Status(_) | Self::Result(_) | Self::Cancel(_) | Self::Events(_) => true,
-            Self::Kubernetes(_) | Self::OpenApi | Self::Health | Self::Ready => false,
+            Self::Kubernetes(_) | Self::Page(_) | Self::OpenApi | Self::Health | Self::Ready => false,
         }
     }
 
     /// Whether the API server is asked, for a caller.
     pub fn needs_caller(&self) -> bool {
-        self.is_short() || matches!(self, Self::Kubernetes(_))
+        match self {
+            Self::Page(page) => page.needs_caller(),
+            _ => self.is_short() || matches!(self, Self::Kubernetes(_)),
+        }
     }
 }
 
@@ -84,7 +90,10 @@ pub fn route(method: &str, path: &str, prefix: &str, home: &str) -> Result<Route
         ["openapi.json"] => (READ, Route::OpenApi),
         ["healthz"] => (PROBE, Route::Health),
         ["readyz"] => (PROBE, Route::Ready),
-        _ => return Err(Nowhere::Unknown),
+        ref others => match Page::of(others, home) {
+            Some(found) => found.map(|(allowed, page)| (allowed, Route::Page(page))).map_err(Nowhere::Unusable)?,
+            None => return Err(Nowhere::Unknown),
+        },
     };
     if allowed.contains(&method) { Ok(route) } else { Err(Nowhere::Method(allowed)) }
 }

@@ -4,8 +4,9 @@
 //! |---|---|
 //! | `assets` | the files of the page, which are a part of this program |
 //! | `board` | the table of jobs (`core::listing`), kept in step by one watch with the gateway's own rights |
-//! | `rows` | from an object to a row of it, and to what the page reads |
 //! | `access` | what the caller may do: no namespace is shown to a caller that may not list its jobs |
+//! | `desk` | these two things, which every call of the page has at hand |
+//! | `rows` | from an object to a row of it, and to what the page reads |
 //! | `jobs` | pages of the list, and word of its changes |
 //! | `act` | one action on many jobs |
 //! | `about` | one job: why it is where it is, its log; the caller and its rights |
@@ -15,43 +16,21 @@ mod access;
 mod act;
 mod assets;
 mod board;
+mod desk;
 mod jobs;
 mod rows;
 
 use std::sync::Arc;
 
 use http::HeaderMap;
-use kube::Client;
 
 use super::answer::Answer;
 use super::caller::Caller;
 use super::context::Gateway;
 use crate::core::gateway::page::Page;
 use crate::core::gateway::problem::{Kind, Problem};
-use access::Access;
-use board::Board;
 
-/// What the page needs beside the gateway.
-pub struct Desk {
-    board: Arc<Board>,
-    access: Access,
-}
-
-impl Desk {
-    /// Begins to follow the jobs of these namespaces, or of all, with the gateway's own rights. At most so many are held.
-    pub fn open(client: &Client, namespaces: &[String], most: usize) -> Self {
-        let board = Arc::new(Board::new(most, namespaces.len().max(1)));
-        let follow = |namespace: Option<String>| {
-            let (board, client) = (board.clone(), client.clone());
-            tokio::spawn(async move { board.follow(client, namespace.as_deref()).await });
-        };
-        if namespaces.is_empty() {
-            follow(None);
-        }
-        namespaces.iter().cloned().map(Some).for_each(follow);
-        Self { board, access: Access::default() }
-    }
-}
+pub use desk::Desk;
 
 /// A file of the page.
 pub fn file(name: &str, headers: &HeaderMap) -> Result<Answer, Problem> {

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt as _;
 use kube::core::Object;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::api::{CrewJob, CrewJobSpec, CrewJobStatus, Phase};
+use crate::api::{CrewJob, CrewJobSpec, CrewJobStatus, Phase, Time};
 use crate::core::listing::{LABELS, Row, SHORT, TOPIC, cut};
 
 /// A CrewJob of which only that is read which a list shows: its inputs are passed over.
@@ -47,6 +46,14 @@ pub struct Status {
     started_at: Option<Time>,
     finished_at: Option<Time>,
     conditions: Vec<Condition>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Condition {
+    #[serde(rename = "type")]
+    type_: String,
+    reason: String,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

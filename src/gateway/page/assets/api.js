@@ -117,4 +117,4 @@ export function objects(kind, namespace, name) {
 }
 
 /** What the gateway says of one job. */
-export const ofJob = (what, namespace, name) => `api/${what}/${part(namespace)}/${part(name)}`;
+export const ofJob = (what, namespace, name) => `api/${what}/${part(namespace)}.${part(name)}`;
