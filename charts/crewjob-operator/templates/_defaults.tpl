@@ -35,6 +35,10 @@ gateway:
   trustedProxies: []
   userHeader: ""
   pathPrefix: ""
+  page:
+    enabled: false
+    namespaces: []
+    maxJobs: 20000
   rateLimit:
     rate: 600/60s
     existingSecret: ""

@@ -14,6 +14,16 @@ The stem of every name: the release's, without the suffix the operator itself ge
 {{- printf "%s-gateway" (include "crewjob.base" .) -}}
 {{- end -}}
 
+{{/*
+The namespaces whose jobs the gateway's page lists, as a JSON array; empty for all.
+*/}}
+{{- define "crewjob.gateway.pageNamespaces" -}}
+{{- with .Values.gateway -}}
+{{- $own := ternary (.namespaces | default (list $.Release.Namespace)) list (eq .mode "fixed") -}}
+{{- .page.namespaces | default $own | uniq | toJson -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "crewjob.gateway.serviceAccountName" -}}
 {{- if .Values.gateway.serviceAccount.create -}}
 {{- default (include "crewjob.gateway.name" .) .Values.gateway.serviceAccount.name -}}

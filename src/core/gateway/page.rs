@@ -60,7 +60,8 @@ mod tests {
 
     #[test]
     fn a_path_of_the_page_leads_to_one_thing_and_others_to_none() {
-        let of = |path: &str| Page::of(&path[1..].split('/').collect::<Vec<_>>(), "home").map(|it| it.map(|(_, page)| page));
+        let of =
+            |path: &str| Page::of(&path[1..].split('/').collect::<Vec<_>>(), "home").map(|it| it.map(|(_, page)| page));
         let id = |name: &str| JobId { namespace: "a".into(), name: name.into() };
         assert_eq!(of("/"), Some(Ok(Page::File("index.html".into()))));
         assert_eq!(of("/page/app.js"), Some(Ok(Page::File("app.js".into()))));

@@ -154,7 +154,8 @@ impl Table {
 
     /// The namespaces that have jobs, and that the filter means.
     pub fn namespaces(&self, filter: &Filter) -> Vec<Arc<str>> {
-        let is_meant = |it: &&Arc<str>| filter.namespaces.is_empty() || filter.namespaces.iter().any(|ns| **ns == ***it);
+        let is_meant =
+            |it: &&Arc<str>| filter.namespaces.is_empty() || filter.namespaces.iter().any(|ns| **ns == ***it);
         self.by_namespace.keys().filter(is_meant).cloned().collect()
     }
 
@@ -192,9 +193,8 @@ impl Table {
             }
         }
         meant.sort_unstable_by(|one, other| query.order.compare(one, other));
-        let before = query.after.as_ref().map_or(0, |cursor| {
-            meant.partition_point(|row| !query.order.is_behind(row, cursor))
-        });
+        let before =
+            query.after.as_ref().map_or(0, |cursor| meant.partition_point(|row| !query.order.is_behind(row, cursor)));
         let rows: Vec<Arc<Row>> = meant[before..].iter().take(query.limit).map(|row| Arc::clone(row)).collect();
         let is_last = before + rows.len() >= meant.len();
         let next = rows.last().filter(|_| !is_last).map(|row| query.order.cursor(row));

@@ -187,7 +187,9 @@ fn an_action_is_for_the_jobs_in_which_it_would_change_anything() {
     assert_eq!((fits(Action::Priority(5)), fits(Action::Priority(9)).len()), (vec![], 2));
     assert!(Action::Resume.fits(&held) && !Action::Suspend.fits(&held) && fits(Action::Resume).is_empty());
     assert_eq!(Action::read("priority", Some(10)), Ok(Action::Priority(10)));
-    for (word, priority, field) in [("priority", Some(11), "/priority"), ("priority", None, "/priority"), ("delete", None, "/action")] {
+    for (word, priority, field) in
+        [("priority", Some(11), "/priority"), ("priority", None, "/priority"), ("delete", None, "/action")]
+    {
         assert_eq!(Action::read(word, priority).unwrap_err().0, field);
     }
 }

@@ -66,7 +66,8 @@ pub async fn explained(gateway: &Gateway, desk: &Desk, caller: &Caller, id: &Job
     let filter = Filter { namespaces: vec![id.namespace.clone()], pools: vec![pool], ..Filter::default() };
     let others = if may_list { desk.board.look(|table| table.meant(&filter, &scope)) } else { Vec::new() };
     let others: Vec<CrewJob> = others.iter().map(|row| rows::outline(row)).collect();
-    let value = explain::value(&cluster(gateway, caller, id), &object, &others).await.map_err(|error| problem(&error))?;
+    let value =
+        explain::value(&cluster(gateway, caller, id), &object, &others).await.map_err(|error| problem(&error))?;
     Ok(answer::json(StatusCode::OK, &value))
 }
 
@@ -76,16 +77,20 @@ pub async fn log(gateway: &Gateway, caller: &Caller, id: &JobId, asked: Option<&
     let attempt = asked.iter().find(|(word, _)| word == "attempt").map(|(_, value)| value.parse::<u32>());
     let attempt = attempt.transpose().map_err(|_| Problem::new(Kind::InvalidBody, "attempt is a number"))?;
     let object = job(gateway, caller, id).await?;
-    let end = logs::end(&cluster(gateway, caller, id), &object, attempt, LINES).await.map_err(|error| problem(&error))?;
+    let end =
+        logs::end(&cluster(gateway, caller, id), &object, attempt, LINES).await.map_err(|error| problem(&error))?;
     let lines = end.lines.iter().map(|(at, text)| json!({ "at": at.map(|at| at.to_string()), "text": text }));
-    let value = json!({ "pod": end.pod, "attempt": end.attempt, "truncated": end.is_cut, "lines": lines.collect::<Value>() });
+    let value =
+        json!({ "pod": end.pod, "attempt": end.attempt, "truncated": end.is_cut, "lines": lines.collect::<Value>() });
     Ok(answer::json(StatusCode::OK, &value))
 }
 
 fn problem(error: &ctl::error::Error) -> Problem {
     let said = crate::runtime::telemetry::chain(error);
     match error.code() {
-        Some(401) => Problem::new(Kind::Unauthenticated, "the API server does not accept the token: it may have expired"),
+        Some(401) => {
+            Problem::new(Kind::Unauthenticated, "the API server does not accept the token: it may have expired")
+        }
         Some(403) => Problem::new(Kind::Forbidden, said),
         Some(_) => Problem::new(Kind::ApiServerFailed, said),
         None => Problem::new(Kind::NoSuchJob, said),

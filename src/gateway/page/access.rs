@@ -70,7 +70,13 @@ impl Remembered {
 
 impl Access {
     /// Whether the caller may do that in a namespace; `None` is all of them.
-    pub async fn may(&self, upstream: &Upstream, caller: &Caller, right: Right, namespace: Option<&str>) -> Result<Verdict, Problem> {
+    pub async fn may(
+        &self,
+        upstream: &Upstream,
+        caller: &Caller,
+        right: Right,
+        namespace: Option<&str>,
+    ) -> Result<Verdict, Problem> {
         let key = key(caller, right, namespace);
         if let Some(verdict) = self.lately.lock().get(&key, Instant::now()) {
             return Ok(verdict);
@@ -99,17 +105,25 @@ impl Access {
 
     /// In which of these namespaces the caller may list jobs. A caller that may do so in none of those that it asked for is
     /// refused. `asked` are namespaces that it has named; without one those are meant that have jobs.
-    pub async fn scope(&self, upstream: &Upstream, caller: &Caller, asked: &[String], known: Vec<Arc<str>>) -> Result<Scope, Problem> {
+    pub async fn scope(
+        &self,
+        upstream: &Upstream,
+        caller: &Caller,
+        asked: &[String],
+        known: Vec<Arc<str>>,
+    ) -> Result<Scope, Problem> {
         if self.may(upstream, caller, LIST, None).await?.is_allowed {
             return Ok(Scope::All);
         }
         // Whether a namespace that was asked for has jobs is not for a caller that may not list them.
-        let meant: Vec<Arc<str>> = if asked.is_empty() { known } else { asked.iter().map(|it| it.as_str().into()).collect() };
-        let verdicts = stream::iter(meant.into_iter().take(NAMESPACES)).map(async |namespace| {
+        let meant: Vec<Arc<str>> =
+            if asked.is_empty() { known } else { asked.iter().map(|it| it.as_str().into()).collect() };
+        let asking = meant.into_iter().take(NAMESPACES).map(|namespace| async move {
             let verdict = self.may(upstream, caller, LIST, Some(&namespace)).await?;
             Ok::<_, Problem>((namespace, verdict))
         });
-        let verdicts: Vec<(Arc<str>, Verdict)> = verdicts.buffer_unordered(AT_ONCE).try_collect().await?;
+        let asking: Vec<_> = asking.collect();
+        let verdicts: Vec<(Arc<str>, Verdict)> = stream::iter(asking).buffer_unordered(AT_ONCE).try_collect().await?;
         if !asked.is_empty()
             && let Some((_, refused)) = verdicts.iter().find(|(_, verdict)| !verdict.is_allowed)
         {
@@ -130,11 +144,12 @@ const USES: [(&str, Right); 4] = [
 
 /// What the caller may do in a namespace, as the page reads it.
 pub async fn rights(access: &Access, upstream: &Upstream, caller: &Caller, namespace: &str) -> Result<Value, Problem> {
-    let verdicts = stream::iter(USES).map(async |(word, right)| {
+    let asking = USES.map(|(word, right)| async move {
         let verdict = access.may(upstream, caller, right, Some(namespace)).await?;
         Ok::<_, Problem>((word.to_owned(), json!({ "allowed": verdict.is_allowed, "reason": &*verdict.reason })))
     });
-    let rights: serde_json::Map<String, Value> = verdicts.buffered(AT_ONCE).try_collect().await?;
+    let rights: Vec<(String, Value)> = stream::iter(asking).buffered(AT_ONCE).try_collect().await?;
+    let rights: serde_json::Map<String, Value> = rights.into_iter().collect();
     Ok(json!({ "namespace": namespace, "rights": rights }))
 }
 

@@ -48,8 +48,8 @@ struct Name {
 
 /// Does it, or says how many jobs it would be done with.
 pub async fn act(gateway: &Gateway, desk: &Desk, caller: &Caller, body: &[u8]) -> Result<Answer, Problem> {
-    let asked: Asked =
-        serde_json::from_slice(body).map_err(|error| Problem::new(Kind::InvalidBody, format!("it is not what is read here: {error}")))?;
+    let asked: Asked = serde_json::from_slice(body)
+        .map_err(|error| Problem::new(Kind::InvalidBody, format!("it is not what is read here: {error}")))?;
     let flaw = |(field, detail): (&str, String)| Problem::of_field(field, detail);
     let action = Action::read(&asked.action, asked.priority).map_err(flaw)?;
     let (jobs, skipped) = match (asked.jobs, asked.filter) {
@@ -60,7 +60,8 @@ pub async fn act(gateway: &Gateway, desk: &Desk, caller: &Caller, body: &[u8]) -
         }
     };
     if jobs.len() > MOST {
-        let detail = format!("these are {} jobs, and at most {MOST} are changed at once: narrow the filter", jobs.len());
+        let detail =
+            format!("these are {} jobs, and at most {MOST} are changed at once: narrow the filter", jobs.len());
         return Err(Problem::new(Kind::InvalidBody, detail).with("count", jobs.len().to_string()));
     }
     if asked.dry_run {
@@ -74,24 +75,41 @@ pub async fn act(gateway: &Gateway, desk: &Desk, caller: &Caller, body: &[u8]) -
         }
         Some(_) => {}
     }
-    let results = stream::iter(jobs).map(async |job| result(gateway, caller, action, job).await);
-    let results: Vec<Value> = results.buffered(AT_ONCE).collect().await;
+    let mut results = Vec::with_capacity(jobs.len());
+    for some in jobs.chunks(AT_ONCE * 8) {
+        let acting: Vec<_> = some.iter().map(|job| result(gateway, caller, action, job)).collect();
+        results.extend(stream::iter(acting).buffered(AT_ONCE).collect::<Vec<Value>>().await);
+    }
     Ok(answer::json(StatusCode::OK, &json!({ "results": results })))
 }
 
 /// Those of the jobs that the action is for, and how many it is not for. What is not known of a job is for the API server to say.
-async fn named(gateway: &Gateway, desk: &Desk, caller: &Caller, action: Action, jobs: Vec<Name>) -> Result<(Vec<Name>, usize), Problem> {
+async fn named(
+    gateway: &Gateway,
+    desk: &Desk,
+    caller: &Caller,
+    action: Action,
+    jobs: Vec<Name>,
+) -> Result<(Vec<Name>, usize), Problem> {
     if let Some(at) = jobs.iter().position(|job| !is_namespace(&job.namespace) || !is_name(&job.name)) {
         return Err(Problem::of_field(&format!("/jobs/{at}"), "it has no namespace and name as Kubernetes has them"));
     }
     let scope = scope(gateway, desk, caller, &Filter::default()).await?;
     let all = jobs.len();
-    let fits = |job: &Name| desk.board.look(|table| table.get(&job.namespace, &job.name, &scope)).is_none_or(|row| action.fits(&row));
+    let fits = |job: &Name| {
+        desk.board.look(|table| table.get(&job.namespace, &job.name, &scope)).is_none_or(|row| action.fits(&row))
+    };
     let jobs: Vec<Name> = jobs.into_iter().filter(fits).collect();
     Ok((jobs.clone(), all - jobs.len()))
 }
 
-async fn filtered(gateway: &Gateway, desk: &Desk, caller: &Caller, action: Action, text: &str) -> Result<(Vec<Name>, usize), Problem> {
+async fn filtered(
+    gateway: &Gateway,
+    desk: &Desk,
+    caller: &Caller,
+    action: Action,
+    text: &str,
+) -> Result<(Vec<Name>, usize), Problem> {
     let mut filter = Filter::default();
     for (word, value) in decoded(text) {
         let is_known = filter.add(&word, &value).map_err(|detail| Problem::of_field("/filter", detail))?;
@@ -103,15 +121,16 @@ async fn filtered(gateway: &Gateway, desk: &Desk, caller: &Caller, action: Actio
     let meant: Vec<Arc<Row>> = desk.board.look(|table| table.meant(&filter, &scope));
     let all = meant.len();
     let fitting = meant.into_iter().filter(|row| action.fits(row));
-    let jobs: Vec<Name> = fitting.map(|row| Name { namespace: (*row.namespace).into(), name: (*row.name).into() }).collect();
+    let jobs: Vec<Name> =
+        fitting.map(|row| Name { namespace: (*row.namespace).into(), name: (*row.name).into() }).collect();
     let skipped = all - jobs.len();
     Ok((jobs, skipped))
 }
 
 /// What came of it for one job: `{namespace, name, done, made?, message?}`.
-async fn result(gateway: &Gateway, caller: &Caller, action: Action, job: Name) -> Value {
+async fn result(gateway: &Gateway, caller: &Caller, action: Action, job: &Name) -> Value {
     let mut result = json!({ "namespace": job.namespace, "name": job.name });
-    match done(gateway, caller, action, &job).await {
+    match done(gateway, caller, action, job).await {
         Ok(made) => {
             result["done"] = true.into();
             if let Some(made) = made {

@@ -52,7 +52,11 @@ pub fn file(name: &str, asked: &HeaderMap) -> Option<Answer> {
     let (_, kind, content) = FILES.iter().find(|(known, ..)| *known == name)?;
     let tag = format!("\"{}\"", tag(content));
     let is_known = asked.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
-    let mut answer = if is_known { text(StatusCode::NOT_MODIFIED, kind, Body::empty()) } else { text(StatusCode::OK, kind, *content) };
+    let mut answer = if is_known {
+        text(StatusCode::NOT_MODIFIED, kind, Body::empty())
+    } else {
+        text(StatusCode::OK, kind, *content)
+    };
     let headers = answer.headers_mut();
     // It is asked for each time, so that the files of two versions are never mixed for long.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -98,7 +102,9 @@ mod tests {
             let foreign = content.replace("http://www.w3.org/", "");
             assert!(!foreign.contains("http://") && !foreign.contains("https://"), "{name} names another site");
             if *kind == SCRIPT {
-                for unsafe_call in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"] {
+                for unsafe_call in
+                    ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"]
+                {
                     assert!(!content.contains(unsafe_call), "{name} has {unsafe_call}");
                 }
             }
@@ -114,7 +120,9 @@ mod tests {
         assert_eq!((first.status().as_u16(), again.status().as_u16()), (200, 304));
         for (name, ..) in FILES {
             let answer = file(name, &HeaderMap::new()).unwrap();
-            assert!(answer.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap().starts_with("default-src 'none'"));
+            assert!(
+                answer.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap().starts_with("default-src 'none'")
+            );
             assert_eq!(answer.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
         }
         assert!(file("../../config.rs", &HeaderMap::new()).is_none());

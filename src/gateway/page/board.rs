@@ -27,7 +27,11 @@ pub struct Board {
 impl Board {
     /// A board of at most so many jobs, that so many watches feed.
     pub fn new(most: usize, watches: usize) -> Self {
-        Self { table: Mutex::new(Table::holding(most)), unlisted: AtomicUsize::new(watches), changed: watch::Sender::new(0) }
+        Self {
+            table: Mutex::new(Table::holding(most)),
+            unlisted: AtomicUsize::new(watches),
+            changed: watch::Sender::new(0),
+        }
     }
 
     /// Whether all jobs were listed once.

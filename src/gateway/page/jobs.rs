@@ -34,7 +34,10 @@ pub fn query(text: Option<&str>) -> Result<Query, Problem> {
 /// The words of a query string and their values.
 pub fn decoded(text: &str) -> Vec<(String, String)> {
     let pairs = text.split('&').filter(|pair| !pair.is_empty());
-    pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(word, value)| (plain(word), plain(value))).collect()
+    pairs
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(word, value)| (plain(word), plain(value)))
+        .collect()
 }
 
 fn plain(text: &str) -> String {
@@ -100,7 +103,12 @@ struct Follower {
 }
 
 /// Word of each change of a job that is meant, at most one a second, for as long as it is listened to.
-pub async fn changes(gateway: &Arc<Gateway>, desk: &Desk, caller: &Caller, asked: Option<&str>) -> Result<Answer, Problem> {
+pub async fn changes(
+    gateway: &Arc<Gateway>,
+    desk: &Desk,
+    caller: &Caller,
+    asked: Option<&str>,
+) -> Result<Answer, Problem> {
     let filter = query(asked)?.filter;
     // A caller that may not see them is told so at once.
     scope(gateway, desk, caller, &filter).await?;
@@ -161,8 +169,14 @@ mod tests {
     #[test]
     fn a_query_string_is_decoded_whatever_it_contains() {
         let pair = |word: &str, value: &str| (word.to_owned(), value.to_owned());
-        assert_eq!(decoded("label=team%3Da&text=a+b%26&x"), [pair("label", "team=a"), pair("text", "a b&"), pair("x", "")]);
-        assert_eq!(decoded("a=%&b=%z1&c=%ff&&d=%C3%B6"), [pair("a", "%"), pair("b", "%z1"), pair("c", "\u{fffd}"), pair("d", "ö")]);
+        assert_eq!(
+            decoded("label=team%3Da&text=a+b%26&x"),
+            [pair("label", "team=a"), pair("text", "a b&"), pair("x", "")]
+        );
+        assert_eq!(
+            decoded("a=%&b=%z1&c=%ff&&d=%C3%B6"),
+            [pair("a", "%"), pair("b", "%z1"), pair("c", "\u{fffd}"), pair("d", "ö")]
+        );
         assert_eq!(query(Some("limit=0")).unwrap_err().kind, Kind::InvalidBody);
     }
 }
