@@ -10,14 +10,16 @@ import pytest
 HERE = Path(__file__).resolve().parent
 sys.path += [str(HERE.parent / "loop"), str(HERE.parent / "e2e")]
 
-from playwright.sync_api import sync_playwright  # noqa: E402
+from playwright.sync_api import expect, sync_playwright  # noqa: E402
 
 import waiting  # noqa: E402
 from fixtures import *  # noqa: E402, F403
-from gateway import READ, WRITE, Gateway, caller, rules  # noqa: E402
+from gateway import READ, WRITE, Gateway, everywhere, rules  # noqa: E402
+from gateways import Account  # noqa: E402
 from objects import Objects  # noqa: E402
 
 waiting.SECONDS = 30
+expect.set_options(timeout=15_000)
 
 CHROMIUM = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 CHROMIUM += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
@@ -36,7 +38,7 @@ def chromium():
 
 @pytest.fixture(scope="module")
 def gateway(bed):
-    gateway = Gateway(bed.folder / "gateway", bed.control_plane.kubeconfig)
+    gateway = Gateway(bed.folder / "gateway", bed.control_plane.kubeconfig, bed.a.namespace)
     yield gateway
     gateway.stop()
 
@@ -52,13 +54,13 @@ def shown(bed):
 @pytest.fixture(scope="module")
 def admin(bed):
     """The token of a caller that may do everything with jobs, pools and schedules."""
-    return caller(bed.a, "admin", rules(WRITE), everywhere=True)
+    return everywhere(bed.a, "admin", *rules(WRITE))
 
 
 @pytest.fixture(scope="module")
 def reader(bed):
     """The token of a caller that may read in one namespace."""
-    return caller(bed.a, "reader", rules(READ))
+    return Account(bed.a, "reader", *rules(READ)).token
 
 
 @pytest.fixture

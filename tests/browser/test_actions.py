@@ -1,9 +1,7 @@
 """What is done with jobs, with the rights of the caller: on a real operator and Redis, and on many jobs at once."""
 
-import json
-
 import pytest
-from gateway import READ, caller, rules
+from gateway import everywhere
 from playwright.sync_api import expect
 
 from waiting import until
@@ -75,17 +73,17 @@ def test_no_more_jobs_are_changed_than_were_confirmed_and_each_refusal_is_said(g
         shown.job(name, "Queued")
     until("they are known", lambda: gateway.jobs(admin, f"?namespace={shown.namespace}")["total"] == 3)
     asked = {"action": "suspend", "filter": f"namespace={shown.namespace}", "expected": 2}
-    status, text = gateway.request("POST", "api/jobs/actions", admin, asked)
-    assert status == 409 and json.loads(text)["count"] == "3", text
+    answer = gateway.act(admin, asked)
+    assert answer.problem == "conflict" and answer.json["count"] == "3", answer
     assert not any(job["spec"].get("suspend") for job in shown.tenant.items("crewjobs"))
     names = [{"namespace": shown.namespace, "name": name} for name in ("one", "absent")]
-    status, text = gateway.request("POST", "api/jobs/actions", admin, {"action": "suspend", "jobs": names, "expected": 2})
-    one, absent = json.loads(text)["results"]
-    assert (status, one["done"], absent["done"]) == (200, True, False) and "absent" in absent["message"]
+    answer = gateway.act(admin, {"action": "suspend", "jobs": names, "expected": 2})
+    one, absent = answer.json["results"]
+    assert (one["done"], absent["done"]) == (True, False) and "absent" in absent["message"]
     for wrong in ({"action": "delete", "jobs": names}, {"action": "priority", "jobs": names, "priority": 11}, {"action": "cancel"},
                   {"action": "cancel", "jobs": [{"namespace": "..", "name": "x/y"}], "expected": 1}, {"action": "cancel", "jobs": names}):
-        status, text = gateway.request("POST", "api/jobs/actions", admin, wrong)
-        assert status == 400, (wrong, status, text)
+        answer = gateway.act(admin, wrong)
+        assert answer.status == 400, (wrong, answer)
     shown.clear()
 
 
@@ -99,8 +97,7 @@ def test_buttons_that_the_api_server_would_refuse_are_off_and_say_why(look, read
     cancel.click(force=True)
     expect(page.locator("#dialog")).not_to_be_visible()
     names = [{"namespace": bed.a.namespace, "name": "mine"}]
-    _, text = gateway.request("POST", "api/jobs/actions", reader, {"action": "cancel", "jobs": names, "expected": 1})
-    [result] = json.loads(text)["results"]
+    [result] = gateway.act(reader, {"action": "cancel", "jobs": names, "expected": 1}).json["results"]
     assert not result["done"] and "forbidden" in result["message"]
     assert not bed.a.get("crewjobs", "mine")["spec"].get("cancel")
     page.goto(page.url.split("#")[0] + f"#/submit?namespace={bed.a.namespace}")
@@ -109,17 +106,14 @@ def test_buttons_that_the_api_server_would_refuse_are_off_and_say_why(look, read
 
 def test_a_filter_reaches_no_job_that_the_caller_may_not_list(gateway, bed, shown):
     may_change = [{"apiGroups": ["crewjob.dev"], "resources": ["crewjobs"], "verbs": ["patch"]}]
-    blind = caller(bed.a, "blind", may_change, everywhere=True)
+    blind = everywhere(bed.a, "blind", *may_change)
     shown.job("unseen", "Queued")
-    status, text = gateway.request("POST", "api/jobs/actions", blind, {"action": "cancel", "filter": "", "dryRun": True})
-    assert status == 200 and json.loads(text) == {"count": 0, "skipped": 0}
+    answer = gateway.act(blind, {"action": "cancel", "filter": "", "dryRun": True})
+    assert answer.status == 200 and answer.json == {"count": 0, "skipped": 0}
     shown.clear()
 
 
 def test_a_request_of_another_site_is_refused(gateway, admin, bed):
     body = {"action": "cancel", "jobs": [{"namespace": bed.a.namespace, "name": "x"}], "expected": 1}
-    status, _ = gateway.request("POST", "api/jobs/actions", admin, body, Sec_Fetch_Site="cross-site")
-    assert status == 403
-    status, _ = gateway.request("POST", "api/jobs/actions", admin, body, Content_Type="text/plain")
-    assert status == 415
-    assert rules(READ)
+    assert gateway.act(admin, body, sec_fetch_site="cross-site").problem == "cross-site"
+    assert gateway.act(admin, body, content_type="text/plain").problem == "unsupported-media-type"

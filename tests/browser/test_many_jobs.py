@@ -48,7 +48,7 @@ def many(bed):
 
 
 def test_of_ten_thousand_jobs_a_query_takes_200_ms_the_first_picture_a_second_and_the_gateway_64_mb(look, admin, bed, many, tmp_path):
-    gateway = Gateway(tmp_path, bed.control_plane.kubeconfig)
+    gateway = Gateway(tmp_path, bed.control_plane.kubeconfig, bed.a.namespace)
     try:
         until("all are known", lambda: (answer := gateway.jobs(admin))["ready"] and answer["total"] >= JOBS, 120)
         queries = ["", "?text=moons&sort=name", "?phase=Failed&label=team%3Dt3", "?sort=-priority&limit=500", "?text=nothing+like+it"]

@@ -39,10 +39,10 @@ impl Action {
     /// Whether anything would change in that job.
     pub fn fits(self, row: &Row) -> bool {
         match self {
-            Self::Cancel => !row.is_over() && !row.cancelling,
             Self::Suspend => !row.is_over() && !row.suspended,
             Self::Resume => !row.is_over() && row.suspended,
-            Self::Priority(priority) => !row.is_over() && row.priority != priority,
+            Self::Cancel if row.cancelling => false,
+            Self::Cancel | Self::Priority(_) => !row.is_over(),
             Self::Retry => matches!(&*row.phase, "Failed" | "Cancelled"),
         }
     }

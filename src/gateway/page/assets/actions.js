@@ -70,7 +70,7 @@ export async function act(action, target, priority) {
       title: only ? `${VERBS[action]} ${only}?` : `${VERBS[action]} ${count(found.count, "job")}?`,
       text: [
         target.words ? `These are the jobs that match: ${target.words}.` : null,
-        found.skipped ? `${count(found.skipped, "further job")} that match stay as they are: nothing would change there.` : null,
+        found.skipped ? `Nothing would change in ${count(found.skipped, "further job")} that ${found.skipped === 1 ? "is" : "are"} left alone.` : null,
         what.text,
       ].filter(Boolean),
       fields: action === "priority" ? [priorityField(priority)] : [],

@@ -102,7 +102,7 @@ byId("skip").addEventListener("click", (event) => {
 
 addEventListener("hashchange", () => {
   show();
-  main.focus({ preventScroll: true });
+  if (!main.contains(document.activeElement)) main.focus({ preventScroll: true });
 });
 
 addEventListener("keydown", (event) => {

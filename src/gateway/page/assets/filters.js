@@ -1,6 +1,6 @@
 // Which jobs are listed: what stands in the address, as chips that can be added and taken away.
 
-import { h } from "./dom.js";
+import { h, swap } from "./dom.js";
 import { PHASES, badge, number } from "./format.js";
 
 const KINDS = { namespace: "Namespace", pool: "Pool", reason: "Reason", label: "Label", name: "Name" };
@@ -61,8 +61,8 @@ export function filterBar(params, go) {
 }
 
 function draw({ phases, menus, chosen }, params, facets, go) {
-  phases.replaceChildren(...phaseChips(params, facets.phase ?? [], go));
-  menus.replaceChildren(...["namespace", "pool", "reason"].map((word) => menu(word, params, facets[word] ?? [], go)), labelField(params, go));
+  swap(phases, phaseChips(params, facets.phase ?? [], go));
+  swap(menus, ["namespace", "pool", "reason"].map((word) => menu(word, params, facets[word] ?? [], go)), labelField(params, go));
   const set = [...params].filter(([word]) => word in KINDS);
   const chips = set.map(([word, value]) =>
     h(
@@ -74,7 +74,7 @@ function draw({ phases, menus, chosen }, params, facets, go) {
     ),
   );
   const clear = [...filterOf(params)].length > 0 && h("button", { type: "button", class: "quiet", id: "clear", onclick: () => go(new URLSearchParams()) }, "Clear all");
-  chosen.replaceChildren(...chips, ...(clear ? [clear] : []));
+  swap(chosen, chips, clear);
   chosen.hidden = !clear;
 }
 

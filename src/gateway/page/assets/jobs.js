@@ -60,9 +60,9 @@ export function jobsScreen(main, words, record) {
 
   function draw() {
     list.removeAttribute("aria-busy");
-    const state = JSON.stringify([page, [...marked.keys()], isAll, params.toString()]);
-    if (state === shown) return;
-    shown = state;
+    const now = JSON.stringify([page, [...marked.keys()], isAll, params.toString()]);
+    if (now === shown) return;
+    shown = now;
     total.textContent = page.ready ? count(page.total, "job") : "reading the jobs of the cluster…";
     filters.draw(page.facets);
     swap(list, page.jobs.length ? jobTable(page.jobs, params, { marked, mark, sort, markPage }) : empty());
