@@ -57,12 +57,17 @@ export function filterBar(params, go) {
   const menus = h("div", { class: "menus", id: "menus" });
   const chosen = h("div", { class: "chips", role: "group", "aria-label": "Filters that are set", id: "chosen" });
   const bar = h("section", { class: "filters", "aria-label": "Filters" }, h("div", { class: "line" }, field, menus), phases, chosen);
-  return { bar, text, draw: (facets) => draw({ phases, menus, chosen }, params(), facets, go) };
+  const parts = { phases, menus, chosen, drawn: null };
+  return { bar, text, draw: (facets) => draw(parts, params(), facets, go) };
 }
 
-function draw({ phases, menus, chosen }, params, facets, go) {
+function draw(parts, params, facets, go) {
+  const { phases, menus, chosen } = parts;
   swap(phases, phaseChips(params, facets.phase ?? [], go));
-  swap(menus, ["namespace", "pool", "reason"].map((word) => menu(word, params, facets[word] ?? [], go)), labelField(params, go));
+  // A menu that is open, or a label that is being written, stays as it is.
+  const isUsed = menus.contains(document.activeElement) && parts.drawn === params.toString();
+  parts.drawn = params.toString();
+  if (!isUsed) swap(menus, ["namespace", "pool", "reason"].map((word) => menu(word, params, facets[word] ?? [], go)), labelField(params, go));
   const set = [...params].filter(([word]) => word in KINDS);
   const chips = set.map(([word, value]) =>
     h(

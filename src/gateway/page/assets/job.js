@@ -38,6 +38,8 @@ export function jobScreen(main, namespace, name) {
   });
 
   function draw() {
+    // What is being pressed stays under the pointer until it is let go.
+    if (head.querySelector(":active") || body.querySelector(":active")) return void setTimeout(() => ended || draw(), 150);
     const [spec, status] = [job.spec ?? {}, job.status ?? {}];
     const phase = status.phase || "Pending";
     swap(head, h("h1", {}, name), badge(phase), actionButtons({ ...listed(), phase }));

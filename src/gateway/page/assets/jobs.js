@@ -59,6 +59,8 @@ export function jobsScreen(main, words, record) {
   });
 
   function draw() {
+    // What is being pressed stays under the pointer until it is let go.
+    if (list.querySelector(":active")) return void setTimeout(() => ended || draw(), 150);
     list.removeAttribute("aria-busy");
     const now = JSON.stringify([page, [...marked.keys()], isAll, params.toString()]);
     if (now === shown) return;
