@@ -8,12 +8,12 @@ use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use parking_lot::Mutex;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::config::Mode;
+use super::config::{Config, Mode};
 use crate::core::gateway::headers::bearer;
 use crate::core::gateway::key::hexadecimal;
 use crate::core::gateway::network::{self, Range, is_trusted};
@@ -21,8 +21,11 @@ use crate::core::gateway::problem::{Kind, Problem};
 
 /// Tokens that are remembered twice as long as it takes to meet so many others.
 const REMEMBERED: usize = 8192;
-/// Bytes of a user's name.
+/// Bytes of a user's or a group's name, and groups of a user.
 const LONGEST_USER: usize = 256;
+const GROUPS: usize = 256;
+/// What the names of Kubernetes' own users and groups begin with. A proxy names none of them.
+const RESERVED: &str = "system:";
 
 /// The caller of one request.
 #[derive(Debug, Clone)]
@@ -33,6 +36,8 @@ pub struct Caller {
     pub user: Option<String>,
     /// What goes on to the API server.
     pub authorization: Option<HeaderValue>,
+    /// As which user and groups the API server is to take it, in its own headers.
+    acts_as: HeaderMap,
     /// The digest of its token, while the API server has not accepted it yet.
     stranger: Option<[u8; 32]>,
 }
@@ -42,6 +47,13 @@ impl Caller {
     pub fn scope(&self) -> &str {
         self.user.as_deref().unwrap_or_default()
     }
+
+    /// The headers from which its rights at the API server follow.
+    pub fn rights(&self) -> HeaderMap {
+        let mut headers = self.acts_as.clone();
+        headers.extend(self.authorization.clone().map(|value| (AUTHORIZATION, value)));
+        headers
+    }
 }
 
 /// Tells callers apart.
@@ -50,6 +62,7 @@ pub struct Callers {
     mode: Mode,
     proxies: Vec<Range>,
     user_header: Option<String>,
+    groups_header: Option<String>,
     known: Mutex<Known>,
 }
 
@@ -80,8 +93,10 @@ impl Known {
 
 impl Callers {
     /// As the settings say.
-    pub fn new(mode: Mode, proxies: Vec<Range>, user_header: Option<String>) -> Self {
-        Self { mode, proxies, user_header, known: Mutex::default() }
+    pub fn new(config: &Config) -> Self {
+        let (user_header, groups_header) = (config.user_header.clone(), config.groups_header.clone());
+        let proxies = config.trusted_proxies.clone();
+        Self { mode: config.mode, proxies, user_header, groups_header, known: Mutex::default() }
     }
 
     /// The caller of a request with these headers from this address.
@@ -101,11 +116,14 @@ impl Callers {
                 if let Some(value) = &mut authorization {
                     value.set_sensitive(true);
                 }
-                Ok(Caller { key: known.unwrap_or_else(by_address), user: None, authorization, stranger })
+                let acts_as = HeaderMap::new();
+                Ok(Caller { key: known.unwrap_or_else(by_address), user: None, authorization, acts_as, stranger })
             }
-            Mode::Fixed => {
+            Mode::Fixed | Mode::Impersonate => {
+                let (authorization, stranger) = (None, None);
                 let Some(header) = &self.user_header else {
-                    return Ok(Caller { key: by_address(), user: None, authorization: None, stranger: None });
+                    let acts_as = HeaderMap::new();
+                    return Ok(Caller { key: by_address(), user: None, authorization, acts_as, stranger });
                 };
                 let is_named = headers.contains_key(header.as_str());
                 if !is_trusted(peer.to_canonical(), &self.proxies) {
@@ -117,7 +135,11 @@ impl Callers {
                     return Err(Problem::new(Kind::UntrustedProxy, detail));
                 }
                 let user = user(headers, header)?;
-                Ok(Caller { key: digest(&["user", &user]), user: Some(user), authorization: None, stranger: None })
+                let acts_as = match self.mode {
+                    Mode::Impersonate => acts_as(headers, &user, self.groups_header.as_deref())?,
+                    Mode::Forward | Mode::Fixed => HeaderMap::new(),
+                };
+                Ok(Caller { key: digest(&["user", &user]), user: Some(user), authorization, acts_as, stranger })
             }
         }
     }
@@ -149,6 +171,32 @@ fn user(headers: &HeaderMap, header: &str) -> Result<String, Problem> {
     }
 }
 
+/// The headers by which the gateway's own account acts as this user of these groups.
+fn acts_as(headers: &HeaderMap, user: &str, groups_header: Option<&str>) -> Result<HeaderMap, Problem> {
+    let values = groups_header.into_iter().flat_map(|name| headers.get_all(name));
+    let groups = values.flat_map(|value| value.to_str().unwrap_or_default().split(','));
+    let groups: Vec<&str> = groups.map(str::trim).filter(|group| !group.is_empty()).collect();
+    let refused = |detail: String| Err(Problem::new(Kind::Unauthenticated, detail));
+    if groups.len() > GROUPS {
+        return refused(format!("the proxy names more than {GROUPS} groups"));
+    }
+    let mut acts_as = HeaderMap::new();
+    let names =
+        std::iter::once(("impersonate-user", user)).chain(groups.into_iter().map(|group| ("impersonate-group", group)));
+    for (header, name) in names {
+        if name.starts_with(RESERVED) || name.len() > LONGEST_USER {
+            return refused(format!(
+                "the proxy names {name:?}: names with {RESERVED} are Kubernetes' own, and others have at most {LONGEST_USER} bytes"
+            ));
+        }
+        let value = HeaderValue::from_str(name);
+        let value =
+            value.or_else(|_| refused("the proxy names a user or a group that no header can name".to_owned()))?;
+        acts_as.append(HeaderName::from_static(header), value);
+    }
+    Ok(acts_as)
+}
+
 /// Issuer and subject of a JSON Web Token, unchecked.
 fn subject(token: &str) -> Option<(String, String)> {
     let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
@@ -169,7 +217,19 @@ fn digest(texts: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    fn callers(line: &str) -> Callers {
+        Callers::new(&Line::parse_from(std::iter::once("gateway").chain(line.split_whitespace())).config)
+    }
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect()
@@ -185,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_token_counts_for_its_address_until_it_was_accepted_and_then_for_its_user() {
-        let callers = Callers::new(Mode::Forward, Vec::new(), None);
+        let callers = callers("--mode forward");
         let claims = r#"{"iss": "cluster", "sub": "system:serviceaccount:a:b"}"#;
         let from = |address: &str, token: &str| {
             callers.identify(peer(address), &headers(&[("authorization", token)])).unwrap()
@@ -210,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_request_without_a_token_is_refused_where_tokens_go_on() {
-        let callers = Callers::new(Mode::Forward, Vec::new(), None);
+        let callers = callers("--mode forward");
         for pairs in
             [&[][..], &[("authorization", "Basic YTpi")], &[("authorization", "Bearer ")], &[("cookie", "token=a")]]
         {
@@ -221,8 +281,7 @@ mod tests {
 
     #[test]
     fn only_a_trusted_proxy_names_users_and_no_token_of_a_caller_goes_on_beside_a_service_account() {
-        let proxies = vec![Range::parse("10.0.0.0/8").unwrap()];
-        let callers = Callers::new(Mode::Fixed, proxies, Some("x-user".into()));
+        let callers = callers("--mode fixed --trusted-proxies 10.0.0.0/8 --user-header x-user");
         let named = |address: &str, pairs: &[(&'static str, &str)]| callers.identify(peer(address), &headers(pairs));
         let caller = named("10.1.1.1", &[("x-user", "ada"), ("authorization", "Bearer t")]).unwrap();
         assert_eq!((caller.user.as_deref(), &caller.authorization, caller.scope()), (Some("ada"), &None, "ada"));
@@ -233,6 +292,24 @@ mod tests {
         for pairs in [&[][..], &[("x-user", " ")], &[("x-user", "ada"), ("x-user", "eve")]] {
             assert_eq!(named("10.1.1.1", pairs).unwrap_err().kind, Kind::Unauthenticated, "{pairs:?}");
         }
+    }
+
+    #[test]
+    fn the_user_that_a_trusted_proxy_names_is_acted_as_with_its_groups_and_is_none_of_kubernetes_own() {
+        let line = "--mode impersonate --trusted-proxies 10.0.0.0/8 --user-header x-user --groups-header x-groups";
+        let callers = callers(line);
+        let named = |address: &str, pairs: &[(&'static str, &str)]| callers.identify(peer(address), &headers(pairs));
+        let caller =
+            named("10.1.1.1", &[("x-user", "ada"), ("x-groups", "crew, research,"), ("authorization", "Bearer t")]);
+        let rights = caller.unwrap().rights();
+        let of = |name: &str| rights.get_all(name).iter().map(|value| value.to_str().unwrap()).collect::<Vec<_>>();
+        assert_eq!((of("impersonate-user"), of("impersonate-group")), (vec!["ada"], vec!["crew", "research"]));
+        assert!(of("authorization").is_empty(), "the client adds that of the gateway");
+        for pairs in [&[("x-user", "system:admin")][..], &[("x-user", "ada"), ("x-groups", "crew,system:masters")], &[]]
+        {
+            assert_eq!(named("10.1.1.1", pairs).unwrap_err().kind, Kind::Unauthenticated, "{pairs:?}");
+        }
+        assert_eq!(named("203.0.113.9", &[("x-user", "ada")]).unwrap_err().kind, Kind::UntrustedProxy);
     }
 
     #[test]

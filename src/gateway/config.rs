@@ -17,6 +17,8 @@ pub enum Mode {
     Forward,
     /// With those of the gateway's own service account, for applications behind a login of their own.
     Fixed,
+    /// With those of the user that a trusted proxy names: the gateway's service account acts as that user.
+    Impersonate,
 }
 
 /// How many requests a caller may make.
@@ -68,9 +70,14 @@ pub struct Config {
     pub trusted_proxies: Vec<Range>,
 
     /// Header in which a trusted proxy says which user a request is of, such as X-Forwarded-User. Every request must have it then,
-    /// and is refused when it comes from another address. Only with --mode fixed.
+    /// and is refused when it comes from another address. Only with --mode fixed, or impersonate.
     #[arg(long, env = "CREWJOB_GATEWAY_USER_HEADER", value_name = "HEADER", value_parser = header)]
     pub user_header: Option<String>,
+
+    /// Header in which it says of which groups the user is, such as X-Forwarded-Groups: names between commas, or the header several
+    /// times. Only with --mode impersonate.
+    #[arg(long, env = "CREWJOB_GATEWAY_GROUPS_HEADER", value_name = "HEADER", value_parser = header)]
+    pub groups_header: Option<String>,
 
     /// Serve the page. The gateway then follows the CrewJobs with rights of its own, to list and watch them, and shows each caller
     /// those that it may list itself.
@@ -126,15 +133,25 @@ pub struct Config {
 impl Config {
     /// What does not fit together.
     pub fn check(&self) -> Result<(), String> {
+        if self.groups_header.is_some() && self.mode != Mode::Impersonate {
+            return Err("--groups-header needs --mode impersonate: elsewhere no groups are asked for".to_owned());
+        }
         if self.user_header.is_none() {
-            return Ok(());
+            return match self.mode {
+                Mode::Impersonate => {
+                    Err("--mode impersonate needs --user-header: as which user is it to act".to_owned())
+                }
+                Mode::Forward | Mode::Fixed => Ok(()),
+            };
         }
         match (self.mode, self.trusted_proxies.is_empty()) {
             (Mode::Forward, _) => {
                 Err("--user-header needs --mode fixed: a token says itself of which user it is".to_owned())
             }
-            (Mode::Fixed, true) => Err("--user-header needs --trusted-proxies: which addresses may set it".to_owned()),
-            (Mode::Fixed, false) => Ok(()),
+            (Mode::Fixed | Mode::Impersonate, true) => {
+                Err("--user-header needs --trusted-proxies: which addresses may set it".to_owned())
+            }
+            (Mode::Fixed | Mode::Impersonate, false) => Ok(()),
         }
     }
 }
@@ -192,6 +209,9 @@ mod tests {
         assert!(check("--mode fixed --user-header X-User --trusted-proxies 10.0.0.0/8,fd00::/8").is_ok());
         assert!(check("--user-header X-User --trusted-proxies 10.0.0.0/8").unwrap_err().contains("--mode fixed"));
         assert!(check("--mode fixed --user-header X-User").unwrap_err().contains("--trusted-proxies"));
+        assert!(check("--mode impersonate --trusted-proxies 10.0.0.0/8").unwrap_err().contains("--user-header"));
+        assert!(check("--mode impersonate --user-header X-User").unwrap_err().contains("--trusted-proxies"));
+        assert!(check("--mode fixed --groups-header X-Groups").unwrap_err().contains("--mode impersonate"));
         assert!(typed("--user-header Authorization").is_err() && typed("--user-header x:y").is_err());
     }
 

@@ -100,7 +100,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     more_files();
     let home = config.namespace.clone().or_else(|| config.pod_namespace.clone());
     let fields = Fields::of_definition();
-    let callers = Arc::new(Callers::new(config.mode, config.trusted_proxies.clone(), config.user_header.clone()));
+    let callers = Arc::new(Callers::new(&config));
     let gateway = Arc::new(Gateway {
         openapi: openapi::document(&fields, &config.path_prefix, config.mode).to_string().into(),
         prefix: config.path_prefix.clone(),

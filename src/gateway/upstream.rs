@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{Method, Request, Response, StatusCode};
 use kube::Client;
 use serde_json::Value;
@@ -43,9 +43,7 @@ impl Upstream {
 
     /// Asks, with the rights of the caller.
     pub async fn send(&self, caller: &Caller, mut request: Request<Bytes>) -> Result<Response<Body>, Problem> {
-        if let Some(authorization) = &caller.authorization {
-            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
-        }
+        request.headers_mut().extend(caller.rights());
         let answered = self.client.send(request.map(kube::client::Body::from)).await;
         let answer = answered.map_err(|error| unanswered(&error))?;
         if knows_caller(answer.status()) {
@@ -84,12 +82,10 @@ impl Upstream {
 
     /// A client with the rights of the caller, for what is asked in kube's own words.
     pub fn client(&self, caller: &Caller) -> Client {
-        let (client, authorization) = (self.client.clone(), caller.authorization.clone());
+        let (client, rights) = (self.client.clone(), caller.rights());
         let service = tower::service_fn(move |mut request: Request<kube::client::Body>| {
             let client = client.clone();
-            if let Some(authorization) = &authorization {
-                request.headers_mut().insert(AUTHORIZATION, authorization.clone());
-            }
+            request.headers_mut().extend(rights.clone());
             async move { client.send(request).await }
         });
         Client::new(service, "")

@@ -43,6 +43,21 @@ def test_without_it_nothing_is_set_and_nothing_granted():
     assert granted(render(BUNDLED, "gateway.enabled=true"), "crewjob-gateway") == {}
 
 
+IMPERSONATE = (BUNDLED, "gateway.enabled=true", "gateway.mode=impersonate", "gateway.userHeader=X-User", 'gateway.trustedProxies=["10.0.0.0/8"]')
+
+
+def test_only_where_it_is_asked_for_it_may_act_as_users_and_only_with_their_groups_as_groups():
+    users = {("", "users", "", "impersonate")}
+    assert granted(render(*IMPERSONATE), "crewjob-gateway") == {"*": users}
+    groups = users | {("", "groups", "", "impersonate")}
+    assert granted(render(*IMPERSONATE, "gateway.groupsHeader=X-Groups"), "crewjob-gateway") == {"*": groups}
+    assert granted(render(*IMPERSONATE, "gateway.page.enabled=true"), "crewjob-gateway") == {"*": users | {LIST}}
+    assert gateway(*IMPERSONATE, "gateway.groupsHeader=X-Groups")[1]["GROUPS_HEADER"] == "X-Groups"
+    assert "gateway.userHeader" in refusal(BUNDLED, "gateway.enabled=true", "gateway.mode=impersonate")
+    assert "gateway.mode=impersonate" in refusal(*ON, "gateway.groupsHeader=X-Groups")
+    assert "gateway.mode=fixed" in refusal(*IMPERSONATE, 'gateway.namespaces=["a"]')
+
+
 @pytest.mark.parametrize(("setting", "named"), [("gateway.page.maxJobs=1", "maxJobs"), ('gateway.page.namespaces=["A"]', "namespaces")])
 def test_values_that_are_wrong_are_refused_by_their_names(setting, named):
     assert named in refusal(*ON, setting)

@@ -34,6 +34,7 @@ gateway:
   defaultNamespace: ""
   trustedProxies: []
   userHeader: ""
+  groupsHeader: ""
   pathPrefix: ""
   page:
     enabled: false

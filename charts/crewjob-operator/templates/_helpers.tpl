@@ -195,14 +195,20 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- end -}}
 {{- end -}}
 {{- with .Values.gateway -}}
-{{- if and .enabled .userHeader (ne .mode "fixed") -}}
+{{- if and .enabled .userHeader (eq .mode "forward") -}}
 {{- fail "gateway.userHeader needs gateway.mode=fixed: with forward, each token says itself of which user it is" -}}
 {{- end -}}
 {{- if and .enabled .userHeader (not .trustedProxies) -}}
 {{- fail "gateway.userHeader needs gateway.trustedProxies: the addresses of the proxies that may set it" -}}
 {{- end -}}
-{{- if and .enabled (eq .mode "forward") .namespaces -}}
-{{- fail "gateway.namespaces is for gateway.mode=fixed: with forward, the rights of each caller say which namespaces it may use" -}}
+{{- if and .enabled (eq .mode "impersonate") (not .userHeader) -}}
+{{- fail "gateway.mode=impersonate needs gateway.userHeader: the header in which a proxy names the user" -}}
+{{- end -}}
+{{- if and .enabled .groupsHeader (ne .mode "impersonate") -}}
+{{- fail "gateway.groupsHeader needs gateway.mode=impersonate: otherwise no groups are asked for" -}}
+{{- end -}}
+{{- if and .enabled (ne .mode "fixed") .namespaces -}}
+{{- fail "gateway.namespaces is for gateway.mode=fixed: otherwise, the rights of each caller say which namespaces it may use" -}}
 {{- end -}}
 {{- end -}}
 {{- with .Values.archive -}}

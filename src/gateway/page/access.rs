@@ -155,11 +155,11 @@ pub async fn rights(access: &Access, upstream: &Upstream, caller: &Caller, names
 
 /// A digest of caller and question: no token is kept.
 fn key(caller: &Caller, (verb, resource, subresource): Right, namespace: Option<&str>) -> Key {
-    let authorization = caller.authorization.as_ref().map(http::HeaderValue::as_bytes).unwrap_or_default();
-    let all = namespace.is_none().to_string();
-    let texts = [authorization, caller.scope().as_bytes(), all.as_bytes(), namespace.unwrap_or_default().as_bytes()];
+    let rights = caller.rights();
+    let rights = rights.iter().flat_map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()]);
+    let place = namespace.map_or([&b"all"[..], b""], |namespace| [b"one", namespace.as_bytes()]);
     let mut hash = Sha256::new();
-    for text in texts.into_iter().chain([verb, resource, subresource].map(str::as_bytes)) {
+    for text in rights.chain(place).chain([verb, resource, subresource].map(str::as_bytes)) {
         hash.update(text.len().to_be_bytes());
         hash.update(text);
     }
