@@ -69,10 +69,11 @@ def look(chromium, gateway, request):
     contexts, problems = [], []
     origin = f"http://127.0.0.1:{gateway.port}"
 
-    def opened(token=None, path="#/jobs", size=(1280, 860), scheme="light", at=None):
+    def opened(token=None, path="#/jobs", size=(1280, 860), scheme="light", at=None, headers=None):
         context = chromium.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, reduced_motion="reduce")
         contexts.append(context)
         context.set_default_timeout(15_000)
+        context.set_extra_http_headers(headers or {})
         context.add_init_script(LISTEN)
         if token:
             context.add_init_script(f"sessionStorage.getItem('seen') || sessionStorage.setItem('crewjob-token', {json.dumps(token)}); sessionStorage.setItem('seen', '1')")
