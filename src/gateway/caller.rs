@@ -176,22 +176,19 @@ fn acts_as(headers: &HeaderMap, user: &str, groups_header: Option<&str>) -> Resu
     let values = groups_header.into_iter().flat_map(|name| headers.get_all(name));
     let groups = values.flat_map(|value| value.to_str().unwrap_or_default().split(','));
     let groups: Vec<&str> = groups.map(str::trim).filter(|group| !group.is_empty()).collect();
-    let refused = |detail: String| Err(Problem::new(Kind::Unauthenticated, detail));
+    let refused = |detail: String| Problem::new(Kind::Unauthenticated, detail);
     if groups.len() > GROUPS {
-        return refused(format!("the proxy names more than {GROUPS} groups"));
+        return Err(refused(format!("the proxy names more than {GROUPS} groups")));
     }
     let mut acts_as = HeaderMap::new();
-    let names =
-        std::iter::once(("impersonate-user", user)).chain(groups.into_iter().map(|group| ("impersonate-group", group)));
-    for (header, name) in names {
-        if name.starts_with(RESERVED) || name.len() > LONGEST_USER {
-            return refused(format!(
-                "the proxy names {name:?}: names with {RESERVED} are Kubernetes' own, and others have at most {LONGEST_USER} bytes"
-            ));
+    let groups = groups.into_iter().map(|group| ("impersonate-group", group));
+    for (header, name) in std::iter::once(("impersonate-user", user)).chain(groups) {
+        if name.starts_with(RESERVED) {
+            return Err(refused(format!("the proxy names {name:?}: names with {RESERVED} are Kubernetes' own")));
         }
-        let value = HeaderValue::from_str(name);
+        let value = HeaderValue::from_str(name).ok().filter(|_| name.len() <= LONGEST_USER);
         let value =
-            value.or_else(|_| refused("the proxy names a user or a group that no header can name".to_owned()))?;
+            value.ok_or_else(|| refused("the proxy names a user or a group that no header can name".to_owned()))?;
         acts_as.append(HeaderName::from_static(header), value);
     }
     Ok(acts_as)

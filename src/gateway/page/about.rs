@@ -42,7 +42,7 @@ pub async fn session(gateway: &Gateway, caller: &Caller) -> Result<Answer, Probl
 pub async fn may(gateway: &Gateway, desk: &Desk, caller: &Caller, asked: Option<&str>) -> Result<Answer, Problem> {
     let namespace = decoded(asked.unwrap_or_default()).into_iter().find(|(word, _)| word == "namespace");
     let namespace = namespace.map(|(_, value)| value).filter(|value| is_namespace(value));
-    let namespace = namespace.ok_or_else(|| Problem::new(Kind::InvalidBody, "namespace is missing, or none"))?;
+    let namespace = namespace.ok_or_else(|| Problem::new(Kind::BadPath, "namespace is missing, or none"))?;
     Ok(answer::json(StatusCode::OK, &rights(&desk.access, &gateway.upstream, caller, &namespace).await?))
 }
 
@@ -75,7 +75,7 @@ pub async fn explained(gateway: &Gateway, desk: &Desk, caller: &Caller, id: &Job
 pub async fn log(gateway: &Gateway, caller: &Caller, id: &JobId, asked: Option<&str>) -> Result<Answer, Problem> {
     let asked = decoded(asked.unwrap_or_default());
     let attempt = asked.iter().find(|(word, _)| word == "attempt").map(|(_, value)| value.parse::<u32>());
-    let attempt = attempt.transpose().map_err(|_| Problem::new(Kind::InvalidBody, "attempt is a number"))?;
+    let attempt = attempt.transpose().map_err(|_| Problem::new(Kind::BadPath, "attempt is a number"))?;
     let object = job(gateway, caller, id).await?;
     let end =
         logs::end(&cluster(gateway, caller, id), &object, attempt, LINES).await.map_err(|error| problem(&error))?;

@@ -100,7 +100,8 @@ async fn named(
         desk.board.look(|table| table.get(&job.namespace, &job.name, &scope)).is_none_or(|row| action.fits(&row))
     };
     let jobs: Vec<Name> = jobs.into_iter().filter(fits).collect();
-    Ok((jobs.clone(), all - jobs.len()))
+    let skipped = all - jobs.len();
+    Ok((jobs, skipped))
 }
 
 async fn filtered(

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use futures::stream;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -28,7 +28,7 @@ const BEAT: Duration = Duration::from_secs(15);
 pub fn query(text: Option<&str>) -> Result<Query, Problem> {
     let pairs: Vec<(String, String)> = decoded(text.unwrap_or_default());
     let read = Query::read(pairs.iter().map(|(word, value)| (word.as_str(), value.as_str())));
-    read.map_err(|detail| Problem::new(Kind::InvalidBody, detail))
+    read.map_err(|detail| Problem::new(Kind::BadPath, detail))
 }
 
 /// The words of a query string and their values.
@@ -112,7 +112,7 @@ pub async fn changes(
     let filter = query(asked)?.filter;
     // A caller that may not see them is told so at once.
     scope(gateway, desk, caller, &filter).await?;
-    let seat = gateway.seat(&caller.key)?;
+    let seat = gateway.seat(&gateway.callers.accepted(caller))?;
     let mut changes = desk.board.changes();
     let seen = *changes.borrow_and_update();
     let follower =
@@ -121,7 +121,10 @@ pub async fn changes(
         let event = follower.next().await?;
         Some((Ok::<_, Infallible>(Bytes::from_static(event.as_bytes())), follower))
     });
-    Ok(answer::text(StatusCode::OK, "text/event-stream", Body::from_stream(events)))
+    let mut answer = answer::text(StatusCode::OK, "text/event-stream", Body::from_stream(events));
+    // nginx would hold events back until it has a page of them.
+    answer.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+    Ok(answer)
 }
 
 impl Follower {
@@ -177,6 +180,6 @@ mod tests {
             decoded("a=%&b=%z1&c=%ff&&d=%C3%B6"),
             [pair("a", "%"), pair("b", "%z1"), pair("c", "\u{fffd}"), pair("d", "ö")]
         );
-        assert_eq!(query(Some("limit=0")).unwrap_err().kind, Kind::InvalidBody);
+        assert_eq!(query(Some("limit=0")).unwrap_err().kind, Kind::BadPath);
     }
 }
