@@ -66,3 +66,14 @@ def test_a_forged_name_from_another_address_is_refused_and_counted(bed, tmp_path
         assert elsewhere.metric("crewjob_gateway_requests_total") >= 1
     finally:
         elsewhere.stop()
+
+
+def test_with_a_fixed_account_the_page_asks_for_no_token(look, bed, tmp_path):
+    fixed = Gateway(tmp_path, bed.control_plane.kubeconfig, bed.a.namespace, "--mode", "fixed")
+    try:
+        bed.a.job("own", suspend=True)
+        page = look(at=fixed.address, path=f"#/jobs?namespace={bed.a.namespace}")
+        expect(page.locator("tbody a.whole")).to_have_text("own")
+        expect(page.locator("#sign-out")).not_to_be_visible()
+    finally:
+        fixed.stop()

@@ -9,6 +9,7 @@ import { jobAddress } from "./rows.js";
 
 const EVERY = 5000;
 const RUNNING = 500;
+const LIMITED = "LimitReached";
 
 /** Shows the pools of a namespace, or of all; returns what ends the screen. */
 export function poolsScreen(main, words) {
@@ -21,20 +22,21 @@ export function poolsScreen(main, words) {
     try {
       const query = new URLSearchParams({ phase: "Running", sort: "started", limit: RUNNING, ...(namespace ? { namespace } : {}) });
       const [pools, running] = await Promise.all([get(objects("crewworkerpools", namespace)), get(`api/jobs?${query}`)]);
+      const limited = new Map(await Promise.all(pools.items.filter((pool) => pool.spec?.limits?.length).map(waitingFor)));
       if (ended) return;
-      const state = JSON.stringify([pools.items.map((pool) => [pool.metadata.name, pool.spec, pool.status]), running.jobs]);
+      const state = JSON.stringify([pools.items.map((pool) => [pool.metadata.name, pool.spec, pool.status]), running.jobs, [...limited]]);
       if (state === shown) return;
       shown = state;
-      draw(pools.items, running);
+      draw(pools.items, running, limited);
     } catch (error) {
       if (!ended && error.status !== 401) swap(body, outOfReach(error, namespace, "pools") ?? failure(error, read));
     }
   });
 
-  function draw(pools, running) {
+  function draw(pools, running, limited) {
     body.removeAttribute("aria-busy");
     pools.sort((one, other) => keyOf(one).localeCompare(keyOf(other)));
-    swap(body, pools.length ? pools.map((pool) => card(pool, running)) : nothing("There are no pools", "A pool says which Redis and which workers are used."));
+    swap(body, pools.length ? pools.map((pool) => card(pool, running, limited.get(keyOf(pool)) ?? 0)) : nothing("There are no pools", "A pool says which Redis and which workers are used."));
     say(count(pools.length, "pool"));
   }
 
@@ -45,14 +47,20 @@ export function poolsScreen(main, words) {
 }
 
 const keyOf = (pool) => `${pool.metadata.namespace}/${pool.metadata.name}`;
+const jobsOf = ({ metadata }) => `namespace=${encodeURIComponent(metadata.namespace)}&pool=${encodeURIComponent(metadata.name)}`;
 
-function card(pool, running) {
+async function waitingFor(pool) {
+  const { total } = await get(`api/jobs?${jobsOf(pool)}&reason=${LIMITED}&limit=1`);
+  return [keyOf(pool), total];
+}
+
+function card(pool, running, waiting) {
   const [spec, status] = [pool.spec ?? {}, pool.status ?? {}];
   const { namespace, name } = pool.metadata;
   const ready = (status.conditions ?? []).find((it) => it.type === "Ready");
   const isReady = ready?.status === "True";
   const replicas = status.replicas ?? {};
-  const id = `pool-${namespace}-${name}`;
+  const [id, address] = [`pool-${namespace}-${name}`, `#/jobs?${jobsOf(pool)}`];
   const jobs = running.jobs.filter((job) => job.namespace === namespace && job.pool === name);
   const figures = [
     ["Waiting", number(status.depth), status.oldestQueuedAt ? ["the oldest since ", ago(status.oldestQueuedAt, { bare: true })] : null],
@@ -63,11 +71,11 @@ function card(pool, running) {
   return h(
     "section",
     { class: "panel pool", "aria-labelledby": id },
-    h("div", { class: "line" }, h("h2", { id }, h("a", { href: `#/jobs?namespace=${encodeURIComponent(namespace)}&pool=${encodeURIComponent(name)}` }, name)), h("span", { class: "muted" }, namespace), badge(isReady ? "yes" : "no", isReady ? "Ready" : (ready?.reason ?? "Not seen yet"))),
+    h("div", { class: "line" }, h("h2", { id }, h("a", { href: address }, name)), h("span", { class: "muted" }, namespace), badge(isReady ? "yes" : "no", isReady ? "Ready" : (ready?.reason ?? "Not seen yet"))),
     !isReady && ready?.message ? h("p", { class: "blocked" }, ready.message) : null,
     h("dl", { class: "figures" }, figures.map(([title, value, more]) => h("div", {}, h("dt", {}, title), h("dd", {}, value, more ? h("span", { class: "sub" }, more) : null)))),
     queues(status.queues ?? []),
-    h("div", { class: "panels" }, workers(jobs, running), limits(spec.limits ?? [], status.limits ?? [])),
+    h("div", { class: "panels" }, workers(jobs, running), limits(spec.limits ?? [], waiting, address)),
     troubles(status.conditions ?? []),
   );
 }
@@ -112,20 +120,26 @@ function workers(jobs, running) {
 }
 
 // Of a pool without limits nothing is said.
-function limits(declared, counted) {
+function limits(declared, waiting, address) {
   if (!declared.length) return null;
   const rows = declared.map((limit) => {
-    const now = counted.find((it) => it.name === limit.name) ?? {};
     const rate = limit.rate ? `${limit.rate.count} in ${limit.rate.per}` : "–";
-    const keys = (now.keys ?? []).map((key) => h("li", {}, `${key.value ?? key.key ?? ""}: ${number(key.inFlight)} run, ${number(key.waiting)} wait`));
-    return h("tr", {}, h("th", { scope: "row" }, limit.name), h("td", {}, keyText(limit.key)), h("td", { class: "number" }, limit.maxInFlight === undefined ? "–" : number(limit.maxInFlight)), h("td", {}, rate), h("td", {}, keys.length ? h("ul", { class: "bare" }, keys) : "–"));
+    const weights = Object.entries(limit.weights ?? {}).map(([key, weight]) => `${key}: ${weight}`);
+    const weight = [limit.weight ?? (weights.length ? null : 1), ...weights].filter((it) => it !== null).join(", ");
+    return h("tr", {}, h("th", { scope: "row" }, limit.name), h("td", {}, keyText(limit.key ?? {})), h("td", { class: "number" }, limit.maxInFlight === undefined ? "–" : number(limit.maxInFlight)), h("td", {}, rate), h("td", {}, weight));
   });
-  return h("div", {}, h("h3", {}, "Limits"), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Limits" }, h("table", { class: "plain" }, h("caption", { class: "unseen" }, "Limits"), h("thead", {}, h("tr", {}, ["Name", "Key", "At once", "Rate", "Now"].map((title) => h("th", { scope: "col" }, title)))), h("tbody", {}, rows))));
+  const heads = ["Name", "Key", "At once", "Rate", "Weight"].map((title) => h("th", { scope: "col" }, title));
+  return h(
+    "div",
+    {},
+    h("h3", {}, "Limits"),
+    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Limits" }, h("table", { class: "plain" }, h("caption", { class: "unseen" }, "Limits"), h("thead", {}, h("tr", {}, heads)), h("tbody", {}, rows))),
+    h("p", {}, h("a", { href: `${address}&reason=${LIMITED}` }, count(waiting, "job")), ` ${waiting === 1 ? "waits" : "wait"} for a limit.`),
+  );
 }
 
-function keyText(key) {
-  if (!key) return "all jobs";
-  return typeof key === "string" ? key : Object.entries(key).map(([name, value]) => `${name} ${value}`).join(", ");
+function keyText({ by, label }) {
+  return { Label: `label ${label}`, Namespace: "namespace" }[by] ?? "all jobs";
 }
 
 // A condition that is true and is neither of these is one of the pool's troubles.
