@@ -8,8 +8,9 @@ from waiting import until
 
 
 @pytest.fixture(scope="module", autouse=True)
-def jobs(shown):
-    """120 jobs that have succeeded, and one for each other phase."""
+def jobs(bed, shown):
+    """120 jobs that have succeeded, and one for each other phase. The operator would change these, for they have no pool."""
+    bed.operator.stop()
     shown.job("waits", "Pending", "PoolMissing")
     shown.job("queued", "Queued", labels={"team": "a"}, priority=9)
     shown.job("runs", "Running", "Started", status={"progress": {"percent": 40}, "worker": {"name": "crew@pod-1"}, "startedAt": ago(60), "attempts": 1})

@@ -16,7 +16,9 @@ PHONE = (390, 844)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def things(shown):
+def things(bed, shown):
+    # It would say of the pools that it does not look into their namespace.
+    bed.operator.stop()
     bands = [{"step": 0, "depth": 2}, {"step": 3, "depth": 97}, {"step": 6, "depth": 28}, {"step": 9, "depth": 0}]
     queues = [{"name": "crew_jobs", "depth": 127, "inFlight": 3, "bands": bands}]
     misfit = condition("GracePeriodTooShort", "True", "GracePeriodTooShort", "the Deployment gives its Pods 30 s")

@@ -98,13 +98,14 @@ export function jobScreen(main, namespace, name) {
   function inputs(spec) {
     const shown = ["inputs", "args", "kwargs"].filter((field) => spec[field] !== undefined);
     if (!shown.length) return null;
-    const toggle = (event) => (inputsShown = event.target.open);
-    return h(
-      "details",
-      { class: "panel", id: "inputs", open: inputsShown, ontoggle: toggle },
-      h("summary", { id: "inputs-summary" }, "Inputs"),
-      shown.map((field) => [shown.length > 1 || field !== "inputs" ? h("h3", {}, field) : null, h("pre", { tabindex: 0 }, json(spec[field]))]),
-    );
+    const texts = h("div");
+    const toggle = (event) => {
+      inputsShown = event.target.open;
+      // They are not in the page before they are asked for.
+      texts.replaceChildren(...(inputsShown ? shown.flatMap(values) : []));
+    };
+    const values = (field) => [...(field === "inputs" ? [] : [h("h3", {}, field)]), h("pre", { tabindex: 0 }, json(spec[field]))];
+    return h("details", { class: "panel", id: "inputs", open: inputsShown, ontoggle: toggle }, h("summary", { id: "inputs-summary" }, "Inputs"), texts);
   }
 
   const unfollow = follow(`api/jobs/events?namespace=${encodeURIComponent(namespace)}&name=${encodeURIComponent(name)}`, read, () => {});

@@ -86,7 +86,8 @@ function why(job) {
     return [h("progress", { max: 100, value: job.percent, "aria-label": `Progress of ${job.name}` }), h("span", { class: "sub" }, `${job.percent} %`)];
   }
   const error = job.error && job.phase !== "Succeeded" ? h("span", { class: "sub" }, job.error, job.errorMessage ? `: ${job.errorMessage}` : "") : null;
-  return [h("span", {}, job.reason && job.reason !== job.phase ? job.reason : error ? "" : "–"), error];
+  const reason = job.reason && job.reason !== job.phase ? job.reason : null;
+  return [h("span", { class: reason || error ? null : "none" }, reason ?? (error ? "" : "–")), error];
 }
 
 function runs(job) {
