@@ -19,7 +19,11 @@ fn the_short_form_names_jobs_by_their_ids() {
     assert_eq!(at("GET /api/submit"), Err(Nowhere::Method(WRITE)));
     assert_eq!(at("DELETE /api/status/a.b"), Err(Nowhere::Method(READ)));
     assert!(matches!(at("GET /api/status/A"), Err(Nowhere::Unusable(_))));
-    for unknown in ["GET /", "GET /api", "GET /api/status", "GET /api/status/", "GET /api/status/a.b/c", "GET /x"] {
+    assert_eq!(at("GET /"), Ok(Route::Page(Page::File("index.html".into()))));
+    assert_eq!(at("GET /api/explain/b"), Ok(Route::Page(Page::Explain(id("home", "b")))));
+    assert_eq!(at("GET /api/jobs/actions"), Err(Nowhere::Method(WRITE)));
+    assert!(matches!(at("GET /api/log/A"), Err(Nowhere::Unusable(_))));
+    for unknown in ["GET /index.html", "GET /api", "GET /api/status", "GET /api/status/", "GET /api/status/a.b/c", "GET /x"] {
         assert!(at(unknown).is_err(), "{unknown}");
     }
 }
