@@ -69,10 +69,10 @@ impl Error {
     /// The status with which the API server has refused the call.
     pub fn code(&self) -> Option<u16> {
         match self {
-            Self::Call { source, .. } => match &**source {
-                kube::Error::Api(refused) => Some(refused.code),
-                _ => Some(500),
-            },
+            Self::Call { source, .. } => {
+                let refused = if let kube::Error::Api(refused) = &**source { Some(refused.code) } else { None };
+                refused.or(Some(500))
+            }
             Self::Usage(_)
             | Self::NotPossible(_)
             | Self::Kubeconfig(_)

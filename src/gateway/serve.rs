@@ -27,7 +27,7 @@ pub async fn serve(gateway: Arc<Gateway>, peer: SocketAddr, request: Request<Bod
     let answered = match found {
         Ok(route) if route.needs_caller() => for_caller(&gateway, peer, &route, &parts, body).await,
         Ok(Route::Page(Page::File(name))) if gateway.desk.is_some() => page::file(&name, &parts.headers),
-        Ok(Route::Page(_)) => Err(leads_nowhere(Nowhere::Unknown)),
+        Ok(Route::Page(_)) => Err(leads_nowhere(&Nowhere::Unknown)),
         Ok(route) => Ok(open(&gateway, &route)),
         Err(nowhere) => Err(leads_nowhere(&nowhere)),
     };

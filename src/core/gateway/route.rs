@@ -67,10 +67,10 @@ impl Route {
 
     /// Whether the API server is asked, for a caller.
     pub fn needs_caller(&self) -> bool {
-        match self {
-            Self::Page(page) => page.needs_caller(),
-            _ => self.is_short() || matches!(self, Self::Kubernetes(_)),
+        if let Self::Page(page) = self {
+            return page.needs_caller();
         }
+        self.is_short() || matches!(self, Self::Kubernetes(_))
     }
 }
 

@@ -23,7 +23,9 @@ fn the_short_form_names_jobs_by_their_ids() {
     assert_eq!(at("GET /api/explain/b"), Ok(Route::Page(Page::Explain(id("home", "b")))));
     assert_eq!(at("GET /api/jobs/actions"), Err(Nowhere::Method(WRITE)));
     assert!(matches!(at("GET /api/log/A"), Err(Nowhere::Unusable(_))));
-    for unknown in ["GET /index.html", "GET /api", "GET /api/status", "GET /api/status/", "GET /api/status/a.b/c", "GET /x"] {
+    for unknown in
+        ["GET /index.html", "GET /api", "GET /api/status", "GET /api/status/", "GET /api/status/a.b/c", "GET /x"]
+    {
         assert!(at(unknown).is_err(), "{unknown}");
     }
 }
