@@ -22,7 +22,7 @@ const LAYERS: &[Layer] = &[
         may_import: &["store", "runtime", "core", "wire"],
         never: &["kube", "k8s_openapi", "axum"],
     },
-    Layer { module: "cluster", may_import: &["cluster", "runtime"], never: &["k8s_openapi", "redis", "axum"] },
+    Layer { module: "cluster", may_import: &["cluster", "runtime"], never: &["redis", "axum"] },
     Layer { module: "archive", may_import: &["archive", "runtime"], never: &["kube", "k8s_openapi", "redis", "axum"] },
     Layer {
         module: "operator",
