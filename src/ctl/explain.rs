@@ -115,7 +115,9 @@ async fn survey(
     let filter = Filter { pool: Some(pool.name_any()), ..Filter::default() };
     let mut survey = Survey::new(job, pool);
     if let Some(others) = others {
-        others.iter().for_each(|other| survey.add(other, pool, now));
+        for other in others {
+            survey.add(other, pool, now);
+        }
     } else {
         let add = |object: DynamicObject| {
             if let Ok(other) = typed::<CrewJob>(&object) {

@@ -28,6 +28,9 @@ impl Scope {
     }
 }
 
+/// Values, each with the number of jobs that have it.
+pub type Counts = Vec<(Arc<str>, usize)>;
+
 /// A part of the jobs that are meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
@@ -40,7 +43,7 @@ pub struct Page {
     /// Behind which place the next page begins; `None` for the last page.
     pub next: Option<Cursor>,
     /// For each facet its values, and how many jobs have them that fit otherwise: the most frequent first.
-    pub facets: Vec<(Facet, Vec<(Arc<str>, usize)>)>,
+    pub facets: Vec<(Facet, Counts)>,
 }
 
 #[derive(Debug)]
@@ -186,7 +189,9 @@ impl Table {
             match query.filter.fit(row) {
                 Fit::Whole => {
                     meant.push(row);
-                    FACETS.into_iter().for_each(|facet| count(facet, row));
+                    for facet in FACETS {
+                        count(facet, row);
+                    }
                 }
                 Fit::But(facet) => count(facet, row),
                 Fit::Not => {}
@@ -212,7 +217,7 @@ fn value(facet: Facet, row: &Row) -> &Arc<str> {
     }
 }
 
-fn offered(counts: BTreeMap<&Arc<str>, usize>) -> Vec<(Arc<str>, usize)> {
+fn offered(counts: BTreeMap<&Arc<str>, usize>) -> Counts {
     let mut counts: Vec<_> = counts.into_iter().filter(|(value, _)| !value.is_empty()).collect();
     counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     counts.truncate(OFFERED);

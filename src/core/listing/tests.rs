@@ -164,7 +164,7 @@ fn what_a_query_cannot_mean_is_refused_with_its_word() {
     let refused = |text: &str| Query::read(text.split('&').filter_map(|pair| pair.split_once(':'))).unwrap_err();
     assert!(refused("limit:0").starts_with("limit is a number from 1 to 500"));
     assert!(refused("limit:5000").starts_with("limit"));
-    assert!(refused("sort:topic").contains("-") && refused("continue:x").starts_with("continue"));
+    assert!(refused("sort:topic").contains('-') && refused("continue:x").starts_with("continue"));
     assert!(refused("nmaespace:a").starts_with("there is no nmaespace"));
     assert!(refused(&format!("text:{}", "x".repeat(600))).starts_with("text has more than 512"));
     let many: Vec<String> = (0..40).map(|n| format!("pool:p{n}")).collect();

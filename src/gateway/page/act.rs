@@ -92,7 +92,7 @@ async fn named(
     jobs: Vec<Name>,
 ) -> Result<(Vec<Name>, usize), Problem> {
     if let Some(at) = jobs.iter().position(|job| !is_namespace(&job.namespace) || !is_name(&job.name)) {
-        return Err(Problem::of_field(&format!("/jobs/{at}"), "it has no namespace and name as Kubernetes has them"));
+        return Err(Problem::of_field(format!("/jobs/{at}"), "it has no namespace and name as Kubernetes has them"));
     }
     let scope = scope(gateway, desk, caller, &Filter::default()).await?;
     let all = jobs.len();

@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use sha2::{Digest as _, Sha256};
 
 use super::super::answer::{Answer, text};
+use crate::core::gateway::key::hexadecimal;
 
 /// Only the page's own files and the gateway it came from: no other site, nothing inline, no frame around it.
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -71,7 +72,7 @@ pub fn file(name: &str, asked: &HeaderMap) -> Option<Answer> {
 }
 
 fn tag(content: &str) -> String {
-    Sha256::digest(content).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(&Sha256::digest(content)[..8])
 }
 
 #[cfg(test)]
