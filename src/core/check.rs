@@ -177,10 +177,11 @@ fn may_end(c: &Case) -> bool {
         | Task::Ended(_) => None,
     };
     let published_at = c.seen.published.at;
+    let recorded = c.was.attempt.map(|attempt| attempt.started_at.unwrap_or(attempt.enqueued_at));
     c.job.spec.cancel
         || passed(c.was.queued_at.or(published_at), policy.total)
         || passed(attempt.or(published_at), policy.queue)
-        || passed(began.or(attempt).or(published_at).or(Some(c.now)), Some(policy.hard))
+        || passed(began.or(recorded).or(published_at).or(Some(c.now)), Some(policy.hard))
 }
 
 fn is_result_kept(c: &Case) -> bool {
