@@ -8,6 +8,7 @@ mod filter;
 mod order;
 mod query;
 mod row;
+mod scope;
 mod table;
 
 pub use action::{Action, MOST};
@@ -16,7 +17,8 @@ pub use filter::{FACETS, Facet, Filter, Fit};
 pub use order::{By, Cursor, Order};
 pub use query::Query;
 pub use row::{LABELS, PHASES, Row, SHORT, TOPIC, cut};
-pub use table::{Page, Scope, Table};
+pub use scope::Scope;
+pub use table::{Page, Table};
 
 #[cfg(test)]
 mod tests;

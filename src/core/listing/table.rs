@@ -1,32 +1,13 @@
 //! The jobs that are known, and the page of them that a query asks for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Changes, Cursor, FACETS, Facet, Filter, Fit, Query, Row};
+use super::{Changes, Cursor, FACETS, Facet, Filter, Fit, Query, Row, Scope};
 use crate::core::index::Names;
 
 /// Values of a facet that a page offers: those that most jobs have.
 const OFFERED: usize = 100;
-
-/// In which namespaces the caller may list jobs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scope {
-    /// In all.
-    All,
-    /// In these.
-    Only(BTreeSet<Arc<str>>),
-}
-
-impl Scope {
-    /// Whether a namespace is one of them.
-    pub fn has(&self, namespace: &str) -> bool {
-        match self {
-            Self::All => true,
-            Self::Only(namespaces) => namespaces.contains(namespace),
-        }
-    }
-}
 
 /// Values, each with the number of jobs that have it.
 pub type Counts = Vec<(Arc<str>, usize)>;
