@@ -160,6 +160,7 @@ def test_a_queue_that_no_worker_consumes_stalls(bed, explain, crew_worker):
     assert "crew_jobs" in explained["message"]
 
 
+@pytest.mark.alone
 def test_when_a_job_begins_is_off_by_less_than_a_quarter(bed, explain, crew_worker):
     """Jobs of three seconds, one at a time."""
     workers(bed, maxReplicas=1)
