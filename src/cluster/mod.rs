@@ -3,10 +3,11 @@
 //! The stack is kube's own (`ClientBuilder::try_from`) with another connector below it. HTTP/2 carries all calls on one
 //! connection, and up to [`WATCHES`] watches on each further one: an API server accepts 100 streams per connection, and
 //! a client of hyper's waits for a free one instead of opening another connection, so watches must not take them from
-//! calls. What is [`Streamed`] to a reader that may be slow goes with the watches. The Lease has a client with connections of its own, of which each carries one request at a time: a call that
-//! is given up takes its connection with it.
+//! calls. What is [`Streamed`] to a reader that may be slow goes with the watches. The Lease has a client with connections of
+//! its own, of which each carries one request at a time: a call that is given up takes its connection with it.
 
 mod deadline;
+mod goaway;
 mod hurry;
 mod lines;
 pub mod objects;
@@ -24,6 +25,7 @@ use tower::retry::RetryLayer;
 use tower::{BoxError, ServiceBuilder};
 
 use deadline::Deadline;
+use goaway::Unprocessed;
 use hurry::Hurry;
 use lines::{Connector, Http, Lines};
 
@@ -81,6 +83,7 @@ pub fn shared(config: &Config, patience: Patience, accepted: Option<Accepted>) -
         .option_layer(retries)
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
+        .layer(RetryLayer::new(Unprocessed::new()))
         .map_err(BoxError::from)
         .service(lines);
     Ok(ClientBuilder::new(stack, &config.default_namespace).build())
