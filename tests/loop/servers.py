@@ -367,17 +367,36 @@ class CrewWorker(NativeWorker):
         super().__init__(folder, url, json.dumps({"crew": {"cache": 0, "run": run}}), node, *options, **env)
 
 
-class ExampleWorker(NativeWorker):
+class PythonWorker(NativeWorker):
+    """A Celery worker as a process, which consumes once it is made."""
+
+    def __init__(self, log: Path, command: list[str], **how):
+        self.log = log
+        with log.open("a") as out:
+            before = out.tell()
+            self.process = subprocess.Popen([sys.executable, "-m", *command], stdout=out, stderr=subprocess.STDOUT, **how)
+        # Seconds of computing, many times as long beside other tests, which is no part of a job's time.
+        try:
+            until(f"{log.stem} is ready", lambda: self.is_ready(before), 120)
+        except BaseException:
+            self.stop()
+            raise
+
+    def is_ready(self, before: int) -> bool:
+        said = self.log.read_text()[before:]
+        assert self.process.poll() is None, said
+        return f"{self.log.stem} ready." in said
+
+
+class ExampleWorker(PythonWorker):
     """A Celery worker of the example's application."""
 
     def __init__(self, folder: Path, url: str, node: str, *options: str, **env: str):
         folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "celery", "-A", "backend.celery_app", "worker", "-l", "INFO", "-n", node, *options]
+        command = ["celery", "-A", "backend.celery_app", "worker", "-l", "INFO", "-n", node, *options]
         variables = os.environ | {"REDIS_URL": url, "PYTHONPATH": f"{PACKAGE}:{HERE}"}
         variables |= {name.upper(): value for name, value in env.items()}
-        self.log = folder / f"{node}.log"
-        with self.log.open("a") as log:
-            self.process = subprocess.Popen(command, cwd=EXAMPLE, env=variables, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        super().__init__(folder / f"{node}.log", command, cwd=EXAMPLE, env=variables, start_new_session=True)
 
     def kill(self) -> None:
         """Ends it with signal 9, with the processes that run its tasks."""
@@ -390,14 +409,12 @@ class ExampleWorker(NativeWorker):
             self.kill()
 
 
-class CeleryWorker(NativeWorker):
+class CeleryWorker(PythonWorker):
     """A stock Celery worker with an application given as Python source that defines `app`."""
 
     def __init__(self, folder: Path, url: str, source: str, node: str, *options: str, **env: str):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "application.py").write_text(source)
-        command = [sys.executable, "-m", "celery", "-A", "application", "worker", "-l", "INFO", "-n", node, *options]
+        command = ["celery", "-A", "application", "worker", "-l", "INFO", "-n", node, *options]
         variables = os.environ | {"REDIS_URL": url} | {name.upper(): value for name, value in env.items()}
-        self.log = folder / f"{node}.log"
-        with self.log.open("a") as log:
-            self.process = subprocess.Popen(command, cwd=folder, env=variables, stdout=log, stderr=subprocess.STDOUT)
+        super().__init__(folder / f"{node}.log", command, cwd=folder, env=variables)
