@@ -10,6 +10,7 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::super::evidence::{Document, Evidence};
@@ -198,6 +199,18 @@ impl<F> Table<F> {
         if self.get(&job.key).is_some_and(is_in_hand) {
             self.note(&job.key, |_, evidence| what(evidence.about(of)));
         }
+    }
+
+    /// The workers were asked to stop the attempt that this job had in hand. That says nothing of where its message is: what
+    /// is being read meanwhile counts. Else a job that is asked again at each news of it would overtake every audit.
+    pub fn stop_asked(&mut self, job: &Job, now: Timestamp) {
+        let of = job.attempt_in_hand().task;
+        self.change(&job.key, |entry| {
+            if entry.job.uid == job.uid && entry.job.attempt_in_hand().task == of {
+                entry.evidence.about(of).stop_asked(now);
+            }
+            false
+        });
     }
 
     /// What the dead worker of a job has stored was read, and whether its message is in flight, when this was known of the

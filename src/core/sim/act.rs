@@ -120,7 +120,10 @@ impl World {
         if matches!(effect, Effect::Retire { .. } | Effect::Drop { .. }) {
             it.readings.want_unread();
         }
-        it.table.learn(job, |evidence| scripts::learn(evidence, effect, now));
+        if matches!(effect, Effect::Revoke(_)) {
+            return it.table.stop_asked(job, now);
+        }
+        it.table.learn(job, |evidence| scripts::learn(evidence, effect));
     }
 
     /// A requeue that was done is done when it is sent again: else its loss would never be counted.

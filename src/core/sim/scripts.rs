@@ -1,7 +1,6 @@
 //! The operator's scripts on Redis: one per transition, each compare-and-set on the marker and fenced by the Lease's
 //! epoch.
 
-use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::super::evidence::Evidence;
@@ -33,15 +32,15 @@ fn message(job: usize, it: &Publication) -> Message {
 }
 
 /// What the operator knows of an attempt once an effect other than a publication is done.
-pub fn learn(evidence: &mut Evidence, effect: &Effect, now: Timestamp) {
+pub fn learn(evidence: &mut Evidence, effect: &Effect) {
     match effect {
-        Effect::Revoke(_) => evidence.stop_asked(now),
         Effect::Move { priority, .. } => evidence.moved(*priority),
         Effect::Withdraw(id) => evidence.withdrawn(id.generation),
         Effect::Retire { .. } => evidence.unread(),
         Effect::Drop { .. } if !evidence.is_over() => evidence.unread(),
         Effect::Enqueue(_)
         | Effect::Requeue { .. }
+        | Effect::Revoke(_)
         | Effect::DeletePod(_)
         | Effect::StoreResult(_)
         | Effect::ClaimKey(_)

@@ -158,7 +158,7 @@ async fn perform(ctx: &Context, entry: &Entry, effect: &Effect) -> Result<Step, 
                 .revoke(&tasks, Some(store::TERMINATE), None)
                 .await
                 .map_err(|source| store_error(job, source))?;
-            learn(ctx, job, |evidence| evidence.stop_asked(clock::now()));
+            ctx.jobs.lock().stop_asked(job, clock::now());
             Ok(Step::Done)
         }
         Effect::DeletePod(container) => {

@@ -316,6 +316,20 @@ fn what_is_left_of_a_deleted_job_is_brought_to_its_end_under_a_name_of_its_own()
 }
 
 #[test]
+fn what_is_being_read_counts_although_the_worker_is_asked_again_to_stop() {
+    let (mut table, key) = (Table::default(), ObjectKey::new("team", "job"));
+    arrive(&mut table, with_attempt(new_job(1), 1, 0), 1);
+    let (job, before) = (entry(&table).job.clone(), entry(&table).evidence_version);
+    table.stop_asked(&job, Timestamp::UNIX_EPOCH);
+    assert_eq!(entry(&table).evidence.stop_asked_at(), Some(Timestamp::UNIX_EPOCH));
+    assert_eq!(entry(&table).evidence_version, before, "it says nothing of where the message is");
+    table.note(&key, |_, evidence| evidence.unread());
+    assert_ne!(entry(&table).evidence_version, before);
+    table.stop_asked(&new_job(2), Timestamp::UNIX_EPOCH);
+    assert_eq!(entry(&table).job.uid, Uuid::from_u128(1), "another job has that name by now");
+}
+
+#[test]
 fn what_is_left_of_a_deleted_job_counts_once_and_holds_no_result() {
     let (mut table, key) = (Table::default(), ObjectKey::new("team", "job"));
     arrive(&mut table, with_attempt(new_job(1), 1, 0), 1);
