@@ -108,6 +108,11 @@ pub enum Reason {
     RunOnceRefused,
     /// The job was not run, because a job with the same `spec.runOnce` has; it ends as that one did. The message names it.
     AlreadyRan,
+    /// A limit of the pool is reached (`spec.limits` of the CrewWorkerPool). The message says which, the job's place among
+    /// those that wait with the same keys, and when it is expected to be released.
+    LimitReached,
+    /// The limits of the pool allow the job, and it is put on its queue next.
+    Released,
     /// The job waits on its queue for a worker.
     Enqueued,
     /// A worker runs the job.

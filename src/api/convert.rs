@@ -1,5 +1,6 @@
 //! From the resource to the decision core: what the operator keeps of a `CrewJob`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -42,10 +43,26 @@ impl CrewJob {
             uid: job_uid,
             created_at: meta.creation_timestamp.as_ref().map(|time| time.0).ok_or(Incomplete("creationTimestamp"))?,
             spec: self.spec.to_core(meta.generation.unwrap_or(0)),
+            labels: labels(meta.labels.as_ref()),
             cause: meta.annotations.as_ref().and_then(|all| all.get(TRACEPARENT)).and_then(|text| cause(text)),
             status: self.status.as_ref().map(|status| status.to_core(job_uid)).unwrap_or_default(),
         })
     }
+}
+
+/// How many labels of a job are kept, and how long they may be together.
+const LABELS: (usize, usize) = (32, 2048);
+
+/// The labels that a limit may go by, in the order of their names. There may be any number of them.
+fn labels(all: Option<&BTreeMap<String, String>>) -> Box<[(Arc<str>, Arc<str>)]> {
+    let (most, bytes) = LABELS;
+    let mut room = bytes;
+    let kept = all.into_iter().flatten().take(most).take_while(|(label, value)| {
+        let rest = room.checked_sub(label.len() + value.len());
+        room = rest.unwrap_or(0);
+        rest.is_some()
+    });
+    kept.map(|(label, value)| (Arc::from(label.as_str()), Arc::from(value.as_str()))).collect()
 }
 
 /// The span that an annotation names; nothing where it names none.
@@ -165,6 +182,7 @@ impl CrewJobStatus {
             history,
             retry_at: self.next_retry_at.as_ref().map(|time| Box::new(time.0)),
             queued_at: self.first_queued_at.as_ref().map(|time| time.0),
+            released_at: self.released_at.as_ref().map(|time| Box::new(time.0)),
             worker: self.worker.as_ref().map(|worker| Box::new(worker_to_core(worker))),
             end: self
                 .finished_at

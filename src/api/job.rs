@@ -34,6 +34,7 @@ pub const EXPIRES: &str = "Expires";
     selectable = ".status.phase",
     selectable = ".status.expiryBucket",
     selectable = ".status.observedGeneration",
+    selectable = ".status.releaseMinute",
     selectable = ".spec.poolRef.name",
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "Where the job is in its life"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Reconciling\")].reason", description = "Why it is where it is: what it waits for, what holds it up, or how it ended"),

@@ -1,6 +1,6 @@
 //! What the operator reports: the status of a `CrewJob`.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -101,6 +101,17 @@ pub struct CrewJobStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::time")]
     pub next_retry_at: Option<Time>,
+
+    /// When the current or last attempt was released under the limits of the pool (`spec.limits` there): from then until
+    /// it is over it counts as in flight. None where the pool has no limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::time")]
+    pub released_at: Option<MicroTime>,
+
+    /// The minute (UTC) of that time, such as `2026-11-22T15:04`. Can be used in a field selector.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub release_minute: Option<String>,
 
     /// The hour (UTC) in which the time of the finished object is over, such as `2026-11-22T15`: it is deleted in the
     /// next one. None when it is kept. Follows `spec.ttlAfterFinished` also after the end. Can be used in a field selector.

@@ -12,6 +12,7 @@ mod guard;
 mod job;
 mod job_result;
 mod job_status;
+mod limits;
 mod payload;
 mod pool;
 mod pool_status;
@@ -40,12 +41,13 @@ pub use job_result::JobResult;
 pub use job_status::{
     ATTEMPT_HISTORY_LIMIT, Attempt, CrewJobStatus, FINISHED, JobError, Outcome, Phase, Progress, UNFINISHED, Worker,
 };
+pub use limits::{Limit, LimitBy, LimitKey, LimitRate};
 pub use pool::{
     Celery, CrewWorkerPool, CrewWorkerPoolSpec, DeploymentRef, JobDefaults, LEAST_RESULT_EXPIRES, LargeResults,
     OnWorkerUnreachable, Queue, REDIS_SECRET_LABEL, Redis, TAKE_REPLICAS,
 };
 pub use pool_status::{BandStatus, CrewWorkerPoolStatus, QueueStatus, RedisStatus, Replicas};
-pub use render::{expiry_bucket, merge_patch, result_config_map_name, status_patch};
+pub use render::{expiry_bucket, merge_patch, release_minute, result_config_map_name, status_patch};
 pub use run_once::{RUN_ONCE_EXPIRES, RUN_ONCE_LABEL, RunOnceEnd, RunOnceRecord};
 pub use schedule::{
     CatchUp, CatchUpPolicy, CrewSchedule, CrewScheduleSpec, History, JobTemplate, Overlap, PLANNED_AT, RUN_NOW,

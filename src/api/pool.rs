@@ -1,11 +1,14 @@
 //! A pool of workers and the Redis they share: `CrewWorkerPool`.
 
+use std::sync::Arc;
+
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{CrewWorkerPoolStatus, Duration, RetryPolicy, Timeouts, schema};
+use super::{CrewWorkerPoolStatus, Duration, Limit, RetryPolicy, Timeouts, schema};
+use crate::core::limits::Limits;
 use crate::core::observed::{self, PoolFacts};
 use crate::wire::ResultKeys;
 
@@ -167,6 +170,22 @@ pub struct CrewWorkerPoolSpec {
     #[schemars(extend("x-kubernetes-validations" = schema::between("1h", "87840h")))]
     pub run_once_retention: Duration,
 
+    /// How many jobs of the pool may be in flight and how many may be released in a while, for all or for each key. What is
+    /// over a limit waits as `Pending` with reason `LimitReached`; nothing is dropped. At most 8, each name once. Default:
+    /// none. `docs/limits.md` says how they work.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 8),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub limits: Vec<Limit>,
+
+    /// After how long a job that waits for a limit counts as one priority more urgent, up to 10, so that urgent ones never
+    /// keep it waiting for good. A duration, 1m to 8784h. Default `1h`.
+    #[serde(default = "default_aging_after")]
+    #[schemars(extend("x-kubernetes-validations" = schema::between("1m", "8784h")))]
+    pub aging_after: Duration,
+
     /// What applies to the jobs of this pool that do not say it themselves.
     #[serde(default, skip_serializing_if = "JobDefaults::is_empty")]
     pub job_defaults: JobDefaults,
@@ -193,12 +212,14 @@ impl CrewWorkerPoolSpec {
             on_worker_unreachable: OnWorkerUnreachable::default(),
             large_results: LargeResults::default(),
             run_once_retention: default_run_once_retention(),
+            limits: Vec::new(),
+            aging_after: default_aging_after(),
             job_defaults: JobDefaults::default(),
         }
     }
 
     /// What it says about its jobs, in the words of the decision core.
-    pub fn to_facts(&self) -> PoolFacts {
+    pub fn to_facts(&self, name: &str) -> PoolFacts {
         PoolFacts {
             queues: self.queues.iter().map(|queue| queue.name.as_str().into()).collect(),
             allowed_tasks: self.allowed_tasks.iter().map(|task| task.as_str().into()).collect(),
@@ -208,9 +229,16 @@ impl CrewWorkerPoolSpec {
             keep_large_results: self.redis.result_retention.to_std(),
             large_results: self.large_results.to_core(),
             remember_runs: self.run_once_retention.to_std(),
+            limits: self.limits(name),
             blocked: None,
             futile: None,
         }
+    }
+
+    fn limits(&self, name: &str) -> Option<Arc<Limits>> {
+        let all: Vec<_> = self.limits.iter().map(Limit::to_core).collect();
+        let limits = Limits { pool: name.into(), all, aging: self.aging_after.to_std() };
+        (!limits.all.is_empty()).then(|| Arc::new(limits))
     }
 
     /// The tasks there are to be for each worker.
@@ -457,6 +485,10 @@ const fn default_max_replicas() -> i32 {
 
 const fn default_scale_down_delay() -> Duration {
     Duration::from_mins(1)
+}
+
+const fn default_aging_after() -> Duration {
+    Duration::from_hours(1)
 }
 
 const fn default_run_once_retention() -> Duration {

@@ -1,7 +1,7 @@
 //! From the decision core to the resource: what the API shows of a job's status.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -74,6 +74,8 @@ pub fn render(job: &Job, status: &Status) -> CrewJobStatus {
         started_at: started_at.map(time),
         finished_at: status.finished_at().map(time),
         next_retry_at: status.retry_at.as_deref().copied().map(time_up),
+        released_at: status.released_at.as_deref().copied().map(MicroTime),
+        release_minute: status.released_at.as_deref().copied().map(release_minute),
         expiry_bucket: status.end.as_ref().and_then(|end| end.expires_at).map(expiry_bucket),
         worker: status.worker.as_deref().map(worker),
         progress: status.progress.as_deref().map(progress),
@@ -102,6 +104,11 @@ fn time_up(at: Timestamp) -> Time {
 /// The UTC hour after which a finished job that expires at this time may be deleted.
 pub fn expiry_bucket(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H").to_string()
+}
+
+/// The UTC minute of this time, by which jobs that were released in it are found.
+pub fn release_minute(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M").to_string()
 }
 
 fn worker(holder: &Holder) -> Worker {

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::decide::decide;
 use super::job::Job;
+use super::limits::Permit;
 use super::observed::{Ending, Observed, Pool, Search, Task};
 use super::once::Claim;
 use super::plan::{Effect, Next, Plan, Publication};
@@ -76,6 +77,7 @@ const RULES: &[Rule] = &[
     ("the first message of a job with a run-once key is published once the key is its own", |c| {
         c.job.spec.run_once.is_none() || c.seen.claim == Claim::Ours || c.publications().all(|m| m.id.generation > 0)
     }),
+    ("nothing new is published beyond the limits of the pool, or before the permit is recorded", is_permitted),
     ("that a job with a run-once key has run is remembered before its end is recorded", is_run_remembered),
     ("no attempt runs something else than the first one did", |c| {
         c.was.spec_hash.is_none_or(|pinned| pinned == c.job.spec.hash) || c.publications().count() == 0
@@ -94,7 +96,10 @@ const RULES: &[Rule] = &[
         c.was.phase.is_terminal() || !c.is.phase.is_terminal() || !is_behind(c)
     }),
     ("deciding twice on the same observation publishes once", is_repeatable),
-    ("a plan without effects settles: deciding again changes nothing", is_settled),
+    (
+        "a plan without effects settles, unless it is looked at again at once: deciding again changes nothing",
+        is_settled,
+    ),
     // === the record ===
     ("runs and worker losses are never taken back", |c| {
         c.is.attempts >= c.was.attempts && c.is.worker_losses >= c.was.worker_losses
@@ -207,6 +212,17 @@ fn is_result_kept(c: &Case) -> bool {
     }
 }
 
+fn is_permitted(c: &Case) -> bool {
+    let is_recorded = match c.seen.permit {
+        Permit::Free => true,
+        Permit::Granted { at } => c.was.why.is_released() && c.was.released_at.as_deref() == Some(&at),
+        Permit::Unknown | Permit::Unasked | Permit::Waits(_) => false,
+    };
+    let is_under_way = matches!(c.was.phase, Phase::Queued | Phase::Running);
+    // A copy that Celery has made of a message is none that the operator publishes.
+    is_recorded || is_under_way || c.publications().count() == 0
+}
+
 fn is_run_remembered(c: &Case) -> bool {
     let mut acts = c.plan.effects.iter().filter_map(|effect| {
         if let Effect::RememberRun { key, succeeded, .. } = effect { Some((key, *succeeded)) } else { None }
@@ -296,7 +312,8 @@ fn is_repeatable(c: &Case) -> bool {
 }
 
 fn is_settled(c: &Case) -> bool {
-    !c.plan.effects.is_empty() || decide(&c.recorded(), c.seen, c.now).status == *c.is
+    let is_looked_at = matches!(c.plan.next, Next::At(at) if at <= c.now);
+    is_looked_at || !c.plan.effects.is_empty() || decide(&c.recorded(), c.seen, c.now).status == *c.is
 }
 
 fn publications(plan: &Plan) -> impl Iterator<Item = &Publication> {

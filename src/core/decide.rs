@@ -6,6 +6,7 @@
 mod copies;
 mod lost;
 mod outcome;
+mod permit;
 mod stop;
 #[cfg(test)]
 mod tests;
@@ -185,14 +186,15 @@ impl Case<'_> {
     fn hold_unless_begun(&self, hold: Hold) -> Plan {
         let connecting =
             matches!(&hold, Hold::PoolNotReady { problem, .. } if problem.kind == PoolProblemKind::Connecting);
-        if self.is_begun() || connecting { self.nothing() } else { self.on_hold(hold) }
+        let is_under_way = self.is_begun() || self.job.status.why.is_released();
+        if is_under_way || connecting { self.nothing() } else { self.on_hold(hold) }
     }
 
     /// Kept from being published, and why.
     fn on_hold(&self, hold: Hold) -> Plan {
         let phase = if self.job.status.retry_at.is_some() { Phase::Retrying } else { Phase::Pending };
         let is_asked_for = match hold {
-            Hold::Suspended | Hold::KeyHeld { .. } => true,
+            Hold::Suspended | Hold::KeyHeld { .. } | Hold::LimitReached(_) => true,
             Hold::PoolNotFound { .. }
             | Hold::PoolDeleted { .. }
             | Hold::QueueNotInPool { .. }
@@ -438,7 +440,7 @@ impl InPool<'_> {
         if self.is_changed() {
             return self.give_up(GaveUp::SpecChanged, None, self.status());
         }
-        if let Some(plan) = self.claiming() {
+        if let Some(plan) = self.claiming().or_else(|| self.permitting()) {
             return plan;
         }
         Plan { next: Next::At(later(self.now, QUEUED_AFTER)), ..self.nothing() }
@@ -504,6 +506,11 @@ impl InPool<'_> {
         }
         if self.is_changed() {
             return self.give_up(GaveUp::SpecChanged, None, so_far);
+        }
+        if !self.is_permitted()
+            && let Some(plan) = self.permitting()
+        {
+            return plan;
         }
         let given_up = in_place_of.generation().unwrap_or(0).max(self.id.generation);
         let id = AttemptId { generation: given_up, ..self.id }.republished();

@@ -47,6 +47,8 @@ pub struct Job {
     pub created_at: Timestamp,
     /// What was declared.
     pub spec: Spec,
+    /// Its labels by name, as far as they are kept.
+    pub labels: Box<[(Arc<str>, Arc<str>)]>,
     /// The span of another trace that the object names as its cause. In a box, as few name one.
     pub cause: Option<Box<SpanContext>>,
     /// What was last recorded.
@@ -54,6 +56,11 @@ pub struct Job {
 }
 
 impl Job {
+    /// The value of this label.
+    pub fn label(&self, name: &str) -> Option<&Arc<str>> {
+        self.labels.iter().find(|(known, _)| **known == *name).map(|(_, value)| value)
+    }
+
     /// The attempt that is under way or, when none is, the one to begin next.
     ///
     /// Attempts are numbered by runs, Celery-side retries included: after a task that Celery retried twice by itself

@@ -16,6 +16,7 @@ pub mod gateway;
 pub mod id;
 pub mod index;
 pub mod job;
+pub mod limits;
 pub mod listing;
 pub mod milestones;
 pub mod observed;

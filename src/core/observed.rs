@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::id::{Priority, SpecHash, TaskId};
+use super::limits::{Limits, Permit};
 use super::once::Claim;
 use super::policy::Overrides;
 use super::setup::Futile;
@@ -34,6 +35,8 @@ pub struct Observed {
     pub others: Others,
     /// Its run-once key, if it has one.
     pub claim: Claim,
+    /// How it stands under the limits of its pool.
+    pub permit: Permit,
 }
 
 /// Copies of a message that no operator has published: Celery's own retry publishes the same task id anew, so does what a
@@ -121,6 +124,8 @@ pub struct PoolFacts {
     pub large_results: LargeResults,
     /// How long it is remembered that a job with a run-once key has run.
     pub remember_runs: Duration,
+    /// What limits its jobs, if anything.
+    pub limits: Option<Arc<Limits>>,
     /// What keeps all its workers from starting, once that has lasted. Its words stay as they are until it is over or
     /// another kind takes its place.
     pub blocked: Option<Blocked>,
@@ -140,6 +145,7 @@ impl Default for PoolFacts {
             keep_large_results: Duration::from_hours(168),
             large_results: LargeResults::ConfigMap,
             remember_runs: super::once::RETENTION,
+            limits: None,
             blocked: None,
             futile: None,
         }

@@ -59,6 +59,8 @@ pub enum Effect {
     StoreResult(Arc<Output>),
     /// Take this run-once key for the job, or find out which job has it. What is found decides what comes next.
     ClaimKey(Arc<str>),
+    /// Ask for a permit under the limits of the pool. Whether it was given decides what comes next.
+    AskForPermit,
     /// Remember, under the job's run-once key, that it has run and how it ended.
     RememberRun {
         /// The key.
@@ -98,6 +100,7 @@ impl Effect {
             | Self::DeletePod(_)
             | Self::StoreResult(_)
             | Self::ClaimKey(_)
+            | Self::AskForPermit
             | Self::RememberRun { .. }
             | Self::ExtendResult { .. }
             | Self::Forget(_)
@@ -224,6 +227,7 @@ impl fmt::Display for Effect {
             Self::DeletePod(container) => write!(f, "delete Pod {}", container.pod),
             Self::StoreResult(output) => write!(f, "store {} bytes in a ConfigMap", output.bytes),
             Self::ClaimKey(key) => write!(f, "claim the run-once key {key:?}"),
+            Self::AskForPermit => f.write_str("ask for a permit"),
             Self::RememberRun { key, until, .. } => {
                 write!(f, "remember the run under the run-once key {key:?} until {until}")
             }

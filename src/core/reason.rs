@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::limits::{LIMIT_REACHED, RELEASED, Wait};
 use super::once::Ran;
 use super::setup::{FaultKind, Futile};
 use super::start::{Blocked, BlockedKind};
@@ -61,6 +62,8 @@ pub enum Hold {
         /// The job that has it.
         by: Arc<str>,
     },
+    /// A limit of the pool is reached.
+    LimitReached(Box<Wait>),
 }
 
 /// What keeps a pool from working.
@@ -207,6 +210,8 @@ pub enum Why {
     Unseen,
     /// It may not run yet, or not be followed.
     OnHold(Hold),
+    /// Allowed by the limits of its pool, and about to be published.
+    Released,
     /// On Redis.
     Enqueued,
     /// On Redis, and the workers of its pool do not start.
@@ -335,6 +340,11 @@ impl Why {
         BlockedKind::named(self.reason()).is_some()
     }
 
+    /// Whether it says that the job has a permit, and nothing of its message.
+    pub fn is_released(&self) -> bool {
+        self.reason() == RELEASED
+    }
+
     /// Whether it says that a run would be in vain.
     pub fn is_futile(&self) -> bool {
         FaultKind::named(self.reason()).is_some()
@@ -353,8 +363,10 @@ impl Why {
                 | Hold::PoolNotReady { .. }
                 | Hold::Futile { .. }
                 | Hold::Suspended
-                | Hold::KeyHeld { .. },
+                | Hold::KeyHeld { .. }
+                | Hold::LimitReached(_),
             )
+            | Self::Released
             | Self::Enqueued
             | Self::Blocked { .. }
             | Self::Started
@@ -381,6 +393,8 @@ impl Why {
             Self::OnHold(Hold::Futile { futile, .. }) => futile.kind.reason(),
             Self::OnHold(Hold::Suspended) => "Suspended",
             Self::OnHold(Hold::KeyHeld { .. }) => "RunOnceHeld",
+            Self::OnHold(Hold::LimitReached(_)) => LIMIT_REACHED,
+            Self::Released => RELEASED,
             Self::Enqueued => "Enqueued",
             Self::Blocked { blocked, .. } => blocked.kind.reason(),
             Self::Started => "Running",
@@ -429,6 +443,7 @@ impl fmt::Display for Hold {
                 "CrewJob {by:?} has the run-once key {key:?} and has not ended; this job ends as that one does, and runs \
                  only if that one is cancelled or deleted"
             ),
+            Self::LimitReached(wait) => wait.fmt(f),
         }
     }
 }

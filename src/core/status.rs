@@ -265,6 +265,9 @@ pub struct Status {
     pub worker: Option<Box<Holder>>,
     /// When the first message was published.
     pub queued_at: Option<Timestamp>,
+    /// When the attempt in hand, or the last one, was released under the limits of the pool. In a box, as few pools have
+    /// limits.
+    pub released_at: Option<Box<Timestamp>>,
     /// When the job ended, and what follows from that. In a box, as the jobs in memory have not ended.
     pub end: Option<Box<End>>,
     /// The result, once.
@@ -325,6 +328,7 @@ impl Status {
             Why::Recorded { message, .. } => message.to_string(),
             Why::Unseen => "waiting for the operator".to_owned(),
             Why::OnHold(hold) => hold.to_string(),
+            Why::Released => "released under the limits of its pool; it is put on its queue next".to_owned(),
             Why::Enqueued => "waiting on Redis for a worker".to_owned(),
             Why::Blocked { pool, blocked } => {
                 format!("waiting on Redis; the workers of CrewWorkerPool {pool:?} do not start: {}", blocked.detail)

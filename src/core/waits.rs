@@ -1,17 +1,20 @@
 //! What unfinished jobs wait for: a closed list, since it is a label of a metric.
 
+use super::limits::{LIMIT_REACHED, RELEASED};
 use super::reason::PoolProblemKind;
 use super::setup::FaultKind;
 use super::start::BlockedKind;
 use super::status::{Phase, Status};
 
 /// Those that no other list has. `Enqueued` first, as most jobs that wait do so for a worker.
-const OWN: [&str; 10] = [
+const OWN: [&str; 12] = [
     "Enqueued",
     "Pending",
     "RetryScheduled",
     "Suspended",
     "RunOnceHeld",
+    LIMIT_REACHED,
+    RELEASED,
     "PoolNotFound",
     "QueueNotInPool",
     "TaskNotAllowed",
@@ -31,7 +34,7 @@ pub fn reason(status: &Status) -> Option<&'static str> {
 }
 
 /// The same name, from the list.
-fn named(reason: &str) -> &'static str {
+pub fn named(reason: &str) -> &'static str {
     let own = OWN.into_iter().find(|own| *own == reason);
     own.or_else(|| PoolProblemKind::named(reason).map(PoolProblemKind::reason))
         .or_else(|| BlockedKind::named(reason).map(BlockedKind::reason))

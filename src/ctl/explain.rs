@@ -146,7 +146,7 @@ pub async fn positions(cluster: &Cluster, everywhere: bool) -> Positions {
         if everywhere { (cluster.all_pools(), cluster.all_jobs()) } else { (cluster.pools(), cluster.jobs()) };
     let Ok(pools) = pools.list(&ListParams::default()).await else { return Positions::default() };
     let mut waits = Waits::new(pools.iter().filter_map(|pool| typed(pool).ok()));
-    let queued = Filter { phase: vec!["Queued".to_owned()], ..Filter::default() };
+    let queued = Filter { phase: waits.phases(), ..Filter::default() };
     let add = |object: DynamicObject| {
         if let Ok(job) = typed(&object) {
             waits.add(&job);

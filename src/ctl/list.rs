@@ -12,6 +12,9 @@ use super::show::{self, job_row, jobs_table};
 use super::view;
 use crate::runtime::clock;
 
+/// Phases of jobs that may have a place: on a queue, or for a limit of their pool.
+const MAY_WAIT: [&str; 3] = ["Queued", "Pending", "Retrying"];
+
 /// Where jobs are listed.
 enum Source {
     /// The API server.
@@ -43,7 +46,8 @@ impl Source {
 
     /// Where jobs wait, for a wide table; it takes lists of its own.
     async fn positions(&self, what: &List) -> Option<Positions> {
-        let shows_queued = what.filter.phase.is_empty() || what.filter.phase.iter().any(|phase| phase == "Queued");
+        let shows_queued =
+            what.filter.phase.is_empty() || what.filter.phase.iter().any(|phase| MAY_WAIT.contains(&phase.as_str()));
         what.output?;
         match self {
             Self::Cluster(cluster) if shows_queued => Some(explain::positions(cluster, what.all_namespaces).await),
@@ -105,7 +109,7 @@ pub async fn get(cluster: &Cluster, what: Get) -> Result<(), Error> {
         None | Some(Output::Wide) => {
             let is_wide = what.output.is_some();
             let mut table = jobs_table(false, is_wide);
-            let waits = found.iter().any(|job| view::phase(job) == "Queued");
+            let waits = found.iter().any(|job| MAY_WAIT.contains(&view::phase(job)));
             let positions = match what.output {
                 Some(_) if waits => Some(explain::positions(cluster, false).await),
                 Some(_) => Some(Positions::default()),

@@ -1,12 +1,14 @@
-//! The places of all jobs that wait, as `explain` says that of one.
+//! The places of all jobs that wait: on their queues, as `explain` says that of one, and for the limits of their pools.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::explain::queue::{band, depth, queue_of, since};
 use crate::api::{CrewJob, CrewWorkerPool, Phase};
+use crate::core::limits::{Keys, LIMIT_REACHED, Limits, Order};
 
 /// Namespace and name.
 type Key = (String, String);
@@ -14,12 +16,17 @@ type Key = (String, String);
 /// A job that waits: what it is ordered by, and which one it is.
 type Waiting = (u8, (Option<Timestamp>, String), Key);
 
+/// What limits the jobs of a pool, and those that wait for that, by their keys.
+type Limited = (Arc<Limits>, HashMap<Keys, Vec<(Order, Key)>>);
+
 /// Jobs that wait, while they are listed.
 #[derive(Debug, Default)]
 pub struct Waits {
     pools: HashMap<Key, (CrewWorkerPool, Vec<u8>)>,
     /// Of each pool, by queue.
     waiting: HashMap<Key, HashMap<String, Vec<Waiting>>>,
+    /// Of each pool that has limits.
+    limited: HashMap<Key, Limited>,
 }
 
 /// Where each of them stands, the first being 1.
@@ -40,11 +47,21 @@ fn key(object: &impl kube::Resource) -> Key {
 impl Waits {
     /// Nothing waits yet in these pools.
     pub fn new(pools: impl IntoIterator<Item = CrewWorkerPool>) -> Self {
+        let mut limited = HashMap::new();
         let with_steps = pools.into_iter().map(|pool| {
+            if let Some(limits) = pool.spec.to_facts(&pool.name_any()).limits {
+                limited.insert(key(&pool), (limits, HashMap::new()));
+            }
             let steps = pool.spec.celery.priority_steps.iter().filter_map(|step| u8::try_from(*step).ok()).collect();
             (key(&pool), (pool, steps))
         });
-        Self { pools: with_steps.collect(), waiting: HashMap::new() }
+        Self { pools: with_steps.collect(), waiting: HashMap::new(), limited }
+    }
+
+    /// Jobs of these phases may have a place.
+    pub fn phases(&self) -> Vec<String> {
+        let limited: &[&str] = if self.limited.is_empty() { &[] } else { &["Pending", "Retrying"] };
+        ["Queued"].iter().chain(limited).map(ToString::to_string).collect()
     }
 
     /// Adds a job.
@@ -54,6 +71,13 @@ impl Waits {
         if let Some((found, steps)) = self.pools.get(&pool).filter(|_| is_queued) {
             let waiting = (band(job, steps), since(job), key(job));
             self.waiting.entry(pool).or_default().entry(queue_of(job, found)).or_default().push(waiting);
+            return;
+        }
+        let Some((limits, waiting)) = self.limited.get_mut(&pool) else { return };
+        let Ok(known) = job.to_job() else { return };
+        if known.status.why.reason() == LIMIT_REACHED {
+            let order = Order::of(known.created_at, known.spec.priority, limits.aging);
+            waiting.entry(limits.keys_of(&known)).or_default().push((order, key(job)));
         }
     }
 
@@ -61,6 +85,10 @@ impl Waits {
     /// that may be before it.
     pub fn positions(self) -> Positions {
         let mut found = HashMap::new();
+        for mut line in self.limited.into_values().flat_map(|(_, lines)| lines.into_values()) {
+            line.sort_unstable();
+            found.extend(line.into_iter().zip(1..).map(|((_, key), position)| (key, position)));
+        }
         for (pool, queues) in self.waiting {
             let Some((pool, _)) = self.pools.get(&pool) else { continue };
             for (queue, mut waiting) in queues {
@@ -133,6 +161,40 @@ mod tests {
                 assert_eq!(positions.of("team", &name), expected, "{name} of {depths:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_job_that_waits_for_a_limit_has_a_place_among_those_with_the_same_keys() {
+        let limited = |name: &str, tenant: &str, priority: i32, created: i64, reason: &str| -> CrewJob {
+            let at = Timestamp::from_second(1_800_000_000 + created).unwrap().to_string();
+            let metadata = json!({
+                "name": name, "namespace": "team", "uid": name, "creationTimestamp": at, "labels": { "tenant": tenant },
+            });
+            let condition = json!({
+                "type": "Reconciling", "status": "True", "reason": reason, "message": "", "lastTransitionTime": at,
+            });
+            let status = json!({ "phase": "Pending", "conditions": [condition] });
+            let spec = json!({ "topic": "Tea", "priority": priority });
+            serde_json::from_value(json!({ "metadata": metadata, "spec": spec, "status": status })).unwrap()
+        };
+        let mut pool = pool([0; 4]);
+        let limit = json!([{ "name": "a", "key": { "by": "Label", "label": "tenant" }, "maxInFlight": 1 }]);
+        pool.spec.limits = serde_json::from_value(limit).unwrap();
+        let mut waits = Waits::new([pool]);
+        assert_eq!(waits.phases(), ["Queued", "Pending", "Retrying"]);
+        for job in [
+            limited("second", "a", 5, 2, "LimitReached"),
+            limited("first", "a", 5, 1, "LimitReached"),
+            limited("urgent", "a", 9, 3, "LimitReached"),
+            limited("other", "b", 5, 9, "LimitReached"),
+            limited("held", "a", 5, 0, "Suspended"),
+        ] {
+            waits.add(&job);
+        }
+        let positions = waits.positions();
+        let of = |name: &str| positions.of("team", name);
+        assert_eq!([of("urgent"), of("first"), of("second")], [Some(1), Some(2), Some(3)]);
+        assert_eq!((of("other"), of("held")), (Some(1), None));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::config::Config;
 use super::context::{CALLS, Context};
 use super::events;
-use super::job::reconcile;
+use super::job::{permits, reconcile};
 use super::lease::{Claim, Identity, Leadership, Turn};
 use super::once;
 use super::state::hours::Hours;
@@ -258,6 +258,7 @@ impl Process {
             let ctx = ctx.clone();
             async move { ctx.jobs.queue.run_timers().await }
         });
+        tasks.spawn(permits::run(ctx.clone()));
         tasks.spawn(lookups::run(ctx.clone()));
         tasks.spawn(ttl::run(ctx.clone(), self.shelf()));
         tasks.spawn(once::run(ctx.clone()));

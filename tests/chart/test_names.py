@@ -67,8 +67,17 @@ def test_the_default_pool_is_called_default_and_serves_both_queues():
         "onWorkerUnreachable": "Wait",
         "largeResults": "ConfigMap",
         "runOnceRetention": "720h",
+        "agingAfter": "1h",
         "jobDefaults": {"timeouts": {"hard": "60m"}},
     }
+
+
+def test_limits_are_those_of_the_values():
+    limits = '[{"name":"tenants","key":{"by":"Label","label":"tenant"},"maxInFlight":5,"weights":{"a":4}}]'
+    pool = find(render(BUNDLED, f"defaultPool.limits={limits}", "defaultPool.agingAfter=2h"), "CrewWorkerPool", "default")
+    [limit] = pool["spec"]["limits"]
+    assert (limit["key"]["label"], limit["maxInFlight"], limit["weights"]) == ("tenant", 5, {"a": 4})
+    assert pool["spec"]["agingAfter"] == "2h"
 
 
 def test_old_results_are_cleaned_up_at_times_where_that_is_asked_for():

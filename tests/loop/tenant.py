@@ -94,10 +94,10 @@ class Tenant:
         conditions = self.pool_status(name).get("conditions", [])
         return next((found for found in conditions if found["type"] == type_), {})
 
-    def job(self, name: str, **spec) -> dict:
+    def job(self, name: str, labels: dict[str, str] | None = None, **spec) -> dict:
         spec = {"topic": f"topic of {name}", **spec}
         api = {"apiVersion": "crewjob.dev/v1alpha1", "kind": "CrewJob"}
-        return self.create("crewjobs", {**api, "metadata": {"name": name}, "spec": spec})
+        return self.create("crewjobs", {**api, "metadata": {"name": name, "labels": labels or {}}, "spec": spec})
 
     def task(self, name: str, attempt: int = 1) -> str:
         """The Celery task id of an attempt, as the operator derives it: known before it is recorded."""

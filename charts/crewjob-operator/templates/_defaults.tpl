@@ -84,6 +84,8 @@ defaultPool:
   container: ""
   largeResults: ConfigMap
   runOnceRetention: 720h
+  limits: []
+  agingAfter: 1h
   cleanup:
     enabled: false
     schedule: 0 3 * * *

@@ -79,7 +79,9 @@ fn worst(text: &str, attempts: usize) -> CrewJobStatus {
         first_queued_at: now(),
         started_at: now(),
         finished_at: now(),
-        next_retry_at: now(),
+        next_retry_at: None, // it has ended
+        released_at: now().map(|time| MicroTime(time.0)),
+        release_minute: Some("2026-11-22T15:04".to_owned()),
         expiry_bucket: Some("2026-11-22T15".to_owned()),
         worker: Some(Worker {
             name: node,
@@ -88,7 +90,7 @@ fn worst(text: &str, attempts: usize) -> CrewJobStatus {
             container_id: Some(format!("containerd://{}", "0".repeat(64))),
             started_at: now(),
         }),
-        progress: Some(Progress::new(Some(1_000), Some(&long))),
+        progress: None,
         result: None,
         error: Some(JobError::new(&long, &long, Some(&long))),
         trace_id: Some("0".repeat(32)),

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::*;
 use crate::api::{CrewJob, Reason};
 use crate::core::id::SpecHash;
+use crate::core::limits::{Reached, Wait};
 use crate::core::once::Ran;
 use crate::core::setup::{FaultKind, Futile};
 use crate::core::status::{Attempt, Container, End, Hold, PoolProblem, PoolProblemKind, TaskError, Unstopped};
@@ -116,6 +117,14 @@ fn every_reason_is_documented() {
         Hold::TaskNotAllowed { task: "a".into(), allowed: vec![] },
         Hold::Suspended,
         Hold::KeyHeld { key: "k".into(), by: "b".into() },
+        Hold::LimitReached(Box::new(Wait {
+            pool: "a".into(),
+            limit: "b".into(),
+            key: None,
+            reached: Reached::Turn,
+            position: 1,
+            expected_at: None,
+        })),
     ];
     let problems = [
         PoolProblemKind::Connecting,
@@ -144,6 +153,7 @@ fn every_reason_is_documented() {
         GaveUp::Revoked,
     ];
     let others = [
+        Why::Released,
         Why::Enqueued,
         Why::Started,
         Why::RetryScheduled,
@@ -165,6 +175,26 @@ fn every_reason_is_documented() {
     for why in on_hold.chain(given_up.map(Why::GaveUp)).chain(others) {
         assert!(Reason::named(why.reason()).is_some(), "{} is not in the list of reasons", why.reason());
     }
+}
+
+#[test]
+fn of_the_labels_of_a_job_the_first_by_name_are_kept_as_far_as_there_is_room() {
+    let kept = |labels: &[(String, String)]| {
+        let labels: Map<String, Value> = labels.iter().map(|(label, value)| (label.clone(), json!(value))).collect();
+        let metadata = json!({
+            "name": "intro", "namespace": "default", "uid": UID.to_string(), "labels": labels,
+            "creationTimestamp": "2026-11-22T15:00:00Z",
+        });
+        let object = json!({ "metadata": metadata, "spec": { "topic": "bees" } });
+        serde_json::from_value::<CrewJob>(object).unwrap().to_job().unwrap()
+    };
+    let many: Vec<_> = (0..1000).map(|n| (format!("label-{n:03}"), "a".to_owned())).collect();
+    let job = kept(&many);
+    assert_eq!((job.labels.len(), job.label("label-031").map(|value| &**value)), (32, Some("a")));
+    assert_eq!(job.label("label-032"), None);
+    let long: Vec<_> = (0..32).map(|n| (format!("{n:0253}"), "b".repeat(63))).collect();
+    assert_eq!(kept(&long).labels.len(), 6);
+    assert!(kept(&[]).labels.is_empty());
 }
 
 fn any_time() -> impl Strategy<Value = Timestamp> {
@@ -223,7 +253,7 @@ prop_compose! {
         worker in option::of(any_holder()),
         error in option::of(any_error()),
         progress in option::of((option::of(0_u8..=100), option::of(any_text()))),
-        (queue, is_traced) in (option::of(any_text()), any::<bool>()),
+        (queue, is_traced, released_at) in (option::of(any_text()), any::<bool>(), option::of(any_time())),
         hash in option::of(any::<[u8; 16]>()),
     ) -> Status {
         let attempt = attempt.filter(|_| phase != Phase::Retrying).map(|(generation, enqueued_at, started_at)| Attempt {
@@ -232,6 +262,7 @@ prop_compose! {
         Status {
             phase, why, attempt, attempts, worker_losses, message_losses, observed_generation, history, worker, error, queue, is_traced,
             retry_at: retry_at.map(Box::new),
+            released_at: released_at.map(Box::new),
             spec_changed: spec_changed.map(Box::new),
             cancel_unsupported: cancel_unsupported.map(|at| Box::new((at, Unstopped::PoolDeleted))),
             progress: progress.map(|(percent, message)| Box::new(Progress { percent, message, at: at(0) })),

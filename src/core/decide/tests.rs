@@ -3,6 +3,7 @@
 mod copies;
 mod ends;
 mod holds;
+mod limits;
 mod losses;
 mod once;
 mod property;
@@ -20,6 +21,7 @@ use uuid::Uuid;
 use super::super::check::check as lint;
 use super::super::id::{ObjectKey, Priority, SpecHash};
 use super::super::job::{Job, Spec};
+use super::super::limits::Permit;
 use super::super::observed::{
     Ended, Ending, Failure, Held, Holding, LargeResults, Liveness, Observed, Others, PodDeletion, Pool, PoolFacts,
     Published, Search, Task,
@@ -63,6 +65,7 @@ fn scene() -> Scene {
             hash: SpecHash([1; 16]),
             invalid: None,
         },
+        labels: Box::default(),
         cause: None,
         status: Status::default(),
     };
@@ -76,6 +79,7 @@ fn scene() -> Scene {
         task: never_sent(),
         others: Others::default(),
         claim: Claim::Unread,
+        permit: Permit::Free,
     };
     Scene { job, seen, now: at(0) }
 }

@@ -26,6 +26,7 @@ pub fn job(namespace: &str, name: &str, uid: u128) -> Job {
             hash: SpecHash([0; 16]),
             invalid: None,
         },
+        labels: Box::default(),
         cause: None,
         status: Status::default(),
     }

@@ -3,7 +3,9 @@
 mod arrive;
 mod entry;
 mod leave;
+mod ledgers;
 mod look_up;
+mod permits;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +26,7 @@ pub use arrive::Applied;
 use entry::is_newer;
 pub use entry::{Entry, Lane};
 pub use leave::Stray;
+use ledgers::Ledgers;
 pub use look_up::{LookUp, LookedUp};
 
 /// Bytes of results that are held until their statuses are written; the others are read again then.
@@ -39,6 +42,8 @@ pub struct Table<F> {
     by_key: HashMap<ObjectKey, Box<Entry<F>>>,
     by_task: HashMap<TaskId, ObjectKey>,
     index: Index,
+    /// Of the pools that have limits.
+    ledgers: Ledgers,
     names: Names,
     lanes: HashMap<ObjectKey, Lane>,
     /// The jobs that were over last, by UID.
@@ -75,6 +80,7 @@ impl<F> Table<F> {
             by_key: HashMap::new(),
             by_task: HashMap::new(),
             index: Index::default(),
+            ledgers: Ledgers::default(),
             names: Names::default(),
             lanes: HashMap::new(),
             over: Last::new(over),
@@ -179,6 +185,7 @@ impl<F> Table<F> {
             self.by_task.insert(now, key.clone());
         }
         self.index.change(key, Some(&before), Some(&entry.share()));
+        self.ledgers.change(key, Some(&before.pool), Some(&**entry));
         if before.pool != entry.job.spec.pool {
             self.forget_lane(&ObjectKey { namespace: key.namespace.clone(), name: before.pool });
         }

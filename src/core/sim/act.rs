@@ -17,7 +17,7 @@ impl World {
     pub fn act(&mut self, operator: usize, entry: &Entry<()>, effect: &Effect) -> bool {
         let Some(epoch) = self.operators[operator].epoch else { return false };
         let (key, job) = (&entry.job.key, number_of(&entry.job.key));
-        if let Some(goes_on) = self.act_on_key(operator, epoch, entry, effect) {
+        if let Some(goes_on) = self.act_without_redis(operator, epoch, entry, effect) {
             return goes_on;
         }
         if !self.operators[operator].connected {
@@ -71,8 +71,8 @@ impl World {
         }
     }
 
-    /// What concerns run-once keys goes to the API server. `None` for everything else.
-    fn act_on_key(&mut self, operator: usize, epoch: u64, entry: &Entry<()>, effect: &Effect) -> Option<bool> {
+    /// What concerns run-once keys goes to the API server, and permits are in memory. `None` for everything else.
+    fn act_without_redis(&mut self, operator: usize, epoch: u64, entry: &Entry<()>, effect: &Effect) -> Option<bool> {
         let (job, now) = (&entry.job, at(self.now));
         if let Effect::ClaimKey(key) = effect {
             let claim = self.api.claim(number_of(&job.key), key, epoch, now);
@@ -86,6 +86,16 @@ impl World {
                     entry.claim = Some(Box::new(claim));
                 }
             });
+            self.look_at(operator, &job.key);
+            return Some(false);
+        }
+        if matches!(effect, Effect::AskForPermit) {
+            let now = self.clock_of(operator);
+            let it = &mut self.operators[operator];
+            for (lane, key) in it.table.ask_for_permit(&job.key, now) {
+                self.operators[operator].turns.push(lane, key.clone());
+                say!(self, "operator {operator} gives {key} a permit");
+            }
             self.look_at(operator, &job.key);
             return Some(false);
         }
@@ -144,7 +154,9 @@ impl World {
             if is_refused && before.is_over() {
                 self.count("refused: its result is there");
             }
-            self.judge_publication(job, effect, &before);
+            if self.judge_publication(job, effect, &before) {
+                self.judge_permit(job);
+            }
             self.wake_workers();
         }
         reply

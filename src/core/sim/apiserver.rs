@@ -69,6 +69,11 @@ impl ApiServer {
         self.jobs.iter().filter(|stored| !stored.deleted && !stored.job.status.phase.is_terminal())
     }
 
+    /// What a list of the finished jobs contains.
+    pub fn finished(&self) -> impl Iterator<Item = &Stored> {
+        self.jobs.iter().filter(|stored| !stored.deleted && stored.job.status.phase.is_terminal())
+    }
+
     pub fn create(&mut self, job: Job) -> usize {
         let version = self.next_version();
         self.jobs.push(Stored { version, job, writes: 0, deleted: false });

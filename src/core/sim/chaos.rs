@@ -63,6 +63,10 @@ pub struct Chaos {
     pub limits: bool,
     /// Jobs have one and the same run-once key.
     pub keys: bool,
+    /// The pool limits how many jobs are in flight and released.
+    pub permits: bool,
+    /// The clocks of operators jump, as far as permits go by them.
+    pub jumps: bool,
 }
 
 impl Chaos {
@@ -94,6 +98,8 @@ impl Chaos {
             skew: maybe(400),
             limits: false,
             keys: false,
+            permits: false,
+            jumps: false,
         }
     }
 }
@@ -111,6 +117,7 @@ impl World {
             (self.chaos.outages, Event::RedisGoes, 2),
             (self.chaos.blackouts, Event::Blackout, 2),
             (self.chaos.people, Event::Person, 6),
+            (self.chaos.jumps, Event::Jump, 6),
         ];
         for (there, event, most) in faults {
             if there {
@@ -260,6 +267,7 @@ impl World {
         self.count("deleted");
         let was = self.api.jobs[job].job.clone();
         self.api.delete(job);
+        self.forget_releases(job);
         if !was.status.phase.is_terminal() {
             self.tell_watchers(job, &was);
         }

@@ -11,6 +11,7 @@ mod hints;
 mod ills;
 mod kubelet;
 mod leases;
+mod limits;
 mod losses;
 mod observe;
 mod operator;
@@ -106,6 +107,9 @@ const MUST_HAPPEN: &[&str] = &[
     "ends: Cancelled",
     "ends: AlreadyRan",
     "key held",
+    "released",
+    "released anew",
+    "limit reached",
     "key has run",
     "record fenced",
     "ends: RetriesExhausted",

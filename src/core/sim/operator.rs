@@ -52,6 +52,10 @@ pub struct Operator {
     pub turns: Turns<Lane, ObjectKey>,
     /// The clocks of workers, as far as it has heard them.
     pub clocks: Clocks,
+    /// By how many milliseconds its own clock is ahead, as far as permits go by it.
+    pub ahead: i64,
+    /// When it next looks whether a rate allows a permit.
+    pub gives_at: i64,
     pub passes: BTreeMap<ObjectKey, Pass>,
     /// When its watch delivers what it has to deliver till now: in order.
     pub watched_until: i64,
@@ -115,6 +119,8 @@ impl Default for Operator {
             over: BTreeSet::new(),
             turns: Turns::new(LIMITS),
             clocks: Clocks::default(),
+            ahead: 0,
+            gives_at: 0,
             passes: BTreeMap::new(),
             watched_until: 0,
             readings: Readings::default(),
@@ -168,6 +174,7 @@ impl World {
             Order::LookedUp { it, found } => self.looked_up(operator, &it, *found),
             Order::Told { task, document } => self.told_of(operator, task, *document),
         }
+        self.give_permits(operator);
         self.take_turns(operator);
         self.begin_reading(operator);
     }
@@ -237,6 +244,11 @@ impl World {
         it.renewed_at = self.now;
         it.connected = admitted == Reply::Done;
         it.readings = Readings::after(audited_at);
+        it.table.limit(&self.pool, self.facts.limits.as_ref());
+        for stored in self.api.finished().filter(|_| self.facts.limits.is_some()) {
+            it.table.note_over(&stored.job);
+        }
+        it.table.releases_known(&self.pool);
         for stored in self.api.unfinished() {
             it.table.apply(stored.job.clone(), stored.version.to_string().into(), 0, || (), true);
         }

@@ -241,6 +241,7 @@ impl World {
         let written = self.api.patch_status(job, pass.entry.version.parse().unwrap(), status);
         if written.is_ok() {
             self.judge_record(job);
+            self.judge_release(job, &was.status);
             self.tell_watchers(job, &was);
         }
         pass.written = Some(written);

@@ -44,6 +44,7 @@ pub fn learn(evidence: &mut Evidence, effect: &Effect) {
         | Effect::DeletePod(_)
         | Effect::StoreResult(_)
         | Effect::ClaimKey(_)
+        | Effect::AskForPermit
         | Effect::RememberRun { .. }
         | Effect::ExtendResult { .. }
         | Effect::Drop { .. }
@@ -75,6 +76,7 @@ impl Broker {
             | Effect::DeletePod(_)
             | Effect::StoreResult(_)
             | Effect::ClaimKey(_)
+            | Effect::AskForPermit
             | Effect::RememberRun { .. }
             | Effect::ExtendResult { .. } => return None,
         })

@@ -81,12 +81,12 @@ impl World {
     }
 
     /// Something may have been published: no message of the same attempt may wait, none may be with a living worker,
-    /// and the attempt may not be over.
-    pub fn judge_publication(&mut self, job: usize, effect: &Effect, before: &Scene) {
+    /// and the attempt may not be over. Whether something was.
+    pub fn judge_publication(&mut self, job: usize, effect: &Effect, before: &Scene) -> bool {
         if self.broker.ledger.publications == before.publications {
-            return;
+            return false;
         }
-        let Some(id) = effect.publication().map(|message| message.id) else { return };
+        let Some(id) = effect.publication().map(|message| message.id) else { return false };
         let task = id.task;
         let clears = matches!(effect, Effect::Requeue { clear_result: true, .. });
         // Of a message that was popped when Redis was emptied there is no marker.
@@ -128,6 +128,7 @@ impl World {
         if let Some(complaint) = complaint {
             self.broken.push(format!("job-{job}: {effect} was published {complaint}"));
         }
+        true
     }
 
     /// Whether a worker that lives has a message of this attempt, and has not ended its run.
@@ -240,6 +241,7 @@ impl World {
             Why::GaveUp(GaveUp::InvalidSpec | GaveUp::Revoked | GaveUp::ResultNotEncodable)
             | Why::Unseen
             | Why::OnHold(_)
+            | Why::Released
             | Why::Enqueued
             | Why::Blocked { .. }
             | Why::Started
@@ -271,7 +273,8 @@ impl World {
             let in_vain = matches!(status.why, Why::GaveUp(GaveUp::QueueTimeout | GaveUp::DeadlineExceeded));
             let waited_in_vain = usize::from(in_vain);
             let deliveries = runs.max(1) + status.worker_losses as usize + waited_in_vain;
-            if self.is_calm() && stored.writes as usize > 3 * deliveries {
+            let writes = if self.chaos.permits { 6 } else { 3 };
+            if self.is_calm() && stored.writes as usize > writes * deliveries {
                 broken.push(format!("job-{number} cost {} status writes for {runs} runs", stored.writes));
             }
         }
@@ -321,6 +324,8 @@ impl World {
             skew: _,
             limits: _,
             keys: _,
+            permits: _,
+            jumps: _,
         } = self.chaos;
         !(crashes
             || pauses

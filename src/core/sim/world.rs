@@ -16,6 +16,7 @@ use super::apiserver::ApiServer;
 use super::broker::{Broker, Data, Message, RESULT_EXPIRES};
 use super::chaos::{CHAOS_ENDS, Chaos};
 use super::kubelet;
+use super::limits::{self, Permits};
 use super::losses::Losses;
 use super::operator::{Operator, Order};
 use super::rng::Rng;
@@ -25,6 +26,8 @@ use super::{at, say};
 
 /// A world that has not come to rest by then is stuck.
 const STUCK: i64 = 1_200_000;
+/// The same where one job waits for another.
+const STUCK_IN_TURN: i64 = 6_000_000;
 /// How long a world goes on after its last job has ended.
 const COOL_DOWN: i64 = 200_000;
 
@@ -106,6 +109,7 @@ pub enum Event {
     RedisComes,
     Blackout,
     Person,
+    Jump,
     Resume {
         job: usize,
     },
@@ -151,6 +155,7 @@ pub struct World {
     /// The pool of all jobs.
     pub pool: ObjectKey,
     pub facts: Arc<PoolFacts>,
+    pub permits: Permits,
     /// Whether everything has ended and the world cools down.
     pub at_rest: bool,
     scripts: Vec<Script>,
@@ -174,7 +179,8 @@ impl World {
                 world.at_rest = true;
                 quiet_at = Some(now);
             }
-            if quiet_at.is_some_and(|at| now > at + COOL_DOWN) || now > STUCK {
+            let stuck = if world.chaos.permits { STUCK_IN_TURN } else { STUCK };
+            if quiet_at.is_some_and(|at| now > at + COOL_DOWN) || now > stuck {
                 break;
             }
             world.happen(event);
@@ -185,7 +191,13 @@ impl World {
     fn seeded(seed: u64, told: bool) -> Self {
         let mut rng = Rng::seeded(seed);
         // Not by chance: the other worlds stay as they are.
-        let chaos = Chaos { limits: seed % 8 == 5, keys: seed % 8 == 3, ..Chaos::seeded(&mut rng) };
+        let chaos = Chaos {
+            limits: seed % 8 == 5,
+            keys: seed % 8 == 3,
+            permits: seed % 8 == 1,
+            jumps: seed % 16 == 9,
+            ..Chaos::seeded(&mut rng)
+        };
         let facts = PoolFacts {
             defaults: Overrides {
                 backoff_max: Some(Duration::from_secs(10)),
@@ -194,6 +206,7 @@ impl World {
             },
             result_expires: Duration::from_millis(RESULT_EXPIRES.unsigned_abs()),
             keep_large_results: Duration::from_hours(1),
+            limits: chaos.permits.then(|| limits::declared(&mut rng)),
             ..PoolFacts::default()
         };
         let fleet = kubelet::fleet();
@@ -215,6 +228,7 @@ impl World {
             tally: BTreeMap::new(),
             pool: ObjectKey::new("team", "default"),
             facts: Arc::new(facts),
+            permits: Permits::default(),
             at_rest: false,
             scripts: Vec::new(),
             tasks: BTreeMap::new(),
@@ -289,6 +303,7 @@ impl World {
                 hash: SpecHash([0; 16]),
                 invalid: None,
             },
+            labels: if self.chaos.permits { limits::labels(number) } else { Box::default() },
             cause: None,
             status: Status::default(),
         };
@@ -355,6 +370,7 @@ impl World {
             Event::RedisComes => self.redis_comes(),
             Event::Blackout => self.blackout(),
             Event::Person => self.person(),
+            Event::Jump => self.jump(),
             Event::Resume { job } => self.edit(job, "resumed", |spec| spec.suspend = false),
         }
     }

@@ -7,6 +7,7 @@ use kube::ResourceExt as _;
 
 use crate::api::{ConditionType, CrewJob, CrewWorkerPool, Phase, find_condition};
 use crate::core::job::Job;
+use crate::core::limits::{LIMIT_REACHED, Permit};
 use crate::core::observed::{Observed, Others, PodDeletion, Pool, PoolFacts, Published, Search, Task};
 use crate::core::once::Claim;
 use crate::core::plan::Plan;
@@ -81,6 +82,7 @@ pub fn verdict(object: &CrewJob, pool: &Read, claim: Claim, now: Timestamp) -> V
             Verdict::new("Backoff", message, false, format!("nothing: the next attempt begins at {at}"))
         }
         Why::Unseen
+        | Why::Released
         | Why::Enqueued
         | Why::Started
         | Why::WorkerLost
@@ -93,6 +95,9 @@ pub fn verdict(object: &CrewJob, pool: &Read, claim: Claim, now: Timestamp) -> V
         | Why::Recorded { .. } => {
             if matches!(why, Why::AlreadyRan { .. }) {
                 return Verdict::new(why.reason(), message, false, "nothing: the operator records its end");
+            }
+            if why.reason() == LIMIT_REACHED {
+                return Verdict::new(LIMIT_REACHED, message, true, remedy(LIMIT_REACHED, object));
             }
             if plan.status.phase == status::Phase::Queued {
                 return queued(why, message, pool);
@@ -160,8 +165,14 @@ fn plan(job: &Job, pool: &Read, claim: Claim, now: Timestamp) -> Plan {
         task,
         others: Others::default(),
         claim,
+        // Which jobs have a permit only the operator knows.
+        permit: if pool_has_limits(pool) { Permit::Unknown } else { Permit::Free },
     };
     decide::decide(job, &seen, now)
+}
+
+fn pool_has_limits(pool: &Read) -> bool {
+    matches!(pool, Read::Found(pool) if !pool.spec.limits.is_empty())
 }
 
 fn observed(pool: &Read) -> Pool {
@@ -179,7 +190,7 @@ fn observed(pool: &Read) -> Pool {
         return Pool::Unusable(PoolProblem { kind, detail: condition.message.as_str().into() });
     }
     let (blocked, futile) = (status.blocked(), status.futile().map(Into::into));
-    Pool::Ready(PoolFacts { blocked, futile, ..pool.spec.to_facts() }.into())
+    Pool::Ready(PoolFacts { blocked, futile, ..pool.spec.to_facts(&pool.name_any()) }.into())
 }
 
 /// Why its message waits.
@@ -228,6 +239,7 @@ fn remedy(reason: &str, job: &CrewJob) -> String {
         "RunOnceHeld" => {
             "nothing: wait for that job, or cancel it; to run both, give one of them another key".to_owned()
         }
+        LIMIT_REACHED => format!("wait for its turn, or raise the limit in spec.limits of the CrewWorkerPool {pool}"),
         "PoolNotFound" => format!("create the CrewWorkerPool {pool}, or name another one in spec.poolRef"),
         "QueueNotInPool" => format!("add the queue to spec.queues of the CrewWorkerPool {pool}, or choose another one"),
         "TaskNotAllowed" => format!("add the task to spec.allowedTasks of the CrewWorkerPool {pool}"),

@@ -53,6 +53,10 @@ fn bring_to_an_end(ctx: &Context, job: Job, evidence: Evidence) {
 pub fn is_wanted(effect: &Effect) -> bool {
     !matches!(
         effect,
-        Effect::StoreResult(_) | Effect::ExtendResult { .. } | Effect::ClaimKey(_) | Effect::RememberRun { .. }
+        Effect::StoreResult(_)
+            | Effect::ExtendResult { .. }
+            | Effect::ClaimKey(_)
+            | Effect::AskForPermit
+            | Effect::RememberRun { .. }
     )
 }

@@ -171,6 +171,10 @@ async fn perform(ctx: &Context, entry: &Entry, effect: &Effect) -> Result<Step, 
         }
         Effect::StoreResult(output) => store_result(ctx, job, output).await,
         Effect::ClaimKey(key) => once::claim(ctx, entry, key).await,
+        Effect::AskForPermit => {
+            ctx.jobs.ask_for_permit(&job.key, clock::now());
+            Ok(Step::Refused) // whether it was given decides what comes next
+        }
         Effect::RememberRun { key, succeeded, at, until } => {
             let end = RunOnceEnd { succeeded: *succeeded, at: *at, until: *until };
             once::remember(ctx, job, key, end).await

@@ -12,6 +12,7 @@ use crate::core::evidence::{Document, Evidence};
 use crate::core::id::{ObjectKey, TaskId};
 use crate::core::index::Late;
 use crate::core::job::Job;
+use crate::core::limits::Permit;
 use crate::core::observed::{Ending, Observed, PodDeletion};
 use crate::core::once::Claim;
 use crate::operator::context::Context;
@@ -69,6 +70,7 @@ async fn record(ctx: &Context, key: &ObjectKey, uid: Uuid, task: TaskId, said: D
         pod_deletion: PodDeletion::Useless,
         others: evidence.others(),
         claim: Claim::Unread,
+        permit: Permit::Free,
         task: evidence.task(|seen| ctx.workers.read(|pods| pods.judge(None, &key.namespace, seen))),
     };
     let plan = decide(&job, &seen, clock::now());

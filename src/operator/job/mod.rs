@@ -7,6 +7,7 @@
 //! | `act` | a plan carried out: effects, then the status |
 //! | `publish`, `broker` | the message of an attempt, and the job's Redis |
 //! | `write`, `result`, `error` | what goes to the API server, and why it could not |
+//! | `permits` | permits under the limits of pools, given where there is room |
 //! | `once` | run-once keys: which job has one, and what is remembered of a run |
 //! | `tell`, `measure` | Normal Events and metrics, once a status is recorded |
 //! | `refused` | what is refused, said in the job's status |
@@ -26,6 +27,7 @@ pub mod late;
 mod measure;
 mod observe;
 mod once;
+pub mod permits;
 mod pod_deletion;
 mod publish;
 pub mod reconcile;

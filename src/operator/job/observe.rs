@@ -6,6 +6,7 @@ use crate::core::index::pods::Fleet;
 use crate::core::observed::{Observed, PodDeletion, Published};
 use crate::operator::context::Context;
 use crate::operator::state::jobs::Entry;
+use crate::runtime::clock;
 
 /// What is known of one job.
 pub struct Observation {
@@ -19,7 +20,11 @@ pub struct Observation {
 
 /// What is known of a job; `None` when it is over or gone.
 pub fn observe(ctx: &Context, key: &ObjectKey) -> Option<Observation> {
-    let mut entry = Box::new(ctx.jobs.lock().get(key)?.clone());
+    let (entry, permit) = {
+        let table = ctx.jobs.lock();
+        (table.get(key)?.clone(), table.permit(key, clock::now()))
+    };
+    let mut entry = Box::new(entry);
     let fleet = ctx.pools.fleet(&key.namespace, &entry.job.spec.pool);
     attribute(ctx, fleet.as_ref(), &mut entry);
     let pool = ctx.pools.view(&entry.job.key.namespace, &entry.job.spec.pool);
@@ -42,6 +47,7 @@ pub fn observe(ctx: &Context, key: &ObjectKey) -> Option<Observation> {
         task,
         others: evidence.others(),
         claim: entry.claim(),
+        permit,
     };
     Some(Observation { entry, seen, must_check })
 }

@@ -6,6 +6,7 @@
 //! | `secret`, `former` | where its Redis is, as its Secret says, and where it was before |
 //! | `listen`, `resync` | hints, and the levels behind them |
 //! | `ends` | whether a message was acknowledged whose task has stored an end state |
+//! | `releases` | when jobs were released that are over, as far as the limits of the pool count them |
 //! | `strays` | attempts on Redis without an unfinished job |
 //! | `load`, `replicas` | load to replicas |
 //! | `view`, `report`, `verdicts` | what was seen, the pool's status, and its conditions |
@@ -17,6 +18,7 @@ mod former;
 mod listen;
 mod load;
 mod problem;
+mod releases;
 mod replicas;
 mod report;
 mod resync;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::problem::{outranked, problem, problem_of, unreachable_problem};
 use super::report::{self, Reporter};
 use super::secret::{self, Found};
-use super::{ends, former, listen, load, resync, settings, strays};
+use super::{ends, former, listen, load, releases, resync, settings, strays};
 use crate::api::{CrewWorkerPoolStatus, RedisStatus};
 use crate::core::backoff::AGAIN;
 use crate::core::evidence::Evidence;
@@ -63,7 +63,8 @@ pub async fn serve(ctx: Arc<Context>, pool: Arc<Handle>, status: CrewWorkerPoolS
             }
         }
     };
-    tokio::select! { () = serving => {}, () = writing => {}, () = stop.cancelled() => {}, () = lost.cancelled() => {} }
+    let knowing = Box::pin(releases::run(&ctx, &pool));
+    tokio::select! { () = serving => {}, () = writing => {}, () = knowing => {}, () = stop.cancelled() => {}, () = lost.cancelled() => {} }
     // A pool whose spec has changed is served by another one by now, which counts on.
     if !ctx.pools.contains(&pool.key) {
         ctx.metrics.drop_pool(&pool.labels());

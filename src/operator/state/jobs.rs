@@ -1,11 +1,13 @@
 //! The unfinished jobs: [`core::index::Table`](crate::core::index::Table) behind a lock, and the queue of those to look at.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::api::ObjectMeta;
 use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::queue::WorkQueue;
@@ -31,6 +33,8 @@ pub struct Jobs {
     /// Jobs to look at. [`Jobs::look_at`] and [`Jobs::look_at_later`] put them there.
     pub queue: WorkQueue<Lane, ObjectKey>,
     ended: Mutex<Ended>,
+    /// Says that jobs may get a permit under the limits of their pools that could not before.
+    pub permits: Notify,
     /// Jobs that wait for a run-once key, by the job that has it.
     waiters: Mutex<HashMap<ObjectKey, HashSet<ObjectKey>>>,
     /// Cancelled when all are known.
@@ -43,16 +47,45 @@ impl Default for Jobs {
             table: Mutex::default(),
             queue: WorkQueue::new(LIMITS),
             ended: Mutex::default(),
+            permits: Notify::new(),
             waiters: Mutex::default(),
             listed: CancellationToken::new(),
         }
     }
 }
 
+/// The table, locked. When it is unlocked, jobs that may get a permit by what was changed are given one soon.
+pub struct Locked<'a> {
+    table: MutexGuard<'a, Table>,
+    permits: &'a Notify,
+}
+
+impl Deref for Locked<'_> {
+    type Target = Table;
+
+    fn deref(&self) -> &Table {
+        &self.table
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Table {
+        &mut self.table
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        if self.table.is_any_permit_due() {
+            self.permits.notify_one();
+        }
+    }
+}
+
 impl Jobs {
     /// The table. Never held across an await.
-    pub fn lock(&self) -> MutexGuard<'_, Table> {
-        self.table.lock()
+    pub fn lock(&self) -> Locked<'_> {
+        Locked { table: self.table.lock(), permits: &self.permits }
     }
 
     /// Jobs that ended without a result.
@@ -91,8 +124,8 @@ impl Jobs {
     }
 
     /// Looks at these jobs.
-    pub fn look_at_all(&self, of: impl FnOnce(&Table) -> Vec<(Lane, ObjectKey)>) {
-        let jobs = of(&self.lock());
+    pub fn look_at_all(&self, of: impl FnOnce(&mut Table) -> Vec<(Lane, ObjectKey)>) {
+        let jobs = of(&mut self.lock());
         for (lane, key) in jobs {
             self.queue.now(lane, key);
         }
@@ -106,6 +139,22 @@ impl Jobs {
     /// Looks at the jobs of a namespace that any Pod was seen with.
     pub fn look_at_seen_in(&self, namespace: &Arc<str>) {
         self.look_at_all(|table| table.seen_in(namespace).map(Entry::turn_of).collect());
+    }
+
+    /// A job asks for a permit; those that get one now are looked at.
+    pub fn ask_for_permit(&self, key: &ObjectKey, now: Timestamp) {
+        self.look_at_all(|table| table.ask_for_permit(key, now));
+    }
+
+    /// Gives permits where there is room now, and looks at the jobs that get one. When there is more by itself.
+    pub fn give_permits(&self, now: Timestamp) -> Option<Timestamp> {
+        let mut next = None;
+        self.look_at_all(|table| {
+            let given = table.give_due_permits(now);
+            next = table.permits_due_at();
+            given
+        });
+        next
     }
 
     /// Notes what was heard of a task, and looks at its job. Whether Redis must be read first.

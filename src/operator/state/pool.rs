@@ -133,7 +133,7 @@ impl Handle {
         let spec = pool.spec.clone();
         let blocked = pool.status.as_ref().and_then(CrewWorkerPoolStatus::blocked);
         let futile = pool.status.as_ref().and_then(CrewWorkerPoolStatus::futile).map(Arc::new);
-        let facts = PoolFacts { blocked, futile, ..spec.to_facts() };
+        let facts = PoolFacts { blocked, futile, ..spec.to_facts(&key.name) };
         let facts = Arc::new(facts);
         let problem = PoolProblem { kind: PoolProblemKind::Connecting, detail: "not connected yet".into() };
         let fleet = spec.deployment_ref.as_ref().map(|named| Fleet {

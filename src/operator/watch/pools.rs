@@ -81,6 +81,7 @@ fn apply(ctx: &Arc<Context>, pool: Guard<CrewWorkerPool>) -> Option<ObjectKey> {
         handle.leaves(known.store());
         handle.nodes.remember_elsewhere(&known.nodes);
     }
+    ctx.jobs.lock().limit(&key, handle.facts.limits.as_ref());
     if let Some(old) = ctx.pools.write().insert(key.clone(), handle.clone()) {
         old.stop.cancel();
     }
@@ -93,5 +94,6 @@ fn remove(ctx: &Context, key: &ObjectKey) {
     if let Some(old) = ctx.pools.write().remove(key) {
         old.stop.cancel();
     }
+    ctx.jobs.lock().limit(key, None);
     ctx.look_at_jobs(key);
 }

@@ -35,7 +35,15 @@ fn job(uid: u128) -> Job {
         invalid: None,
     };
     let (key, created_at) = (ObjectKey::new("team", "job"), Timestamp::UNIX_EPOCH);
-    Job { key, uid: Uuid::from_u128(uid), created_at, spec, cause: None, status: Status::default() }
+    Job {
+        key,
+        uid: Uuid::from_u128(uid),
+        created_at,
+        spec,
+        labels: Box::default(),
+        cause: None,
+        status: Status::default(),
+    }
 }
 
 /// The status of a job that ended without an attempt: one span.

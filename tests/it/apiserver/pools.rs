@@ -26,6 +26,7 @@ fn a_pool_needs_no_more_than_a_secret_and_gets_the_reference_configuration() {
         onWorkerUnreachable: Wait
         largeResults: ConfigMap
         runOnceRetention: 720h
+        agingAfter: 1h
     "#;
     assert_eq!(spec, yaml(expected));
     assert_eq!(POOL.accepts("celery: { unackedKey: other }")["celery"]["visibilityTimeout"], "1h");
@@ -48,6 +49,43 @@ fn runs_are_remembered_for_an_hour_to_ten_years() {
     for wrong in ["59m", "87841h"] {
         let refused = "spec.runOnceRetention: must be between 1h and 87840h";
         POOL.refuses(&format!("runOnceRetention: {wrong}"), refused);
+    }
+}
+
+#[test]
+fn limits_have_names_keys_and_something_that_they_limit() {
+    let accepted = POOL.accepts(
+        "limits: [{ name: tenants, key: { by: Label, label: example.com/tenant }, maxInFlight: 5, weights: { a: 4 } }, \
+         { name: calls, rate: { count: 60, per: 1m } }, { name: even, key: { by: Namespace }, weight: 1 }]",
+    );
+    assert_eq!(accepted["limits"][1]["key"]["by"], "All");
+    let limit = |text: &str| format!("limits: [{{ name: a, {text} }}]");
+    for (wrong, refused) in [
+        ("maxInFlight: 0", "spec.limits[0].maxInFlight: should be greater than or equal to 1"),
+        ("maxInFlight: 100001", "spec.limits[0].maxInFlight: should be less than or equal to 100000"),
+        ("rate: { count: 0, per: 1m }", "spec.limits[0].rate.count: should be greater than or equal to 1"),
+        ("rate: { count: 1001, per: 1m }", "spec.limits[0].rate.count: should be less than or equal to 1000"),
+        ("rate: { count: 1, per: 500ms }", "spec.limits[0].rate.per: must be between 1s and 1h"),
+        ("rate: { count: 1, per: 61m }", "spec.limits[0].rate.per: must be between 1s and 1h"),
+        ("rate: { count: 1 }", "spec.limits[0].rate.per: Required value"),
+        ("key: { by: All }", "spec.limits[0]: must have maxInFlight, rate, weight or weights"),
+        ("maxInFlight: 1, key: { by: Label }", "spec.limits[0].key.label: label must be set exactly where by is Label"),
+        ("maxInFlight: 1, key: { label: a }", "spec.limits[0].key.label: label must be set exactly where by is Label"),
+        ("maxInFlight: 1, key: { by: Label, label: 'a b' }", "spec.limits[0].key.label"),
+        ("maxInFlight: 1, key: { by: User }", "spec.limits[0].key.by: Unsupported value"),
+        ("weight: 0", "spec.limits[0].weight: should be greater than or equal to 1"),
+        ("weight: 1, weights: { a: 1 }", "spec.limits[0].weights: weights needs a key by Label"),
+        ("key: { by: Label, label: a }, weights: { a: 1001 }", "spec.limits[0].weights.a"),
+    ] {
+        POOL.refuses(&limit(wrong), refused);
+    }
+    POOL.refuses("limits: [{ maxInFlight: 1 }]", "spec.limits[0].name: Required value");
+    POOL.refuses("limits: [{ name: 'A', maxInFlight: 1 }]", "spec.limits[0].name");
+    POOL.refuses("limits: [{ name: a, weight: 1 }, { name: a, weight: 2 }]", "spec.limits[1]: Duplicate value");
+    let nine: Vec<String> = (0..9).map(|n| format!("{{ name: a{n}, weight: 1 }}")).collect();
+    POOL.refuses(&format!("limits: [{}]", nine.join(", ")), "spec.limits: Too many: 9");
+    for wrong in ["59s", "8785h"] {
+        POOL.refuses(&format!("agingAfter: {wrong}"), "spec.agingAfter: must be between 1m and 8784h");
     }
 }
 

@@ -187,6 +187,14 @@ proptest! {
                 3 => Claim::Ran(Ran { job: "other".into(), uid: Uuid::from_u128(1), succeeded: stale, at: super::at(0) }),
                 _ => Claim::Ours,
             };
+            scene.seen.permit = match later % 5 {
+                0 => Permit::Unasked,
+                4 if stale => Permit::Unknown,
+                1 => Permit::Waits(Box::new(super::limits::wait(later % 7 + 1))),
+                2 => Permit::Granted { at: scene.job.status.released_at.as_deref().copied().unwrap_or(scene.now) },
+                3 => Permit::Granted { at: scene.now },
+                _ => Permit::Free,
+            };
             scene.seen.published.at = enqueued_ago.map(|ago| super::at(millis - i64::from(ago)));
             if stale {
                 scene.seen.of = TaskId::derive(scene.job.uid, 99);

@@ -49,6 +49,10 @@ impl<F> Table<F> {
         self.names.share(&mut job.key.namespace);
         self.names.share(&mut job.spec.pool);
         self.names.share(&mut job.spec.task);
+        for (label, value) in &mut job.labels {
+            self.names.share(label);
+            self.names.share(value);
+        }
         job.spec.queue.iter_mut().chain(&mut job.status.queue).for_each(|queue| self.names.share(queue));
         let key = job.key.clone();
         match self.by_key.get(&key) {
@@ -130,6 +134,7 @@ impl<F> Table<F> {
             lane,
         };
         self.index.change(&key, None, Some(&entry.share()));
+        self.ledgers.change(&key, None, Some(&entry));
         self.by_key.insert(key, Box::new(entry));
     }
 }

@@ -6,9 +6,10 @@ use super::super::super::backoff::ConsecutiveErrors;
 use super::super::super::evidence::{Evidence, SETTLED_AFTER};
 use super::super::super::id::ObjectKey;
 use super::super::super::job::Job;
+use super::super::super::limits::LIMIT_REACHED;
 use super::super::super::milestones::Told;
 use super::super::super::once::Claim;
-use super::super::super::status::host_of;
+use super::super::super::status::{Phase, host_of};
 use super::super::super::waits;
 use super::super::jobs::Share;
 
@@ -58,6 +59,30 @@ impl<F> Entry<F> {
         (self.lane.clone(), self.job.key.clone())
     }
 
+    /// Whether a message of it is, or may be, on Redis or with a worker. That audits find none of a job that was never
+    /// published is no sign of one. A job that waits for a permit has none, as its permit is recorded before its message
+    /// is published.
+    pub(super) fn is_out(&self) -> bool {
+        let status = &self.job.status;
+        let is_recorded = matches!(status.phase, Phase::Queued | Phase::Running);
+        let is_unread = self.evidence.is_unread() && status.why.reason() != LIMIT_REACHED;
+        let may_be_out = self.evidence.is_outstanding() || is_unread;
+        is_recorded || may_be_out || self.is_begun() && self.is_unclear()
+    }
+
+    /// Whether it is not known where its message is. What stays missing is with a worker that hangs, or lost: it does not
+    /// keep the workers up.
+    fn is_unclear(&self) -> bool {
+        match self.evidence.misses() {
+            Some(misses) => misses < SETTLED_AFTER,
+            None => self.is_begun() && self.evidence.is_unread(),
+        }
+    }
+
+    fn is_begun(&self) -> bool {
+        self.job.status.attempt.is_some() || self.evidence.is_published()
+    }
+
     /// What it adds to the figures of its pool.
     pub(super) fn share(&self) -> Share {
         let (job, evidence) = (&self.job, &self.evidence);
@@ -66,18 +91,12 @@ impl<F> Entry<F> {
             Some(container) => container.pod.clone(),
             None => host_of(&seen.node).into(),
         });
-        let is_begun = job.status.attempt.is_some() || evidence.is_published();
-        // What stays missing is with a worker that hangs, or lost: it does not keep the workers up.
-        let is_unclear = match evidence.misses() {
-            Some(misses) => misses < SETTLED_AFTER,
-            None => is_begun && evidence.is_unread(),
-        };
         Share {
             pool: job.spec.pool.clone(),
             hard_limit: job.spec.overrides.as_ref().and_then(|overrides| overrides.hard),
-            is_begun,
+            is_begun: self.is_begun(),
             is_queued: evidence.is_queued(),
-            is_outstanding: evidence.is_outstanding() || is_unclear,
+            is_outstanding: evidence.is_outstanding() || self.is_unclear(),
             is_missed: has.is_none() && evidence.misses().is_some(),
             is_futile: job.status.why.is_futile(),
             waits_for: waits::reason(&job.status),

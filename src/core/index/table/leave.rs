@@ -17,6 +17,7 @@ impl<F> Table<F> {
     pub fn remove(&mut self, key: &ObjectKey) -> Option<Box<Entry<F>>> {
         let entry = self.by_key.remove(key)?;
         self.index.change(key, Some(&entry.share()), None);
+        self.ledgers.change::<F>(key, Some(&entry.job.spec.pool), None);
         self.forget_lane(&entry.lane);
         self.texts -= entry.evidence.text_bytes();
         self.fresh -= usize::from(entry.fresh.is_some());
@@ -63,6 +64,7 @@ impl<F> Table<F> {
             lane,
         };
         self.index.change(&key, None, Some(&entry.share()));
+        self.ledgers.change(&key, None, Some(&entry));
         self.by_key.insert(key, Box::new(entry));
     }
 }
@@ -71,9 +73,18 @@ impl<F> Entry<F> {
     /// What is left of a job that was deleted before its end: one attempt, which is brought to its end as that of a
     /// cancelled job is. `None` when nothing of it can be on Redis.
     pub fn remains(self) -> Option<(Job, Evidence)> {
-        let Self { mut job, evidence, .. } = self;
+        let Self { mut job, mut evidence, .. } = self;
+        let id = job.attempt_in_hand();
+        // Its message may be on its way while its object goes. What was read before that tells nothing.
+        if job.status.why.is_released() && job.status.attempt.is_none() && !evidence.is_published() {
+            let enqueued_at = job.status.released_at.as_deref().copied().unwrap_or(job.created_at);
+            let attempt = Attempt { number: id.number, generation: id.generation, enqueued_at, started_at: None };
+            let (phase, why, spec_hash) = (Phase::Queued, Why::Enqueued, Some(job.spec.hash));
+            job.status = Status { phase, why, attempt: Some(attempt), spec_hash, ..job.status };
+            evidence = Evidence::none(id.task);
+        }
         let is_out = job.status.attempt.is_some() || evidence.is_out() || evidence.is_published();
-        job.key = job.key.deleted(job.attempt_in_hand().task);
+        job.key = job.key.deleted(id.task);
         job.spec.cancel = true;
         is_out.then_some((job, evidence))
     }
@@ -118,6 +129,7 @@ impl Stray {
                 hash: mark.spec.unwrap_or(SpecHash([0; 16])),
                 invalid: None,
             },
+            labels: Box::default(),
             cause: None,
             status: Status {
                 phase: Phase::Queued,

@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -6,8 +6,10 @@ use jiff::Timestamp;
 use super::super::fixtures;
 use super::*;
 use crate::core::evidence::{Levels, Mark, Place, Report};
+use crate::core::limits::{By, Limit, Limits, Permit};
 use crate::core::observed::Ending;
 use crate::core::policy::Overrides;
+use crate::core::reason::{Hold, Why};
 use crate::core::status::{Attempt, Holder, Output, Phase, TaskError};
 
 /// A job of a pool.
@@ -316,6 +318,47 @@ fn what_is_left_of_a_deleted_job_is_brought_to_its_end_under_a_name_of_its_own()
 }
 
 #[test]
+fn a_job_that_waits_for_a_permit_keeps_its_place_when_the_watch_tells_its_own_status_first() {
+    let (mut table, pool) = (Table::<()>::default(), ObjectKey::new("team", "default"));
+    let (by, max_in_flight, weights) = (By::All, Some(1), BTreeMap::new());
+    let limit = Limit { name: "all".into(), by, max_in_flight, rate: None, weight: 1, weights };
+    let limits = Limits { pool: "default".into(), all: vec![limit], aging: Duration::from_hours(1) };
+    table.limit(&pool, Some(&Arc::new(limits)));
+    let now = Timestamp::UNIX_EPOCH;
+    for (uid, name) in (1..).zip(["a", "b", "c"]) {
+        arrive(&mut table, job("team", name, uid, "default"), 1);
+        table.ask_for_permit(&ObjectKey::new("team", name), now);
+    }
+    let place = |table: &Table<()>, name: &str| {
+        let permit = table.permit(&ObjectKey::new("team", name), now);
+        if let Permit::Waits(wait) = permit { (wait.position, Some(wait)) } else { (0, None) }
+    };
+    let (first, wait) = place(&table, "b");
+    assert_eq!((first, place(&table, "c").0), (1, 2));
+    let mut told = job("team", "b", 2, "default");
+    told.status.why = Why::OnHold(Hold::LimitReached(wait.unwrap()));
+    arrive(&mut table, told, 2);
+    assert!(table.get(&ObjectKey::new("team", "b")).unwrap().evidence.is_unread());
+    assert_eq!((place(&table, "b").0, place(&table, "c").0), (1, 2));
+}
+
+#[test]
+fn a_message_may_be_on_its_way_of_a_job_that_is_deleted_with_its_permit_recorded() {
+    let (mut table, key) = (Table::default(), ObjectKey::new("team", "job"));
+    let mut job = new_job(1);
+    job.labels = Box::new([("tenant".into(), "a".into())]);
+    job.status.why = Why::Released;
+    job.status.released_at = Some(Box::new(Timestamp::UNIX_EPOCH));
+    arrive(&mut table, job, 1);
+    let nowhere = Levels { marker: None, place: Place::Nowhere, besides: None, document: None };
+    table.note(&key, |_, evidence| evidence.read(nowhere));
+    let (job, evidence) = table.remove(&key).unwrap().remains().unwrap();
+    assert_eq!((job.status.phase, job.attempt_in_hand().number), (Phase::Queued, 1));
+    assert!(evidence.is_unread(), "what was read before tells nothing");
+    assert_eq!(job.label("tenant").map(|value| &**value), Some("a"), "it counts under its own key");
+}
+
+#[test]
 fn what_is_being_read_counts_although_the_worker_is_asked_again_to_stop() {
     let (mut table, key) = (Table::default(), ObjectKey::new("team", "job"));
     arrive(&mut table, with_attempt(new_job(1), 1, 0), 1);
@@ -372,6 +415,6 @@ fn a_stale_watch_event_does_not_bring_back_a_finished_job() {
 
 /// 100,000 waiting jobs and 200 pools are to fit into 200 MB (`make bench`).
 #[test]
-fn a_job_that_waits_takes_at_most_720_bytes_and_its_names() {
-    assert!(size_of::<Entry<u64>>() <= 720, "{}", size_of::<Entry<u64>>());
+fn a_job_that_waits_takes_at_most_744_bytes_and_its_names() {
+    assert!(size_of::<Entry<u64>>() <= 744, "{}", size_of::<Entry<u64>>());
 }
