@@ -108,6 +108,15 @@ pub enum Reason {
     RunOnceRefused,
     /// The job was not run, because a job with the same `spec.runOnce` has; it ends as that one did. The message names it.
     AlreadyRan,
+    /// Another job with the same `spec.dedup.key` stands for it: this one waits for its end, and ends as that one does. The
+    /// message names it.
+    Attached,
+    /// Another job with the same `spec.dedup.key` is cancelled, and this one runs when that one has ended. The message names
+    /// it.
+    Replacing,
+    /// The job was not run, because another one with the same `spec.dedup.key` was created within its window. The message
+    /// names it.
+    Duplicate,
     /// A limit of the pool is reached (`spec.limits` of the CrewWorkerPool). The message says which, the job's place among
     /// those that wait with the same keys, and when it is expected to be released.
     LimitReached,

@@ -84,6 +84,7 @@ impl CrewJobSpec {
             suspend: self.suspend,
             cancel: self.cancel,
             run_once: self.run_once.as_deref().map(Arc::from),
+            dedup: self.dedup.as_ref().map(|dedup| Box::new(dedup.to_core())),
             hash: self.hash(),
             invalid: self.problem().map(String::into_boxed_str),
         }
@@ -182,6 +183,7 @@ impl CrewJobStatus {
             history,
             retry_at: self.next_retry_at.as_ref().map(|time| Box::new(time.0)),
             queued_at: self.first_queued_at.as_ref().map(|time| time.0),
+            stands: self.dedup_uid.as_ref().and_then(|uid| Uuid::try_parse(uid).ok()).map(Box::new),
             released_at: self.released_at.as_ref().map(|time| Box::new(time.0)),
             worker: self.worker.as_ref().map(|worker| Box::new(worker_to_core(worker))),
             end: self

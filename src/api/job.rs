@@ -3,9 +3,9 @@
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::{CrewJobStatus, Duration, free_form, schema};
+use super::{CrewJobStatus, Dedup, Duration, free_form, schema};
 
 /// The Celery task that runs a crew, unless a job names another one.
 pub const DEFAULT_TASK: &str = "backend.tasks.run_crew_task";
@@ -35,6 +35,8 @@ pub const EXPIRES: &str = "Expires";
     selectable = ".status.expiryBucket",
     selectable = ".status.observedGeneration",
     selectable = ".status.releaseMinute",
+    selectable = ".status.dedupUid",
+    selectable = ".spec.dedup.key",
     selectable = ".spec.poolRef.name",
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "Where the job is in its life"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Reconciling\")].reason", description = "Why it is where it is: what it waits for, what holds it up, or how it ended"),
@@ -51,7 +53,7 @@ pub const EXPIRES: &str = "Expires";
     validation = Rule::new(result_is_set_once()).message("status.result is set once")
 )]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = schema::immutable(IMMUTABLE)))]
+#[schemars(extend("x-kubernetes-validations" = rules()))]
 pub struct CrewJobSpec {
     /// The subject the crew works on; the task finds it as `inputs.topic`. 1 to 4096 characters. Cannot be changed.
     #[schemars(length(min = 1, max = 4096))]
@@ -147,6 +149,12 @@ pub struct CrewJobSpec {
     #[schemars(regex(pattern = r"^[A-Za-z0-9._:/-]+$"), length(min = 1, max = 253))]
     pub run_once: Option<String>,
 
+    /// A key that makes submitting the job idempotent: of the CrewJobs of the pool with the same key that are created within
+    /// `window` of each other the first one runs, and `onConflict` says what becomes of the others. Default: none, each object
+    /// is run. Cannot be changed. `docs/dedup.md` says how this differs from `runOnce`; a job has one of the two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dedup: Option<Dedup>,
+
     /// How long the object is kept after it finished; then it is deleted, with its result. A duration such as `24h` (a
     /// week is `168h`), at most 8784h. Default: that of the pool's `jobDefaults`, and without one it is kept for good.
     /// May be changed, also after the end: it counts from `status.finishedAt`.
@@ -181,7 +189,21 @@ fn result_is_set_once() -> String {
 }
 
 /// `inputs`, `args` and `kwargs` are free-form, which no rule can compare: the operator pins them by a hash instead.
-const IMMUTABLE: &[&str] = &["topic", "poolRef", "queue", "task", "bypassCache", "retryPolicy", "timeouts", "runOnce"];
+const IMMUTABLE: &[&str] =
+    &["topic", "poolRef", "queue", "task", "bypassCache", "retryPolicy", "timeouts", "runOnce", "dedup"];
+
+/// What cannot be changed, and what does not go together.
+fn rules() -> Value {
+    let mut rules = schema::immutable(IMMUTABLE);
+    if let Value::Array(rules) = &mut rules {
+        rules.push(json!({
+            "rule": "!has(self.runOnce) || !has(self.dedup)",
+            "message": "a job has either runOnce or dedup",
+            "fieldPath": ".dedup",
+        }));
+    }
+    rules
+}
 
 impl CrewJobSpec {
     /// A job on `topic` with every default.
@@ -201,6 +223,7 @@ impl CrewJobSpec {
             suspend: false,
             cancel: false,
             run_once: None,
+            dedup: None,
             ttl_after_finished: None,
         }
     }

@@ -113,6 +113,11 @@ pub struct CrewJobStatus {
     #[schemars(length(max = 32))]
     pub release_minute: Option<String>,
 
+    /// UID of the job that stands for the key of `spec.dedup`: this one, or the one that this one is attached to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub dedup_uid: Option<String>,
+
     /// The hour (UTC) in which the time of the finished object is over, such as `2026-11-22T15`: it is deleted in the
     /// next one. None when it is kept. Follows `spec.ttlAfterFinished` also after the end. Can be used in a field selector.
     #[serde(default, skip_serializing_if = "Option::is_none")]

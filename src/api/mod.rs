@@ -5,6 +5,7 @@
 
 mod condition;
 mod convert;
+mod dedup;
 mod duration;
 mod finished;
 mod free_form;
@@ -22,6 +23,7 @@ mod schedule;
 mod schedule_status;
 mod schema;
 mod text;
+mod twin;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -31,6 +33,7 @@ pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 pub use condition::{ConditionType, Reason, Verdict, find_condition, holds, set_condition};
 pub use convert::Incomplete;
+pub use dedup::{Dedup, OnConflict};
 pub use duration::{Duration, ParseDurationError};
 pub use guard::Guard;
 pub use job::{

@@ -76,6 +76,7 @@ pub fn render(job: &Job, status: &Status) -> CrewJobStatus {
         next_retry_at: status.retry_at.as_deref().copied().map(time_up),
         released_at: status.released_at.as_deref().copied().map(MicroTime),
         release_minute: status.released_at.as_deref().copied().map(release_minute),
+        dedup_uid: status.stands.as_deref().map(ToString::to_string),
         expiry_bucket: status.end.as_ref().and_then(|end| end.expires_at).map(expiry_bucket),
         worker: status.worker.as_deref().map(worker),
         progress: status.progress.as_deref().map(progress),
@@ -170,6 +171,7 @@ fn stored(job: &Job, task: Option<TaskId>, result: &StoredResult) -> JobResult {
             Some(text) => described.inline(text),
             None => described,
         },
+        Kept::Elsewhere(name) => described.in_config_map(name.to_string()),
         Kept::ConfigMap => described.in_config_map(result_config_map_name(&job.key.name, task)),
         Kept::Redis { key, until } => described.on_redis(key.to_string(), Some(Time(to_second(*until)))),
     }

@@ -53,7 +53,9 @@ const RULES: &[Rule] = &[
     }),
     ("a result is there exactly when the phase is Succeeded, and never changes", |c| {
         let was_run = !matches!(c.is.why, Why::AlreadyRan { .. });
-        c.is.result.is_some() == (c.is.phase == Phase::Succeeded && was_run)
+        // One that is attached to another job has what that one has.
+        let is_copied = matches!(c.is.why, Why::Attached { .. });
+        (is_copied || c.is.result.is_some() == (c.is.phase == Phase::Succeeded && was_run))
             && (c.was.result.is_none() || c.is.result == c.was.result)
     }),
     ("a result is kept where its size allows, by the effect that puts it there", is_result_kept),
@@ -78,6 +80,11 @@ const RULES: &[Rule] = &[
         c.job.spec.run_once.is_none() || c.seen.claim == Claim::Ours || c.publications().all(|m| m.id.generation > 0)
     }),
     ("nothing new is published beyond the limits of the pool, or before the permit is recorded", is_permitted),
+    ("the first message of a job with a dedup key is published once the job stands for it", |c| {
+        let stands = c.was.stands.as_deref() == Some(&c.job.uid);
+        let is_first = |m: &Publication| m.id.generation == 0 && m.id.number == 1;
+        c.job.spec.dedup.is_none() || stands || !c.publications().any(is_first)
+    }),
     ("that a job with a run-once key has run is remembered before its end is recorded", is_run_remembered),
     ("no attempt runs something else than the first one did", |c| {
         c.was.spec_hash.is_none_or(|pinned| pinned == c.job.spec.hash) || c.publications().count() == 0
@@ -195,7 +202,7 @@ fn is_result_kept(c: &Case) -> bool {
             let until = c.now.checked_add(*ttl).unwrap_or(Timestamp::MAX);
             let named = c.is.result.as_ref().and_then(|result| match &result.kept {
                 Kept::Redis { key, .. } => Some(key.clone()).filter(|key| key.ends_with(&task.to_string())),
-                Kept::Inline | Kept::ConfigMap => None,
+                Kept::Inline | Kept::ConfigMap | Kept::Elsewhere(_) => None,
             });
             return Some((Kept::Redis { key: named.unwrap_or_default(), until }, None));
         }
@@ -207,7 +214,7 @@ fn is_result_kept(c: &Case) -> bool {
         (Some(result), Some((kept, output))) => {
             is_new && result.kept == kept && output.is_none_or(|output| *output == result.output)
         }
-        (Some(result), None) => !is_new || result.kept == Kept::Inline,
+        (Some(result), None) => !is_new || result.kept == Kept::Inline || matches!(c.is.why, Why::Attached { .. }),
         (None, act) => act.is_none(),
     }
 }

@@ -4,6 +4,7 @@
 //! nothing, because ids are derived and every effect is compare-and-set on the marker's generation.
 
 mod copies;
+mod dedup;
 mod lost;
 mod outcome;
 mod permit;
@@ -194,7 +195,11 @@ impl Case<'_> {
     fn on_hold(&self, hold: Hold) -> Plan {
         let phase = if self.job.status.retry_at.is_some() { Phase::Retrying } else { Phase::Pending };
         let is_asked_for = match hold {
-            Hold::Suspended | Hold::KeyHeld { .. } | Hold::LimitReached(_) => true,
+            Hold::Suspended
+            | Hold::KeyHeld { .. }
+            | Hold::LimitReached(_)
+            | Hold::Attached { .. }
+            | Hold::Replacing { .. } => true,
             Hold::PoolNotFound { .. }
             | Hold::PoolDeleted { .. }
             | Hold::QueueNotInPool { .. }
@@ -430,6 +435,10 @@ impl InPool<'_> {
         }
         if spec.invalid.is_some() && !self.is_changed() {
             return self.invalid();
+        }
+        // Before it may be held up: others with its key wait for it to give way.
+        if let Some(plan) = self.deduplicating() {
+            return plan;
         }
         if let Some(hold) = self.refusal() {
             return self.on_hold(hold);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::dedup::Dedup;
 use super::id::{AttemptId, ObjectKey, Priority, SpanContext, SpecHash, TaskId};
 use super::policy::Overrides;
 use super::status::Status;
@@ -30,6 +31,8 @@ pub struct Spec {
     pub cancel: bool,
     /// Of all jobs of the namespace with this key one runs.
     pub run_once: Option<Arc<str>>,
+    /// Of the jobs of the pool with this key that are created within a window one runs. In a box, as few have one.
+    pub dedup: Option<Box<Dedup>>,
     /// Digest of what an attempt runs.
     pub hash: SpecHash,
     /// Why no worker could ever take the job, where the API server cannot tell: inputs too large or too deep.

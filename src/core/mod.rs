@@ -9,6 +9,7 @@ pub mod backoff;
 mod check;
 pub mod claims;
 pub mod decide;
+pub mod dedup;
 pub mod eviction;
 pub mod evidence;
 pub mod expiry;
@@ -33,6 +34,7 @@ pub mod start;
 pub mod status;
 pub mod stem;
 pub mod trace;
+pub mod twins;
 pub mod waits;
 
 #[cfg(test)]

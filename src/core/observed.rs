@@ -13,6 +13,7 @@ use super::policy::Overrides;
 use super::setup::Futile;
 use super::start::Blocked;
 use super::status::{Holder, Output, PoolProblem, Progress, TaskError};
+use super::twins::Verdict;
 
 /// Everything `decide` may know besides the job itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub struct Observed {
     pub claim: Claim,
     /// How it stands under the limits of its pool.
     pub permit: Permit,
+    /// What other jobs with its dedup key mean for it, if it has one.
+    pub twins: Verdict,
 }
 
 /// Copies of a message that no operator has published: Celery's own retry publishes the same task id anew, so does what a

@@ -59,6 +59,15 @@ pub enum Effect {
     StoreResult(Arc<Output>),
     /// Take this run-once key for the job, or find out which job has it. What is found decides what comes next.
     ClaimKey(Arc<str>),
+    /// List all jobs with the key of `dedup`. What is found decides what comes next.
+    ListTwins,
+    /// Cancel another job, in whose place this one is to run.
+    CancelTwin {
+        /// Its name.
+        job: Arc<str>,
+        /// Its UID: another job may have its name by now.
+        uid: Uuid,
+    },
     /// Ask for a permit under the limits of the pool. Whether it was given decides what comes next.
     AskForPermit,
     /// Remember, under the job's run-once key, that it has run and how it ended.
@@ -101,6 +110,8 @@ impl Effect {
             | Self::StoreResult(_)
             | Self::ClaimKey(_)
             | Self::AskForPermit
+            | Self::ListTwins
+            | Self::CancelTwin { .. }
             | Self::RememberRun { .. }
             | Self::ExtendResult { .. }
             | Self::Forget(_)
@@ -228,6 +239,8 @@ impl fmt::Display for Effect {
             Self::StoreResult(output) => write!(f, "store {} bytes in a ConfigMap", output.bytes),
             Self::ClaimKey(key) => write!(f, "claim the run-once key {key:?}"),
             Self::AskForPermit => f.write_str("ask for a permit"),
+            Self::ListTwins => f.write_str("list the jobs with its dedup key"),
+            Self::CancelTwin { job, .. } => write!(f, "cancel CrewJob {job:?}"),
             Self::RememberRun { key, until, .. } => {
                 write!(f, "remember the run under the run-once key {key:?} until {until}")
             }

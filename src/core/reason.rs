@@ -64,6 +64,20 @@ pub enum Hold {
     },
     /// A limit of the pool is reached.
     LimitReached(Box<Wait>),
+    /// Another job stands for its key, and it ends as that one does.
+    Attached {
+        /// The key.
+        key: Arc<str>,
+        /// The job that stands for it.
+        to: Arc<str>,
+    },
+    /// Another job with its key is cancelled, and is to end first.
+    Replacing {
+        /// The key.
+        key: Arc<str>,
+        /// The job that is cancelled.
+        job: Arc<str>,
+    },
 }
 
 /// What keeps a pool from working.
@@ -244,6 +258,20 @@ pub enum Why {
         /// The job that has run.
         ran: Box<Ran>,
     },
+    /// Not run, and ended as the job did that it is attached to.
+    Attached {
+        /// The key that both have.
+        key: Arc<str>,
+        /// That job.
+        to: Arc<str>,
+    },
+    /// Not run, because another job with its key was created within the window.
+    Duplicate {
+        /// The key.
+        key: Arc<str>,
+        /// The other job.
+        of: Arc<str>,
+    },
     /// As an earlier operator recorded it.
     Recorded {
         /// CamelCase reason.
@@ -364,7 +392,9 @@ impl Why {
                 | Hold::Futile { .. }
                 | Hold::Suspended
                 | Hold::KeyHeld { .. }
-                | Hold::LimitReached(_),
+                | Hold::LimitReached(_)
+                | Hold::Attached { .. }
+                | Hold::Replacing { .. },
             )
             | Self::Released
             | Self::Enqueued
@@ -377,6 +407,8 @@ impl Why {
             | Self::FinishedBeforeCancel
             | Self::GaveUp(_)
             | Self::Cancelled
+            | Self::Attached { .. }
+            | Self::Duplicate { .. }
             | Self::AlreadyRan { .. } => false,
         }
     }
@@ -406,6 +438,9 @@ impl Why {
             Self::GaveUp(why) => why.reason(),
             Self::Cancelled => "Cancelled",
             Self::AlreadyRan { .. } => "AlreadyRan",
+            Self::OnHold(Hold::Attached { .. }) | Self::Attached { .. } => "Attached",
+            Self::OnHold(Hold::Replacing { .. }) => "Replacing",
+            Self::Duplicate { .. } => "Duplicate",
         }
     }
 }
@@ -444,6 +479,16 @@ impl fmt::Display for Hold {
                  only if that one is cancelled or deleted"
             ),
             Self::LimitReached(wait) => wait.fmt(f),
+            Self::Attached { key, to } => {
+                write!(
+                    f,
+                    "CrewJob {to:?} has the same dedup key {key:?}; this job ends as that one does, and is not run"
+                )
+            }
+            Self::Replacing { key, job } => write!(
+                f,
+                "CrewJob {job:?} has the same dedup key {key:?} and is cancelled; this job runs when that one has ended"
+            ),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::id::{SpecHash, TaskId};
 pub use super::reason::{GaveUp, Hold, PoolProblem, PoolProblemKind, Refusal, RefusalKind, Unstopped, Why};
@@ -185,6 +186,8 @@ pub enum Kept {
     Inline,
     /// In a ConfigMap owned by the job.
     ConfigMap,
+    /// In this ConfigMap, which another job owns.
+    Elsewhere(Arc<str>),
     /// Only in Redis, until then.
     Redis {
         /// Key of the result document.
@@ -276,6 +279,8 @@ pub struct Status {
     pub error: Option<Box<TaskError>>,
     /// How far the running attempt is.
     pub progress: Option<Box<Progress>>,
+    /// UID of the job that stands for the key of `dedup`: this one, or the one that it is attached to.
+    pub stands: Option<Box<Uuid>>,
     /// Queue in use.
     pub queue: Option<Arc<str>>,
     /// Whether spans of the job are sent; its UID is the trace id.
@@ -350,6 +355,13 @@ impl Status {
                 if ran.succeeded { "succeeded" } else { "failed" },
                 ran.at
             ),
+            Why::Attached { key, to } => {
+                format!("ended as CrewJob {to:?}, which has the same dedup key {key:?}; not run itself")
+            }
+            Why::Duplicate { key, of } => format!(
+                "not run: CrewJob {of:?} has the same dedup key {key:?} and was created within the window of it. To run it, \
+                 create a job with another key, or delete that one first"
+            ),
             Why::GaveUp(why) => match why {
                 GaveUp::InvalidSpec => error(),
                 GaveUp::RetriesExhausted => format!("all {} runs failed, the last with {}", self.attempts, error()),
@@ -381,7 +393,9 @@ impl Status {
             Some(StoredResult { output, kept: Kept::Redis { key, until } }) => {
                 format!("; its {} bytes are on Redis only, in {key} until {until:.0}", output.bytes)
             }
-            Some(StoredResult { kept: Kept::Inline | Kept::ConfigMap, .. }) | None => String::new(),
+            Some(StoredResult { kept: Kept::Inline | Kept::ConfigMap | Kept::Elsewhere(_), .. }) | None => {
+                String::new()
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use super::start::BlockedKind;
 use super::status::{Phase, Status};
 
 /// Those that no other list has. `Enqueued` first, as most jobs that wait do so for a worker.
-const OWN: [&str; 12] = [
+const OWN: [&str; 14] = [
     "Enqueued",
     "Pending",
     "RetryScheduled",
@@ -15,6 +15,8 @@ const OWN: [&str; 12] = [
     "RunOnceHeld",
     LIMIT_REACHED,
     RELEASED,
+    "Attached",
+    "Replacing",
     "PoolNotFound",
     "QueueNotInPool",
     "TaskNotAllowed",

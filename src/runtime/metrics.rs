@@ -495,8 +495,9 @@ impl Metrics {
 fn ends() -> impl Iterator<Item = (Phase, &'static str)> {
     let well = ["Succeeded", "FinishedBeforeCancel", "AlreadyRan"].map(|reason| (Phase::Succeeded, reason));
     let badly = GaveUp::ALL.map(|why| (Phase::Failed, why.reason()));
-    let other = [(Phase::Failed, "AlreadyRan"), (Phase::Cancelled, "Cancelled")];
-    well.into_iter().chain(badly).chain(other)
+    let other = [(Phase::Failed, "AlreadyRan"), (Phase::Failed, "Duplicate"), (Phase::Cancelled, "Cancelled")];
+    let attached = [Phase::Succeeded, Phase::Failed, Phase::Cancelled].map(|phase| (phase, "Attached"));
+    well.into_iter().chain(badly).chain(other).chain(attached)
 }
 
 fn outcomes(pool: &PoolLabels) -> impl Iterator<Item = AttemptLabels> {

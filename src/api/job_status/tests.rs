@@ -82,6 +82,7 @@ fn worst(text: &str, attempts: usize) -> CrewJobStatus {
         next_retry_at: None, // it has ended
         released_at: now().map(|time| MicroTime(time.0)),
         release_minute: Some("2026-11-22T15:04".to_owned()),
+        dedup_uid: Some("u".repeat(36)),
         expiry_bucket: Some("2026-11-22T15".to_owned()),
         worker: Some(Worker {
             name: node,

@@ -117,6 +117,8 @@ fn every_reason_is_documented() {
         Hold::TaskNotAllowed { task: "a".into(), allowed: vec![] },
         Hold::Suspended,
         Hold::KeyHeld { key: "k".into(), by: "b".into() },
+        Hold::Attached { key: "k".into(), to: "a".into() },
+        Hold::Replacing { key: "k".into(), job: "a".into() },
         Hold::LimitReached(Box::new(Wait {
             pool: "a".into(),
             limit: "b".into(),
@@ -154,6 +156,8 @@ fn every_reason_is_documented() {
     ];
     let others = [
         Why::Released,
+        Why::Attached { key: "k".into(), to: "a".into() },
+        Why::Duplicate { key: "k".into(), of: "a".into() },
         Why::Enqueued,
         Why::Started,
         Why::RetryScheduled,

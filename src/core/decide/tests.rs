@@ -1,6 +1,7 @@
 //! The evidence table of the design, one sentence per test.
 
 mod copies;
+mod dedup;
 mod ends;
 mod holds;
 mod limits;
@@ -31,6 +32,7 @@ use super::super::plan::{Effect, Plan};
 use super::super::policy::Overrides;
 use super::super::setup::{FaultKind, Futile};
 use super::super::status::{Attempt, Container, Holder, Output, Phase, Status, TaskError, Unstopped, Why};
+use super::super::twins::Verdict;
 use super::decide;
 
 /// So many milliseconds after the job was created.
@@ -62,6 +64,7 @@ fn scene() -> Scene {
             suspend: false,
             cancel: false,
             run_once: None,
+            dedup: None,
             hash: SpecHash([1; 16]),
             invalid: None,
         },
@@ -80,6 +83,7 @@ fn scene() -> Scene {
         others: Others::default(),
         claim: Claim::Unread,
         permit: Permit::Free,
+        twins: Verdict::Unread,
     };
     Scene { job, seen, now: at(0) }
 }

@@ -23,6 +23,7 @@ pub fn job(namespace: &str, name: &str, uid: u128) -> Job {
             suspend: false,
             cancel: false,
             run_once: None,
+            dedup: None,
             hash: SpecHash([0; 16]),
             invalid: None,
         },

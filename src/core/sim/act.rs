@@ -89,6 +89,14 @@ impl World {
             self.look_at(operator, &job.key);
             return Some(false);
         }
+        if matches!(effect, Effect::ListTwins) {
+            self.list_twins(operator, job);
+            return Some(false);
+        }
+        if let Effect::CancelTwin { uid, .. } = effect {
+            self.cancel_twin(*uid);
+            return Some(true);
+        }
         if matches!(effect, Effect::AskForPermit) {
             let now = self.clock_of(operator);
             let it = &mut self.operators[operator];
@@ -156,6 +164,7 @@ impl World {
             }
             if self.judge_publication(job, effect, &before) {
                 self.judge_permit(job);
+                self.judge_twins(job);
             }
             self.wake_workers();
         }

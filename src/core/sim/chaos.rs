@@ -63,6 +63,8 @@ pub struct Chaos {
     pub limits: bool,
     /// Jobs have one and the same run-once key.
     pub keys: bool,
+    /// Jobs have one and the same dedup key.
+    pub twins: bool,
     /// The pool limits how many jobs are in flight and released.
     pub permits: bool,
     /// The clocks of operators jump, as far as permits go by them.
@@ -98,6 +100,7 @@ impl Chaos {
             skew: maybe(400),
             limits: false,
             keys: false,
+            twins: false,
             permits: false,
             jumps: false,
         }

@@ -22,6 +22,7 @@ mod run;
 mod scripts;
 mod stages;
 mod story;
+mod twins;
 mod verdict;
 mod watch;
 mod worker;
@@ -108,6 +109,11 @@ const MUST_HAPPEN: &[&str] = &[
     "ends: AlreadyRan",
     "key held",
     "released",
+    "stands for its key",
+    "twin undecided",
+    "twin cancelled",
+    "ends: Attached",
+    "ends: Duplicate",
     "released anew",
     "limit reached",
     "key has run",

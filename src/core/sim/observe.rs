@@ -32,6 +32,7 @@ impl World {
             pod_deletion: evidence.stop_asked_at().map_or(PodDeletion::Useless, |_| self.pod_deletion(evidence)),
             others: evidence.others(),
             claim: entry.claim(),
+            twins: entry.twins(),
             permit: self.operators[operator].table.permit(&entry.job.key, self.clock_of(operator)),
             task: evidence.task(|seen| self.known_pods.judge(Some(&self.fleet), &self.pool.namespace, seen)),
         }

@@ -45,6 +45,8 @@ pub fn learn(evidence: &mut Evidence, effect: &Effect) {
         | Effect::StoreResult(_)
         | Effect::ClaimKey(_)
         | Effect::AskForPermit
+        | Effect::ListTwins
+        | Effect::CancelTwin { .. }
         | Effect::RememberRun { .. }
         | Effect::ExtendResult { .. }
         | Effect::Drop { .. }
@@ -77,6 +79,8 @@ impl Broker {
             | Effect::StoreResult(_)
             | Effect::ClaimKey(_)
             | Effect::AskForPermit
+            | Effect::ListTwins
+            | Effect::CancelTwin { .. }
             | Effect::RememberRun { .. }
             | Effect::ExtendResult { .. } => return None,
         })

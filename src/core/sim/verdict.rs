@@ -229,6 +229,8 @@ impl World {
             Why::FinishedBeforeCancel => "ends: FinishedBeforeCancel",
             Why::Cancelled => "ends: Cancelled",
             Why::AlreadyRan { .. } => "ends: AlreadyRan",
+            Why::Attached { .. } => "ends: Attached",
+            Why::Duplicate { .. } => "ends: Duplicate",
             Why::GaveUp(GaveUp::RetriesExhausted) => "ends: RetriesExhausted",
             Why::GaveUp(GaveUp::NonRetryableError) => "ends: NonRetryableError",
             Why::GaveUp(GaveUp::WorkerLost) => "ends: WorkerLost",
@@ -273,7 +275,7 @@ impl World {
             let in_vain = matches!(status.why, Why::GaveUp(GaveUp::QueueTimeout | GaveUp::DeadlineExceeded));
             let waited_in_vain = usize::from(in_vain);
             let deliveries = runs.max(1) + status.worker_losses as usize + waited_in_vain;
-            let writes = if self.chaos.permits { 6 } else { 3 };
+            let writes = if self.chaos.permits || self.chaos.twins { 6 } else { 3 };
             if self.is_calm() && stored.writes as usize > writes * deliveries {
                 broken.push(format!("job-{number} cost {} status writes for {runs} runs", stored.writes));
             }
@@ -324,6 +326,7 @@ impl World {
             skew: _,
             limits: _,
             keys: _,
+            twins: _,
             permits: _,
             jumps: _,
         } = self.chaos;
@@ -403,6 +406,7 @@ impl World {
                 // What it ended as before it was deleted, or before its end was cancelled, is remembered all the same.
                 runs().next().is_none() && ended.is_none_or(|ended| ended == phase || ended == Phase::Cancelled)
             }
+            (_, Why::Attached { .. } | Why::Duplicate { .. }) => self.chaos.twins && runs().next().is_none(),
             (Phase::Succeeded, _) => runs().any(|run| run.succeeded || matches!(run.noted, Some(Ending::Succeeded(_)))),
             (Phase::Cancelled, _) => is.spec.cancel,
             (_, Why::GaveUp(why)) => match why {

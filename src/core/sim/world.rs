@@ -195,6 +195,7 @@ impl World {
             limits: seed % 8 == 5,
             keys: seed % 8 == 3,
             permits: seed % 8 == 1,
+            twins: seed % 8 == 7,
             jumps: seed % 16 == 9,
             ..Chaos::seeded(&mut rng)
         };
@@ -289,7 +290,8 @@ impl World {
         let job = Job {
             key: ObjectKey::new("team", format!("job-{number}")),
             uid: Uuid::from_u128(u128::from(rng.between(1, i64::MAX).unsigned_abs())),
-            created_at: at(self.now),
+            // To the second, as the API server has it: in some worlds that is all that orders jobs.
+            created_at: at(if self.chaos.twins { self.now / 1_000 * 1_000 } else { self.now }),
             spec: Spec {
                 generation: 1,
                 pool: "default".into(),
@@ -300,6 +302,7 @@ impl World {
                 suspend: false,
                 cancel: false,
                 run_once: self.chaos.keys.then(|| "key".into()).filter(|_| number % 3 != 2),
+                dedup: self.chaos.twins.then(|| Box::new(self.dedup())),
                 hash: SpecHash([0; 16]),
                 invalid: None,
             },

@@ -12,7 +12,7 @@ use crate::core::observed::{Observed, Others, PodDeletion, Pool, PoolFacts, Publ
 use crate::core::once::Claim;
 use crate::core::plan::Plan;
 use crate::core::status::{PoolProblem, PoolProblemKind, Why};
-use crate::core::{decide, status};
+use crate::core::{decide, status, twins};
 
 /// An operator that works has acted on a new or changed job within this time.
 const SEEN_WITHIN: Duration = Duration::from_secs(10);
@@ -83,6 +83,8 @@ pub fn verdict(object: &CrewJob, pool: &Read, claim: Claim, now: Timestamp) -> V
         }
         Why::Unseen
         | Why::Released
+        | Why::Attached { .. }
+        | Why::Duplicate { .. }
         | Why::Enqueued
         | Why::Started
         | Why::WorkerLost
@@ -96,8 +98,9 @@ pub fn verdict(object: &CrewJob, pool: &Read, claim: Claim, now: Timestamp) -> V
             if matches!(why, Why::AlreadyRan { .. }) {
                 return Verdict::new(why.reason(), message, false, "nothing: the operator records its end");
             }
-            if why.reason() == LIMIT_REACHED {
-                return Verdict::new(LIMIT_REACHED, message, true, remedy(LIMIT_REACHED, object));
+            let reason = why.reason();
+            if matches!(reason, LIMIT_REACHED | "Attached" | "Replacing") {
+                return Verdict::new(reason, message, true, remedy(reason, object));
             }
             if plan.status.phase == status::Phase::Queued {
                 return queued(why, message, pool);
@@ -167,6 +170,7 @@ fn plan(job: &Job, pool: &Read, claim: Claim, now: Timestamp) -> Plan {
         claim,
         // Which jobs have a permit only the operator knows.
         permit: if pool_has_limits(pool) { Permit::Unknown } else { Permit::Free },
+        twins: twins::Verdict::Alone,
     };
     decide::decide(job, &seen, now)
 }
@@ -239,6 +243,7 @@ fn remedy(reason: &str, job: &CrewJob) -> String {
         "RunOnceHeld" => {
             "nothing: wait for that job, or cancel it; to run both, give one of them another key".to_owned()
         }
+        "Attached" | "Replacing" => "nothing: wait for the end of that job, or cancel it".to_owned(),
         LIMIT_REACHED => format!("wait for its turn, or raise the limit in spec.limits of the CrewWorkerPool {pool}"),
         "PoolNotFound" => format!("create the CrewWorkerPool {pool}, or name another one in spec.poolRef"),
         "QueueNotInPool" => format!("add the queue to spec.queues of the CrewWorkerPool {pool}, or choose another one"),

@@ -57,6 +57,8 @@ pub fn is_wanted(effect: &Effect) -> bool {
             | Effect::ExtendResult { .. }
             | Effect::ClaimKey(_)
             | Effect::AskForPermit
+            | Effect::ListTwins
+            | Effect::CancelTwin { .. }
             | Effect::RememberRun { .. }
     )
 }

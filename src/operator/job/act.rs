@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use super::abandon::is_wanted;
 use super::arrive::arrive;
 use super::broker::{connection, fenced, learn, read_again, store_error};
+use super::dedup;
 use super::end::{finished, gone};
 use super::error::Error;
 use super::late;
@@ -171,6 +172,8 @@ async fn perform(ctx: &Context, entry: &Entry, effect: &Effect) -> Result<Step, 
         }
         Effect::StoreResult(output) => store_result(ctx, job, output).await,
         Effect::ClaimKey(key) => once::claim(ctx, entry, key).await,
+        Effect::ListTwins => dedup::list(ctx, job).await,
+        Effect::CancelTwin { job: other, uid } => dedup::cancel(ctx, job, other, *uid).await,
         Effect::AskForPermit => {
             ctx.jobs.ask_for_permit(&job.key, clock::now());
             Ok(Step::Refused) // whether it was given decides what comes next

@@ -69,6 +69,14 @@ pub enum Error {
         /// That leader's term.
         term: Term,
     },
+    /// The jobs with its dedup key could not be listed, or one of them not cancelled.
+    #[error("jobs with the dedup key of CrewJob {job}")]
+    Twins {
+        /// Which job.
+        job: ObjectKey,
+        /// Why.
+        source: Box<kube::Error>,
+    },
     /// The Pod of a worker that does not stop its task could not be deleted.
     #[error("deleting Pod {pod}, whose worker does not stop CrewJob {job}")]
     DeletePod {

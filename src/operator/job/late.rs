@@ -15,6 +15,7 @@ use crate::core::job::Job;
 use crate::core::limits::Permit;
 use crate::core::observed::{Ending, Observed, PodDeletion};
 use crate::core::once::Claim;
+use crate::core::twins::Verdict;
 use crate::operator::context::Context;
 use crate::operator::state::pool::Handle;
 use crate::runtime::clock;
@@ -71,6 +72,7 @@ async fn record(ctx: &Context, key: &ObjectKey, uid: Uuid, task: TaskId, said: D
         others: evidence.others(),
         claim: Claim::Unread,
         permit: Permit::Free,
+        twins: Verdict::Unread,
         task: evidence.task(|seen| ctx.workers.read(|pods| pods.judge(None, &key.namespace, seen))),
     };
     let plan = decide(&job, &seen, clock::now());

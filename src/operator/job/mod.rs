@@ -8,6 +8,7 @@
 //! | `publish`, `broker` | the message of an attempt, and the job's Redis |
 //! | `write`, `result`, `error` | what goes to the API server, and why it could not |
 //! | `permits` | permits under the limits of pools, given where there is room |
+//! | `dedup` | jobs with the same dedup key |
 //! | `once` | run-once keys: which job has one, and what is remembered of a run |
 //! | `tell`, `measure` | Normal Events and metrics, once a status is recorded |
 //! | `refused` | what is refused, said in the job's status |
@@ -20,6 +21,7 @@ mod act;
 pub mod arrive;
 mod broker;
 mod death;
+mod dedup;
 pub mod documents;
 pub mod end;
 mod error;

@@ -48,6 +48,7 @@ pub fn observe(ctx: &Context, key: &ObjectKey) -> Option<Observation> {
         others: evidence.others(),
         claim: entry.claim(),
         permit,
+        twins: entry.twins(),
     };
     Some(Observation { entry, seen, must_check })
 }

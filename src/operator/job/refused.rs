@@ -64,7 +64,7 @@ pub fn refusal(error: &Error) -> Option<(RefusalKind, String)> {
                  configmap {config_map}"
             ),
         )),
-        Error::Read { .. } | Error::RunOnceFenced { .. } | Error::NotConnected { .. } => None,
+        Error::Read { .. } | Error::Twins { .. } | Error::RunOnceFenced { .. } | Error::NotConnected { .. } => None,
     }
 }
 

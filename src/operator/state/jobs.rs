@@ -102,7 +102,10 @@ impl Jobs {
     pub fn left(&self, holder: &ObjectKey) {
         let waiters = self.waiters.lock().remove(holder);
         for key in waiters.into_iter().flatten() {
-            self.lock().update(&key, |entry| entry.claim = None);
+            self.lock().update(&key, |entry| {
+                entry.claim = None;
+                entry.twins = None;
+            });
             self.look_at(&key);
         }
     }

@@ -31,6 +31,7 @@ fn job(uid: u128) -> Job {
         suspend: false,
         cancel: false,
         run_once: None,
+        dedup: None,
         hash: SpecHash([0; 16]),
         invalid: None,
     };

@@ -63,6 +63,22 @@ fn queue_and_task_are_names_that_fit_into_redis_keys() {
 }
 
 #[test]
+fn a_dedup_key_is_a_word_with_a_window_and_goes_with_no_run_once_key() {
+    let accepted = JOB.accepts("dedup: { key: 'orders/4711:a' }");
+    assert_eq!(accepted["dedup"], yaml("{ key: 'orders/4711:a', window: 24h, onConflict: Reject }"));
+    JOB.accepts("dedup: { key: a, window: 1s, onConflict: Attach }");
+    JOB.refuses("dedup: {}", "spec.dedup.key: Required value");
+    for bad in ["''", "'a b'", "'a,b'", &"a".repeat(254)] {
+        JOB.refuses(&format!("dedup: {{ key: {bad} }}"), "spec.dedup.key");
+    }
+    for bad in ["999ms", "8785h"] {
+        JOB.refuses(&format!("dedup: {{ key: a, window: {bad} }}"), "spec.dedup.window: must be between 1s and 8784h");
+    }
+    JOB.refuses("dedup: { key: a, onConflict: Queue }", "spec.dedup.onConflict: Unsupported value");
+    JOB.refuses("{ dedup: { key: a }, runOnce: b }", "spec.dedup: a job has either runOnce or dedup");
+}
+
+#[test]
 fn celerys_own_tasks_are_refused() {
     JOB.accepts("task: celeryish.task");
     JOB.refuses("task: celery.backend_cleanup", "spec.task: must not be one of Celery's own tasks (celery.*)");
@@ -167,6 +183,10 @@ fn the_fields_that_define_a_jobs_task_cannot_be_changed_or_added_or_removed() {
         ("runOnce", "runOnce: a", "runOnce: b"),
         ("runOnce", "runOnce: a", "runOnce:"),
         ("runOnce", "", "runOnce: a"),
+        ("dedup", "dedup: { key: a }", "dedup: { key: b }"),
+        ("dedup", "dedup: { key: a }", "dedup: { key: a, window: 1h }"),
+        ("dedup", "dedup: { key: a }", "dedup:"),
+        ("dedup", "", "dedup: { key: a }"),
         ("retryPolicy", "retryPolicy: { maxRetries: 3 }", "retryPolicy: { maxRetries: 4 }"),
         ("retryPolicy", "retryPolicy: { maxRetries: 3 }", "retryPolicy: { onUnknown: Retry }"),
         ("retryPolicy", "retryPolicy: { nonRetryable: [A] }", "retryPolicy: { nonRetryable: [A, B] }"),

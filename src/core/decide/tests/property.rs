@@ -170,6 +170,7 @@ proptest! {
     fn no_life_of_any_job_breaks_a_rule(policy in policy(), turns in vec(turn(), 1..12)) {
         let mut scene = scene().policy(|own| *own = policy);
         scene.job.spec.run_once = (turns.len() % 2 == 0).then(|| "k".into());
+        scene.job.spec.dedup = (turns.len() % 3 == 0).then(|| Box::new(super::dedup::declared(turns.len())));
         let mut millis = 0;
         for Turn { task, others, pool, later, enqueued_ago, stale, cancel, suspend, changed, invalid } in turns {
             millis += i64::from(later);
@@ -186,6 +187,12 @@ proptest! {
                 2 => Claim::Held { by: "other".into(), read_at: super::at(millis - 30_000) },
                 3 => Claim::Ran(Ran { job: "other".into(), uid: Uuid::from_u128(1), succeeded: stale, at: super::at(0) }),
                 _ => Claim::Ours,
+            };
+            scene.seen.twins = match later % 9 {
+                0 => Verdict::Unread,
+                1 => Verdict::Undecided { by: "other".into(), read_at: super::at(millis - 500) },
+                2..=5 => Verdict::Of { twin: Box::new(super::dedup::twin(later % 2 == 0)), read_at: super::at(millis) },
+                _ => Verdict::Alone,
             };
             scene.seen.permit = match later % 5 {
                 0 => Permit::Unasked,

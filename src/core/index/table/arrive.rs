@@ -130,6 +130,7 @@ impl<F> Table<F> {
             weight,
             fresh,
             claim: None,
+            twins: None,
             told: Told::default(),
             lane,
         };

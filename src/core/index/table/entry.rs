@@ -10,6 +10,7 @@ use super::super::super::limits::LIMIT_REACHED;
 use super::super::super::milestones::Told;
 use super::super::super::once::Claim;
 use super::super::super::status::{Phase, host_of};
+use super::super::super::twins::Verdict;
 use super::super::super::waits;
 use super::super::jobs::Share;
 
@@ -37,6 +38,8 @@ pub struct Entry<F> {
     pub fresh: Option<F>,
     /// What was read of its run-once key. In a box, as few jobs have one.
     pub claim: Option<Box<Claim>>,
+    /// What was found out of other jobs with its dedup key. In a box, as few jobs have one.
+    pub twins: Option<Box<Verdict>>,
     /// What was told of it in Normal Events.
     pub told: Told,
     pub(super) lane: Lane,
@@ -52,6 +55,11 @@ impl<F> Entry<F> {
     /// What is known of its run-once key.
     pub fn claim(&self) -> Claim {
         self.claim.as_deref().cloned().unwrap_or_default()
+    }
+
+    /// What other jobs with its dedup key mean for it.
+    pub fn twins(&self) -> Verdict {
+        self.twins.as_deref().cloned().unwrap_or_default()
     }
 
     /// What asks for a look at it.

@@ -60,6 +60,7 @@ impl<F> Table<F> {
             weight: 0,
             fresh: None,
             claim: None,
+            twins: None,
             told: Told::default(),
             lane,
         };
@@ -126,6 +127,7 @@ impl Stray {
                 suspend: false,
                 cancel: true,
                 run_once: None,
+                dedup: None,
                 hash: mark.spec.unwrap_or(SpecHash([0; 16])),
                 invalid: None,
             },
