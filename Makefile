@@ -12,7 +12,7 @@ demo: ## Run one CrewJob on a Kubernetes cluster made for it (CLUSTER=kind, k3d,
 demo-down: ## Remove what `make demo` made
 	@tests/cluster/demo down
 
-test: ## Run every test, the end-to-end ones on a real cluster included (SUITES="rust loop interop chart worker gitops e2e chaos")
+test: ## Run every test, the end-to-end ones on a real cluster included (SUITES="rust loop interop chart worker gateway gitops e2e chaos")
 	@tests/run $(SUITES)
 
 chaos: ## Break everything at random while jobs flow, on a cluster made for it; judge each job (tests/chaos/run --help)
