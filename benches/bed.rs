@@ -89,6 +89,11 @@ impl Bed {
         self.create_pool("default", &json!({})).await
     }
 
+    /// The file that leads to the API server, with the token of an administrator.
+    pub fn kubeconfig(&self) -> &str {
+        &self.kubeconfig
+    }
+
     /// Resources of the namespace.
     pub fn api<K>(&self) -> Api<K>
     where

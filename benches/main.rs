@@ -2,15 +2,17 @@
 //!
 //! It starts an API server, a Redis and the operator, and needs nothing else on the machine. One JSON line per measure goes
 //! to standard output, progress to standard error. Arguments are the measures to take (`latency`, `throughput`,
-//! `scaling`, `enqueue`, `memory`, `finished`, `native`, `fleet`, `tenants`, `bounded`; all of them by default) and `--quick`, or `BENCH_QUICK=1`, for less of each.
+//! `scaling`, `enqueue`, `memory`, `finished`, `native`, `fleet`, `tenants`, `gateway`, `limits`, `bounded`; all of them by default) and `--quick`, or `BENCH_QUICK=1`, for less of each.
 //! `BENCH_PROGRAM` names another build of the operator to measure instead.
 
 mod bed;
 mod bounded;
 mod enqueue;
 mod fleet;
+mod gateway;
 mod jobs;
 mod latency;
+mod limits;
 mod memory;
 mod native;
 mod operator;
@@ -31,8 +33,20 @@ use report::Report;
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 type Result<T> = std::result::Result<T, Failure>;
 
-const MEASURES: [&str; 10] =
-    ["latency", "throughput", "scaling", "enqueue", "memory", "finished", "native", "fleet", "tenants", "bounded"];
+const MEASURES: [&str; 12] = [
+    "latency",
+    "throughput",
+    "scaling",
+    "enqueue",
+    "memory",
+    "finished",
+    "native",
+    "fleet",
+    "tenants",
+    "gateway",
+    "limits",
+    "bounded",
+];
 
 /// How much is measured.
 #[derive(Clone, Copy)]
@@ -128,6 +142,14 @@ async fn run() -> Result<()> {
     if wanted("tenants") {
         jobs::delete_all(&bed.api::<CrewJob>()).await?;
         tenants::measure(&bed, extent, &report).await?;
+    }
+    if wanted("gateway") {
+        jobs::delete_all(&bed.api::<CrewJob>()).await?;
+        gateway::measure(&bed, extent, &report).await?;
+    }
+    if wanted("limits") {
+        jobs::delete_all(&bed.api::<CrewJob>()).await?;
+        limits::measure(&bed, extent, &report).await?;
     }
     // It takes more than a minute however little is asked for.
     if wanted("bounded") && (!quick || !measures.is_empty()) {
