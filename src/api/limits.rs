@@ -37,6 +37,12 @@ pub struct Limit {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<LimitRate>,
 
+    /// Slows a key down while its tasks are told that they make too many requests: it is halved by such a failure, waits for
+    /// the time that the error names (`Retry-After: 20`), and grows again with each job that ends otherwise. Needs
+    /// `maxInFlight`. Default: never slowed down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_down: Option<SlowDown>,
+
     /// How much a key gets where several wait for a limit that they share, in proportion to the others: one of weight 2
     /// has twice as many jobs released as one of weight 1. Of several limits the first one by a label counts. 1 to 1000.
     /// Default 1.
@@ -79,6 +85,22 @@ pub enum LimitBy {
     All,
 }
 
+/// What tells that a task makes too many requests. An error whose message says "too many requests" always does.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SlowDown {
+    /// Types of exceptions, without their modules. At most 32. Default `[RateLimitError, TooManyRequests,
+    /// TooManyRequestsError, ResourceExhausted, ThrottlingException]`.
+    #[serde(default = "default_errors")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 253)))]
+    pub errors: Vec<String>,
+
+    /// Exit statuses of commands. At most 16, each 1 to 255. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(range(min = 1, max = 255)))]
+    pub exit_statuses: Vec<i32>,
+}
+
 /// So many in any span of a length.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct LimitRate {
@@ -105,14 +127,29 @@ impl Limit {
             },
             max_in_flight: self.max_in_flight.map(count),
             rate: self.rate.as_ref().map(|rate| Rate { count: count(rate.count), per: rate.per.to_std() }),
+            slow_down: self.slow_down.as_ref().map(|it| limits::SlowDown {
+                errors: it.errors.iter().map(|name| Arc::from(name.as_str())).collect(),
+                exit_statuses: it.exit_statuses.clone(),
+            }),
             weight: self.weight.map_or(1, count),
             weights: weights.collect(),
         }
     }
 }
 
+fn default_errors() -> Vec<String> {
+    ["RateLimitError", "TooManyRequests", "TooManyRequestsError", "ResourceExhausted", "ThrottlingException"]
+        .map(str::to_owned)
+        .into()
+}
+
 fn rules() -> Value {
     json!([
+        {
+            "rule": "!has(self.slowDown) || has(self.maxInFlight)",
+            "message": "slowDown needs maxInFlight",
+            "fieldPath": ".slowDown",
+        },
         {
             "rule": "has(self.maxInFlight) || has(self.rate) || has(self.weight) || has(self.weights)",
             "message": "must have maxInFlight, rate, weight or weights",

@@ -10,6 +10,7 @@
 //! | `permit` | how a job stands under the limits, and what it waits for |
 //! | `count` | what counts under one key of one limit |
 //! | `line` | the jobs that wait under the same keys, in their order |
+//! | `slow` | keys that are slowed down, and grow again |
 //! | `shares` | how much each key has had, which fades |
 //! | `ledger` | all of that for the jobs of one pool |
 
@@ -19,8 +20,10 @@ mod ledger;
 mod line;
 mod permit;
 mod shares;
+mod slow;
 
 pub use declared::{By, Keys, Limit, Limits, Rate};
 pub use ledger::Ledger;
 pub use line::Order;
 pub use permit::{LIMIT_REACHED, Permit, RELEASED, Reached, Wait};
+pub use slow::SlowDown;

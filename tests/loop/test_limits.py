@@ -161,6 +161,25 @@ def test_a_rate_counts_finished_jobs_also_of_an_earlier_leader(bed):
     assert spans[0] < 12 + 30, "the limit is used"
 
 
+def test_a_key_whose_task_is_told_of_too_many_requests_is_slowed_down_alone(bed):
+    bed.a.pool(bed.redis, limits=[TENANTS | {"maxInFlight": 4, "slowDown": {}}])
+    for number in range(6):
+        create(bed, f"a-{number}", retryPolicy={"maxRetries": 0})
+    until("four are published", lambda: len(bed.redis.messages()) == 4)
+    until("the others wait", lambda: reason(bed, "a-5") == "LimitReached")
+    task = bed.a.task("a-0")
+    taken = bed.redis.take(task)
+    bed.redis.store(task, "FAILURE", {"exc_type": "RateLimitError", "exc_message": ["slow down. Retry-After: 600"], "exc_module": "openai"})
+    bed.redis.acknowledge(taken)
+    bed.a.in_phase("a-0", "Failed")
+    settles("none is released", lambda: len(bed.redis.messages()) == 3, 3)
+    create(bed, "a-6")
+    until("it says why", lambda: "a task was told that there are too many requests, and when to try again" in message(bed, "a-6"))
+    for number in range(4):
+        create(bed, f"b-{number}", "b")
+    until("another key goes on", lambda: len(bed.redis.messages()) == 7)
+
+
 def test_keys_take_turns_by_weight_and_urgent_jobs_go_first(bed):
     weights = {"name": "tenants", "key": {"by": "Label", "label": "tenant"}, "weights": {"b": 3}}
     bed.a.pool(bed.redis, limits=[weights, {"name": "all", "maxInFlight": 1}])

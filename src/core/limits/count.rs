@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::declared::{Limit, Rate};
+use super::slow::{Signal, Slow};
 
 /// What counts under one key of one limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub struct Count {
     renewals: u32,
     /// The latest releases with the jobs' UIDs, oldest first.
     releases: VecDeque<(Timestamp, Uuid)>,
+    /// That the key is slowed down. In a box, as few keys are.
+    slow: Option<Box<Slow>>,
 }
 
 /// Whether one more job may have a permit.
@@ -44,15 +47,50 @@ impl Count {
 
     /// Whether a job may have a permit that has none.
     pub fn room(&self, limit: &Limit, now: Timestamp) -> Room {
-        let is_full = limit.max_in_flight.is_some_and(|most| self.permits >= most);
-        if is_full { Room::Later } else { self.room_in_time(limit, None, now) }
+        self.room_beside(self.permits, limit, None, now)
     }
 
     /// Whether a job may have its permit anew, which it has had since `given`: all that do not ask for theirs come
     /// first. Its earlier release does not count, as the later one takes its place.
     pub fn room_anew(&self, limit: &Limit, given: Option<(Timestamp, Uuid)>, now: Timestamp) -> Room {
-        let is_full = limit.max_in_flight.is_some_and(|most| self.permits - self.renewals >= most);
+        self.room_beside(self.permits - self.renewals, limit, given, now)
+    }
+
+    fn room_beside(&self, permits: u32, limit: &Limit, given: Option<(Timestamp, Uuid)>, now: Timestamp) -> Room {
+        if let Some(until) = self.slowed(limit, now).map(Slow::until).filter(|until| *until > now) {
+            return Room::At(until);
+        }
+        let is_full = self.most(limit, now).is_some_and(|most| permits >= most);
         if is_full { Room::Later } else { self.room_in_time(limit, given, now) }
+    }
+
+    /// How many may be in flight.
+    pub fn most(&self, limit: &Limit, now: Timestamp) -> Option<u32> {
+        let slowed = self.slowed(limit, now).map(Slow::most);
+        limit.max_in_flight.map(|most| slowed.map_or(most, |slowed| slowed.min(most)))
+    }
+
+    /// That the key is slowed down.
+    pub fn slowed(&self, limit: &Limit, now: Timestamp) -> Option<&Slow> {
+        self.slow.as_deref().filter(|slow| !slow.is_over(limit.max_in_flight.unwrap_or(u32::MAX), now))
+    }
+
+    /// A job of the key, which does not count any more, failed because of too many requests.
+    pub fn slow_down(&mut self, limit: &Limit, signal: Signal) {
+        match &mut self.slow {
+            Some(slow) if !slow.is_over(limit.max_in_flight.unwrap_or(u32::MAX), signal.at) => slow.again(signal),
+            slow => {
+                let most = limit.max_in_flight.unwrap_or(u32::MAX);
+                *slow = Some(Box::new(Slow::begin(self.permits.saturating_add(1), most, signal)));
+            }
+        }
+    }
+
+    /// A job has given its permit back.
+    pub fn grow(&mut self) {
+        if let Some(slow) = &mut self.slow {
+            slow.grow();
+        }
     }
 
     fn room_in_time(&self, limit: &Limit, given: Option<(Timestamp, Uuid)>, now: Timestamp) -> Room {
@@ -89,11 +127,12 @@ impl Count {
     pub fn is_over(&self, limit: &Limit, now: Timestamp) -> bool {
         let latest = self.releases.back().zip(limit.rate);
         let until = latest.map(|((at, _), rate)| at.checked_add(rate.per * 2).unwrap_or(Timestamp::MAX));
-        self.permits == 0 && until.is_none_or(|until| until <= now)
+        self.permits == 0 && until.is_none_or(|until| until <= now) && self.slowed(limit, now).is_none()
     }
 
-    /// Takes over what another one knows of releases.
+    /// Takes over what another one knows of releases, and that the key is slowed down.
     pub fn inherit(&mut self, from: &Self, limit: &Limit) {
+        self.slow = from.slow.clone().filter(|_| limit.slow_down.is_some());
         for (at, job) in &from.releases {
             self.released(limit, *at, *job);
         }

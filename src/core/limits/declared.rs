@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::job::Job;
+use super::slow::SlowDown;
 
 /// The key of a job under each limit of its pool, in the order of the limits.
 pub type Keys = Arc<[Arc<str>]>;
@@ -31,6 +32,8 @@ pub struct Limit {
     pub max_in_flight: Option<u32>,
     /// How many of them may be released in a while.
     pub rate: Option<Rate>,
+    /// What slows a key down.
+    pub slow_down: Option<SlowDown>,
     /// How much a key gets where several wait, in proportion to the others.
     pub weight: u32,
     /// The same for keys that have a weight of their own.

@@ -112,7 +112,20 @@ impl Ledger {
         {
             self.was_not_released(&before.keys, unused, job.uid);
         }
+        let keys = now.keys.clone();
         self.put(&job.key.name, Some(now));
+        self.slow_down(&keys, job);
+    }
+
+    /// Slows the keys of a job down if its last attempt failed because of too many requests. Once, however often this is
+    /// said: what was released before tells nothing new.
+    fn slow_down(&mut self, keys: &Keys, job: &Job) {
+        let Some(past) = job.status.history.last() else { return };
+        for ((limit, counts), key) in self.limits.all.iter().zip(&mut self.counts).zip(&**keys) {
+            if let Some(signal) = limit.slow_down.as_ref().and_then(|declared| declared.signal(past)) {
+                counts.entry(key.clone()).or_default().slow_down(limit, signal);
+            }
+        }
     }
 
     /// A job is over, or gone.
@@ -143,6 +156,7 @@ impl Ledger {
         for at in standing::releases_before(job).chain(last) {
             self.was_released(&keys, at, job.uid);
         }
+        self.slow_down(&keys, job);
     }
 
     fn was_released(&mut self, keys: &Keys, at: Timestamp, job: Uuid) {
@@ -172,6 +186,9 @@ impl Ledger {
             self.take(name, before);
         }
         let had = before.as_ref().is_some_and(Standing::has_permit);
+        if let Some(before) = before.as_ref().filter(|_| had && !now.as_ref().is_some_and(Standing::has_permit)) {
+            self.grow(&before.keys);
+        }
         if let Some(now) = now {
             self.add(name, &now);
             self.is_stirred |= had && !now.has_permit() || now.asks() && !before.as_ref().is_some_and(Standing::asks);
@@ -179,6 +196,15 @@ impl Ledger {
         } else {
             self.is_stirred |= had;
             self.jobs.remove(name);
+        }
+    }
+
+    /// A job with these keys has given its permit back.
+    fn grow(&mut self, keys: &Keys) {
+        for (counts, key) in self.counts.iter_mut().zip(&**keys) {
+            if let Some(count) = counts.get_mut(key) {
+                count.grow();
+            }
         }
     }
 
@@ -242,9 +268,12 @@ impl Ledger {
     fn wait(&self, name: &Arc<str>, standing: &Standing, now: Timestamp) -> Wait {
         let (index, room) = self.room(standing, now).unwrap_or((self.limits.all.len() - 1, Room::Now));
         let limit = &self.limits.all[index];
-        let reached = match (room, limit.max_in_flight, limit.rate) {
-            (Room::Later, Some(most), _) => Reached::InFlight(most),
-            (Room::At(_), _, Some(rate)) => Reached::Rate(rate.count, rate.per),
+        let slowed = standing.keys.get(index).and_then(|key| self.counts[index].get(key)?.slowed(limit, now));
+        let reached = match (room, slowed, limit.max_in_flight, limit.rate) {
+            (Room::At(at), Some(slow), ..) if slow.until() == at => Reached::Paused,
+            (Room::Later, Some(slow), Some(most), _) if slow.most() < most => Reached::Slowed(slow.most()),
+            (Room::Later, _, Some(most), _) => Reached::InFlight(most),
+            (Room::At(_), _, _, Some(rate)) => Reached::Rate(rate.count, rate.per),
             _ => Reached::Turn,
         };
         let line = self.lines.get(&standing.keys).filter(|_| standing.waits());

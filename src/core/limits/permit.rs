@@ -57,6 +57,10 @@ pub struct Wait {
 pub enum Reached {
     /// So many are in flight.
     InFlight(u32),
+    /// So many are in flight, fewer than the limit allows: a task of the key was told that it makes too many requests.
+    Slowed(u32),
+    /// Nothing; a task of the key was told when to try again, and that is not yet.
+    Paused,
     /// So many were released in the last so long.
     Rate(u32, Duration),
     /// Nothing; the turn is another key's.
@@ -94,6 +98,15 @@ impl fmt::Display for Wait {
         match reached {
             Reached::InFlight(most) => write!(f, ": {most} jobs may be in flight")?,
             Reached::Rate(count, per) => write!(f, ": {count} jobs may be released in {} s", per.as_secs_f64())?,
+            Reached::Slowed(most) => {
+                write!(
+                    f,
+                    ": {most} jobs may be in flight for now, as a task was told that there are too many requests"
+                )?;
+            }
+            Reached::Paused => {
+                f.write_str(": a task was told that there are too many requests, and when to try again")?;
+            }
             Reached::Turn => f.write_str(": other keys have their turn first")?,
         }
         write!(f, "; this job is number {position} of those that wait with the same keys")?;

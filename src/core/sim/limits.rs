@@ -31,6 +31,7 @@ pub fn declared(rng: &mut Rng) -> Arc<Limits> {
         by,
         max_in_flight: Some(most),
         rate,
+        slow_down: None,
         weight: 1,
         weights: BTreeMap::from([("b".into(), 2)]),
     };

@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::abandon::abandon;
 use crate::core::evidence::Document;
 use crate::core::id::ObjectKey;
+use crate::core::job::Job;
 use crate::core::status::{Phase, Status};
 use crate::operator::context::Context;
 use crate::operator::state::jobs::Entry;
@@ -29,6 +30,10 @@ pub fn finished(ctx: &Context, decided: &Entry, status: &Status) -> Option<Docum
     // Before the job leaves the table: what is heard meanwhile is noted here or there.
     if status.phase != Phase::Succeeded && !job.key.is_deleted() {
         ctx.jobs.ended().remember(job);
+    }
+    // Too many requests may be why, which slows others down.
+    if status.phase == Phase::Failed {
+        ctx.jobs.lock().note_over(&Job { status: status.clone(), ..job.clone() });
     }
     let left = leave(ctx, &job.key, job.uid);
     if job.key.is_deleted() {

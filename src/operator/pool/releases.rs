@@ -99,6 +99,7 @@ mod tests {
             by: By::All,
             max_in_flight: Some(1),
             rate: per.map(|per| Rate { count: 1, per: Duration::from_secs(per) }),
+            slow_down: None,
             weight: 1,
             weights: BTreeMap::new(),
         };

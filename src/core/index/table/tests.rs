@@ -321,7 +321,7 @@ fn what_is_left_of_a_deleted_job_is_brought_to_its_end_under_a_name_of_its_own()
 fn a_job_that_waits_for_a_permit_keeps_its_place_when_the_watch_tells_its_own_status_first() {
     let (mut table, pool) = (Table::<()>::default(), ObjectKey::new("team", "default"));
     let (by, max_in_flight, weights) = (By::All, Some(1), BTreeMap::new());
-    let limit = Limit { name: "all".into(), by, max_in_flight, rate: None, weight: 1, weights };
+    let limit = Limit { name: "all".into(), by, max_in_flight, rate: None, slow_down: None, weight: 1, weights };
     let limits = Limits { pool: "default".into(), all: vec![limit], aging: Duration::from_hours(1) };
     table.limit(&pool, Some(&Arc::new(limits)));
     let now = Timestamp::UNIX_EPOCH;

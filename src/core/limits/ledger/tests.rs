@@ -9,6 +9,7 @@ use crate::core::reason::{Hold, Why};
 use crate::core::status::{Attempt, AttemptOutcome, PastAttempt, Phase, Status};
 
 mod rates;
+mod slow;
 mod turns;
 
 /// So many milliseconds after everything began.
@@ -23,6 +24,7 @@ fn tenants(most: u32) -> Limit {
         by: By::Label("tenant".into()),
         max_in_flight: Some(most),
         rate: None,
+        slow_down: None,
         weight: 1,
         weights: BTreeMap::new(),
     }
