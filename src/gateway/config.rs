@@ -21,6 +21,24 @@ pub enum Mode {
     Impersonate,
 }
 
+/// Which tools `/mcp` offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Mcp {
+    /// None; there is no such path.
+    Off,
+    /// Those that change nothing.
+    ReadOnly,
+    /// All of them.
+    On,
+}
+
+impl Mcp {
+    /// Whether jobs may be made and ended by them.
+    pub fn may_change(self) -> bool {
+        self == Self::On
+    }
+}
+
 /// How many requests a caller may make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
@@ -78,6 +96,10 @@ pub struct Config {
     /// times. Only with --mode impersonate.
     #[arg(long, env = "CREWJOB_GATEWAY_GROUPS_HEADER", value_name = "HEADER", value_parser = header)]
     pub groups_header: Option<String>,
+
+    /// Which tools of the Model Context Protocol there are at /mcp, for agents: with the rights of each caller, as everywhere.
+    #[arg(long, env = "CREWJOB_GATEWAY_MCP", value_enum, default_value = "off")]
+    pub mcp: Mcp,
 
     /// Serve the page. The gateway then follows the CrewJobs with rights of its own, to list and watch them, and shows each caller
     /// those that it may list itself.

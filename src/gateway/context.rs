@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::Room;
 use super::caller::Callers;
+use super::config::Mcp;
 use super::form::Fields;
 use super::limit::Limiter;
 use super::metrics::Metrics;
@@ -33,6 +34,8 @@ pub struct Gateway {
     pub fields: Fields,
     /// What the page needs, where it is enabled.
     pub desk: Option<Desk>,
+    /// Which tools agents are offered.
+    pub mcp: Mcp,
     /// The description of the interface.
     pub openapi: axum::body::Bytes,
     /// Streams that are open.

@@ -28,6 +28,8 @@ pub enum For {
     Kubernetes,
     /// The page, or what it calls.
     Page,
+    /// A tool of an agent.
+    Mcp,
     /// The description of the interface, or a probe.
     Other,
     /// A path that leads nowhere.
@@ -45,6 +47,7 @@ impl For {
             Some(Route::Events(_)) => Self::Events,
             Some(Route::Kubernetes(_)) => Self::Kubernetes,
             Some(Route::Page(_)) => Self::Page,
+            Some(Route::Mcp) => Self::Mcp,
             Some(Route::OpenApi | Route::Health | Route::Ready) => Self::Other,
             None => Self::Nowhere,
         }

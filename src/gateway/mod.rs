@@ -8,6 +8,7 @@
 //! | `submit`, `jobs`, `events` | the short form |
 //! | `pass` | the paths of Kubernetes, as they are |
 //! | `page` | the page, and what it calls |
+//! | `mcp` | the short form as tools of the Model Context Protocol |
 //! | `openapi` | the description of all this |
 //! | `context` | what every request has at hand |
 //! | `form`, `view` | from a body to a job, and from a job to an answer: pure |
@@ -29,6 +30,7 @@ mod jobs;
 mod limit;
 mod lines;
 mod listen;
+mod mcp;
 mod metrics;
 mod openapi;
 mod page;

@@ -173,7 +173,7 @@ fn described(operation: &Operation) -> Value {
 }
 
 /// The body of a submission: the fields of a spec, and those beside them.
-fn submission(fields: &Fields) -> Value {
+pub fn submission(fields: &Fields) -> Value {
     let mut properties = fields.schemas.clone();
     let texts = json!({ "type": "object", "additionalProperties": { "type": "string" } });
     for name in BESIDE {

@@ -111,6 +111,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         room: Room::default(),
         fields,
         desk,
+        mcp: config.mcp,
         seats: Mutex::new(Seats::new(config.max_streams as usize, config.max_streams_per_caller as usize)),
         metrics,
         stop: stop.clone(),

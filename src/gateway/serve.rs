@@ -10,9 +10,10 @@ use tokio::time::Instant;
 
 use super::answer::{self, Answer};
 use super::caller::Caller;
+use super::config::Mcp;
 use super::context::Gateway;
 use super::metrics::For;
-use super::{events, jobs, page, pass, submit};
+use super::{events, jobs, mcp, page, pass, submit};
 use crate::core::gateway::headers::{Site, is_media_type, is_refused};
 use crate::core::gateway::page::Page;
 use crate::core::gateway::problem::{Kind, Problem};
@@ -25,6 +26,7 @@ pub async fn serve(gateway: Arc<Gateway>, peer: SocketAddr, request: Request<Bod
     let found = route(parts.method.as_str(), parts.uri.path(), &gateway.prefix, &gateway.home);
     let path = For::of(found.as_ref().ok());
     let answered = match found {
+        Ok(Route::Mcp) if gateway.mcp == Mcp::Off => Err(leads_nowhere(&Nowhere::Unknown)),
         Ok(route) if route.needs_caller() => for_caller(&gateway, peer, &route, &parts, body).await,
         Ok(Route::Page(Page::File(name))) if gateway.desk.is_some() => page::file(&name, &parts.headers),
         Ok(Route::Page(_)) => Err(leads_nowhere(&Nowhere::Unknown)),
@@ -53,6 +55,7 @@ fn open(gateway: &Gateway, route: &Route) -> Answer {
         | Route::Cancel(_)
         | Route::Events(_)
         | Route::Page(_)
+        | Route::Mcp
         | Route::Kubernetes(_) => answer::text(StatusCode::OK, "text/plain", "ok\n"),
     }
 }
@@ -101,6 +104,7 @@ async fn dispatch(
             let sent = if parts.method == Method::GET { Bytes::new() } else { body.bytes.clone() };
             pass::pass(gateway, caller, parts, path, sent).await
         }
+        Route::Mcp => Ok(mcp::answer(gateway, caller, parts, body.bytes.clone()).await),
         Route::Page(page) => page::answer(gateway, caller, page, parts.uri.query(), &body.bytes).await,
         Route::OpenApi | Route::Health | Route::Ready => Ok(open(gateway, route)),
     }
@@ -121,7 +125,7 @@ fn check(parts: &Parts, route: &Route) -> Result<(), Problem> {
         return Err(Problem::new(Kind::CrossSite, "a page of another site has sent it"));
     }
     let kind = text(header::CONTENT_TYPE.as_str());
-    let is_json = route.is_short() || matches!(route, Route::Page(_));
+    let is_json = route.is_short() || matches!(route, Route::Page(_) | Route::Mcp);
     if !is_media_type(kind, parts.method.as_str(), is_json) {
         let wanted = if is_json { "application/json" } else { "a type that Kubernetes takes for this method" };
         return Err(Problem::new(Kind::MediaType, format!("send Content-Type: {wanted}")));

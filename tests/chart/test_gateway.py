@@ -108,3 +108,13 @@ def test_its_network_policy_lets_in_callers_and_out_what_it_asks():
 )
 def test_values_that_are_wrong_or_contradict_each_other_are_refused_by_their_names(sets, named):
     assert named in refusal(*ON, *sets)
+
+
+def test_tools_for_agents_are_there_where_they_are_asked_for():
+    def mcp(*sets: str) -> str | None:
+        pod = find(render(BUNDLED, "gateway.enabled=true", *sets), "Deployment", "crewjob-gateway")["spec"]["template"]["spec"]
+        return {it["name"]: it.get("value") for it in pod["containers"][0]["env"]}.get("CREWJOB_GATEWAY_MCP")
+
+    assert mcp() is None
+    assert mcp("gateway.mcp.enabled=true") == "on"
+    assert mcp("gateway.mcp.enabled=true", "gateway.mcp.readOnly=true") == "read-only"

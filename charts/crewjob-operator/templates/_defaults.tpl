@@ -40,6 +40,9 @@ gateway:
     enabled: false
     namespaces: []
     maxJobs: 20000
+  mcp:
+    enabled: false
+    readOnly: false
   rateLimit:
     rate: 600/60s
     existingSecret: ""

@@ -37,6 +37,8 @@ pub enum Route {
     Kubernetes(String),
     /// The page, or what it calls.
     Page(Page),
+    /// A message of the Model Context Protocol.
+    Mcp,
     /// The description of this interface.
     OpenApi,
     /// Whether the process lives.
@@ -61,7 +63,7 @@ impl Route {
     pub fn is_short(&self) -> bool {
         match self {
             Self::Submit | Self::Status(_) | Self::Result(_) | Self::Cancel(_) | Self::Events(_) => true,
-            Self::Kubernetes(_) | Self::Page(_) | Self::OpenApi | Self::Health | Self::Ready => false,
+            Self::Kubernetes(_) | Self::Page(_) | Self::Mcp | Self::OpenApi | Self::Health | Self::Ready => false,
         }
     }
 
@@ -70,7 +72,7 @@ impl Route {
         if let Self::Page(page) = self {
             return page.needs_caller();
         }
-        self.is_short() || matches!(self, Self::Kubernetes(_))
+        self.is_short() || matches!(self, Self::Kubernetes(_) | Self::Mcp)
     }
 }
 
@@ -87,6 +89,7 @@ pub fn route(method: &str, path: &str, prefix: &str, home: &str) -> Result<Route
         ["api", "cancel", job] => (WRITE, Route::Cancel(id(job)?)),
         ["api", "events", job] => (READ, Route::Events(id(job)?)),
         ["apis", GROUP, ref rest @ ..] => (of_kubernetes(rest)?, Route::Kubernetes(path.to_owned())),
+        ["mcp"] => (WRITE, Route::Mcp),
         ["openapi.json"] => (READ, Route::OpenApi),
         ["healthz"] => (PROBE, Route::Health),
         ["readyz"] => (PROBE, Route::Ready),
