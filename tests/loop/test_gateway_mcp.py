@@ -67,14 +67,14 @@ def message(gateway: Gateway, token: str | None, method: str, **params):
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 def test_an_agent_runs_follows_and_reads_a_job_with_a_public_client(bed, started, writer, crew_worker, mode):  # noqa: F811
     bed.a.pool(bed.redis)
-    crew_worker()
     gateway = started("--mcp", "on")
     assert tools(gateway, writer.token, mode) == ["run_job", "get_job", "follow_job", "get_job_result", "cancel_job"]
-    asked = {"topic": "Machine learning", "inputs": {"seconds": 1}, "idempotencyKey": "k-1"}
+    asked = {"topic": "Machine learning", "inputs": {"seconds": 0}, "idempotencyKey": "k-1"}
     failed, job = call(gateway, writer.token, "run_job", asked, mode)
     assert not failed and job["phase"] == "Pending", job
     assert call(gateway, writer.token, "run_job", asked, mode)[1]["uid"] == job["uid"]
     assert call(gateway, writer.token, "follow_job", {"id": job["id"], "seconds": 0}, mode)[1]["phase"] != "Succeeded"
+    crew_worker()
     until("it has ended", lambda: call(gateway, writer.token, "follow_job", {"id": job["id"]}, mode)[1]["phase"] == "Succeeded")
     failed, result = call(gateway, writer.token, "get_job_result", {"id": job["id"]}, mode)
     assert not failed and result["id"] == job["id"] and "done for" in json.dumps(result["result"])
