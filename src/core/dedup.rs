@@ -3,6 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Reason of a job that ends as another one with its key does.
+pub const ATTACHED: &str = "Attached";
+/// Reason of a job that waits for the end of the one in whose place it runs.
+pub const REPLACING: &str = "Replacing";
+
 /// What a job declares.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dedup {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::dedup::{ATTACHED, REPLACING};
 use super::limits::{LIMIT_REACHED, RELEASED, Wait};
 use super::once::Ran;
 use super::setup::{FaultKind, Futile};
@@ -438,8 +439,8 @@ impl Why {
             Self::GaveUp(why) => why.reason(),
             Self::Cancelled => "Cancelled",
             Self::AlreadyRan { .. } => "AlreadyRan",
-            Self::OnHold(Hold::Attached { .. }) | Self::Attached { .. } => "Attached",
-            Self::OnHold(Hold::Replacing { .. }) => "Replacing",
+            Self::OnHold(Hold::Attached { .. }) | Self::Attached { .. } => ATTACHED,
+            Self::OnHold(Hold::Replacing { .. }) => REPLACING,
             Self::Duplicate { .. } => "Duplicate",
         }
     }

@@ -1,5 +1,6 @@
 //! What unfinished jobs wait for: a closed list, since it is a label of a metric.
 
+use super::dedup::{ATTACHED, REPLACING};
 use super::limits::{LIMIT_REACHED, RELEASED};
 use super::reason::PoolProblemKind;
 use super::setup::FaultKind;
@@ -15,8 +16,8 @@ const OWN: [&str; 14] = [
     "RunOnceHeld",
     LIMIT_REACHED,
     RELEASED,
-    "Attached",
-    "Replacing",
+    ATTACHED,
+    REPLACING,
     "PoolNotFound",
     "QueueNotInPool",
     "TaskNotAllowed",

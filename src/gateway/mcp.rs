@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, CreateTaskResult, GetTaskParams,
     GetTaskResult, Implementation, JsonObject, ListToolsResult, PaginatedRequestParams, ServerCapabilities,
-    ServerConfig, Tool,
+    ServerConfig, TaskPayload, Tool,
 };
 use rmcp::service::RequestContext;
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
@@ -126,8 +126,8 @@ impl ServerHandler for Server {
                 let shown = json!({ "job": self.shown(&job) });
                 tasks::completed(CallToolResult::structured_error(shown))
             }
-            "Cancelled" => tasks::cancelled(),
-            _ => tasks::working(),
+            "Cancelled" => TaskPayload::Cancelled,
+            _ => TaskPayload::Working,
         };
         Ok(GetTaskResult::new(tasks::detailed(&id, &job, payload)))
     }

@@ -15,6 +15,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 pub use waiting::{Figures, Waiting, WaitingLabels};
 
+use crate::core::dedup::ATTACHED;
 use crate::core::reason::GaveUp;
 use crate::core::schedule::Skip;
 use crate::core::status::{AttemptOutcome, Phase};
@@ -496,7 +497,7 @@ fn ends() -> impl Iterator<Item = (Phase, &'static str)> {
     let well = ["Succeeded", "FinishedBeforeCancel", "AlreadyRan"].map(|reason| (Phase::Succeeded, reason));
     let badly = GaveUp::ALL.map(|why| (Phase::Failed, why.reason()));
     let other = [(Phase::Failed, "AlreadyRan"), (Phase::Failed, "Duplicate"), (Phase::Cancelled, "Cancelled")];
-    let attached = [Phase::Succeeded, Phase::Failed, Phase::Cancelled].map(|phase| (phase, "Attached"));
+    let attached = [Phase::Succeeded, Phase::Failed, Phase::Cancelled].map(|phase| (phase, ATTACHED));
     well.into_iter().chain(badly).chain(other).chain(attached)
 }
 

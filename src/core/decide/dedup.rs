@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::super::dedup::{Dedup, OnConflict};
+use super::super::dedup::{Dedup, OnConflict, REPLACING};
 use super::super::plan::{Effect, Next, Plan};
 use super::super::reason::{Hold, Why};
 use super::super::status::{Phase, Status};
@@ -52,7 +52,7 @@ impl InPool<'_> {
                 let is_told = if let Why::OnHold(Hold::Replacing { job, .. }) = &self.job.status.why {
                     *job == of
                 } else {
-                    self.job.status.why.reason() == "Replacing" && due > self.now
+                    self.job.status.why.reason() == REPLACING && due > self.now
                 };
                 let plan = self.listing(self.on_hold(Hold::Replacing { key, job: of }), due);
                 if is_told { plan } else { plan.first(cancel) }

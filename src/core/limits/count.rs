@@ -77,12 +77,10 @@ impl Count {
 
     /// A job of the key, which does not count any more, failed because of too many requests.
     pub fn slow_down(&mut self, limit: &Limit, signal: Signal) {
+        let most = limit.max_in_flight.unwrap_or(u32::MAX);
         match &mut self.slow {
-            Some(slow) if !slow.is_over(limit.max_in_flight.unwrap_or(u32::MAX), signal.at) => slow.again(signal),
-            slow => {
-                let most = limit.max_in_flight.unwrap_or(u32::MAX);
-                *slow = Some(Box::new(Slow::begin(self.permits.saturating_add(1), most, signal)));
-            }
+            Some(slow) if slow.knows(signal) || !slow.is_over(most, signal.at) => slow.again(signal),
+            slow => *slow = Some(Box::new(Slow::begin(self.permits.saturating_add(1), most, signal))),
         }
     }
 
@@ -127,7 +125,8 @@ impl Count {
     pub fn is_over(&self, limit: &Limit, now: Timestamp) -> bool {
         let latest = self.releases.back().zip(limit.rate);
         let until = latest.map(|((at, _), rate)| at.checked_add(rate.per * 2).unwrap_or(Timestamp::MAX));
-        self.permits == 0 && until.is_none_or(|until| until <= now) && self.slowed(limit, now).is_none()
+        let is_told = self.slow.as_deref().is_some_and(|slow| !slow.is_forgotten(now));
+        self.permits == 0 && until.is_none_or(|until| until <= now) && !is_told
     }
 
     /// Takes over what another one knows of releases, and that the key is slowed down.

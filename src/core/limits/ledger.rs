@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::super::job::Job;
+use super::super::status::PastAttempt;
 use super::count::{Count, Room};
 use super::declared::{By, Keys, Limit, Limits};
 use super::line::Line;
@@ -114,13 +115,20 @@ impl Ledger {
         }
         let keys = now.keys.clone();
         self.put(&job.key.name, Some(now));
-        self.slow_down(&keys, job);
+        if let Some(past) = job.status.history.last() {
+            self.slow_down(&keys, past);
+        }
     }
 
-    /// Slows the keys of a job down if its last attempt failed because of too many requests. Once, however often this is
-    /// said: what was released before tells nothing new.
-    fn slow_down(&mut self, keys: &Keys, job: &Job) {
-        let Some(past) = job.status.history.last() else { return };
+    /// The last attempt of a job is over, and with it the job.
+    pub fn note_last(&mut self, job: &Job, past: &PastAttempt) {
+        let keys = self.limits.keys_of(job);
+        self.slow_down(&keys, past);
+    }
+
+    /// Slows keys down if an attempt of them failed because of too many requests. Once, however often this is said: what was
+    /// released before tells nothing new.
+    fn slow_down(&mut self, keys: &Keys, past: &PastAttempt) {
         for ((limit, counts), key) in self.limits.all.iter().zip(&mut self.counts).zip(&**keys) {
             if let Some(signal) = limit.slow_down.as_ref().and_then(|declared| declared.signal(past)) {
                 counts.entry(key.clone()).or_default().slow_down(limit, signal);
@@ -156,7 +164,6 @@ impl Ledger {
         for at in standing::releases_before(job).chain(last) {
             self.was_released(&keys, at, job.uid);
         }
-        self.slow_down(&keys, job);
     }
 
     fn was_released(&mut self, keys: &Keys, at: Timestamp, job: Uuid) {

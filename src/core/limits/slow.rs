@@ -95,7 +95,7 @@ impl Slow {
     /// It was told so again. Jobs that were released before it was halved tell nothing new, but for when to try again.
     pub fn again(&mut self, signal: Signal) {
         self.until = self.until.max(signal.again_at);
-        if signal.released_at > self.since {
+        if !self.knows(signal) {
             self.window = halved(self.window);
             self.since = self.since.max(signal.at);
         }
@@ -118,8 +118,18 @@ impl Slow {
 
     /// Whether it says nothing any more of a key of which so many may be in flight.
     pub fn is_over(&self, most: u32, now: Timestamp) -> bool {
-        let is_old = self.since.checked_add(FORGOTTEN_AFTER).is_ok_and(|at| at <= now);
-        self.until <= now && (is_old || self.most() >= most)
+        self.is_forgotten(now) || self.until <= now && self.most() >= most
+    }
+
+    /// Whether the failure was so long ago that it says nothing any more. Until then it is remembered also where the key has
+    /// grown again: the status of its job may be told any time.
+    pub fn is_forgotten(&self, now: Timestamp) -> bool {
+        self.until <= now && self.since.checked_add(FORGOTTEN_AFTER).is_ok_and(|at| at <= now)
+    }
+
+    /// Whether a failure was heard of already, or is of a job that was released before the key was halved.
+    pub fn knows(&self, signal: Signal) -> bool {
+        signal.released_at <= self.since
     }
 }
 

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use crate::api::{ConditionType, CrewJob, CrewWorkerPool, Phase, find_condition};
+use crate::core::dedup::{ATTACHED, REPLACING};
 use crate::core::job::Job;
 use crate::core::limits::{LIMIT_REACHED, Permit};
 use crate::core::observed::{Observed, Others, PodDeletion, Pool, PoolFacts, Published, Search, Task};
@@ -99,7 +100,7 @@ pub fn verdict(object: &CrewJob, pool: &Read, claim: Claim, now: Timestamp) -> V
                 return Verdict::new(why.reason(), message, false, "nothing: the operator records its end");
             }
             let reason = why.reason();
-            if matches!(reason, LIMIT_REACHED | "Attached" | "Replacing") {
+            if matches!(reason, LIMIT_REACHED | ATTACHED | REPLACING) {
                 return Verdict::new(reason, message, true, remedy(reason, object));
             }
             if plan.status.phase == status::Phase::Queued {
@@ -243,7 +244,7 @@ fn remedy(reason: &str, job: &CrewJob) -> String {
         "RunOnceHeld" => {
             "nothing: wait for that job, or cancel it; to run both, give one of them another key".to_owned()
         }
-        "Attached" | "Replacing" => "nothing: wait for the end of that job, or cancel it".to_owned(),
+        ATTACHED | REPLACING => "nothing: wait for the end of that job, or cancel it".to_owned(),
         LIMIT_REACHED => format!("wait for its turn, or raise the limit in spec.limits of the CrewWorkerPool {pool}"),
         "PoolNotFound" => format!("create the CrewWorkerPool {pool}, or name another one in spec.poolRef"),
         "QueueNotInPool" => format!("add the queue to spec.queues of the CrewWorkerPool {pool}, or choose another one"),

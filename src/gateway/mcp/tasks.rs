@@ -30,16 +30,6 @@ pub fn detailed(id: &JobId, job: &Value, payload: TaskPayload) -> DetailedTask {
     DetailedTask::new(task, payload)
 }
 
-/// It is not over.
-pub fn working() -> TaskPayload {
-    TaskPayload::Working
-}
-
-/// It was cancelled.
-pub fn cancelled() -> TaskPayload {
-    TaskPayload::Cancelled
-}
-
 /// It has ended, as a call of a tool ends.
 pub fn completed(result: CallToolResult) -> TaskPayload {
     let result = serde_json::to_value(result).ok().and_then(|value| value.as_object().cloned()).unwrap_or_default();

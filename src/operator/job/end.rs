@@ -5,7 +5,6 @@ use uuid::Uuid;
 use super::abandon::abandon;
 use crate::core::evidence::Document;
 use crate::core::id::ObjectKey;
-use crate::core::job::Job;
 use crate::core::status::{Phase, Status};
 use crate::operator::context::Context;
 use crate::operator::state::jobs::Entry;
@@ -32,8 +31,8 @@ pub fn finished(ctx: &Context, decided: &Entry, status: &Status) -> Option<Docum
         ctx.jobs.ended().remember(job);
     }
     // Too many requests may be why, which slows others down.
-    if status.phase == Phase::Failed {
-        ctx.jobs.lock().note_over(&Job { status: status.clone(), ..job.clone() });
+    if let Some(past) = status.history.last() {
+        ctx.jobs.lock().note_last(job, past);
     }
     let left = leave(ctx, &job.key, job.uid);
     if job.key.is_deleted() {

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::super::super::id::ObjectKey;
 use super::super::super::job::Job;
 use super::super::super::limits::{Ledger, Limits, Permit};
+use super::super::super::status::PastAttempt;
 use super::{Entry, Lane, Table};
 
 impl<F> Table<F> {
@@ -42,6 +43,14 @@ impl<F> Table<F> {
         let pool = ObjectKey { namespace: job.key.namespace.clone(), name: job.spec.pool.clone() };
         if let Some(ledger) = self.ledgers.by_pool.get_mut(&pool) {
             ledger.note_over(job);
+        }
+    }
+
+    /// The last attempt of a job is over. It may slow down others under the limits of its pool.
+    pub fn note_last(&mut self, job: &Job, past: &PastAttempt) {
+        let pool = ObjectKey { namespace: job.key.namespace.clone(), name: job.spec.pool.clone() };
+        if let Some(ledger) = self.ledgers.by_pool.get_mut(&pool) {
+            ledger.note_last(job, past);
         }
     }
 

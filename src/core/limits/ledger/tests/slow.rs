@@ -30,6 +30,13 @@ impl World {
         });
     }
 
+    /// The first of the jobs in flight ends otherwise.
+    fn end_one(&mut self, tenant: &str) {
+        let first = self.in_flight(tenant)[0].clone();
+        self.ends(&first);
+        self.give();
+    }
+
     fn in_flight(&self, tenant: &str) -> Vec<String> {
         self.released().iter().filter(|name| name.starts_with(tenant)).map(ToString::to_string).collect()
     }
@@ -58,9 +65,7 @@ fn a_key_is_slowed_down_alone_waits_for_the_time_that_was_told_and_grows_again()
     assert_eq!(world.give(), [] as [&str; 0], "three are in flight");
     assert_eq!(world.wait_of("a14").reached, Reached::Slowed(2));
     let most = (0..3).map(|_| {
-        let first = world.in_flight("a")[0].clone();
-        world.ends(&first);
-        world.give();
+        world.end_one("a");
         world.in_flight("a").len()
     });
     assert_eq!(most.collect::<Vec<_>>(), [2, 2, 3], "it grows by one in a round");
@@ -81,6 +86,47 @@ fn jobs_that_were_in_flight_together_slow_their_key_down_once() {
     }
     assert_eq!(world.give().len(), 1, "of two one is left");
     assert_eq!(world.wait_of("a20").reached, Reached::Slowed(2));
+}
+
+#[test]
+fn a_failure_that_is_told_again_after_its_key_has_grown_slows_nothing() {
+    let mut world = crowd();
+    world.now = 1_000;
+    world.is_told("a10", "quota exceeded");
+    world.end_one("a");
+    while world.in_flight("a").len() < 4 {
+        world.end_one("a");
+    }
+    // It still waits for its backoff, and its status changes.
+    world.record("a10", |status| status.observed_generation += 1);
+    world.end_one("a");
+    assert_eq!(world.in_flight("a").len(), 4);
+    assert_eq!(world.wait_of("a30").reached, Reached::InFlight(4));
+}
+
+#[test]
+fn a_key_that_has_grown_and_is_idle_knows_for_an_hour_what_it_was_told() {
+    let mut world = World::of([slowed(4)]);
+    for name in ["a1", "a2", "a3", "a4"] {
+        world.create(name, "a");
+    }
+    world.is_told("a1", "quota exceeded");
+    for name in ["a2", "a3", "a4"] {
+        world.ends(name);
+    }
+    for number in 10..30 {
+        world.create(&format!("a{number}"), "a");
+        world.ends(&format!("a{number}"));
+    }
+    for _ in 0..2 {
+        world.now += 11 * 60_000; // what counts nothing is forgotten every ten minutes
+        world.give();
+    }
+    world.record("a1", |status| status.observed_generation += 1);
+    for name in ["a5", "a6", "a7", "a8"] {
+        world.create(name, "a");
+    }
+    assert_eq!(world.in_flight("a").len(), 4);
 }
 
 #[test]
