@@ -5,8 +5,8 @@
 
 use crewjob::wire::{Call, Envelope, Message, Object, RawJson, ResultDocument, State, Value};
 use crewjob::worker::steps::{
-    About, Arguments, Conclusion, Defaults, Failure, Outcome, Read, Routes, RunEnd, Seen, Sender, conclude, ended,
-    may_retry, next, read, refusal,
+    About, Arguments, Conclusion, Defaults, Failure, Outcome, Read, Routes, RunEnd, Seen, Sender, Told, conclude,
+    ended, may_retry, next, read, refusal,
 };
 use jiff::Timestamp;
 
@@ -102,7 +102,7 @@ fn concluded(about: About<'_>, outcome: Outcome) -> Conclusion {
         is_builtin_errback: |task| task == "native",
         jitter_seed: 0,
         seconds: 1.5,
-        memory: None,
+        told: &Told::default(),
         now: NOW,
     };
     let mut ids = 0;

@@ -3,12 +3,13 @@
 
 import os
 
-import crewjob
+import crewjob.crewai
 import openai
 from crewai import LLM, Agent, Crew, Task
 
 # A server inside one's own network often takes no key, but the client wants one.
-MODEL = LLM(model=os.environ["CREW_MODEL"], provider="openai", api_key=os.environ.get("OPENAI_API_KEY") or "none")
+os.environ.setdefault("OPENAI_API_KEY", "none")
+MODEL = LLM(model=os.environ["CREW_MODEL"], provider="openai")
 STEPS = {
     "researcher": "Collect the facts that a text on {topic} needs. What was asked for: {inputs}.",
     "writer": "Write a text on {topic} from these facts. What was asked for: {inputs}.",
@@ -20,8 +21,8 @@ STEPS = {
 def crew(job_id, inputs, bypass_cache=False):
     agents = [Agent(role=role, goal=STEPS[role], backstory="", llm=MODEL, max_retry_limit=0) for role in STEPS]
     tasks = [Task(description=STEPS[a.role], expected_output="Text in Markdown.", agent=a) for a in agents]
-    team = Crew(agents=agents, tasks=tasks, task_callback=lambda done: crewjob.progress({"done": done.agent}))
-    output = team.kickoff({"topic": inputs["topic"], "inputs": str(inputs)})
+    asked = {"topic": inputs["topic"], "inputs": str(inputs)}
+    output = Crew(agents=agents, tasks=tasks).kickoff(asked, from_checkpoint=crewjob.crewai.checkpoints())
     return {"text": output.raw, "model": MODEL.model}
 
 

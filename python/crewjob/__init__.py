@@ -3,6 +3,7 @@
     @crewjob.task(retry_for=(ConnectionError,))
     def research(job_id, inputs, bypass_cache=False):
         crewjob.progress({"percent": 0, "message": "researcher: at work"})
+        crewjob.report_usage("gpt-5", input_tokens=1200, output_tokens=80, requests=1)
         return {"text": f"# {inputs['topic']}"}
 
     if __name__ == "__main__":
@@ -14,9 +15,30 @@
 native worker names failures of its own.
 """
 
-from .calls import Call, Job, SoftTimeLimitExceeded, current_call, progress
+from .calls import (
+    Call,
+    Job,
+    SoftTimeLimitExceeded,
+    checkpoint,
+    current_call,
+    progress,
+    report_usage,
+    state_dir,
+)
 from .celery_tasks import celery_task
 from .server import serve
 from .tasks import task
 
-__all__ = ["Call", "Job", "SoftTimeLimitExceeded", "celery_task", "current_call", "progress", "serve", "task"]
+__all__ = [
+    "Call",
+    "Job",
+    "SoftTimeLimitExceeded",
+    "celery_task",
+    "checkpoint",
+    "current_call",
+    "progress",
+    "report_usage",
+    "serve",
+    "state_dir",
+    "task",
+]

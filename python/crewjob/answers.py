@@ -61,6 +61,15 @@ def progress(value: bytes) -> bytes:
     return b'{"progress":%s}\n' % value
 
 
+CHECKPOINT = b'{"checkpoint":true}\n'
+"""The line by which the state of a job is saved."""
+
+
+def usage(value: bytes) -> bytes:
+    """The line that reports this consumption."""
+    return b'{"usage":%s}\n' % value
+
+
 def error(exception: BaseException, retry: bool) -> bytes:
     """The line that ends a call with a failure, and says whether another run may succeed."""
     described = {"type": kind(type(exception)), "message": shortened(str(exception))}

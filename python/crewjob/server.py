@@ -99,7 +99,7 @@ def answer(line: bytes, tasks: Mapping[str, Task], lines: Lines, limit: SoftLimi
     about = None
     try:
         said = json.loads(line)
-        call = Call.from_line(said, lambda text, _: lines.write(answers.progress(text)))
+        call = Call.from_line(said, Listening(lines))
         about = task_for(call.task, tasks)
         with running(call):
             value = limited(about, said, limit)
@@ -116,6 +116,22 @@ def answer(line: bytes, tasks: Mapping[str, Task], lines: Lines, limit: SoftLimi
             sys.stderr.write(answers.shortened(part.removesuffix("\n")) + "\n")
         sys.stderr.flush()
         return answers.error(error, about is not None and isinstance(error, about.retry_for))
+
+
+class Listening:
+    """The native worker, which reads lines of JSON."""
+
+    def __init__(self, lines: Lines):
+        self._lines = lines
+
+    def progress(self, text: bytes, _value: object) -> None:
+        self._lines.write(answers.progress(text))
+
+    def checkpoint(self) -> None:
+        self._lines.write(answers.CHECKPOINT)
+
+    def usage(self, report: bytes) -> None:
+        self._lines.write(answers.usage(report))
 
 
 OWN = {__file__, Task.run.__code__.co_filename}

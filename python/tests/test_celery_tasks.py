@@ -111,7 +111,7 @@ def test_progress_does_not_wait_for_redis_as_results_do_with_always_retry(caplog
     app.conf.update(result_backend_always_retry=True, result_backend_max_retries=1)
     task = app.task(work)
     task.push_request(id="t-9", task=task.name, is_eager=False)
-    celery_tasks.reporter(task)(b"1", 1)
+    celery_tasks.CeleryWorker(task).progress(b"1", 1)
     assert "progress is not shown: Error" in caplog.text and task.backend.always_retry
     with pytest.raises(exceptions.BackendGetMetaError):
         task.backend.get_task_meta("t-9")
@@ -173,3 +173,24 @@ def test_the_guard_keeps_the_name_that_it_has_as_a_file():
     from crewjob import guard
 
     assert crewjob_guard.GuardedRequest is guard.GuardedRequest is celery.Task.Request
+
+
+@crewjob.task
+def consumes(what):
+    crewjob.report_usage("m", input_tokens=3, requests=1, cost_usd="0.1")
+    crewjob.report_usage("m", input_tokens=4, cost_usd=0.2)
+    if what == "fails":
+        raise ValueError(what)
+    return what
+
+
+@pytest.mark.parametrize("what", ["works", "fails"])
+def test_what_a_run_consumed_is_in_its_result_also_of_one_that_failed(app, what):
+    usage = stored(app, crewjob.celery_task(app, consumes), what, "t-9", **JOB)["usage"]
+    assert usage["models"] == {"m": {"input_tokens": 7, "requests": 1, "cost_usd": "0.3"}} and usage["count"]
+
+
+def test_what_a_plain_task_of_celery_consumed_is_in_its_result(app):
+    task = app.task(name="plain")(consumes)
+    usage = stored(app, task, "works", "t-10")["usage"]
+    assert usage["models"]["m"]["input_tokens"] == 7

@@ -8,6 +8,8 @@ import time
 import pytest
 from conftest import PATIENCE, a_call, ask
 
+import crewjob
+
 WORK = """
 @crewjob.task
 def work(value=None):
@@ -333,3 +335,32 @@ def test_a_handler_of_the_programs_own_for_sigterm_stays(start):
     assert ask(process, a_call(1)) == {"result": 1}
     process.send_signal(signal.SIGTERM)
     assert process.wait(PATIENCE) == 7
+
+
+def test_a_program_has_a_folder_asks_for_it_to_be_saved_and_reports_what_it_consumed(start, tmp_path):
+    process = start(
+        """
+        @crewjob.task
+        def work():
+            (crewjob.state_dir() / "step").write_text("done")
+            crewjob.checkpoint()
+            crewjob.report_usage("m", input_tokens=3, cost_usd="0.5")
+            crewjob.report_usage(requests=1)
+            return 1
+        """
+    )
+    said = [ask(process, a_call() | {"state_dir": str(tmp_path)})]
+    said += [json.loads(next(line for line in process.stdout if line.strip())) for _ in range(3)]
+    assert said == [
+        {"checkpoint": True},
+        {"usage": {"model": "m", "input_tokens": 3, "cost_usd": "0.5"}},
+        {"usage": {"requests": 1}},
+        {"result": 1},
+    ]
+    assert (tmp_path / "step").read_text() == "done"
+
+
+def test_outside_a_call_there_is_no_folder_and_reports_do_nothing():
+    assert crewjob.state_dir() is None
+    crewjob.checkpoint()
+    crewjob.report_usage("m", requests=1)

@@ -8,8 +8,9 @@ use uuid::Uuid;
 
 use super::{
     Attempt as ApiAttempt, ConditionType, CrewJob, CrewJobSpec, CrewJobStatus, JobDefaults, OnUnknown as ApiOnUnknown,
-    Outcome, Phase as ApiPhase, RetryPolicy, Timeouts, Worker,
+    Outcome, Phase as ApiPhase, RetryPolicy, Timeouts, Worker, usage,
 };
+use crate::core::account::{Account, Count, JobAccount, SavedState, Spent};
 use crate::core::claims;
 use crate::core::id::{GENERATIONS, ObjectKey, Priority, SpecHash, TaskId};
 use crate::core::job::{Job, Spec};
@@ -19,6 +20,7 @@ use crate::core::status::{
     TaskError, Unstopped, Why,
 };
 use crate::core::trace::SpanContext;
+use crate::core::usage::{Consumed, Usage};
 use crate::wire::TraceParent;
 
 /// Annotation of a CrewJob with the `traceparent` (W3C Trace Context) of what caused it, such as a pipeline. The job's own
@@ -116,6 +118,7 @@ fn overrides(retry: Option<&RetryPolicy>, timeouts: Option<&Timeouts>, ttl: Opti
             ApiOnUnknown::Fail => OnUnknown::Fail,
             ApiOnUnknown::Retry => OnUnknown::Retry,
         }),
+        resume: retry.and_then(|retry| retry.resume),
         soft: timeouts.soft.as_ref().map(std),
         hard: timeouts.hard.as_ref().map(std),
         queue: timeouts.queue.as_ref().map(std),
@@ -202,18 +205,41 @@ impl CrewJobStatus {
                     at: Timestamp::UNIX_EPOCH,
                 })
             }),
+            account: self.account(),
             queue: self.queue.as_deref().map(Arc::from),
             is_traced: self.trace_id.is_some(),
             spec_hash: self.spec_hash.as_deref().and_then(SpecHash::parse),
-            spec_changed: since(ConditionType::SpecChanged).map(Box::new),
-            cancel_unsupported: super::find_condition(&self.conditions, ConditionType::CancelUnsupported)
+            remarks: None,
+        }
+        .remarked(|it| {
+            it.spec_changed = since(ConditionType::SpecChanged);
+            it.cancel_unsupported = super::find_condition(&self.conditions, ConditionType::CancelUnsupported)
                 .filter(|condition| condition.status == "True")
                 .map(|condition| {
                     let all = [Unstopped::PoolDeleted, Unstopped::WorkerDeaf];
                     let why = all.into_iter().find(|why| why.reason() == condition.reason);
-                    Box::new((condition.last_transition_time.0, why.unwrap_or(Unstopped::WorkerDeaf)))
-                }),
+                    (condition.last_transition_time.0, why.unwrap_or(Unstopped::WorkerDeaf))
+                });
+        })
+    }
+
+    /// What runs have said of themselves.
+    fn account(&self) -> Option<Box<JobAccount>> {
+        if self.usage.is_none() && self.state.is_none() {
+            return None;
         }
+        let last = self.usage_count.as_ref();
+        let last =
+            last.map(|it| Count { id: it.id.as_str().into(), usage: usage::to_core(&it.models) }).unwrap_or_default();
+        let all = self.usage.as_ref().map(|usage| usage::to_core(&usage.models)).unwrap_or_default();
+        let spent = Spent { before: all.without(&last.usage), last, at: Timestamp::UNIX_EPOCH };
+        let state = self.state.as_ref().map(|state| SavedState {
+            saved_at: state.saved_at.as_ref().map(|time| time.0),
+            bytes: u64::try_from(state.size_bytes).unwrap_or(0),
+            is_resumed: state.resumed,
+            problem: state.problem.as_deref().map(Arc::from),
+        });
+        Some(Box::new(JobAccount { spent, state }))
     }
 }
 
@@ -253,5 +279,11 @@ fn past_to_core(past: &ApiAttempt) -> Option<PastAttempt> {
         started_at: past.started_at.as_ref().map(|time| time.0),
         finished_at: past.finished_at.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
         error,
+        account: (past.resumed || past.usage.is_some()).then(|| {
+            let consumed = past.usage.as_ref().map(Consumed::from);
+            let usage = consumed.map(|consumed| Usage::of("", consumed)).unwrap_or_default();
+            let state = past.resumed.then(|| SavedState { is_resumed: true, ..SavedState::default() });
+            Box::new(Account { count: Count { usage, ..Count::default() }, state })
+        }),
     })
 }

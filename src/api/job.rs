@@ -155,6 +155,12 @@ pub struct CrewJobSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dedup: Option<Dedup>,
 
+    /// Begins with the state that another job has left, one that failed or was cancelled: it must be in the same namespace
+    /// and served by the same pool, and its state not be older than workers keep it (24 hours by default). Where there is
+    /// none, the job begins without, and `status.state.problem` says why. Default: none. Cannot be changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume_from: Option<ResumeFrom>,
+
     /// How long the object is kept after it finished; then it is deleted, with its result. A duration such as `24h` (a
     /// week is `168h`), at most 8784h. Default: that of the pool's `jobDefaults`, and without one it is kept for good.
     /// May be changed, also after the end: it counts from `status.finishedAt`.
@@ -190,7 +196,7 @@ fn result_is_set_once() -> String {
 
 /// `inputs`, `args` and `kwargs` are free-form, which no rule can compare: the operator pins them by a hash instead.
 const IMMUTABLE: &[&str] =
-    &["topic", "poolRef", "queue", "task", "bypassCache", "retryPolicy", "timeouts", "runOnce", "dedup"];
+    &["topic", "poolRef", "queue", "task", "bypassCache", "retryPolicy", "timeouts", "runOnce", "dedup", "resumeFrom"];
 
 /// What cannot be changed, and what does not go together.
 fn rules() -> Value {
@@ -224,9 +230,18 @@ impl CrewJobSpec {
             cancel: false,
             run_once: None,
             dedup: None,
+            resume_from: None,
             ttl_after_finished: None,
         }
     }
+}
+
+/// Names the CrewJob with whose state another one begins.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct ResumeFrom {
+    /// The name of a CrewJob in the same namespace.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
 }
 
 /// Names the CrewWorkerPool of a job, in the job's namespace.
@@ -274,6 +289,10 @@ pub struct RetryPolicy {
     /// nothing is paid for twice; `Retry` runs it again. Default `Fail`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_unknown: Option<OnUnknown>,
+
+    /// Whether an attempt begins with the state that the last one left: the files in `CREWJOB_STATE_DIR`. Default true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<bool>,
 }
 
 /// Exponential backoff with full jitter: before repetition number n, a random time between 0 and

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    JobResult, schema,
+    Consumption, JobResult, JobState, Usage, UsageCount, schema,
     text::{head, tail},
 };
 
@@ -132,6 +132,18 @@ pub struct CrewJobStatus {
     /// 5 seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
+
+    /// What all runs have consumed, where the program reports it. Updated at most every 5 seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+
+    /// The part of `usage` that the run in hand has counted. None at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage_count: Option<UsageCount>,
+
+    /// The state that the runs have saved. None where no run has saved any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<JobState>,
 
     /// What the task returned. Set once, when the job succeeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -320,6 +332,15 @@ pub struct Attempt {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub message: Option<String>,
+
+    /// Whether it began with the state that an earlier attempt had left.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resumed: bool,
+
+    /// What it consumed, where the program reports it. Of an attempt that went on after the loss of a worker, the last
+    /// entry has all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Consumption>,
 }
 
 impl Attempt {

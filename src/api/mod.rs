@@ -24,6 +24,7 @@ mod schedule_status;
 mod schema;
 mod text;
 mod twin;
+mod usage;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -38,7 +39,7 @@ pub use duration::{Duration, ParseDurationError};
 pub use guard::Guard;
 pub use job::{
     Backoff, CrewJob, CrewJobSpec, DEFAULT_POOL, DEFAULT_PRIORITY, DEFAULT_TASK, EXPIRES, OnUnknown, PoolRef,
-    RetryPolicy, Timeouts,
+    ResumeFrom, RetryPolicy, Timeouts,
 };
 pub use job_result::JobResult;
 pub use job_status::{
@@ -57,6 +58,7 @@ pub use schedule::{
     SCHEDULE_LABEL, TemplateMetadata,
 };
 pub use schedule_status::{CrewScheduleStatus, Rests, SkipReason, SkippedTimes};
+pub use usage::{Consumption, JobState, ModelUsage, Usage, UsageCount};
 
 /// The definitions of all resources, as they are installed.
 pub fn crds() -> [CustomResourceDefinition; 3] {

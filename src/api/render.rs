@@ -6,14 +6,16 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Attempt as ApiAttempt, ConditionType, CrewJobStatus, JobError, JobResult, Outcome, Phase as ApiPhase,
-    Progress as ApiProgress, Worker,
+    Attempt as ApiAttempt, ConditionType, Consumption, CrewJobStatus, JobError, JobResult, JobState, Outcome,
+    Phase as ApiPhase, Progress as ApiProgress, Usage as ApiUsage, UsageCount, Worker, usage,
 };
+use crate::core::account::SavedState;
 use crate::core::id::TaskId;
 use crate::core::job::Job;
 use crate::core::status::{
     AttemptOutcome, GaveUp, Holder, Kept, PastAttempt, Phase, Progress, Status, StoredResult, Why,
 };
+use crate::core::usage::{Consumed, Usage};
 
 /// The merge patch that turns the recorded status into the new one; `None` when it says the same.
 pub fn status_patch(job: &Job, new: &Status, version: &str) -> Option<Value> {
@@ -80,6 +82,12 @@ pub fn render(job: &Job, status: &Status) -> CrewJobStatus {
         expiry_bucket: status.end.as_ref().and_then(|end| end.expires_at).map(expiry_bucket),
         worker: status.worker.as_deref().map(worker),
         progress: status.progress.as_deref().map(progress),
+        usage: status.spent().map(|spent| all_usage(&spent.total())),
+        usage_count: status
+            .spent()
+            .filter(|spent| !spent.last.usage.is_empty())
+            .map(|spent| UsageCount { id: spent.last.id.to_string(), models: usage::models(&spent.last.usage) }),
+        state: status.state().map(state),
         result: status.result.as_deref().map(|result| stored(job, task, result)),
         error: status
             .error
@@ -123,6 +131,15 @@ fn worker(holder: &Holder) -> Worker {
     }
 }
 
+fn all_usage(total: &Usage) -> ApiUsage {
+    ApiUsage { total: (&total.total()).into(), models: usage::models(total) }
+}
+
+fn state(state: &SavedState) -> JobState {
+    let saved_at = state.saved_at.map(|at| Time(to_second(at)));
+    JobState::new(saved_at, state.bytes, state.is_resumed, state.problem.as_deref())
+}
+
 fn progress(progress: &Progress) -> ApiProgress {
     ApiProgress::new(progress.percent.map(i32::from), progress.message.as_deref())
 }
@@ -148,6 +165,13 @@ fn past(past: &PastAttempt) -> ApiAttempt {
         finished_at: Some(Time(to_second(past.finished_at))),
         error_type: None,
         message: None,
+        resumed: past.account.as_ref().and_then(|it| it.state.as_ref()).is_some_and(|state| state.is_resumed),
+        usage: past
+            .account
+            .as_ref()
+            .map(|account| account.count.usage.total())
+            .filter(|total| *total != Consumed::default())
+            .map(|total| Consumption::from(&total)),
     };
     match &past.error {
         Some(error) => attempt.because(Some(&error.kind), &error.message),
@@ -206,11 +230,11 @@ fn conditions(job: &Job, status: &Status) -> Vec<Condition> {
         Phase::Cancelled => all.push(condition(ConditionType::Failed, true, ended_at, reason, message)),
         Phase::Pending | Phase::Queued | Phase::Running | Phase::Retrying => {}
     }
-    if let Some(at) = status.spec_changed.as_deref().copied() {
+    if let Some(at) = status.remarks().spec_changed {
         let message = Status { why: Why::GaveUp(GaveUp::SpecChanged), ..Status::default() }.message();
         all.push(condition(ConditionType::SpecChanged, true, at, "SpecChanged", &message));
     }
-    if let Some((at, why)) = status.cancel_unsupported.as_deref().copied() {
+    if let Some((at, why)) = status.remarks().cancel_unsupported {
         all.push(condition(ConditionType::CancelUnsupported, true, at, why.reason(), why.message()));
     }
     if let Some(at) = status.end.as_ref().and_then(|end| end.late_result) {

@@ -273,11 +273,8 @@ fn is_blind_plan_empty(c: &Case) -> bool {
     let stale = c.seen.of != c.job.attempt_in_hand().task || c.seen.task == Task::Unread;
     let begun = c.was.attempt.is_some() || c.was.attempts > 0;
     let alike = |was: Status| {
-        was == Status {
-            observed_generation: was.observed_generation,
-            spec_changed: was.spec_changed.clone(),
-            ..c.is.clone()
-        }
+        let is = Status { observed_generation: was.observed_generation, ..c.is.clone() };
+        was == is.remarked(|it| it.spec_changed = was.remarks().spec_changed)
     };
     let same = alike(c.was.clone());
     let idle = c.plan.effects.is_empty();

@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::account::{Account, Count, SavedState};
 use super::id::{GENERATIONS, ObjectKey, Priority};
+use super::usage::Usage;
 
 /// Most retries of Celery's own that are believed of one attempt. A worker that claims more has made so many.
 pub const RETRIES: u32 = 1_000;
@@ -57,6 +59,18 @@ pub fn exception_name(claimed: &str) -> String {
     let mut name: String = claimed.chars().filter(|c| is_visible(*c)).take(EXCEPTION_NAME).collect();
     name.truncate(name.floor_char_boundary(EXCEPTION_NAME));
     if name.trim().is_empty() { "Unknown".to_owned() } else { name }
+}
+
+/// What a run says of itself, of which only what can be seen is kept. `None` where it says nothing.
+pub fn account(count: &Count, state: Option<SavedState>) -> Option<Account> {
+    let plain = |text: &str| text.chars().filter(|c| is_visible(*c)).collect::<String>();
+    let mut usage = Usage::default();
+    for (model, consumed) in count.usage.models() {
+        usage.count(&plain(model), consumed);
+    }
+    let state = state.map(|state| SavedState { problem: state.problem.map(|text| plain(&text).into()), ..state });
+    let account = Account { count: Count { id: plain(&count.id).into(), usage }, state };
+    (!account.is_empty()).then_some(account)
 }
 
 /// Whether a character shows up where it is printed, and does nothing else there.

@@ -25,7 +25,7 @@ use super::once::{self, Claim, Ran};
 use super::plan::{Effect, InPlaceOf, Next, Notice, Plan, Publication};
 use super::policy::{Overrides, Policy};
 use super::status::{
-    Attempt, End, GaveUp, Hold, Phase, PoolProblemKind, RefusalKind, Status, TaskError, Unstopped, Why,
+    Attempt, End, GaveUp, Hold, Phase, PoolProblemKind, Progress, RefusalKind, Status, TaskError, Unstopped, Why,
 };
 
 /// A job that leaves the queue sooner is never recorded as `Queued`: that would cost an API write.
@@ -51,9 +51,8 @@ pub fn decide(job: &Job, seen: &Observed, now: Timestamp) -> Plan {
         // Nothing can be taken off or stopped, and the job is not to wait for a pool that may never come back. What is
         // left on its Redis is found there by its marker.
         Pool::Missing { .. } if job.spec.cancel => {
-            let unstopped = Some(Box::new((now, Unstopped::PoolDeleted))).filter(|_| job.status.attempt.is_some());
-            let status = case.status();
-            case.cancelled(Status { cancel_unsupported: status.cancel_unsupported.or(unstopped), ..status })
+            let unstopped = Some((now, Unstopped::PoolDeleted)).filter(|_| job.status.attempt.is_some());
+            case.cancelled(case.status().remarked(|it| it.cancel_unsupported = it.cancel_unsupported.or(unstopped)))
         }
         Pool::Missing { .. } if case.is_begun() => {
             let hold = Hold::PoolDeleted { pool: job.spec.pool.clone() };
@@ -124,8 +123,8 @@ impl Case<'_> {
         let mut status = self.job.status.clone();
         status.observed_generation = self.job.spec.generation;
         status.spec_hash = self.pinned();
-        status.spec_changed = self.is_changed().then(|| status.spec_changed.unwrap_or_else(|| Box::new(self.now)));
-        status
+        let is_changed = self.is_changed();
+        status.remarked(|it| it.spec_changed = is_changed.then(|| it.spec_changed.unwrap_or(self.now)))
     }
 
     /// Record what is recorded already, unless the spec has changed since, and look again as late as is sound.
@@ -220,6 +219,7 @@ impl Case<'_> {
             end: Some(Box::new(End { expires_at: expires_at(self.now, self.policy.ttl), ..End::new(self.now) })),
             retry_at: None,
             progress: None,
+            account: so_far.account.map(|account| Box::new(account.settled())),
             ..so_far
         };
         let remember = self.remembered(&status);
@@ -304,6 +304,7 @@ impl InPool<'_> {
             queue: self.queue().clone(),
             priority: self.job.spec.priority,
             limits: (self.policy.hard, self.policy.soft),
+            resumes: self.policy.resume,
             spec_hash: self.job.spec.hash,
             again: id.number > 1 || id.generation > 0,
         }
@@ -410,18 +411,36 @@ impl InPool<'_> {
         if let Holding::By(holder, _) = &held.by {
             status.worker = Some(Box::new(holder.clone()));
         }
-        let next = match (&held.progress, &status.progress) {
-            (Some(new), Some(old)) if new.at == old.at => Next::OnHint,
-            (Some(new), Some(old)) if self.now < later(old.at, PROGRESS_EVERY) && new.percent != Some(100) => {
-                Next::At(later(old.at, PROGRESS_EVERY))
-            }
-            (Some(new), _) => {
-                status.progress = Some(Box::new(new.clone()));
-                Next::OnHint
-            }
-            (None, _) => Next::OnHint,
-        };
+        let next = self.tell(held, &mut status);
         Plan::record(Status { phase: Phase::Running, why: Why::Started, ..status }, next)
+    }
+
+    /// Records what a run says of itself, now and then.
+    fn tell(&self, held: &Held, status: &mut Status) -> Next {
+        let is_told = |new: &Progress| status.progress.as_ref().is_some_and(|old| old.at == new.at);
+        let progress = held.progress.as_ref().filter(|new| !is_told(new));
+        let account = held.account.as_deref().filter(|account| status.is_news(account));
+        if progress.is_none() && account.is_none() {
+            return Next::OnHint;
+        }
+        let told_at = [
+            status.progress.as_ref().map(|progress| progress.at),
+            status.spent().map(|spent| spent.at),
+            status.state().and_then(|state| state.saved_at),
+        ];
+        let told_at = told_at.into_iter().flatten().max();
+        let is_complete = progress.is_some_and(|progress| progress.percent == Some(100));
+        if let Some(again_at) = told_at.map(|at| later(at, PROGRESS_EVERY)).filter(|at| self.now < *at && !is_complete)
+        {
+            return Next::At(again_at);
+        }
+        if let Some(progress) = progress {
+            status.progress = Some(Box::new(progress.clone()));
+        }
+        if let Some(account) = account {
+            status.hear(account, self.now);
+        }
+        Next::OnHint
     }
 
     /// Nowhere to be seen: either never published, or lost.

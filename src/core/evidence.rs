@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use super::id::{AttemptId, Priority, SpecHash, TaskId};
 use super::observed::{Besides, Ended, Ending, Held, Holding, Liveness, Published, Search, Task};
-use super::status::{Holder, Phase, Status};
+use super::status::{Account, Holder, Phase, Status};
 
 use reports::merge;
 pub use reports::{Document, LastRun, Levels, Mark, Place, Report, Sighting};
@@ -97,6 +97,7 @@ struct Over {
     worker: Option<Holder>,
     celery_retries: u32,
     finished_at: Option<Timestamp>,
+    account: Option<Box<Account>>,
 }
 
 /// An end state that a document names, of a message that was not acknowledged when it was last looked at.
@@ -146,8 +147,8 @@ impl Evidence {
     /// This attempt has ended so, whatever became of its message.
     pub fn ended_with(of: TaskId, document: Document) -> Self {
         let mut evidence = Self::none(of);
-        if let Document::Over { how, worker, celery_retries, finished_at } = document {
-            evidence.over = Some(Box::new(Over { how, worker, celery_retries, finished_at }));
+        if let Document::Over { how, worker, celery_retries, finished_at, account } = document {
+            evidence.over = Some(Box::new(Over { how, worker, celery_retries, finished_at, account }));
         }
         evidence
     }
@@ -155,8 +156,8 @@ impl Evidence {
     /// The end that a result document names, confirmed or not.
     pub fn heard_end(&self) -> Option<Document> {
         let over = self.over.as_deref().or(self.unconfirmed.as_deref().map(|unconfirmed| &unconfirmed.over))?;
-        let Over { how, worker, celery_retries, finished_at } = over.clone();
-        Some(Document::Over { how, worker, celery_retries, finished_at })
+        let Over { how, worker, celery_retries, finished_at, account } = over.clone();
+        Some(Document::Over { how, worker, celery_retries, finished_at, account })
     }
 
     /// Nothing was published of this attempt.
@@ -316,6 +317,7 @@ impl Evidence {
             started_at: attempt.started_at,
             celery_retries: 0,
             progress: status.progress.as_deref().cloned(),
+            account: None,
         };
         self.seen = Some(Box::new(Sighting { generation: attempt.generation, report }));
     }
@@ -353,8 +355,8 @@ impl Evidence {
             // The attempt is published again for this. A leader that was paused may hear it late: Redis was emptied
             // meanwhile, and it has published the first delivery once more, as no status told of it.
             Document::Over { how: Ending::ChildLost(_), .. } => self.unread(),
-            Document::Over { how, worker, celery_retries, finished_at } => {
-                self.told_of_end(Over { how, worker, celery_retries, finished_at }, now);
+            Document::Over { how, worker, celery_retries, finished_at, account } => {
+                self.told_of_end(Over { how, worker, celery_retries, finished_at, account }, now);
             }
         }
     }
@@ -379,8 +381,8 @@ impl Evidence {
             self.found();
         }
         match document {
-            Some(Document::Over { how, worker, celery_retries, finished_at }) => {
-                self.read_end(Over { how, worker, celery_retries, finished_at });
+            Some(Document::Over { how, worker, celery_retries, finished_at, account }) => {
+                self.read_end(Over { how, worker, celery_retries, finished_at, account });
             }
             // It may be of the run before, and does not say when that began: a worker that is asked does.
             Some(Document::Running(report)) => {
@@ -515,8 +517,8 @@ impl Evidence {
             self.unread();
         }
         match document {
-            Some(Document::Over { how, worker, celery_retries, finished_at }) => {
-                self.left_by_dead(Over { how, worker, celery_retries, finished_at }, is_in_flight);
+            Some(Document::Over { how, worker, celery_retries, finished_at, account }) => {
+                self.left_by_dead(Over { how, worker, celery_retries, finished_at, account }, is_in_flight);
             }
             // Another worker has it: the message was put back before the holder died.
             Some(Document::Running(report)) if self.holder().map(|dead| &dead.node) != report.node() => {
@@ -607,6 +609,7 @@ impl Evidence {
                         by: if is_without_worker { Holding::NoWorker } else { Holding::Unattributed },
                         celery_retries: 0,
                         progress: None,
+                        account: None,
                         has_stored_failure: false,
                     },
                 };
@@ -625,7 +628,7 @@ impl Evidence {
         }
     }
 
-    fn ended(&self, Over { how, worker, celery_retries, finished_at }: &Over) -> Ended {
+    fn ended(&self, Over { how, worker, celery_retries, finished_at, account }: &Over) -> Ended {
         Ended {
             marker: self.marker,
             how: how.clone(),
@@ -633,6 +636,7 @@ impl Evidence {
             celery_retries: *celery_retries,
             started_at: self.seen.as_ref().and_then(|seen| seen.report.started_at),
             finished_at: *finished_at,
+            account: account.clone(),
         }
     }
 }
@@ -649,6 +653,7 @@ fn held(seen: &Sighting, liveness: impl Fn(&Sighting) -> (Holder, Liveness)) -> 
         by,
         celery_retries: report.celery_retries,
         progress: report.progress.clone(),
+        account: report.account.clone(),
         has_stored_failure: false,
     }
 }

@@ -4,6 +4,7 @@
 //! [`Plan`](plan::Plan); [`scale`](scale::scale) turns a pool's load into replicas. Everything else here is a value
 //! that one of them takes or returns.
 
+pub mod account;
 pub mod backoff;
 #[cfg(test)]
 mod check;
@@ -35,6 +36,7 @@ pub mod status;
 pub mod stem;
 pub mod trace;
 pub mod twins;
+pub mod usage;
 pub mod waits;
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::once::Claim;
 use super::policy::Overrides;
 use super::setup::Futile;
 use super::start::Blocked;
-use super::status::{Holder, Output, PoolProblem, Progress, TaskError};
+use super::status::{Account, Holder, Output, PoolProblem, Progress, TaskError};
 use super::twins::Verdict;
 
 /// Everything `decide` may know besides the job itself.
@@ -221,8 +221,10 @@ pub struct Held {
     pub by: Holding,
     /// Retries that Celery itself has made under this task id.
     pub celery_retries: u32,
-    /// What the run says of itself.
+    /// How far the run says it is.
     pub progress: Option<Progress>,
+    /// What else it says of itself.
+    pub account: Option<Box<Account>>,
     /// Its task has stored a failure by itself, which must not be taken for the end of another run.
     pub has_stored_failure: bool,
 }
@@ -279,6 +281,8 @@ pub struct Ended {
     pub started_at: Option<Timestamp>,
     /// When the document says it ended.
     pub finished_at: Option<Timestamp>,
+    /// What the run said of itself.
+    pub account: Option<Box<Account>>,
 }
 
 /// A failure, and what its document says of it besides the error.

@@ -172,6 +172,8 @@ pub struct Publication {
     pub priority: Priority,
     /// Hard and soft time limit.
     pub limits: (Duration, Duration),
+    /// Whether it begins with the state that the last attempt left.
+    pub resumes: bool,
     /// Digest of the payload.
     pub spec_hash: SpecHash,
     /// Not the job's first message: read the job live before publishing, and drop the plan when it is not as it was.
@@ -253,7 +255,7 @@ impl fmt::Display for Effect {
 
 impl fmt::Display for Publication {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { id, queue, priority, limits: _, spec_hash: _, again: _ } = self;
+        let Self { id, queue, priority, limits: _, resumes: _, spec_hash: _, again: _ } = self;
         write!(f, "attempt {}#{} on {queue} at priority {}", id.number, id.generation, priority.get())
     }
 }

@@ -32,6 +32,8 @@ pub struct Overrides {
     pub max_worker_losses: Option<u32>,
     /// What to do when the outcome cannot be known.
     pub on_unknown: Option<OnUnknown>,
+    /// Whether an attempt begins with the state that the last one left.
+    pub resume: Option<bool>,
     /// Soft time limit of one run.
     pub soft: Option<Duration>,
     /// Hard time limit of one run.
@@ -57,6 +59,8 @@ pub struct Policy {
     pub max_worker_losses: u32,
     /// What to do when the outcome cannot be known.
     pub on_unknown: OnUnknown,
+    /// Whether an attempt begins with the state that the last one left.
+    pub resume: bool,
     /// Soft time limit of one run.
     pub soft: Duration,
     /// Hard time limit of one run.
@@ -95,6 +99,7 @@ impl Policy {
             non_retryable: pick(job, pool, |o| &o.non_retryable).unwrap_or_default(),
             max_worker_losses: pick(job, pool, |o| &o.max_worker_losses).unwrap_or(3),
             on_unknown: pick(job, pool, |o| &o.on_unknown).unwrap_or_default(),
+            resume: pick(job, pool, |o| &o.resume).unwrap_or(true),
             soft: pick(job, pool, |o| &o.soft).unwrap_or(Self::SOFT.min(hard * 5 / 6)).min(hard),
             hard,
             queue: pick(job, pool, |o| &o.queue),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+pub use super::account::{Account, JobAccount, SavedState, Spent};
 use super::id::{SpecHash, TaskId};
 pub use super::reason::{GaveUp, Hold, PoolProblem, PoolProblemKind, Refusal, RefusalKind, Unstopped, Why};
 
@@ -94,6 +95,8 @@ pub struct PastAttempt {
     pub finished_at: Timestamp,
     /// Exception type and message.
     pub error: Option<TaskError>,
+    /// What it said of itself. In a box, as few attempts say anything.
+    pub account: Option<Box<Account>>,
 }
 
 /// How an attempt ended.
@@ -279,6 +282,8 @@ pub struct Status {
     pub error: Option<Box<TaskError>>,
     /// How far the running attempt is.
     pub progress: Option<Box<Progress>>,
+    /// What its runs have said of themselves. In a box, as few jobs that wait have had one.
+    pub account: Option<Box<JobAccount>>,
     /// UID of the job that stands for the key of `dedup`: this one, or the one that it is attached to.
     pub stands: Option<Box<Uuid>>,
     /// Queue in use.
@@ -287,12 +292,19 @@ pub struct Status {
     pub is_traced: bool,
     /// What the first attempt ran; later attempts run the same or nothing.
     pub spec_hash: Option<SpecHash>,
-    /// When a payload that was changed after the first attempt was noticed. In a box, as few are.
-    pub spec_changed: Option<Box<Timestamp>>,
-    /// Since when it is known that a cancel cannot be carried out, and why.
-    pub cancel_unsupported: Option<Box<(Timestamp, Unstopped)>>,
+    /// What is remarkable. In a box, as it is of few jobs.
+    pub remarks: Option<Box<Remarks>>,
     /// What is refused that the job needs.
     pub refused: Option<Box<Refusal>>,
+}
+
+/// What is remarkable of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Remarks {
+    /// When a payload that was changed after the first attempt was noticed.
+    pub spec_changed: Option<Timestamp>,
+    /// Since when it is known that a cancel cannot be carried out, and why.
+    pub cancel_unsupported: Option<(Timestamp, Unstopped)>,
 }
 
 /// When a job ended, and what follows from that.
@@ -317,6 +329,45 @@ impl Status {
     /// When the job ended.
     pub fn finished_at(&self) -> Option<Timestamp> {
         self.end.as_ref().map(|end| end.at)
+    }
+
+    /// Whether anything of what a run says of itself is new.
+    pub fn is_news(&self, account: &Account) -> bool {
+        match self.account.as_deref() {
+            Some(known) => known.is_news(account),
+            None => !account.is_empty(),
+        }
+    }
+
+    /// Takes what a run says of itself.
+    pub fn hear(&mut self, account: &Account, now: Timestamp) {
+        if !account.is_empty() {
+            self.account.get_or_insert_default().hear(account, now);
+        }
+    }
+
+    /// What all runs have consumed.
+    pub fn spent(&self) -> Option<&Spent> {
+        self.account.as_deref().map(|account| &account.spent).filter(|spent| **spent != Spent::default())
+    }
+
+    /// What became of the job's state.
+    pub fn state(&self) -> Option<&SavedState> {
+        self.account.as_deref()?.state.as_ref()
+    }
+
+    /// What is remarkable.
+    pub fn remarks(&self) -> Remarks {
+        self.remarks.as_deref().copied().unwrap_or_default()
+    }
+
+    /// Changes what is remarkable.
+    #[must_use]
+    pub fn remarked(mut self, change: impl FnOnce(&mut Remarks)) -> Self {
+        let mut remarks = self.remarks();
+        change(&mut remarks);
+        self.remarks = (remarks != Remarks::default()).then(|| Box::new(remarks));
+        self
     }
 
     /// Attempts that the history keeps.
@@ -409,6 +460,9 @@ impl Status {
 
     /// Appends to the history and drops the oldest beyond its bound.
     pub fn remember(&mut self, past: PastAttempt) {
+        if let Some(account) = &past.account {
+            self.hear(account, past.finished_at);
+        }
         self.history.push(past);
         let surplus = self.history.len().saturating_sub(Self::HISTORY);
         self.history.drain(..surplus);

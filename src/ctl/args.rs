@@ -414,6 +414,10 @@ pub struct Retry {
     #[arg(long, conflicts_with = "names")]
     pub failed: bool,
 
+    /// Begin with the state that the job has left, as far as its workers have saved one.
+    #[arg(long)]
+    pub resume: bool,
+
     /// Which of them.
     #[command(flatten)]
     pub filter: Filter,

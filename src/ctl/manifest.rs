@@ -72,6 +72,7 @@ fn copied(job: &Value) -> Map<String, Value> {
     spec.remove("cancel");
     spec.remove("suspend");
     spec.remove("runOnce");
+    spec.remove("resumeFrom");
     spec
 }
 

@@ -19,7 +19,11 @@ pub async fn retry(cluster: &Cluster, what: Retry) -> Result<(), Error> {
     }
     for job in jobs {
         let name = job.name_any();
-        let made = run::create(cluster, again(&name, &json!(job)), false).await?;
+        let mut next = again(&name, &json!(job));
+        if what.resume {
+            next["spec"]["resumeFrom"] = json!({ "name": name });
+        }
+        let made = run::create(cluster, next, false).await?;
         show::print(&format!("{} created from {name}\n", view::name(&made)))?;
     }
     Ok(())

@@ -37,6 +37,7 @@ mod snapshot;
 mod subscribe;
 mod sweep;
 mod tls;
+pub mod told;
 mod transition;
 mod upkeep;
 

@@ -15,6 +15,7 @@
 //! | `kin`, `processes` | the descendants of a command, and what `/proc` says of it |
 //! | `pipes` | all three pipes at once |
 //! | `lines`, `stdout`, `stderr` | lines in bounded memory, and what is kept of them |
+//! | `reports` | what a command tells while it runs |
 //! | `supervise` | limits and stops |
 //! | `orphans` | processes that are left to us |
 //! | `memory` | high-water marks, and kills by the kernel |
@@ -38,6 +39,7 @@ mod memory;
 mod orphans;
 mod pipes;
 mod processes;
+mod reports;
 mod result_file;
 pub mod server;
 mod spec;
@@ -49,10 +51,9 @@ mod values;
 
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
-use crate::wire::RawJson;
 use crate::worker::outcome::{LARGEST_RESULT, Memory, Outcome};
 pub use arguments::{Misplaced, check as check_arguments};
 pub use check::{Example, check};
@@ -61,8 +62,8 @@ use group::Group;
 use memory::{OomKills, Peak};
 pub use orphans::{keep as reap_orphans, spawn as spawn_child};
 use pipes::{Heard, Pipes};
+pub use reports::Reports;
 use result_file::ResultFile;
-pub use result_file::remove_folder;
 pub use spec::{Call, Job, MODULE, Output, Recipient, Spec};
 use stderr::{Names, Stderr};
 use stdout::Stdout;
@@ -108,16 +109,16 @@ impl Bounds {
 
 /// Runs the command for one call.
 ///
-/// `started` is given its process id. `progress` holds the latest report. The first number that `stop` yields is the
+/// `started` is given its process id. `reports` holds what it has told. The first number that `stop` yields is the
 /// signal it is stopped with; dropping the sender stops nothing. Dropping the future kills the whole group.
 pub async fn run(
     spec: &Spec,
     call: &Call,
     stop: oneshot::Receiver<i32>,
     started: oneshot::Sender<u32>,
-    progress: &watch::Sender<Option<RawJson>>,
+    reports: &Reports,
 ) -> Report {
-    run_within(&Bounds::usual(), spec, call, stop, started, progress).await
+    run_within(&Bounds::usual(), spec, call, stop, started, reports).await
 }
 
 async fn run_within(
@@ -126,7 +127,7 @@ async fn run_within(
     call: &Call,
     mut stop: oneshot::Receiver<i32>,
     started: oneshot::Sender<u32>,
-    progress: &watch::Sender<Option<RawJson>>,
+    reports: &Reports,
 ) -> Report {
     let start = Instant::now();
     let oom_kills = bounds.oom_kills.count();
@@ -140,7 +141,7 @@ async fn run_within(
     let _ = started.send(pid);
 
     let names = Names { id: &call.id, task: &call.task };
-    let mut stdout = Stdout::new(spec.output, bounds.output, names, progress);
+    let mut stdout = Stdout::new(spec.output, bounds.output, names, reports);
     let mut stderr = Stderr::new(names);
     let mut peak = Peak::new(pid);
     let mut pipes = Pipes::new(group.ends());

@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 
 use super::admit::Unreadable;
-use super::document::{self, About};
+use super::document::{self, About, Told};
 use super::follow::{self, Body, Following, Part, Sender};
-use super::outcome::{Failure, Memory, Outcome};
+use super::outcome::{Failure, Outcome};
 use crate::wire::event::Detail;
 use crate::wire::{Envelope, Limits, Message, Number, RawJson, ResultDocument, Signature, python};
 
@@ -41,8 +41,8 @@ pub struct RunEnd<'a> {
     pub is_builtin_errback: fn(&str) -> bool,
     /// Any number, from which the jitter of a retry follows.
     pub jitter_seed: u32,
-    /// The memory that its command took, if it was a command.
-    pub memory: Option<Memory>,
+    /// What it says of itself.
+    pub told: &'a Told,
     /// How long the run took, in seconds.
     pub seconds: f64,
     /// When it ended.
@@ -124,8 +124,7 @@ fn succeeded(about: About<'_>, result: RawJson, following: Following, end: &RunE
         result: shown,
         runtime: Some(Number::from(end.seconds)),
     };
-    let document =
-        document::with_memory(document::success(about, result, &following.children, end.now), end.memory).encode();
+    let document = end.told.in_document(document::success(about, result, &following.children, end.now)).encode();
     Conclusion {
         document: Some(document),
         is_success: true,
@@ -145,7 +144,7 @@ fn try_again(about: About<'_>, failure: &Failure, end: &RunEnd<'_>, fresh: impl 
         exception: Some(repr(failure)),
         traceback: failure.traceback.clone(),
     };
-    let document = document::with_memory(document::retry(about, failure, &again.children), end.memory).encode();
+    let document = end.told.in_document(document::retry(about, failure, &again.children)).encode();
     Conclusion { document: Some(document), publish: vec![again.message], event: Some(event), ..Conclusion::default() }
 }
 
@@ -159,7 +158,7 @@ fn give_up(
     let after = follow::after_failure(about.message, failure, end.sender, end.is_builtin_errback, end.now, fresh);
     let document = document::failure(about, failure, retryable, end.now);
     Conclusion {
-        document: Some(document::with_memory(document, end.memory).encode()),
+        document: Some(end.told.in_document(document).encode()),
         is_success: false,
         others: after.chain,
         parts: Vec::new(),
@@ -177,7 +176,7 @@ fn stopped(about: About<'_>, signal: i32, end: &RunEnd<'_>) -> Conclusion {
         signum: Some(signal.into()),
         expired: Some(false),
     };
-    let document = document::with_memory(document::revoked(about, "terminated", end.now), end.memory).encode();
+    let document = end.told.in_document(document::revoked(about, "terminated", end.now)).encode();
     Conclusion { document: Some(document), event: Some(event), ..Conclusion::default() }
 }
 
@@ -195,9 +194,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::core::account::{Count, SavedState};
+    use crate::core::usage::{Consumed, Usage};
     use crate::wire::json::tests::any_value;
     use crate::wire::{Call, State, Value};
     use crate::worker::follow::Defaults;
+    use crate::worker::outcome::Memory;
     use crate::worker::routes::Routes;
 
     /// What is concluded for a message with this body's third part, and how often it has run before.
@@ -216,12 +218,15 @@ mod tests {
         let routes = Routes::new([], "default");
         let defaults = Defaults::default();
         let sender = Sender { origin: "gen1@h", reply_to: "", routes: &routes, defaults: &defaults };
+        let memory = Some(Memory { peak: Some(1 << 20), oom_killed: false });
+        let usage = Count { id: "c".into(), usage: Usage::of("m", Consumed { input: 3, ..Consumed::default() }) };
+        let told = Told { memory, usage, state: Some(SavedState { is_resumed: true, ..SavedState::default() }) };
         let run_end = RunEnd {
             sender: &sender,
             max_retries: 3,
             is_builtin_errback: |task| task == "native",
             jitter_seed: 0,
-            memory: Some(Memory { peak: Some(1 << 20), oom_killed: false }),
+            told: &told,
             seconds: 1.5,
             now: "2026-11-22T12:00:00Z".parse().unwrap(),
         };
@@ -286,12 +291,17 @@ mod tests {
     }
 
     #[test]
-    fn every_end_of_a_command_tells_of_its_memory() {
+    fn every_end_of_a_command_tells_of_its_memory_what_it_consumed_and_its_state() {
         let outcomes =
             [Outcome::Succeeded(RawJson::default()), failure(true), failure(false), Outcome::Stopped { signal: 15 }];
         for outcome in outcomes {
             let (document, _) = concluded("{}", 0, outcome);
             assert_eq!(document.other.get("memory").unwrap().to_json(), r#"{"peak":1048576,"oom_killed":false}"#);
+            assert_eq!(
+                document.other.get("usage").unwrap().to_json(),
+                r#"{"count":"c","models":{"m":{"input_tokens":3}}}"#
+            );
+            assert_eq!(document.other.get("state").unwrap().to_json(), r#"{"resumed":true}"#);
         }
     }
 

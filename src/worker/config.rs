@@ -99,6 +99,23 @@ pub struct Config {
     #[arg(long, env = "CREWJOB_SHUTDOWN_TIMEOUT", value_name = "SECONDS", default_value_t = 0)]
     pub shutdown_timeout: u32,
 
+    /// What becomes of a run whose state is saved when the worker is asked to stop: it goes on to its end, or it is stopped
+    /// at its next checkpoint, after 8 seconds at the latest, and goes on elsewhere. One without a saved state goes on.
+    #[arg(long, env = "CREWJOB_ON_DRAIN", value_enum, default_value_t)]
+    pub on_drain: OnDrain,
+
+    /// Folder for the states of jobs, the same for all workers of the queues, instead of Redis.
+    #[arg(long, env = "CREWJOB_STATE_FOLDER", value_name = "FOLDER")]
+    pub state_folder: Option<PathBuf>,
+
+    /// Most bytes of a job's state, compressed. Default: 16 MiB on Redis, 4 GiB in a folder.
+    #[arg(long, env = "CREWJOB_STATE_MAX_BYTES", value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1024..))]
+    pub state_max_bytes: Option<u64>,
+
+    /// Seconds that the state of a job is kept after it was saved, unless the job succeeds.
+    #[arg(long, env = "CREWJOB_STATE_RETENTION", value_name = "SECONDS", default_value_t = 86_400, value_parser = clap::value_parser!(u32).range(60..))]
+    pub state_retention: u32,
+
     /// Seconds after which kombu takes a message for lost; must be the same for all that share the broker.
     #[arg(long, env = "VISIBILITY_TIMEOUT", value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u32).range(10..))]
     pub visibility_timeout: u32,
@@ -168,6 +185,16 @@ pub struct Config {
     pub log: String,
 }
 
+/// What becomes of a run whose state is saved when its worker is asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum OnDrain {
+    /// It goes on to its end.
+    #[default]
+    Finish,
+    /// It is stopped at its next checkpoint, and goes on elsewhere.
+    Checkpoint,
+}
+
 /// Why a worker cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -223,6 +250,17 @@ impl Config {
     pub fn limits(&self) -> TimeLimit {
         let limit = |seconds: u32| (seconds > 0).then(|| Number::from(i64::from(seconds)));
         TimeLimit { hard: limit(self.time_limit), soft: limit(self.soft_time_limit) }
+    }
+
+    /// How long the state of a job is kept.
+    pub fn state_retention(&self) -> Duration {
+        Duration::from_secs(self.state_retention.into())
+    }
+
+    /// Most bytes of a job's state.
+    pub fn state_max_bytes(&self) -> u64 {
+        let usual = if self.state_folder.is_some() { 4 << 30 } else { 16 << 20 };
+        self.state_max_bytes.unwrap_or(usual)
     }
 
     /// How long results are kept.

@@ -25,6 +25,7 @@ use super::routes::Routes;
 use super::schedule::Schedule;
 use super::servers::Servers;
 use super::slots::Slots;
+use super::state::Vault;
 use crate::runtime::admin::Readiness;
 use crate::runtime::backoff::{Backoff, Bounds};
 use crate::runtime::clock;
@@ -84,6 +85,8 @@ pub struct Worker {
     pub schedule: Schedule,
     /// Places for messages that are put aside.
     pub aside: Arc<AsidePlaces>,
+    /// Where the states of jobs are kept.
+    pub vault: Vault,
     /// Commands that stay.
     pub servers: Servers,
     /// What is counted.

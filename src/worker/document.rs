@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 
 use super::outcome::{Failure, Memory};
+use crate::core::account::{Count, SavedState};
+use crate::store::told;
 use crate::wire::result::RETRYABLE;
 use crate::wire::{Envelope, Message, Object, RawJson, ResultDocument, State, Value, time};
 
@@ -54,12 +56,31 @@ pub fn progress(about: About<'_>, meta: RawJson) -> ResultDocument {
     document(about, State::Custom("PROGRESS".into()), meta, None, &none(), None)
 }
 
-/// The same with the memory that the command took, under a name of ours: Celery hands on what it does not know.
-pub fn with_memory(document: ResultDocument, memory: Option<Memory>) -> ResultDocument {
-    let Some(Memory { peak, oom_killed }) = memory else { return document };
-    let peak = peak.and_then(|bytes| i64::try_from(bytes).ok());
-    let memory = Object::new().with("peak", peak).with("oom_killed", oom_killed);
-    ResultDocument { other: document.other.with("memory", memory), ..document }
+/// What a run says of itself beside its outcome, under names of ours: Celery hands on what it does not know.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Told {
+    /// The memory that its command took, if it was a command that has ended.
+    pub memory: Option<Memory>,
+    /// What was consumed under its task id, as far as programs have reported it.
+    pub usage: Count,
+    /// The state of its job, if there is one.
+    pub state: Option<SavedState>,
+}
+
+impl Told {
+    /// A document that says it, too.
+    #[must_use]
+    pub fn in_document(&self, document: ResultDocument) -> ResultDocument {
+        let mut other = told::with_usage(document.other, &self.usage);
+        if let Some(Memory { peak, oom_killed }) = self.memory {
+            let peak = peak.and_then(|bytes| i64::try_from(bytes).ok());
+            other = other.with("memory", Object::new().with("peak", peak).with("oom_killed", oom_killed));
+        }
+        if let Some(state) = &self.state {
+            other = told::with_state(other, state);
+        }
+        ResultDocument { other, ..document }
+    }
 }
 
 /// The failure of a task that is not known here, or whose message cannot be read: nothing else is known of it.

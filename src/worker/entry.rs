@@ -8,7 +8,12 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::document::Told;
 use super::outcome::Memory;
+use super::state::State;
+use crate::core::account::Count;
+use crate::core::usage::Usage;
+use crate::runtime::clock;
 use crate::store::channel::Unbegun;
 use crate::wire::{DeliveryInfo, Envelope, Message};
 
@@ -45,6 +50,8 @@ pub struct Entry {
     pub message: Message,
     stage: Mutex<(Stage, bool)>,
     memory: OnceLock<Memory>,
+    kept: OnceLock<Arc<State>>,
+    usage: Mutex<Count>,
     stop: watch::Sender<Option<i32>>,
 }
 
@@ -80,9 +87,37 @@ impl Entry {
         Unbegun { tag: &self.tag, list: &self.list, exchange, routing_key }
     }
 
-    /// The memory that its command took, once that has ended.
-    pub fn memory(&self) -> Option<Memory> {
-        self.memory.get().copied()
+    /// What its run says of itself, as far as is known now.
+    pub fn told(&self) -> Told {
+        Told {
+            memory: self.memory.get().copied(),
+            usage: self.usage.lock().clone(),
+            state: self.kept.get().and_then(|state| state.report()),
+        }
+    }
+
+    /// The state of its job, while a run works on it.
+    pub fn state(&self) -> Option<&Arc<State>> {
+        self.kept.get()
+    }
+
+    /// Says which state its run works on. An entry runs once.
+    pub fn works_on(&self, state: State) -> &Arc<State> {
+        self.kept.get_or_init(|| Arc::new(state))
+    }
+
+    /// Goes on with a count that an earlier run under its task id has left.
+    pub fn goes_on_counting(&self, count: Count) {
+        *self.usage.lock() = count;
+    }
+
+    /// Says what was consumed under its task id, all runs together.
+    pub fn consumed(&self, usage: Usage) {
+        let mut count = self.usage.lock();
+        if count.id.is_empty() {
+            count.id = clock::random_id().simple().to_string().into();
+        }
+        count.usage = usage;
     }
 
     /// Says what memory its command took. An entry runs once.
@@ -136,8 +171,9 @@ impl Entries {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let (holder, is_leased) = lease;
         let stage = Mutex::new((Stage::Reserved, is_leased));
-        let (memory, stop) = (OnceLock::new(), watch::Sender::new(None));
-        let entry = Arc::new(Entry { tag, list, holder, envelope, message, stage, memory, stop });
+        let (memory, usage, stop) = (OnceLock::new(), Mutex::default(), watch::Sender::new(None));
+        let kept = OnceLock::new();
+        let entry = Arc::new(Entry { tag, list, holder, envelope, message, stage, memory, kept, usage, stop });
         self.all.lock().insert(serial, entry.clone());
         Listed { serial, entry, of: self.clone() }
     }

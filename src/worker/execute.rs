@@ -1,17 +1,22 @@
 //! One run of a task, whatever runs it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep};
 
-use super::command::{self, Call, Job, Output};
+use super::command::{self, Call, Job, Output, Reports};
 use super::context::Worker;
 use super::crew::{self, Arguments};
 use super::document::{self, About};
 use super::entry::{Entry, Stage};
 use super::outcome::{Failure, Outcome, limits};
 use super::registry::{Kept, Limits, Runner, Task};
+use super::resume;
+use super::state::State;
+use crate::core::account::SavedState;
+use crate::core::usage::Usage;
 use crate::wire::{Object, RawJson, Value, trace};
 
 /// Shortest time between two progress reports that are stored.
@@ -40,6 +45,7 @@ async fn command(worker: &Worker, entry: &Entry, runner: &Runner, args: Vec<Valu
     let job = Job::of(headers);
     // Each attempt of a CrewJob is a task of its own, under the root id of the first one.
     let key = headers.root_id.as_ref().filter(|_| job.is_some()).unwrap_or(&headers.id).clone();
+    let state = resume::open(worker, entry, runner, &key).await.map(|state| entry.works_on(state));
     let call = Call {
         task: headers.task.clone(),
         id: headers.id.clone(),
@@ -51,30 +57,39 @@ async fn command(worker: &Worker, entry: &Entry, runner: &Runner, args: Vec<Valu
         worker: worker.node().to_owned(),
         soft,
         hard,
+        state_dir: state.as_ref().map(|state| state.folder().to_owned()),
         trace: trace::passed_on(&headers.other),
     };
     let (stop, stopped) = oneshot::channel();
     let (started, pid) = oneshot::channel();
-    let (progress, reports) = watch::channel(None);
+    let reports = Reports::default();
+    reports.usage.send_replace(entry.told().usage.usage);
+    // Before the command begins, so that nothing that it tells is missed.
+    let (news, asked) = (News::of(&reports, state.map(Arc::as_ref)), reports.checkpoints.subscribe());
     let shown = async {
         if let (Ok(pid), Stage::Running { since, .. }) = (pid.await, entry.stage()) {
             entry.enter(Stage::Running { since, pid });
         }
-        show(worker, entry, reports).await;
+        show(worker, entry, news).await;
+    };
+    let kept = async {
+        if let Some(state) = state {
+            state.keep(asked).await;
+        }
     };
     // A server tells its process when it has taken the call: it may have to be stopped before.
     let stopped_when_asked = async {
         let _ = stop.send(entry.stopped().await);
     };
-    let beside = async { tokio::join!(shown, stopped_when_asked) };
+    let beside = async { tokio::join!(shown, kept, stopped_when_asked) };
     let run = async {
         let Some(calls) = runner.serves else {
-            return command::run(&runner.spec, &call, stopped, started, &progress).await;
+            return command::run(&runner.spec, &call, stopped, started, &reports).await;
         };
         let most = || usize::try_from(worker.concurrency()).unwrap_or(usize::MAX);
         let (idle, busy) = worker.servers.take(&call.task, most());
         let mut server = idle.unwrap_or_else(|| runner.server(calls));
-        let report = server.call(&call, stopped, started, &progress).await;
+        let report = server.call(&call, stopped, started, &reports).await;
         worker.servers.give(&call.task, server, busy, runner.idle, most());
         report
     };
@@ -87,16 +102,55 @@ async fn command(worker: &Worker, entry: &Entry, runner: &Runner, args: Vec<Valu
     if let Some(memory) = report.memory {
         entry.took(memory);
     }
+    entry.consumed(reports.usage.borrow().clone());
+    if let Some(state) = state {
+        state.end(&report.outcome).await;
+    }
     report.outcome
 }
 
-/// Stores progress reports, the latest one when they come too fast.
-async fn show(worker: &Worker, entry: &Entry, mut reports: watch::Receiver<Option<RawJson>>) {
+/// What is told of a run that goes on.
+struct News {
+    progress: watch::Receiver<Option<RawJson>>,
+    usage: watch::Receiver<Usage>,
+    state: Option<watch::Receiver<SavedState>>,
+}
+
+impl News {
+    /// All that is told from now on, and what is known already of the state.
+    fn of(reports: &Reports, state: Option<&State>) -> Self {
+        let mut state = state.map(State::told);
+        if let Some(state) = state.as_mut().filter(|state| *state.borrow() != SavedState::default()) {
+            state.mark_changed();
+        }
+        Self { progress: reports.progress.subscribe(), usage: reports.usage.subscribe(), state }
+    }
+
+    /// Waits for some. False where there will be none any more.
+    async fn changed(&mut self) -> bool {
+        let Self { progress, usage, state } = self;
+        let saved = async {
+            match state {
+                Some(state) => state.changed().await.is_ok(),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            told = progress.changed() => told.is_ok(),
+            told = usage.changed() => told.is_ok(),
+            told = saved => told,
+        }
+    }
+}
+
+/// Stores what is told of a run that goes on, the latest of it when it comes too fast.
+async fn show(worker: &Worker, entry: &Entry, mut news: News) {
     let about = About { message: &entry.message, envelope: &entry.envelope, worker: worker.node() };
     let id = &entry.message.headers.id;
-    while reports.changed().await.is_ok() {
-        let Some(report) = reports.borrow_and_update().clone() else { continue };
-        let document = document::progress(about, report).encode();
+    while news.changed().await {
+        entry.consumed(news.usage.borrow_and_update().clone());
+        let report = news.progress.borrow_and_update().clone().unwrap_or_default();
+        let document = entry.told().in_document(document::progress(about, report)).encode();
         if let Err(error) = worker.channel.store_state(id, &document, worker.config.result_expires()).await {
             tracing::warn!(task.id = %id, %error, "storing a progress report failed; the next one is tried");
         }

@@ -10,6 +10,7 @@ use tokio::time::{sleep, timeout};
 use super::admit::{self, Read};
 use super::builtin;
 use super::conclude::{self, Conclusion, RunEnd};
+use super::config::OnDrain;
 use super::context::{LEASE, Worker};
 use super::deliver;
 use super::document::About;
@@ -22,13 +23,17 @@ use super::schedule;
 use super::settle::{self, Run, finish, settle};
 use super::slot::{Asker, Next, Slot};
 use super::step::{Answer, Aside, Seen, Step, next};
+use crate::core::account::Count;
 use crate::runtime::clock;
 use crate::store::channel::{Begun, Delivery, End};
+use crate::store::told;
 use crate::wire::event::{Detail, TaskSummary};
-use crate::wire::{Destination, Message};
+use crate::wire::{Destination, Limits, Message, ResultDocument};
 
 /// How long it is tried to put a message back: a failover of Redis takes less.
 const PUT_BACK: Duration = Duration::from_mins(1);
+/// How long the next checkpoint of a run is waited for that goes on elsewhere.
+const NEXT_CHECKPOINT: Duration = Duration::from_secs(8);
 
 /// The worker shuts down, and the message is back on its queue, or stays in flight until another worker puts it back.
 struct Abandoned;
@@ -188,6 +193,9 @@ async fn attend(
                 rest(worker, entry, time).await?;
             }
             Step::Run => {
+                if let Some(Answer::Free(head)) = &seen.answer {
+                    entry.goes_on_counting(counted_before(worker, id, head).await);
+                }
                 let end = run(worker, entry, task).await?;
                 return Ok(end_with(worker, entry, end, slot).await);
             }
@@ -232,6 +240,23 @@ async fn ask(worker: &Worker, entry: &Entry, take: bool, begun: &mut Option<Vec<
     }
 }
 
+/// What earlier runs under the same task id have consumed, by the result that they left, of which `head` is the beginning.
+async fn counted_before(worker: &Worker, id: &str, head: &[u8]) -> Count {
+    if head.is_empty() {
+        return Count::default();
+    }
+    let usage = |document: &[u8]| {
+        let limits = Limits::default().bytes(document.len());
+        ResultDocument::decode_within(document, &limits).ok().map(|document| told::usage(&document.other))
+    };
+    if let Some(usage) = usage(head) {
+        return usage;
+    }
+    // It was cut.
+    let whole = worker.retry_until_done(|| worker.channel.result(id)).await;
+    whole.as_deref().and_then(usage).unwrap_or_default()
+}
+
 fn log_put_aside(entry: &Entry, why: Aside, is_first: bool) {
     let (id, name) = (entry.message.headers.id.as_str(), entry.message.headers.task.as_str());
     match why {
@@ -267,7 +292,11 @@ async fn run(worker: &Arc<Worker>, entry: &Arc<Entry>, task: &registry::Task) ->
     } else {
         tokio::select! {
             outcome = execute(worker, entry, task) => outcome,
-            () = worker.cold_shutdown.cancelled() => {
+            () = goes_on_elsewhere(worker, entry) => {
+                // The command was killed when the other branch was dropped.
+                if let Some(state) = entry.state() {
+                    state.leave(false).await;
+                }
                 put_back(worker, entry).await;
                 return Err(Abandoned);
             }
@@ -290,12 +319,31 @@ async fn run(worker: &Arc<Worker>, entry: &Arc<Entry>, task: &registry::Task) ->
         max_retries: task.max_retries(),
         is_builtin_errback: builtin::is_errback,
         jitter_seed: clock::random_id().as_fields().0,
-        memory: entry.memory(),
+        told: &entry.told(),
         seconds,
         now,
     };
     worker.aside.ran(clock::since(since, now));
     Ok(conclude::conclude(about, outcome, &run_end, || clock::random_id().to_string()))
+}
+
+/// Waits until the worker stops in such a way that a run has to go on elsewhere: at once, or at the next checkpoint of a run
+/// whose state is saved.
+async fn goes_on_elsewhere(worker: &Worker, entry: &Entry) {
+    let checkpoint = async {
+        worker.warm_shutdown.cancelled().await;
+        match entry.state().filter(|state| worker.config.on_drain == OnDrain::Checkpoint && state.is_saved()) {
+            Some(state) => {
+                // It ends soon, also without another checkpoint.
+                let _ = timeout(NEXT_CHECKPOINT, state.saved_again()).await;
+            }
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = worker.cold_shutdown.cancelled() => {}
+        () = checkpoint => {}
+    }
 }
 
 /// A failure is final where the message of another attempt would go nowhere: its clients wait for an end.

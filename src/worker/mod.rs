@@ -19,6 +19,8 @@
 //! | [`schedule`], [`countdown`], [`aside`] | messages that wait for their time, or for a lease, and how many may |
 //! | [`slot`], [`slots`] | takes one message after another |
 //! | [`servers`] | commands that stay, between their calls |
+//! | [`state`], [`resume`] | the folder that each attempt of a job finds as the last one left it |
+//! | [`scratch`] | temporary files and folders |
 //! | [`leases`] | keeps leases and messages in flight |
 //! | [`sweep`], [`inherit`] | put back what was not acknowledged in time, and what workers had that have died |
 //! | [`announce`], [`status`], [`metrics`] | events, heartbeats, counters |
@@ -54,13 +56,16 @@ mod outcome;
 mod places;
 mod rate;
 mod registry;
+mod resume;
 mod routes;
 mod run;
 mod schedule;
+mod scratch;
 mod servers;
 mod settle;
 mod slot;
 mod slots;
+mod state;
 mod status;
 mod step;
 mod sweep;
@@ -75,7 +80,7 @@ pub mod steps {
     pub use super::admit::{Read, Unreadable, ended, read};
     pub use super::conclude::{Conclusion, RunEnd, conclude};
     pub use super::crew::Arguments;
-    pub use super::document::About;
+    pub use super::document::{About, Told};
     pub use super::follow::{Defaults, Sender, may_retry, refusal};
     pub use super::outcome::{Failure, Outcome};
     pub use super::routes::Routes;

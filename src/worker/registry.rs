@@ -9,11 +9,15 @@ use super::command::server::Server;
 use super::config::{Config, seconds};
 use super::outcome::Failure;
 use super::routes::Routes;
+use super::state::Keeping;
 use super::tasks::{self, TasksError};
 use crate::wire::{Headers, Number};
 
 /// The task of crews.
 pub const CREW: &str = "backend.tasks.run_crew_task";
+
+/// How often it is looked whether the files of a state have changed, unless the task says otherwise, in seconds.
+const INTERVAL: u32 = 30;
 
 /// A way to run a task.
 #[derive(Debug, Clone)]
@@ -35,6 +39,8 @@ pub struct Runner {
     pub serves: Option<u32>,
     /// How long it may be idle then, before it ends; `None` is for ever.
     pub idle: Option<Duration>,
+    /// How the states of its jobs are kept; `None` where they are not.
+    pub state: Option<Keeping>,
     limits: Limits,
     max_retries: u32,
 }
@@ -73,13 +79,21 @@ impl Registry {
         let builtin = |task: &Builtin| (task.name().to_owned(), Task::Builtin(*task));
         let mut tasks: BTreeMap<_, _> = Builtin::ALL.iter().map(builtin).collect();
         let file = config.tasks.as_deref().map(tasks::File::read).transpose()?.unwrap_or_default();
+        let image = std::env::var("CREWJOB_IMAGE").unwrap_or_default();
         let runner = |name: &str, command: &tasks::Command| {
+            let kept = command.state.clone().unwrap_or_default();
+            let version = kept.version.unwrap_or_else(|| format!("{} {image}", command.digest()));
+            let state = Keeping {
+                version: format!("{name} {version}"),
+                interval: Duration::from_secs(kept.interval.unwrap_or(INTERVAL).max(1).into()),
+            };
             let limit = |own: Option<u32>, usual: u32| seconds(own.unwrap_or(usual));
             Ok(Runner {
                 spec: command.spec(name)?,
                 serves: command
                     .server
                     .then(|| command.max_tasks_per_child.unwrap_or(config.max_tasks_per_child).max(1)),
+                state: kept.enabled.then_some(state),
                 idle: limit(command.idle_timeout, config.server_idle_timeout),
                 limits: Limits {
                     hard: limit(command.time_limit, config.time_limit),

@@ -28,7 +28,7 @@ use super::slot::{Asker, Slot};
 use super::slots::Slots;
 use super::tasks::TasksError;
 use super::trial::TrialError;
-use super::{inherit, leases, login, mailbox, node, status, sweep, trial};
+use super::{inherit, leases, login, mailbox, node, scratch, state, status, sweep, trial};
 use crate::runtime::admin::{self, Liveness, Readiness};
 use crate::runtime::backoff::{Backoff, Bounds};
 use crate::runtime::{clock, shutdown};
@@ -38,6 +38,8 @@ use crate::wire::event::Detail;
 
 /// How long the first and the last words may take.
 const GREETING: Duration = Duration::from_secs(5);
+/// How often the folder of states is looked through.
+const SWEEP_STATES: Duration = Duration::from_hours(1);
 /// Longest pause after the first failure to take a message, and after any.
 const PAUSE: Bounds = (Duration::from_millis(100), Duration::from_secs(5));
 
@@ -116,6 +118,7 @@ pub async fn work(
         shared_slots: Slots::default(),
         schedule: Schedule::new(config.eta_task_limit),
         aside: Arc::new(AsidePlaces::new(LEASE)),
+        vault: state::vault(&channel, config.state_folder.as_deref()),
         servers: Servers::default(),
         metrics,
         hears: Notify::new(),
@@ -164,7 +167,7 @@ pub async fn work(
     serving.abort();
 
     worker.servers.close().await;
-    command::remove_folder();
+    scratch::remove();
 
     worker.events.say(Detail::WorkerOffline(status::of(&worker)));
     worker.events.close();
@@ -184,7 +187,7 @@ pub async fn work(
 }
 
 /// What a worker does beside its tasks, until this is dropped.
-fn upkeep(worker: &Arc<Worker>) -> [AbortOnDropHandle<()>; 6] {
+fn upkeep(worker: &Arc<Worker>) -> [AbortOnDropHandle<()>; 7] {
     [
         tokio::spawn(leases::keep(worker.clone())),
         tokio::spawn(sweep::keep(worker.clone())),
@@ -192,6 +195,7 @@ fn upkeep(worker: &Arc<Worker>) -> [AbortOnDropHandle<()>; 6] {
         tokio::spawn(beat(worker.clone())),
         tokio::spawn(tend(worker.clone())),
         tokio::spawn(command::reap_orphans()),
+        tokio::spawn(sweep_states(worker.clone())),
     ]
     .map(AbortOnDropHandle::new)
 }
@@ -297,6 +301,22 @@ async fn tend(worker: Arc<Worker>) {
     loop {
         rounds.tick().await;
         worker.servers.tend();
+    }
+}
+
+/// Deletes what is too old in the folder of states, if there is one.
+async fn sweep_states(worker: Arc<Worker>) {
+    let Some(folder) = worker.config.state_folder.clone() else { return };
+    let mut rounds = interval(SWEEP_STATES);
+    loop {
+        rounds.tick().await;
+        let (folder, keep) = (folder.clone(), worker.config.state_retention());
+        let swept = tokio::task::spawn_blocking(move || state::sweep(&folder, keep)).await;
+        match swept {
+            Ok(Ok(0)) | Err(_) => {}
+            Ok(Ok(swept)) => tracing::info!(swept, "deleted files of states whose time is over"),
+            Ok(Err(error)) => tracing::warn!(%error, "looking through the folder of states failed; trying again later"),
+        }
     }
 }
 

@@ -62,6 +62,27 @@ pub struct Command {
     pub soft_time_limit: Option<u32>,
     /// Runs after the first one of a task that may be tried again. Default: `--max-retries`.
     pub max_retries: Option<u32>,
+    /// How the states of its jobs are kept.
+    pub state: Option<Keep>,
+}
+
+/// How the states of a task's jobs are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Keep {
+    /// Whether they are kept. Default: true.
+    pub enabled: bool,
+    /// Another version does not begin with what this one has saved. Default: a digest of the command, of the files that it
+    /// names, and of `CREWJOB_IMAGE`.
+    pub version: Option<String>,
+    /// How often it is looked whether files have changed, in seconds. Default: 30.
+    pub interval: Option<u32>,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self { enabled: true, version: None, interval: None }
+    }
 }
 
 /// The crew: a command, and how its outputs are kept.
@@ -173,6 +194,7 @@ impl Command {
             time_limit: None,
             soft_time_limit: None,
             max_retries: None,
+            state: None,
         }
     }
 

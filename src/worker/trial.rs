@@ -6,6 +6,7 @@ use super::command::{self, Example};
 use super::config::Config;
 use super::crew::Arguments;
 use super::registry::{Registry, Task};
+use super::scratch;
 use super::tasks::TasksError;
 
 /// Why the trial of a command does not pass.
@@ -50,7 +51,7 @@ pub async fn check_command(config: &Config, task: &str) -> Result<(), TrialError
         Some(given) => example(given, is_crew)?,
     };
     let checked = command::check(&runner.spec, runner.serves.is_some(), task, example).await;
-    command::remove_folder();
+    scratch::remove();
     match checked {
         // Not with `println!`, which panics where standard output is closed.
         Ok(said) => writeln!(std::io::stdout(), "{said}").map_err(TrialError::Print),

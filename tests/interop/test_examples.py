@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -146,21 +147,25 @@ def port():
     return free_port()
 
 
+def crewai_env(port, folder):
+    """The environment of the crew's worker."""
+    return {
+        "PATH": f"{CREWAI.parent}:{os.environ['PATH']}",
+        "HOME": str(folder),
+        "PYTHONPATH": f"{HERE / 'watched'}:{PACKAGE}",
+        "CONNECTIONS": str(folder / "connections"),
+        "CREW_MODEL": "stub",
+        "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1",
+        "OPENAI_API_KEY": "secret",
+    }
+
+
 @pytest.fixture
 def crewai(server, port, tmp_path):
     """A file of what the crew of a worker connects to."""
     server.flushall()
     connections = tmp_path / "connections"
-    env = {
-        "PATH": f"{CREWAI.parent}:{os.environ['PATH']}",
-        "HOME": str(tmp_path),
-        "PYTHONPATH": f"{HERE / 'watched'}:{PACKAGE}",
-        "CONNECTIONS": str(connections),
-        "CREW_MODEL": "stub",
-        "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1",
-        "OPENAI_API_KEY": "secret",
-    }
-    with worker_of("crewai-crew", tmp_path, **env):
+    with worker_of("crewai-crew", tmp_path, **crewai_env(port, tmp_path)):
         yield connections
     # It has connected to the model and to nothing else: neither to CrewAI's telemetry nor to the Redis of the jobs.
     assert set(connections.read_text().splitlines()) == {f"127.0.0.1:{port}"}
@@ -205,6 +210,96 @@ def test_the_crewai_crew_is_not_tried_again_with_a_wrong_key(crewai, port, tmp_p
         assert (failed.state, type(error).__name__) == ("FAILURE", "AuthenticationError")
         assert "the key is wrong" in str(error)
         assert log.read_text().count("POST") == 1
+
+
+@pytest.mark.parametrize("step", [2, 3])
+def test_the_crewai_crew_asks_again_for_no_text_but_that_of_the_step_in_which_its_worker_is_killed(server, port, tmp_path, step):
+    server.flushall()
+    env = crewai_env(port, tmp_path)
+    saved = set()
+
+    def is_saved():
+        saved.update(filter(None, (server.hget(key, "saved") for key in server.keys("crewjob-state:*"))))
+        return len(saved) == step - 1
+
+    with stub(port, tmp_path / "stub.log", "--seconds", "1") as log:
+        with worker_of("crewai-crew", tmp_path, **env) as worker:
+            sent = send({"topic": TOPIC})
+            eventually(is_saved, 60, f"the state after step {step - 1}")
+            crew = children(worker.process)
+            # As in a container, where the kernel does it.
+            for process in (worker.process.pid, *crew):
+                os.kill(process, signal.SIGKILL)
+            worker.process.wait()
+        with worker_of("crewai-crew", tmp_path, **env):
+            result = sent.get(timeout=90)
+        assert result["result"] == f"Current Task: Edit the draft on {TOPIC}: correct it, shorten it, keep its form."
+        asked = [line.partition("Current Task: ")[2].split()[0] for line in log.read_text().splitlines() if "Task" in line]
+    steps = ["Collect", "Write", "Edit"]
+    # Killed before or after it had asked for it.
+    assert asked in (steps, sorted([*steps, steps[step - 1]], key=steps.index))
+    usage = app.backend.get_task_meta(sent.id)["usage"]["models"]["stub"]
+    assert usage["requests"] == 3, "what the killed run had consumed counts, but for the text that it did not get"
+    eventually(lambda: not server.keys("crewjob-state:*"), 10, "a state that is deleted")
+
+
+def test_a_checkpoint_of_the_crewai_crew_holds_no_key(server, port, tmp_path):
+    state = tmp_path / "state"
+    state.mkdir()
+    call = {"kwargs": {"job_id": "job-1", "inputs": {"topic": "Tides"}}, "state_dir": str(state)}
+    env = os.environ | crewai_env(port, tmp_path)
+    with stub(port, tmp_path / "stub.log", "--seconds", "0"):
+        command = ["python3", EXAMPLES / "crewai-crew/crew.py"]
+        done = subprocess.run(command, input=json.dumps(call) + "\n", env=env, stdout=subprocess.PIPE, text=True, timeout=60)
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line]
+    assert lines.count({"checkpoint": True}) == 3 and "result" in lines[-1]
+    texts = [file.read_text() for file in state.glob("*/*.json")]
+    assert texts and not any("secret" in text for text in texts)
+
+
+FLOW = """
+import os, time
+import crewjob.crewai
+from crewai.flow.flow import Flow, listen, start
+
+class Story(Flow):
+    @start()
+    def first(self):
+        return self.step("first")
+    @listen(first)
+    def second(self, text):
+        return text + self.step("second")
+    @listen(second)
+    def third(self, text):
+        return text + self.step("third")
+    def step(self, name):
+        with open(os.environ["STEPS"], "a") as steps:
+            steps.write(name + "\\n")
+        if name == os.environ.get("DIES"):
+            # CrewAI writes the checkpoint in a thread of its own.
+            while not any(file.stat().st_size for file in crewjob.state_dir().glob("*/*.json")):
+                time.sleep(0.05)
+            os._exit(1)
+        return name + " "
+
+@crewjob.task
+def crew(job_id, inputs, bypass_cache=False):
+    return {"text": str(Story().kickoff(from_checkpoint=crewjob.crewai.checkpoints()))}
+
+crewjob.serve()
+"""
+
+
+def test_a_flow_goes_on_after_the_method_that_was_done_last(port, tmp_path):
+    state, steps = tmp_path / "state", tmp_path / "steps"
+    state.mkdir()
+    call = json.dumps({"kwargs": {"job_id": "job-1", "inputs": {}}, "state_dir": str(state)}) + "\n"
+    env = os.environ | crewai_env(port, tmp_path) | {"STEPS": str(steps)}
+    for dies in ("second", ""):
+        command = [str(CREWAI), "-c", FLOW]
+        done = subprocess.run(command, input=call, env=env | {"DIES": dies}, stdout=subprocess.PIPE, text=True, timeout=60)
+    assert json.loads(done.stdout.splitlines()[-1]) == {"result": {"text": "first second third "}}
+    assert steps.read_text().split() == ["first", "second", "second", "third"]
 
 
 def test_the_crewai_crew_has_at_most_30_lines():

@@ -36,7 +36,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         module: "worker",
-        may_import: &["worker", "store", "runtime", "wire"],
+        may_import: &["worker", "store", "runtime", "core", "wire"],
         never: &["redis", "kube", "k8s_openapi"],
     },
     Layer {

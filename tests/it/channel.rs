@@ -4,6 +4,7 @@ mod arrivals;
 mod chaining;
 mod compressed;
 mod flight;
+mod job_states;
 mod keeping;
 mod mailbox;
 mod owners;

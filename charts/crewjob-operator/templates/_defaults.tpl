@@ -97,6 +97,11 @@ worker:
   native:
     enabled: false
     tasks: {}
+    onDrain: Finish
+    state:
+      volumeClaim: ""
+      maxBytes: null
+      retention: 24h
   initContainers: []
   sidecars: []
   extraVolumes: []

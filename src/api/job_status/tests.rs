@@ -2,7 +2,8 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::api::{ConditionType, Reason, Verdict, set_condition};
+use crate::api::{ConditionType, ModelUsage, Reason, Verdict, set_condition};
+use crate::core::usage;
 
 #[track_caller]
 fn read(status: &str) -> CrewJobStatus {
@@ -39,6 +40,15 @@ fn worst(text: &str, attempts: usize) -> CrewJobStatus {
     let now = || Some(Time(k8s_openapi::jiff::Timestamp::from_second(1_795_000_000).unwrap()));
     let id = || Some("0b7d1a3e-6f4e-5c1b-9d35-1f2d3c4b5a69".to_owned());
     let node = format!("crew@{}", "a".repeat(63));
+    let consumption = Consumption {
+        input_tokens: i64::MAX,
+        cached_tokens: i64::MAX,
+        output_tokens: i64::MAX,
+        requests: i64::MAX,
+        cost_usd: Some("18446744073.709551615".to_owned()),
+    };
+    let model = ModelUsage { model: "m".repeat(64), consumption: consumption.clone() };
+    let models = vec![model; usage::MODELS];
     let attempt = Attempt {
         number: 1_000,
         task_id: id(),
@@ -47,6 +57,8 @@ fn worst(text: &str, attempts: usize) -> CrewJobStatus {
         enqueued_at: now(),
         started_at: now(),
         finished_at: now(),
+        resumed: true,
+        usage: Some(consumption.clone()),
         ..Attempt::default()
     }
     .because(Some(&long), &long);
@@ -92,6 +104,9 @@ fn worst(text: &str, attempts: usize) -> CrewJobStatus {
             started_at: now(),
         }),
         progress: None,
+        usage: Some(Usage { total: consumption.clone(), models }),
+        usage_count: None, // it has ended
+        state: Some(JobState::new(now(), u64::MAX, true, Some(&long))),
         result: None,
         error: Some(JobError::new(&long, &long, Some(&long))),
         trace_id: Some("0".repeat(32)),
@@ -102,8 +117,14 @@ fn worst(text: &str, attempts: usize) -> CrewJobStatus {
 
 proptest! {
     #[test]
-    fn without_its_result_a_status_takes_at_most_6_kib(text in any::<String>()) {
-        let size = serde_json::to_string(&worst(&text, ATTEMPT_HISTORY_LIMIT)).unwrap().len();
-        prop_assert!(size <= 6 << 10, "{size} bytes");
+    fn without_its_result_a_status_takes_at_most_6_kib_and_10_with_what_its_runs_say_of_themselves(text in any::<String>()) {
+        let size = |status: &CrewJobStatus| serde_json::to_string(status).unwrap().len();
+        let told = worst(&text, ATTEMPT_HISTORY_LIMIT);
+        prop_assert!(size(&told) <= 10 << 10, "{} bytes", size(&told));
+        let mut plain = CrewJobStatus { usage: None, state: None, ..told };
+        for attempt in &mut plain.attempt_history {
+            attempt.usage = None;
+        }
+        prop_assert!(size(&plain) <= 6 << 10, "{} bytes", size(&plain));
     }
 }

@@ -5,11 +5,15 @@ use uuid::Uuid;
 
 use super::*;
 use crate::api::{CrewJob, Reason};
+use crate::core::account::Count;
 use crate::core::id::SpecHash;
 use crate::core::limits::{Reached, Wait};
 use crate::core::once::Ran;
 use crate::core::setup::{FaultKind, Futile};
-use crate::core::status::{Attempt, Container, End, Hold, PoolProblem, PoolProblemKind, TaskError, Unstopped};
+use crate::core::status::{
+    Attempt, Container, End, Hold, JobAccount, PoolProblem, PoolProblemKind, Spent, TaskError, Unstopped,
+};
+use crate::core::usage::Usd;
 
 const UID: Uuid = Uuid::from_u128(0x0f8f_ad5b_d9cb_469f_a165_7086_7728_950e);
 
@@ -239,7 +243,32 @@ prop_compose! {
         error in option::of(any_error()),
     ) -> PastAttempt {
         let task = TaskId::derive(UID, number);
-        PastAttempt { number, task, outcome, worker, enqueued_at, started_at, finished_at, error: error.map(|e| *e) }
+        PastAttempt { number, task, outcome, worker, enqueued_at, started_at, finished_at, error: error.map(|e| *e), account: None }
+    }
+}
+
+prop_compose! {
+    fn any_usage()(counts in prop::collection::vec(("[a-c]", 0_u64..9, 0_u64..3, option::of(1_u64..9)), 0..4)) -> Usage {
+        let mut usage = Usage::default();
+        for (model, input, requests, cost) in counts {
+            let cost = cost.map(Usd::billionths);
+            usage.count(&model, &Consumed { input: input + 1, requests, cost, ..Consumed::default() });
+        }
+        usage
+    }
+}
+
+prop_compose! {
+    /// What runs have said of themselves, as far as a status tells.
+    fn any_account()(
+        before in any_usage(),
+        last in any_usage(),
+        (saved_at, is_resumed, problem) in (any_time(), any::<bool>(), option::of(any_text())),
+    ) -> JobAccount {
+        let id = if last.is_empty() { "" } else { "count" }.into();
+        let last = Count { id, usage: last };
+        let state = SavedState { saved_at: Some(saved_at), bytes: 7, is_resumed, problem };
+        JobAccount { spent: Spent { before, last, at: Timestamp::UNIX_EPOCH }, state: Some(state) }
     }
 }
 
@@ -259,6 +288,7 @@ prop_compose! {
         progress in option::of((option::of(0_u8..=100), option::of(any_text()))),
         (queue, is_traced, released_at) in (option::of(any_text()), any::<bool>(), option::of(any_time())),
         hash in option::of(any::<[u8; 16]>()),
+        account in option::of(any_account()).prop_map(|account| account.map(Box::new)),
     ) -> Status {
         let attempt = attempt.filter(|_| phase != Phase::Retrying).map(|(generation, enqueued_at, started_at)| Attempt {
             number: attempts.max(1), generation, enqueued_at, started_at,
@@ -267,12 +297,15 @@ prop_compose! {
             phase, why, attempt, attempts, worker_losses, message_losses, observed_generation, history, worker, error, queue, is_traced,
             retry_at: retry_at.map(Box::new),
             released_at: released_at.map(Box::new),
-            spec_changed: spec_changed.map(Box::new),
-            cancel_unsupported: cancel_unsupported.map(|at| Box::new((at, Unstopped::PoolDeleted))),
             progress: progress.map(|(percent, message)| Box::new(Progress { percent, message, at: at(0) })),
             spec_hash: hash.map(SpecHash),
+            account,
             ..Status::default()
         }
+        .remarked(|it| {
+            it.spec_changed = spec_changed;
+            it.cancel_unsupported = cancel_unsupported.map(|at| (at, Unstopped::PoolDeleted));
+        })
     }
 }
 

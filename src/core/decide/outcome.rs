@@ -139,6 +139,7 @@ impl InPool<'_> {
             },
             celery_retries: ended.celery_retries,
             progress: None,
+            account: ended.account.clone(),
             has_stored_failure: false,
         }
     }

@@ -127,8 +127,9 @@ impl InPool<'_> {
             }
             Some(Holding::By(..)) if self.seen.pod_deletion == PodDeletion::UnderWay => plan,
             Some(_) if self.job.spec.cancel => {
-                let since = plan.status.cancel_unsupported.or(Some(Box::new((self.now, Unstopped::WorkerDeaf))));
-                Plan { status: Status { cancel_unsupported: since, ..plan.status }, ..plan }
+                let deaf = Some((self.now, Unstopped::WorkerDeaf));
+                let status = plan.status.remarked(|it| it.cancel_unsupported = it.cancel_unsupported.or(deaf));
+                Plan { status, ..plan }
             }
             Some(_) | None => plan,
         }

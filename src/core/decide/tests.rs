@@ -262,6 +262,7 @@ fn held(started: Option<i64>, by: Holding) -> Held {
         celery_retries: 0,
         progress: None,
         has_stored_failure: false,
+        account: None,
     }
 }
 
@@ -278,6 +279,7 @@ fn ended(how: Ending) -> Ended {
         celery_retries: 0,
         started_at: Some(at(1_000)),
         finished_at: None,
+        account: None,
     }
 }
 

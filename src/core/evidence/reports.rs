@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::super::claims;
 use super::super::id::{Priority, SpecHash};
 use super::super::observed::{Besides, Ending};
-use super::super::status::{Holder, Progress};
+use super::super::status::{Account, Holder, Progress};
 
 /// What Redis says of one attempt at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,6 +125,8 @@ pub enum Document {
         celery_retries: u32,
         /// When the document says that it ended.
         finished_at: Option<Timestamp>,
+        /// What the run said of itself.
+        account: Option<Box<Account>>,
     },
 }
 
@@ -159,8 +161,10 @@ pub struct Report {
     pub started_at: Option<Timestamp>,
     /// Retries that Celery itself has made under this task id.
     pub celery_retries: u32,
-    /// What the run says of itself.
+    /// How far the run says it is.
     pub progress: Option<Progress>,
+    /// What else it says of itself.
+    pub account: Option<Box<Account>>,
 }
 
 /// A worker that was seen with the message.
@@ -239,5 +243,6 @@ pub fn merge(before: Option<Report>, now: Report) -> Report {
         started_at: before.started_at.or(now.started_at),
         celery_retries,
         progress: now.progress.or(before.progress),
+        account: now.account.or(before.account),
     }
 }

@@ -36,6 +36,7 @@ fn report(pod: &str, said: i64, began: Option<i64>) -> Report {
         started_at: began.map(at),
         celery_retries: 0,
         progress: None,
+        account: None,
     }
 }
 
@@ -50,7 +51,7 @@ fn in_flight(generation: u32) -> Place {
 
 fn failure() -> Document {
     let how = Ending::Failed(TaskError::new("ValueError", "no", None).into());
-    Document::Over { how, worker: None, celery_retries: 0, finished_at: None }
+    Document::Over { how, worker: None, celery_retries: 0, finished_at: None, account: None }
 }
 
 /// Published so often again, at second 100.
@@ -102,7 +103,8 @@ fn a_result_that_is_heard_counts_once_its_message_is_gone_unless_it_may_be_of_an
 #[test]
 fn a_child_process_that_is_heard_to_have_died_counts_once_redis_says_so() {
     let how = || Ending::ChildLost(TaskError::new("WorkerLostError", "signal 9", None));
-    let child_lost = || Document::Over { how: how(), worker: None, celery_retries: 0, finished_at: None };
+    let child_lost =
+        || Document::Over { how: how(), worker: None, celery_retries: 0, finished_at: None, account: None };
     let mut evidence = published(0);
     evidence.told(child_lost(), at(101));
     assert_eq!(task_of(&evidence), Task::Unread);

@@ -51,8 +51,8 @@ impl Evidence {
             return;
         }
         let over = match document {
-            Some(Document::Over { how, worker, celery_retries, finished_at }) => {
-                Over { how, worker, celery_retries, finished_at }
+            Some(Document::Over { how, worker, celery_retries, finished_at, account }) => {
+                Over { how, worker, celery_retries, finished_at, account }
             }
             // It is to run again.
             Some(Document::Running(_)) => return self.unread(),

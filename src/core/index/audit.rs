@@ -228,7 +228,15 @@ impl Workers<'_> {
     fn report(&self, node: &Arc<str>, started_at: Option<Timestamp>, now: Timestamp) -> Report {
         let holder = Some(self.pods.holder(self.fleet, node));
         let started_at = started_at.map(|began| self.clocks.ours(node, began, now));
-        Report { holder, said_at: now, behind: self.clocks.behind(node), started_at, celery_retries: 0, progress: None }
+        Report {
+            holder,
+            said_at: now,
+            behind: self.clocks.behind(node),
+            started_at,
+            celery_retries: 0,
+            progress: None,
+            account: None,
+        }
     }
 
     fn knows_container_of(&self, node: &Arc<str>) -> bool {

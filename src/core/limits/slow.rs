@@ -157,6 +157,7 @@ mod tests {
             started_at: None,
             finished_at: at(10),
             error: Some(TaskError::new(kind, message, None)),
+            account: None,
         }
     }
 

@@ -42,6 +42,7 @@ fn failed(number: u32, from: i64, to: i64) -> PastAttempt {
         started_at: Some(at(from)),
         finished_at: at(to),
         error: Some(TaskError::new("ValueError", "no", None)),
+        account: None,
     }
 }
 

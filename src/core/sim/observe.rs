@@ -52,12 +52,14 @@ impl World {
                 started_at: None,
                 celery_retries: retries + 1,
                 progress: None,
+                account: None,
             }),
             broker::Document::Ended { how, pod, retries } => Document::Over {
                 how: how.clone(),
                 worker: Some(self.pods[*pod].holder()),
                 celery_retries: *retries,
                 finished_at: None,
+                account: None,
             },
         }
     }
@@ -83,6 +85,7 @@ impl World {
             started_at,
             celery_retries: 0,
             progress: None,
+            account: None,
         }
     }
 

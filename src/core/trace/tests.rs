@@ -24,6 +24,7 @@ fn past(job: &Job, number: u32, outcome: AttemptOutcome) -> PastAttempt {
         started_at: Some(at(from + 2)),
         finished_at: at(from + 5),
         error: (outcome == AttemptOutcome::Failed).then(|| TaskError::new("ValueError", "of secret inputs", None)),
+        account: None,
     }
 }
 

@@ -130,7 +130,7 @@ fn not_seen(object: &CrewJob, now: Timestamp) -> Option<Verdict> {
 }
 
 fn running(job: &Job) -> Verdict {
-    match job.status.cancel_unsupported.as_deref() {
+    match job.status.remarks().cancel_unsupported {
         Some((_, why)) => Verdict::new(
             why.reason(),
             why.message(),

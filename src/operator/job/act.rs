@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
+use uuid::Uuid;
 
 use super::abandon::is_wanted;
 use super::arrive::arrive;
@@ -19,13 +20,15 @@ use super::late;
 use super::measure::measure;
 use super::once;
 use super::pod_deletion;
-use super::publish;
+use super::publish::{self, Origin};
 use super::refused;
 use super::result::{complete, store_result};
 use super::tell::tell;
 use super::write::{Step, delete_pod, read, write_status};
 use crate::api::{CrewJob, RunOnceEnd, status_patch};
 use crate::core::evidence::Evidence;
+use crate::core::id::ObjectKey;
+use crate::core::job::Job;
 use crate::core::plan::{Effect, InPlaceOf, Next, Plan, Publication};
 use crate::core::status::{Refusal, RefusalKind, Status};
 use crate::operator::context::Context;
@@ -299,7 +302,26 @@ async fn message(
         },
     };
     let span = ctx.traces.context(job, publication.id.number);
-    Ok(Some(publish::message(job, &object, publication, store.celery(publication.priority), span)))
+    let origin = origin(ctx, &object, job).await?;
+    let priority = store.celery(publication.priority);
+    Ok(Some(publish::message(job, &object, publication, priority, span, origin.as_ref())))
+}
+
+/// The job with whose state this one begins, if it names one.
+async fn origin(ctx: &Context, object: &CrewJob, job: &Job) -> Result<Option<Origin>, Error> {
+    let Some(named) = &object.spec.resume_from else { return Ok(None) };
+    let key = ObjectKey { namespace: job.key.namespace.clone(), name: named.name.as_str().into() };
+    let found = read(ctx, &key).await?;
+    let is_served_there = |other: &CrewJob| *other.spec.pool_ref.name == *job.spec.pool;
+    let missing = |why: &str| Origin::Missing(format!("spec.resumeFrom names CrewJob {:?}, which {why}", named.name));
+    Ok(Some(match found {
+        Some(other) if !is_served_there(&other) => missing("another pool serves"),
+        Some(other) => match other.metadata.uid.as_deref().and_then(|uid| Uuid::try_parse(uid).ok()) {
+            Some(uid) => Origin::Of(uid),
+            None => missing("has no UID"),
+        },
+        None => missing("does not exist"),
+    }))
 }
 
 /// Whether a live object is the one that was decided on.

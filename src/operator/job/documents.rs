@@ -9,7 +9,7 @@ use crate::core::evidence::{self, Report};
 use crate::core::id::AttemptId;
 use crate::core::observed::{Ending, Failure};
 use crate::core::status::{Holder, Progress, TaskError, head};
-use crate::store::Document;
+use crate::store::{Document, told};
 use crate::wire::result::{RETRYABLE, ResultDocument, State};
 use crate::wire::{Limits, Value};
 
@@ -29,10 +29,15 @@ pub fn read(
     let behind = behind.unwrap_or(0);
     let celery_retries = claims::celery_retries(id.number, document.retries);
     let finished_at = document.done_at();
+    let account = claims::account(&told::usage(&document.other), told::state(&document.other)).map(Box::new);
     let report = |holder, started_at, celery_retries, progress| {
-        Some(evidence::Document::Running(Report { holder, said_at: now, behind, started_at, celery_retries, progress }))
+        let account = account.clone();
+        let report = Report { holder, said_at: now, behind, started_at, celery_retries, progress, account };
+        Some(evidence::Document::Running(report))
     };
-    let over = |how, worker| Some(evidence::Document::Over { how, worker, celery_retries, finished_at });
+    let over = |how, worker| {
+        Some(evidence::Document::Over { how, worker, celery_retries, finished_at, account: account.clone() })
+    };
     match &document.status {
         State::Success => over(Ending::Succeeded(Arc::new(output?)), worker),
         State::Failure => over(failure(&document), worker),
@@ -52,7 +57,7 @@ pub fn read(
 
 fn unreadable(why: String) -> evidence::Document {
     let how = Ending::Unreadable(why.into());
-    evidence::Document::Over { how, worker: None, celery_retries: 0, finished_at: None }
+    evidence::Document::Over { how, worker: None, celery_retries: 0, finished_at: None, account: None }
 }
 
 fn failure(document: &ResultDocument) -> Ending {
@@ -128,13 +133,13 @@ mod tests {
 
     fn report(holder: Option<Holder>, started_at: Option<Timestamp>, celery_retries: u32) -> evidence::Document {
         let behind = 7;
-        let report = Report { holder, said_at: NOW, behind, started_at, celery_retries, progress: None };
+        let report = Report { holder, said_at: NOW, behind, started_at, celery_retries, progress: None, account: None };
         evidence::Document::Running(report)
     }
 
     fn over(how: Ending) -> evidence::Document {
         let finished_at = Some(Timestamp::constant(900, 0));
-        evidence::Document::Over { how, worker: Some(holder("crew@w")), celery_retries: 0, finished_at }
+        evidence::Document::Over { how, worker: Some(holder("crew@w")), celery_retries: 0, finished_at, account: None }
     }
 
     #[test]
@@ -221,6 +226,9 @@ mod tests {
         assert_eq!(worker, None);
         let said = super::read(id(), Document::Unreadable("too deep".to_owned()), |node| (holder(node), 0), NOW);
         let how = Ending::Unreadable("too deep".into());
-        assert_eq!(said, Some(evidence::Document::Over { how, worker: None, celery_retries: 0, finished_at: None }));
+        assert_eq!(
+            said,
+            Some(evidence::Document::Over { how, worker: None, celery_retries: 0, finished_at: None, account: None })
+        );
     }
 }

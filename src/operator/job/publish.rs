@@ -1,6 +1,7 @@
 //! From a CrewJob to the message that Celery's `apply_async` would have sent.
 
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::api::CrewJob;
 use crate::core::id::TaskId;
@@ -15,6 +16,19 @@ const REPLY_TO: &str = "9a0c1a1e-0c5e-3d5f-8f3c-6a2f6f6e6a6b";
 /// `headers.origin` of every message.
 const ORIGIN: &str = "crewjob-operator";
 
+/// The header that says how a run begins: `false` without what an earlier one has left; the key of another job, with whose
+/// state it begins where it has none of its own; or why there is no such state.
+const RESUME: &str = "crewjob_resume";
+
+/// The job that `spec.resumeFrom` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Its UID.
+    Of(Uuid),
+    /// Why its state cannot be had.
+    Missing(String),
+}
+
 /// The message of this publication; its priority as Celery counts.
 ///
 /// `headers.retries` says how many runs came before, so that Celery's own retries share the job's budget, and
@@ -25,8 +39,9 @@ pub fn message(
     publication: &Publication,
     celery_priority: u8,
     span: Option<SpanContext>,
+    begins_with: Option<&Origin>,
 ) -> Message {
-    let Publication { id, queue, priority, limits: (hard, soft), spec_hash, again: _ } = publication;
+    let Publication { id, queue, priority, limits: (hard, soft), resumes, spec_hash, again: _ } = publication;
     let (args, kwargs) = object.call();
     let mut call = Call::new(&*job.spec.task, id.task.to_string(), &**queue);
     call.delivery_tag = id.tag();
@@ -37,12 +52,18 @@ pub fn message(
     call.priority = i64::from(celery_priority);
     call.time_limit = TimeLimit::seconds(seconds(*hard), seconds(*soft));
     call.retries = i64::from(id.number - 1);
-    call.root_id = Some(TaskId::derive(job.uid, 1).to_string());
+    call.root_id = Some(state_key(job.uid));
     call.parent_id = job.status.history.last().map(|past| past.task.to_string()).filter(|_| id.number > 1);
     call.headers = Object::new()
         .with("crewjob_uid", object.metadata.uid.clone().unwrap_or_default())
         .with("crewjob_namespace", &*job.key.namespace)
         .with("crewjob_name", &*job.key.name);
+    match begins_with {
+        _ if !resumes && publication.again => call.headers.insert(RESUME, false),
+        Some(Origin::Of(uid)) => call.headers.insert(RESUME, state_key(*uid)),
+        Some(Origin::Missing(problem)) => call.headers.insert(RESUME, Object::new().with("problem", &**problem)),
+        None => None,
+    };
     if let Some(SpanContext { trace, span, is_sampled }) = span {
         call.headers.insert(trace::TRACEPARENT, TraceParent { trace, span, is_sampled }.to_string());
     }
@@ -56,6 +77,11 @@ pub fn message(
         spec: *spec_hash,
         envelope: call.envelope().encode(),
     }
+}
+
+/// The id of a job's first task, under which workers keep its state.
+fn state_key(uid: Uuid) -> String {
+    TaskId::derive(uid, 1).to_string()
 }
 
 /// Whole seconds, at least one: Celery takes 0 for "no limit".
@@ -109,16 +135,18 @@ mod tests {
             started_at: None,
             finished_at: job.created_at,
             error: None,
+            account: None,
         }];
         let publication = Publication {
             id: AttemptId { task: TaskId::derive(job.uid, number), number, generation: 2 },
             queue: "crew_jobs".into(),
             priority: Priority::clamped(10),
             limits,
+            resumes: true,
             spec_hash: SpecHash([7; 16]),
             again: true,
         };
-        let message = message(&job, object, &publication, 0, None);
+        let message = message(&job, object, &publication, 0, None, None);
         let envelope = Envelope::decode(&message.envelope).unwrap();
         let task = wire::Message::decode(&envelope).unwrap();
         (message, envelope, task)
@@ -144,6 +172,35 @@ mod tests {
     }
 
     #[test]
+    fn a_message_says_with_which_state_its_run_begins() {
+        let object = object(&json!({ "topic": "bees" }));
+        let job = object.to_job().unwrap();
+        let header = |number, resumes, origin: Option<&Origin>| {
+            let publication = Publication {
+                id: AttemptId { task: TaskId::derive(job.uid, number), number, generation: 0 },
+                queue: "crew_jobs".into(),
+                priority: Priority::default(),
+                limits: LIMITS,
+                resumes,
+                spec_hash: SpecHash([7; 16]),
+                again: number > 1,
+            };
+            let message = message(&job, &object, &publication, 0, None, origin);
+            Envelope::decode(&message.envelope).unwrap().headers.get(RESUME).map(wire::Value::to_json)
+        };
+        let uid = Uuid::from_u128(2);
+        let other = Origin::Of(uid);
+        assert_eq!(header(1, true, None), None);
+        assert_eq!(header(2, true, None), None, "with that of the last attempt");
+        assert_eq!(header(2, false, Some(&other)).as_deref(), Some("false"));
+        let key = format!("\"{}\"", TaskId::derive(uid, 1));
+        assert_eq!(header(1, false, Some(&other)), Some(key.clone()), "no attempt of its own came before");
+        assert_eq!(header(2, true, Some(&other)), Some(key), "in case that the first attempt has saved nothing");
+        let missing = Origin::Missing("gone".to_owned());
+        assert_eq!(header(1, true, Some(&missing)).as_deref(), Some(r#"{"problem":"gone"}"#));
+    }
+
+    #[test]
     fn a_message_names_the_span_of_its_attempt_at_the_top_level_of_its_headers_where_jobs_are_traced() {
         let object = object(&json!({ "topic": "bees" }));
         let job = object.to_job().unwrap();
@@ -152,11 +209,12 @@ mod tests {
             queue: "crew_jobs".into(),
             priority: Priority::default(),
             limits: LIMITS,
+            resumes: true,
             spec_hash: SpecHash([7; 16]),
             again: false,
         };
         let header = |span| {
-            let envelope = Envelope::decode(&message(&job, &object, &publication, 0, span).envelope).unwrap();
+            let envelope = Envelope::decode(&message(&job, &object, &publication, 0, span, None).envelope).unwrap();
             envelope.headers.get("traceparent").cloned()
         };
         assert_eq!(header(None), None);

@@ -185,7 +185,7 @@ fn task_event(ctx: &Context, pool: &Handle, event: &TaskEvent) {
             // One outside the cluster may send no heartbeats.
             pool.nodes.heard(&event.node, ctx.workers.read(|pods| pods.is_pod(pool.fleet.as_ref(), &event.node)), Instant::now());
         }
-        evidence.hear(Report { holder: Some(holder), said_at, behind, started_at, celery_retries: 0, progress: None });
+        evidence.hear(Report { holder: Some(holder), said_at, behind, started_at, celery_retries: 0, progress: None, account: None });
     });
 }
 

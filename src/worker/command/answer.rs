@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 
+use crate::core::usage::Usage;
+use crate::store::told;
 use crate::wire::json::{self, Limits, Reason, Scanner};
-use crate::wire::{RawJson, Value};
+use crate::wire::{Object, RawJson, Value};
 use crate::worker::outcome::limits;
 
 /// An error that a command describes itself.
@@ -26,11 +28,22 @@ pub(super) enum Answer {
     Error(Described),
 }
 
+/// What a command says of its run that goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Interim {
+    /// `{"progress": …}`, and what is wrong with it if anything is.
+    Progress(Result<RawJson, json::Error>),
+    /// `{"checkpoint": true}`: its state is whole, and is to be saved.
+    Checkpoint,
+    /// `{"usage": {…}}`, what it has consumed since the last such report, and what is wrong with it if anything is.
+    Usage(Result<Usage, String>),
+}
+
 /// What a line of standard output says. The same for commands that run once and for commands that stay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Said {
-    /// `{"progress": …}`, and what is wrong with it if anything is.
-    Progress(Result<RawJson, json::Error>),
+    /// Something about the run that goes on.
+    Interim(Interim),
     /// What ends the call.
     Answer(Answer),
     /// An object of these keys that is neither, such as `{"error": "no type"}`.
@@ -42,9 +55,11 @@ pub(super) enum Said {
 /// What a line says.
 pub(super) fn read(line: &[u8]) -> Said {
     let Some(members) = std::str::from_utf8(line).ok().and_then(members) else { return Said::Other };
-    let is_known = |key: &str| matches!(key, "progress" | "result" | "error" | "retry");
+    let is_known = |key: &str| matches!(key, "progress" | "checkpoint" | "usage" | "result" | "error" | "retry");
     match members.as_slice() {
-        [(key, value)] if key == "progress" => Said::Progress(value_of(value)),
+        [(key, value)] if key == "progress" => Said::Interim(Interim::Progress(value_of(value))),
+        [(key, "true")] if key == "checkpoint" => Said::Interim(Interim::Checkpoint),
+        [(key, value)] if key == "usage" && value.starts_with('{') => Said::Interim(Interim::Usage(used(value))),
         [(key, value)] if key == "result" => Said::Answer(Answer::Result(value_of(value))),
         [(key, value)] if key == "error" => failed(value, None),
         [(one, value), (other, retry)] if one == "error" && other == "retry" => failed(value, Some(retry)),
@@ -58,8 +73,13 @@ pub(super) fn read(line: &[u8]) -> Said {
 pub(super) fn answer(text: &[u8]) -> Option<Answer> {
     match read(text) {
         Said::Answer(answer) => Some(answer),
-        Said::Progress(_) | Said::Malformed | Said::Other => None,
+        Said::Interim(_) | Said::Malformed | Said::Other => None,
     }
+}
+
+fn used(value: &str) -> Result<Usage, String> {
+    let value = Value::parse(value.as_bytes()).map_err(|error| error.to_string())?;
+    told::reported(value.as_object().unwrap_or(&Object::new()))
 }
 
 /// Checks that `text` is one JSON value that every client of Celery can read, and keeps it verbatim.
@@ -215,8 +235,8 @@ mod tests {
     #[test]
     fn a_progress_report_has_no_other_key() {
         let progress = |line: &str| match read(line.as_bytes()) {
-            Said::Progress(value) => Some(value),
-            Said::Answer(_) | Said::Malformed | Said::Other => None,
+            Said::Interim(Interim::Progress(value)) => Some(value),
+            Said::Interim(_) | Said::Answer(_) | Said::Malformed | Said::Other => None,
         };
         assert_eq!(progress(r#" {"progress": {"done": 3}} "#).unwrap().unwrap().as_str(), r#"{"done": 3}"#);
         assert!(progress(r#"{"progress": NaN}"#).unwrap().is_err());

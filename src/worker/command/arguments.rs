@@ -198,6 +198,7 @@ mod tests {
             worker: "w".into(),
             soft: None,
             hard: None,
+            state_dir: None,
             trace: Object::new(),
         }
     }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use super::classify::{BILLIARD, FLAWS};
 use super::server::Server;
-use super::{Call, MODULE, Report, Spec, run};
+use super::{Call, MODULE, Report, Reports, Spec, run};
 use crate::wire::{Object, RawJson, Value};
 use crate::worker::outcome::{Failure, Outcome};
 
@@ -63,35 +63,35 @@ async fn check_within(
         worker: "check".to_owned(),
         soft: None,
         hard: Some(limit),
+        state_dir: None,
         trace: Object::new(),
     };
-    let (progress, latest) = watch::channel(None);
-    let verdict = if stays { twice(spec, &call, &progress).await } else { once(spec, &call, &progress).await };
-    let progress = latest.borrow().as_ref().map(|value| format!("Its last progress report was {}.", excerpt(value)));
+    let reports = Reports::default();
+    let verdict = if stays { twice(spec, &call, &reports).await } else { once(spec, &call, &reports).await };
+    let progress =
+        reports.progress.borrow().as_ref().map(|value| format!("Its last progress report was {}.", excerpt(value)));
     let with_progress = |text: String| [Some(text), progress].into_iter().flatten().collect::<Vec<_>>().join(" ");
     verdict.map(with_progress.clone()).map_err(with_progress)
 }
 
-type Latest = watch::Sender<Option<RawJson>>;
-
-async fn once(spec: &Spec, call: &Call, progress: &Latest) -> Result<String, String> {
+async fn once(spec: &Spec, call: &Call, reports: &Reports) -> Result<String, String> {
     // Held until it has ended: a dropped sender would stop nothing.
     let (_stop, stopped) = oneshot::channel();
-    let report = run(spec, call, stopped, oneshot::channel().0, progress).await;
+    let report = run(spec, call, stopped, oneshot::channel().0, reports).await;
     verdict(&report)
 }
 
-async fn twice(spec: &Spec, call: &Call, progress: &Latest) -> Result<String, String> {
+async fn twice(spec: &Spec, call: &Call, reports: &Reports) -> Result<String, String> {
     let mut server = Server::new(spec.clone(), Server::MAX_CALLS);
-    let mut reports = Vec::new();
+    let mut calls = Vec::new();
     for _ in 0..2 {
         let (_stop, stopped) = oneshot::channel();
-        let report = server.call(call, stopped, oneshot::channel().0, progress).await;
+        let report = server.call(call, stopped, oneshot::channel().0, reports).await;
         verdict(&report)?;
-        reports.push(report);
+        calls.push(report);
     }
     server.close().await;
-    let [first, second] = reports.as_slice() else { return Ok(String::new()) };
+    let [first, second] = calls.as_slice() else { return Ok(String::new()) };
     if first.pid != second.pid {
         return Err(
             "It answered and ended: a command that stays answers one call after the other, until there are no \

@@ -1,19 +1,11 @@
 //! The file to which a command may write its result.
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io::Read;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::values::Printed;
-use crate::runtime::clock;
-
-/// The folder of this process, which no other user can look into.
-static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-/// Whether the log says that there is none.
-static TOLD: AtomicBool = AtomicBool::new(false);
+use crate::worker::scratch;
 
 /// The file of one run. It does not exist until the command writes it, and is removed when this is dropped.
 pub(super) struct ResultFile(Option<PathBuf>);
@@ -21,17 +13,7 @@ pub(super) struct ResultFile(Option<PathBuf>);
 impl ResultFile {
     /// A name that no other run has; none if there is no place for temporary files.
     pub(super) fn new() -> Self {
-        let folder = FOLDER.get_or_init(|| std::env::temp_dir().join(format!("crewjob-{}", clock::random_id())));
-        // Each time: in some systems what is old is removed from there.
-        match DirBuilder::new().mode(0o700).create(folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                if !TOLD.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(folder = %folder.display(), %error, "creating the folder of results failed; commands run without CREWJOB_RESULT");
-                }
-                Self(None)
-            }
-            Ok(()) | Err(_) => Self(Some(folder.join(clock::random_id().to_string()))),
-        }
+        Self(scratch::path())
     }
 
     /// Where it is.
@@ -66,14 +48,6 @@ impl Drop for ResultFile {
             // Usually it is not there.
             let _ = fs::remove_file(path);
         }
-    }
-}
-
-/// Removes the folder, when no command runs any more.
-pub fn remove_folder() {
-    if let Some(folder) = FOLDER.get() {
-        // It is not there if no command has run, and stays if a command has left something in it.
-        let _ = fs::remove_dir(folder);
     }
 }
 

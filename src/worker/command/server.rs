@@ -17,17 +17,17 @@ mod child;
 mod talk;
 mod turn;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::lines::Lines;
 use super::memory::Peak;
 use super::pipes::Pipes;
+use super::reports::Reports;
 use super::stderr::{Names, Stderr};
 use super::supervise::Done;
 use super::{Bounds, Call, Report, Spec, spawn};
-use crate::wire::RawJson;
 use crate::worker::outcome::{Memory, Outcome};
 use child::Child;
 use talk::Talk;
@@ -59,7 +59,7 @@ impl Server {
         call: &Call,
         mut stop: oneshot::Receiver<i32>,
         started: oneshot::Sender<u32>,
-        progress: &watch::Sender<Option<RawJson>>,
+        reports: &Reports,
     ) -> Report {
         while self.leaving.try_join_next().is_some() {}
         let start = Instant::now();
@@ -71,7 +71,7 @@ impl Server {
             };
             let fresh = child.calls == 0;
             let mut turn = Turn { call, start, bounds: &self.bounds, spec: &self.spec, done: Done::default() };
-            let mut talk = Talk::new(Names { id: &call.id, task: &call.task }, progress);
+            let mut talk = Talk::new(Names { id: &call.id, task: &call.task }, reports);
             let mut stderr = Stderr::new(talk.names);
             let process = child.group.number();
             let mut peak = if fresh { Peak::new(process) } else { Peak::anew(process) };

@@ -70,6 +70,8 @@ pub struct Call {
     pub soft: Option<Duration>,
     /// The hard limit.
     pub hard: Option<Duration>,
+    /// The folder of its state, if it has one.
+    pub state_dir: Option<PathBuf>,
     /// The headers `traceparent` and `tracestate` of its message, as far as they are there and well-formed.
     pub trace: Object,
 }

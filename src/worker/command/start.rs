@@ -16,11 +16,12 @@ use crate::wire::{Object, Value};
 use crate::worker::outcome::Outcome;
 
 /// Variables of one call, which another one must not inherit from a worker that was started by a command.
-const OF_A_CALL: [&str; 7] = [
+const OF_A_CALL: [&str; 8] = [
     "CREWJOB_NAME",
     "CREWJOB_NAMESPACE",
     "CREWJOB_UID",
     "CREWJOB_RESULT",
+    "CREWJOB_STATE_DIR",
     "CREWJOB_IDEMPOTENCY_KEY",
     "TRACEPARENT",
     "TRACESTATE",
@@ -38,7 +39,8 @@ pub(super) fn input(call: &Call) -> Vec<u8> {
         .with("retries", call.retries)
         .with("worker", &*call.worker)
         .with("time_limit", call.hard.map(seconds))
-        .with("soft_time_limit", call.soft.map(seconds));
+        .with("soft_time_limit", call.soft.map(seconds))
+        .with("state_dir", call.state_dir.as_ref().map(|folder| folder.to_string_lossy().into_owned()));
     let line: Object = line.into_iter().chain(call.trace.clone()).collect();
     let mut line = Value::from(line).to_json().into_bytes();
     line.push(b'\n');
@@ -86,6 +88,9 @@ pub(super) fn name_call(command: &mut Command, call: &Call, result: Option<&Path
         .env("CREWJOB_WORKER", &call.worker);
     if let Some(Job { name, namespace, uid }) = &call.job {
         command.env("CREWJOB_NAME", name).env("CREWJOB_NAMESPACE", namespace).env("CREWJOB_UID", uid);
+    }
+    if let Some(folder) = &call.state_dir {
+        command.env("CREWJOB_STATE_DIR", folder);
     }
     if let Some(result) = result {
         command.env("CREWJOB_RESULT", result);
@@ -153,20 +158,21 @@ mod tests {
             worker: "w@h".into(),
             soft: Some(Duration::from_millis(1500)),
             hard: Some(Duration::from_mins(1)),
+            state_dir: Some("/tmp/state".into()),
             trace: Object::new(),
         };
         let expected = concat!(
             r#"{"task":"shop.ship","id":"i","args":["a\nb",1e400],"kwargs":{"k":1},"#,
             r#""job":{"name":"report","namespace":"team","uid":"u-1"},"idempotency_key":"first","#,
-            r#""retries":2,"worker":"w@h","time_limit":60,"soft_time_limit":1.5}"#,
+            r#""retries":2,"worker":"w@h","time_limit":60,"soft_time_limit":1.5,"state_dir":"/tmp/state"}"#,
             "\n"
         );
         assert_eq!(String::from_utf8(input(&call)).unwrap(), expected);
         let trace = Object::new().with("traceparent", "00-01-02-01");
         let traced = String::from_utf8(input(&Call { trace, ..call.clone() })).unwrap();
-        assert!(traced.ends_with("\"soft_time_limit\":1.5,\"traceparent\":\"00-01-02-01\"}\n"), "{traced}");
-        let unlimited = input(&Call { soft: None, hard: None, ..call });
-        assert!(String::from_utf8(unlimited).unwrap().ends_with("\"time_limit\":null,\"soft_time_limit\":null}\n"));
+        assert!(traced.ends_with("\"state_dir\":\"/tmp/state\",\"traceparent\":\"00-01-02-01\"}\n"), "{traced}");
+        let bare = String::from_utf8(input(&Call { soft: None, hard: None, state_dir: None, ..call })).unwrap();
+        assert!(bare.ends_with("\"time_limit\":null,\"soft_time_limit\":null,\"state_dir\":null}\n"), "{bare}");
     }
 
     #[test]

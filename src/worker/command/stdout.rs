@@ -1,19 +1,17 @@
 //! What a command prints.
 
-use tokio::sync::watch;
-
 use super::answer::{self, Said};
 use super::lines::{Line, Lines};
+use super::reports::Reports;
 use super::spec::Output;
 use super::stderr::Names;
 use super::values::{Printed, Values};
-use crate::wire::{RawJson, json};
 
-/// Reads the output: forwards progress, keeps what may be the result, logs the rest.
+/// Reads the output: notes reports, keeps what may be the result, logs the rest.
 pub(super) struct Stdout<'a> {
     limit: usize,
     names: Names<'a>,
-    progress: &'a watch::Sender<Option<RawJson>>,
+    reports: &'a Reports,
     lines: Lines,
     kept: Kept,
 }
@@ -31,29 +29,24 @@ enum Kept {
 }
 
 impl<'a> Stdout<'a> {
-    pub(super) fn new(
-        output: Output,
-        limit: usize,
-        names: Names<'a>,
-        progress: &'a watch::Sender<Option<RawJson>>,
-    ) -> Self {
+    pub(super) fn new(output: Output, limit: usize, names: Names<'a>, reports: &'a Reports) -> Self {
         let kept = match output {
             Output::Json => Kept::Json { answer: None, values: Values::new(limit) },
             Output::Text => Kept::Text { text: Vec::new(), too_large: false },
         };
-        Self { limit, names, progress, lines: Lines::new(limit), kept }
+        Self { limit, names, reports, lines: Lines::new(limit), kept }
     }
 
     /// Takes the next chunk.
     pub(super) fn take(&mut self, chunk: &[u8]) {
-        let Self { limit, names, progress, lines, kept } = self;
-        lines.push(chunk, |line| kept.line(*limit, names, progress, &line));
+        let Self { limit, names, reports, lines, kept } = self;
+        lines.push(chunk, |line| kept.line(*limit, names, reports, &line));
     }
 
     /// The end of the stream.
     pub(super) fn finish(mut self) -> Printed {
-        let Self { limit, names, progress, lines, kept } = &mut self;
-        lines.finish(|line| kept.line(*limit, names, progress, &line));
+        let Self { limit, names, reports, lines, kept } = &mut self;
+        lines.finish(|line| kept.line(*limit, names, reports, &line));
         match self.kept {
             Kept::Json { answer: Some(answer), .. } => Printed::Text(answer),
             Kept::Json { answer: None, values } => values.finish(&self.names),
@@ -64,11 +57,11 @@ impl<'a> Stdout<'a> {
 }
 
 impl Kept {
-    fn line(&mut self, limit: usize, names: &Names<'_>, progress: &watch::Sender<Option<RawJson>>, line: &Line<'_>) {
+    fn line(&mut self, limit: usize, names: &Names<'_>, reports: &Reports, line: &Line<'_>) {
         let is_part = matches!(self, Self::Json { values, .. } if values.is_inside(line.bytes));
         let said = if line.whole && !is_part { answer::read(line.bytes) } else { Said::Other };
         match (self, said) {
-            (_, Said::Progress(value)) => report(value, names, progress),
+            (_, Said::Interim(interim)) => reports.note(interim, names),
             (Self::Json { answer, .. }, Said::Answer(_)) => *answer = Some(line.bytes.trim_ascii().to_owned()),
             (Self::Json { values, .. }, Said::Malformed | Said::Other) if line.whole => values.line(line.bytes, names),
             (Self::Json { values, .. }, Said::Malformed | Said::Other) => values.too_large(),
@@ -85,29 +78,14 @@ impl Kept {
     }
 }
 
-/// Forwards a progress report.
-pub(super) fn report(
-    value: Result<RawJson, json::Error>,
-    names: &Names<'_>,
-    progress: &watch::Sender<Option<RawJson>>,
-) {
-    match value {
-        Ok(value) => {
-            progress.send_replace(Some(value));
-        }
-        Err(error) => {
-            tracing::warn!(task.id = names.id, task.name = names.task, %error, "progress report ignored");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::RawJson;
 
     fn check(output: Output, text: &str, expected: &str, last_progress: Option<&str>) {
-        let (progress, latest) = watch::channel(None);
-        let mut stdout = Stdout::new(output, 40, Names { id: "i", task: "t" }, &progress);
+        let reports = Reports::default();
+        let mut stdout = Stdout::new(output, 40, Names { id: "i", task: "t" }, &reports);
         stdout.take(text.as_bytes());
         let printed = match stdout.finish() {
             Printed::Text(text) => String::from_utf8(text).unwrap(),
@@ -115,7 +93,7 @@ mod tests {
             Printed::TooLarge(limit) => format!("more than {limit}"),
         };
         assert_eq!(printed, expected, "{text:?}");
-        assert_eq!(latest.borrow().as_ref().map(RawJson::as_str), last_progress, "{text:?}");
+        assert_eq!(reports.progress.borrow().as_ref().map(RawJson::as_str), last_progress, "{text:?}");
     }
 
     #[test]

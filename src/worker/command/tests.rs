@@ -8,7 +8,7 @@ mod output;
 use std::future::Future;
 
 use super::*;
-use crate::wire::{Exception, Object, Value};
+use crate::wire::{Exception, Object, RawJson, Value};
 use crate::worker::outcome::Failure;
 
 /// Longer than anything here takes, also on a machine that is busy with something else.
@@ -32,6 +32,7 @@ fn call() -> Call {
         worker: "native@host".to_owned(),
         soft: None,
         hard: None,
+        state_dir: None,
         trace: Object::new(),
     }
 }
@@ -43,8 +44,8 @@ async fn bounded<T>(future: impl Future<Output = T>) -> T {
 async fn report_within(bounds: &Bounds, spec: &Spec, call: &Call) -> Report {
     let (_stop, stopped) = oneshot::channel();
     let (started, _) = oneshot::channel();
-    let (progress, _) = watch::channel(None);
-    bounded(run_within(bounds, spec, call, stopped, started, &progress)).await
+    let reports = Reports::default();
+    bounded(run_within(bounds, spec, call, stopped, started, &reports)).await
 }
 
 pub(super) async fn report(spec: &Spec) -> Report {

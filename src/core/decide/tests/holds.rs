@@ -182,7 +182,7 @@ fn jobs_of_a_deleted_pool_say_so_keep_their_phase_and_go_on_when_it_returns() {
 #[test]
 fn a_job_of_a_deleted_pool_can_be_cancelled_and_says_what_was_not_stopped() {
     let unstopped =
-        |scene: Scene| scene.cancel().pool(missing(&[])).at(9_000).plan().status.cancel_unsupported.map(|it| *it);
+        |scene: Scene| scene.cancel().pool(missing(&[])).at(9_000).plan().status.remarks().cancel_unsupported;
     check(
         scene().running().cancel().pool(missing(&[])).at(9_000),
         expect!["Cancelled (Cancelled), attempts 1; then clear"],

@@ -57,6 +57,7 @@ fn held() -> impl Strategy<Value = Held> {
             celery_retries,
             progress,
             has_stored_failure,
+            account: None,
         },
     )
 }
@@ -83,6 +84,7 @@ fn ended() -> impl Strategy<Value = Ended> {
             celery_retries,
             started_at: started.map(super::at),
             finished_at: None,
+            account: None,
         },
     )
 }

@@ -163,7 +163,7 @@ fn a_retry_waits_for_its_time_across_restarts() {
 #[test]
 fn a_payload_that_was_changed_is_not_run_by_a_later_attempt() {
     let scene = scene().retrying(1).changed();
-    assert!(scene.clone().at(2_000).plan().status.spec_changed.is_some());
+    assert!(scene.clone().at(2_000).plan().status.remarks().spec_changed.is_some());
     check(
         scene.clone().at(59_999),
         expect!["Retrying (RetryScheduled), attempts 1; look again at 2026-01-01T00:01:00Z"],
@@ -196,7 +196,7 @@ fn a_payload_that_was_changed_is_not_published_again_after_a_loss_either() {
 fn a_running_attempt_goes_on_although_the_payload_was_changed() {
     let scene = scene().running().changed().sees(Task::Held(runs(1_000, Liveness::Alive))).at(9_000);
     check(scene.clone(), expect!["Running (Running), attempts 1; look again at 2026-01-01T01:01:01Z"]);
-    assert!(scene.plan().status.spec_changed.is_some());
+    assert!(scene.plan().status.remarks().spec_changed.is_some());
 }
 
 #[test]

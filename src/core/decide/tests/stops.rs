@@ -272,13 +272,13 @@ fn a_worker_that_does_not_react_to_a_cancel_is_deleted_when_its_pod_runs_no_othe
     scene.seen.stop_asked_at = Some(at(10_000));
     check(scene.clone(), expect!["revoke; Running (Running), attempts 1; look again at 2026-01-01T00:00:50Z"]);
     assert_eq!(
-        scene.plan().status.cancel_unsupported.map(|it| *it),
+        scene.plan().status.remarks().cancel_unsupported,
         Some((at(40_000), Unstopped::WorkerDeaf)),
         "said when nothing can be done"
     );
     scene.seen.pod_deletion = PodDeletion::UnderWay;
     assert_eq!(
-        (scene.plan().effects.len(), scene.plan().status.cancel_unsupported.map(|it| *it)),
+        (scene.plan().effects.len(), scene.plan().status.remarks().cancel_unsupported),
         (1, None),
         "once is enough"
     );

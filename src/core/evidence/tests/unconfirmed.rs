@@ -7,7 +7,7 @@ use crate::core::observed::Failure;
 use crate::core::status::Output;
 
 fn over(how: Ending) -> Document {
-    Document::Over { how, worker: Some(holder("a")), celery_retries: 0, finished_at: None }
+    Document::Over { how, worker: Some(holder("a")), celery_retries: 0, finished_at: None, account: None }
 }
 
 fn success() -> Document {
@@ -195,7 +195,7 @@ fn after_a_retry_of_celerys_own_an_audit_tells_whether_a_failure_of_the_tasks_ow
     let mut evidence = runs();
     let again = |document| match document {
         Document::Over { how, worker, finished_at, .. } => {
-            Document::Over { how, worker, celery_retries: 1, finished_at }
+            Document::Over { how, worker, celery_retries: 1, finished_at, account: None }
         }
         Document::Running(_) => unreachable!(),
     };
@@ -226,8 +226,13 @@ fn a_failure_of_the_tasks_own_is_looked_for_among_all_messages_where_a_copy_wait
 #[test]
 fn what_a_worker_has_stored_that_died_after_a_retry_of_celerys_own_is_an_end_once_an_audit_found_no_copy() {
     let Document::Over { how: noted, worker, .. } = noted() else { unreachable!() };
-    let retried =
-        || Document::Over { how: noted.clone(), worker: worker.clone(), celery_retries: 1, finished_at: None };
+    let retried = || Document::Over {
+        how: noted.clone(),
+        worker: worker.clone(),
+        celery_retries: 1,
+        finished_at: None,
+        account: None,
+    };
     let mut evidence = runs();
     evidence.death_checked(Some(retried()), false);
     assert_eq!(task_of_dead(&evidence), Task::Unread);

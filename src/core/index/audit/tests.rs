@@ -114,12 +114,12 @@ fn in_flight(generation: u32) -> Place {
 fn report(node: &str, said_at: i64, started_at: Option<i64>) -> Report {
     let holder = Some(Holder { node: node.into(), container: None });
     let started_at = started_at.map(at);
-    Report { holder, said_at: at(said_at), behind: 0, started_at, celery_retries: 0, progress: None }
+    Report { holder, said_at: at(said_at), behind: 0, started_at, celery_retries: 0, progress: None, account: None }
 }
 
 fn ended() -> Document {
     let how = Ending::Unreadable("?".into());
-    Document::Over { how, worker: None, celery_retries: 0, finished_at: None }
+    Document::Over { how, worker: None, celery_retries: 0, finished_at: None, account: None }
 }
 
 #[test]
@@ -389,7 +389,7 @@ fn one_reading_holds_4_mib_of_results_and_of_the_others_only_size_and_digest() {
         let output = Output { bytes: 1 << 20, sha256: [7; 32], text: Some("x".repeat(1 << 20).into()) };
         let how = Ending::Succeeded(Arc::new(output));
         let task = TaskId::derive(job("team", "job", 1).uid, number);
-        (task, Document::Over { how, worker: None, celery_retries: 0, finished_at: None })
+        (task, Document::Over { how, worker: None, celery_retries: 0, finished_at: None, account: None })
     };
     let mut found = Findings::of_audit(Results::default());
     for number in 1..=5 {

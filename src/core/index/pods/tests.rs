@@ -20,6 +20,7 @@ fn seen() -> Sighting {
         started_at: None,
         celery_retries: 0,
         progress: None,
+        account: None,
     };
     Sighting { generation: 0, report }
 }

@@ -70,6 +70,7 @@ fn the_figures_of_pools_follow_every_change_of_their_jobs() {
         started_at: None,
         celery_retries: 0,
         progress: None,
+        account: None,
     };
     table.note(&key, |_, evidence| evidence.hear(report));
     assert_eq!(table.seen_with(&pool("worker-1")).count(), 1, "the worker's Pod is known by its name");
@@ -233,7 +234,7 @@ fn what_a_dead_worker_has_stored_does_not_count_where_more_was_heard_since() {
     let before = entry(&table).clone();
     let failed = || {
         let how = Ending::Failed(TaskError::new("ValueError", "no", None).into());
-        Some(Document::Over { how, worker: None, celery_retries: 0, finished_at: None })
+        Some(Document::Over { how, worker: None, celery_retries: 0, finished_at: None, account: None })
     };
     table.note(&before.job.key, |_, evidence| evidence.unread());
     table.death_checked(&before, failed(), true);
@@ -249,7 +250,7 @@ fn a_message_that_is_found_in_flight_overtakes_no_reading_and_one_that_is_gone_d
     apply(&mut table, 1, 1);
     let key = new_job(1).key;
     let how = Ending::Failed(TaskError::new("ValueError", "no", None).into());
-    let document = Some(Document::Over { how, worker: None, celery_retries: 0, finished_at: None });
+    let document = Some(Document::Over { how, worker: None, celery_retries: 0, finished_at: None, account: None });
     let (marker, place) = (None, Place::InFlight { generation: 0, received_at: None });
     let levels = Levels { marker, place, besides: None, document: document.clone() };
     table.note(&key, |_, evidence| evidence.read(levels));
@@ -378,7 +379,7 @@ fn what_is_left_of_a_deleted_job_counts_once_and_holds_no_result() {
     arrive(&mut table, with_attempt(new_job(1), 1, 0), 1);
     let output = Output { bytes: 2, sha256: [7; 32], text: Some("42".into()) };
     let how = Ending::Succeeded(Arc::new(output));
-    let document = Some(Document::Over { how, worker: None, celery_retries: 0, finished_at: None });
+    let document = Some(Document::Over { how, worker: None, celery_retries: 0, finished_at: None, account: None });
     let levels = Levels { marker: None, place: Place::Nowhere, besides: None, document };
     table.note(&key, |_, evidence| evidence.read(levels));
     let (job, evidence) = table.remove(&key).unwrap().remains().unwrap();

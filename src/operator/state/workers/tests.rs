@@ -86,6 +86,7 @@ fn seen(holder: Holder, at: &str) -> Sighting {
             started_at: None,
             celery_retries: 0,
             progress: None,
+            account: None,
         },
     }
 }

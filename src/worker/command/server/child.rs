@@ -42,7 +42,7 @@ impl Child {
                     Said::Other => {
                         tracing::info!(command = program, line = %shown(line.bytes), "printed between two calls");
                     }
-                    Said::Progress(_) | Said::Answer(_) | Said::Malformed => in_step = false,
+                    Said::Interim(_) | Said::Answer(_) | Said::Malformed => in_step = false,
                 }),
                 Heard::Errors([]) => {}
                 Heard::Errors(chunk) => stderr.take(chunk),

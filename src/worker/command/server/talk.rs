@@ -1,19 +1,16 @@
 //! What a server says during one call.
 
-use tokio::sync::watch;
-
 use super::super::answer::{self, Answer};
 use super::super::classify::{failed, named};
 use super::super::lines::Line;
+use super::super::reports::Reports;
 use super::super::stderr::{Names, Tail, shown};
-use super::super::stdout::report;
-use crate::wire::RawJson;
 use crate::worker::outcome::Outcome;
 
 /// Listens to the lines of a server until the call has ended.
 pub(super) struct Talk<'a> {
     pub names: Names<'a>,
-    progress: &'a watch::Sender<Option<RawJson>>,
+    reports: &'a Reports,
     said: Option<Said>,
     spoke_on: bool,
 }
@@ -27,8 +24,8 @@ enum Said {
 }
 
 impl<'a> Talk<'a> {
-    pub(super) fn new(names: Names<'a>, progress: &'a watch::Sender<Option<RawJson>>) -> Self {
-        Self { names, progress, said: None, spoke_on: false }
+    pub(super) fn new(names: Names<'a>, reports: &'a Reports) -> Self {
+        Self { names, reports, said: None, spoke_on: false }
     }
 
     /// Takes the next line.
@@ -41,8 +38,8 @@ impl<'a> Talk<'a> {
             return;
         }
         match answer::read(line.bytes) {
-            answer::Said::Progress(value) if self.said.is_none() => report(value, &self.names, self.progress),
-            answer::Said::Progress(_) => self.spoke_on = true,
+            answer::Said::Interim(interim) if self.said.is_none() => self.reports.note(interim, &self.names),
+            answer::Said::Interim(_) => self.spoke_on = true,
             answer::Said::Answer(answer) => self.end(Said::Answer(answer)),
             answer::Said::Malformed => self.end(Said::Malformed(excerpt(line.bytes))),
             answer::Said::Other => {

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use tokio::time::timeout;
 
 use super::*;
-use crate::wire::{Object, Value};
+use crate::wire::{Object, RawJson, Value};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -87,6 +87,7 @@ fn asking<T: Into<Value>>(args: impl IntoIterator<Item = T>) -> Call {
         worker: "native@host".to_owned(),
         soft: None,
         hard: None,
+        state_dir: None,
         trace: Object::new(),
     }
 }
@@ -102,8 +103,8 @@ async fn bounded<T>(future: impl Future<Output = T>) -> T {
 async fn ask(server: &mut Server, call: &Call) -> Report {
     let (_stop, stopped) = oneshot::channel();
     let (started, _) = oneshot::channel();
-    let (progress, _) = watch::channel(None);
-    bounded(server.call(call, stopped, started, &progress)).await
+    let reports = Reports::default();
+    bounded(server.call(call, stopped, started, &reports)).await
 }
 
 /// The process that answered, and how many calls it has had.
@@ -158,8 +159,9 @@ async fn progress_and_the_process_are_told() {
     let mut server = python(100);
     let (_stop, stopped) = oneshot::channel();
     let (started, process) = oneshot::channel();
-    let (progress, latest) = watch::channel(None);
-    let report = bounded(server.call(&asking(["progress"]), stopped, started, &progress)).await;
+    let reports = Reports::default();
+    let latest = reports.progress.subscribe();
+    let report = bounded(server.call(&asking(["progress"]), stopped, started, &reports)).await;
     assert_eq!(latest.borrow().as_ref().map(RawJson::as_str), Some("50"));
     assert_eq!(process.await.ok(), report.pid);
     assert!(report.memory.unwrap().peak.unwrap() > 1 << 20);

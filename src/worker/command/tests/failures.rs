@@ -151,8 +151,8 @@ async fn a_command_is_killed_when_its_run_is_dropped() {
     let (started, process) = oneshot::channel();
     let (spec, call) = (shell(&format!("trap '' TERM; ({FOREVER}) & echo $! > {}; wait", file.display())), call());
     let task = tokio::spawn(async move {
-        let (progress, _) = watch::channel(None);
-        run(&spec, &call, stopped, started, &progress).await
+        let reports = Reports::default();
+        run(&spec, &call, stopped, started, &reports).await
     });
     let leader = bounded(process).await.unwrap();
     until(|| written(&file).is_some()).await;

@@ -106,8 +106,8 @@ async fn a_process_that_has_left_the_group_is_killed_when_its_run_is_dropped() {
     let (started, _) = oneshot::channel();
     let (spec, call) = (shell(&behind_timeout(&file, "")), call());
     let task = tokio::spawn(async move {
-        let (progress, _) = watch::channel(None);
-        run(&spec, &call, stopped, started, &progress).await
+        let reports = Reports::default();
+        run(&spec, &call, stopped, started, &reports).await
     });
     until(|| written(&file).is_some()).await;
     task.abort();

@@ -13,13 +13,14 @@ pub(super) async fn limited(script: &str, soft: Option<Duration>, hard: Option<D
 pub(super) async fn stopped(script: &str, grace: Duration, signal: i32) -> Report {
     let (stop, asked) = oneshot::channel();
     let (started, _) = oneshot::channel();
-    let (progress, mut latest) = watch::channel(None);
+    let reports = Reports::default();
+    let mut latest = reports.progress.subscribe();
     let (spec, call) = (Spec { grace, ..shell(script) }, call());
     let ask = async {
         latest.changed().await.unwrap();
         stop.send(signal).unwrap();
     };
-    bounded(async { tokio::join!(run(&spec, &call, asked, started, &progress), ask) }).await.0
+    bounded(async { tokio::join!(run(&spec, &call, asked, started, &reports), ask) }).await.0
 }
 
 #[tokio::test]
@@ -104,9 +105,9 @@ async fn a_stop_by_sigkill_waits_for_nothing() {
 async fn a_stop_before_the_start_counts() {
     let (stop, asked) = oneshot::channel();
     let (started, _) = oneshot::channel();
-    let (progress, _) = watch::channel(None);
+    let reports = Reports::default();
     stop.send(15).unwrap();
-    let report = bounded(run(&shell(FOREVER), &call(), asked, started, &progress)).await;
+    let report = bounded(run(&shell(FOREVER), &call(), asked, started, &reports)).await;
     assert_eq!(report.outcome, Outcome::Stopped { signal: 15 });
 }
 
@@ -114,9 +115,9 @@ async fn a_stop_before_the_start_counts() {
 async fn a_dropped_stop_handle_is_no_stop() {
     let (stop, asked) = oneshot::channel();
     let (started, _) = oneshot::channel();
-    let (progress, _) = watch::channel(None);
+    let reports = Reports::default();
     drop(stop);
-    let report = bounded(run(&shell("sleep 0.1; echo 1"), &call(), asked, started, &progress)).await;
+    let report = bounded(run(&shell("sleep 0.1; echo 1"), &call(), asked, started, &reports)).await;
     assert_eq!(report.outcome, succeeded("1"));
 }
 

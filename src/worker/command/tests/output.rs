@@ -6,7 +6,7 @@ use super::*;
 async fn a_command_reads_its_call_as_one_line_and_then_the_end() {
     let expected = concat!(
         r#"{"task":"shop.ship","id":"c0ffee","args":["parcel",2],"kwargs":{"express":true},"#,
-        r#""job":null,"idempotency_key":"c0ffee","retries":1,"worker":"native@host","time_limit":60,"soft_time_limit":1.5}"#
+        r#""job":null,"idempotency_key":"c0ffee","retries":1,"worker":"native@host","time_limit":60,"soft_time_limit":1.5,"state_dir":null}"#
     );
     let limited = Call { hard: Some(Duration::from_mins(1)), soft: Some(Duration::from_millis(1500)), ..call() };
     let report = report_within(&Bounds::usual(), &shell("cat"), &limited).await;
@@ -36,7 +36,11 @@ async fn a_command_finds_its_job_and_its_arguments_in_the_environment() {
 async fn a_command_finds_the_span_that_its_message_names_where_processes_look_for_one() {
     let spec = shell(r#"echo "\"${TRACEPARENT-none} ${TRACESTATE-none}\"""#);
     assert_eq!(report_within(&Bounds::usual(), &spec, &call()).await.outcome, succeeded("\"none none\""));
-    let call = Call { trace: Object::new().with("traceparent", "00-a-b-01").with("tracestate", "c=d"), ..call() };
+    let call = Call {
+        state_dir: None,
+        trace: Object::new().with("traceparent", "00-a-b-01").with("tracestate", "c=d"),
+        ..call()
+    };
     assert_eq!(report_within(&Bounds::usual(), &spec, &call).await.outcome, succeeded("\"00-a-b-01 c=d\""));
 }
 
@@ -161,7 +165,8 @@ async fn released(script: impl Fn(&str) -> Spec) -> (Report, String, String) {
     let go = folder.path().join("go");
     let (_stop, stopped) = oneshot::channel();
     let (started, _) = oneshot::channel();
-    let (progress, mut latest) = watch::channel(None);
+    let reports = Reports::default();
+    let mut latest = reports.progress.subscribe();
     let (spec, call) = (script(go.to_str().unwrap()), call());
     let text = |value: &Option<RawJson>| value.as_ref().map(RawJson::to_string).unwrap_or_default();
     let release = async {
@@ -170,8 +175,7 @@ async fn released(script: impl Fn(&str) -> Spec) -> (Report, String, String) {
         std::fs::write(&go, "").unwrap();
         first
     };
-    let (report, first) =
-        bounded(async { tokio::join!(run(&spec, &call, stopped, started, &progress), release) }).await;
+    let (report, first) = bounded(async { tokio::join!(run(&spec, &call, stopped, started, &reports), release) }).await;
     let last = text(&latest.borrow());
     (report, first, last)
 }
@@ -221,7 +225,7 @@ async fn a_command_may_close_its_output_early() {
 async fn the_process_is_known_while_it_runs() {
     let (stop, stopped) = oneshot::channel();
     let (started, process) = oneshot::channel();
-    let (progress, _) = watch::channel(None);
+    let reports = Reports::default();
     let (spec, call) = (shell(FOREVER), call());
     let look = async {
         let process = process.await.unwrap();
@@ -229,7 +233,7 @@ async fn the_process_is_known_while_it_runs() {
         stop.send(15).unwrap();
         process
     };
-    let (report, process) = bounded(async { tokio::join!(run(&spec, &call, stopped, started, &progress), look) }).await;
+    let (report, process) = bounded(async { tokio::join!(run(&spec, &call, stopped, started, &reports), look) }).await;
     assert_eq!(report.pid, Some(process));
 }
 

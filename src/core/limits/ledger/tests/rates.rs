@@ -12,6 +12,7 @@ fn past(number: u32, enqueued_at: i64) -> PastAttempt {
         started_at: None,
         finished_at: at(enqueued_at),
         error: None,
+        account: None,
     }
 }
 

@@ -26,6 +26,7 @@ impl World {
                 started_at: None,
                 finished_at,
                 error: Some(TaskError::new("RateLimitError", message, None)),
+                account: None,
             });
         });
     }

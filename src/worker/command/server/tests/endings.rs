@@ -75,7 +75,7 @@ async fn an_answer_counts_that_is_read_after_the_end() {
     let mut server = shell("read call; echo '{\"result\":1}'");
     let (_stop, stopped) = oneshot::channel();
     let (started, process) = oneshot::channel();
-    let (progress, _) = watch::channel(None);
+    let reports = Reports::default();
     let call = identify();
     let hold = async {
         let process = process.await.unwrap();
@@ -84,7 +84,7 @@ async fn an_answer_counts_that_is_read_after_the_end() {
             std::thread::sleep(Duration::from_millis(2));
         }
     };
-    let (report, ()) = bounded(async { tokio::join!(server.call(&call, stopped, started, &progress), hold) }).await;
+    let (report, ()) = bounded(async { tokio::join!(server.call(&call, stopped, started, &reports), hold) }).await;
     assert_eq!(report.outcome, Outcome::Succeeded(RawJson::new("1").unwrap()));
 }
 
@@ -133,13 +133,14 @@ async fn a_stop_ends_the_server() {
         let mut server = python(100);
         let (stop, stopped) = oneshot::channel();
         let (started, _) = oneshot::channel();
-        let (progress, mut latest) = watch::channel(None);
+        let reports = Reports::default();
+        let mut latest = reports.progress.subscribe();
         let call = asking([what]);
         let ask = async {
             latest.changed().await.unwrap();
             stop.send(15).unwrap();
         };
-        let (report, ()) = bounded(async { tokio::join!(server.call(&call, stopped, started, &progress), ask) }).await;
+        let (report, ()) = bounded(async { tokio::join!(server.call(&call, stopped, started, &reports), ask) }).await;
         assert_eq!(report.outcome, Outcome::Stopped { signal: 15 });
         assert_ne!(answered_by(&mut server).await.0, report.pid.unwrap());
     }
@@ -152,9 +153,10 @@ async fn a_call_that_is_dropped_kills_the_server() {
     let call = asking(["sleep"]);
     let (_stop, stopped) = oneshot::channel();
     let (started, _) = oneshot::channel();
-    let (progress, mut latest) = watch::channel(None);
+    let reports = Reports::default();
+    let mut latest = reports.progress.subscribe();
     tokio::select! {
-        _ = server.call(&call, stopped, started, &progress) => panic!("it sleeps"),
+        _ = server.call(&call, stopped, started, &reports) => panic!("it sleeps"),
         changed = latest.changed() => changed.unwrap(),
     }
     until(|| !lives(process)).await;
