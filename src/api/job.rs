@@ -46,6 +46,7 @@ pub const EXPIRES: &str = "Expires";
     printcolumn(name = "Pool", type_ = "string", json_path = ".spec.poolRef.name", priority = 1),
     printcolumn(name = "Worker", type_ = "string", json_path = ".status.worker.name", description = "Celery node that holds the task", priority = 1),
     printcolumn(name = "Task ID", type_ = "string", json_path = ".status.taskID", description = "Celery ID of the current attempt", priority = 1),
+    printcolumn(name = "Cost", type_ = "string", json_path = ".status.usage.costUSD", description = "What all runs cost in US dollars, as far as they report it", priority = 1),
     printcolumn(name = "Expires", type_ = "string", json_path = ".status.expiryBucket", description = "The hour (UTC) after which the finished job is deleted", priority = 1),
     printcolumn(name = "Topic", type_ = "string", json_path = ".spec.topic", priority = 1),
     validation = Rule::new(PHASE_IS_FINAL).message("status.phase is final once it is Succeeded, Failed or Cancelled"),

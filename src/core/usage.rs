@@ -54,6 +54,12 @@ impl Usd {
         self.0
     }
 
+    /// In dollars, as exactly as a number of floating point can be.
+    #[expect(clippy::cast_precision_loss, reason = "a figure to be shown")]
+    pub fn as_dollars(self) -> f64 {
+        self.0 as f64 / Self::UNIT as f64
+    }
+
     /// The sum.
     #[must_use]
     pub const fn plus(self, other: Self) -> Self {

@@ -123,6 +123,11 @@ pub enum Verb {
     /// On a terminal it is shown anew every few seconds until it is interrupted.
     Top(Top),
 
+    /// Sum up what jobs consumed, of those whose programs report it: requests, tokens and US dollars.
+    ///
+    /// Jobs that were deleted are not there any more: see the metrics for those, or the archive.
+    Cost(Cost),
+
     /// Say what is wrong with the operator, the pools and the jobs, and how to mend it.
     ///
     /// The exit status is 0 where nothing was found, and 1 otherwise. What may not be read is said, and is no finding.
@@ -437,6 +442,56 @@ pub struct Report {
     /// With topics, inputs and results of the jobs.
     #[arg(long)]
     pub with_inputs: bool,
+}
+
+/// `cost`
+#[derive(Debug, Args)]
+pub struct Cost {
+    /// The jobs of all namespaces.
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+
+    /// Which of them.
+    #[command(flatten)]
+    pub filter: Filter,
+
+    /// What is summed up: by model, namespace, pool, day (UTC, of the end), or label=NAME.
+    #[arg(long, value_name = "KEY", default_value = "model", value_parser = by)]
+    pub by: By,
+
+    /// How to print it; a table by default.
+    #[arg(short, long, value_enum)]
+    pub output: Option<Format>,
+
+    /// Print no line of headings.
+    #[arg(long)]
+    pub no_headers: bool,
+}
+
+/// By what `cost` sums up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum By {
+    /// The model.
+    Model,
+    /// The namespace of the job.
+    Namespace,
+    /// The pool.
+    Pool,
+    /// The day on which the job ended.
+    Day,
+    /// The value of this label.
+    Label(String),
+}
+
+fn by(text: &str) -> Result<By, String> {
+    match (text, text.split_once('=')) {
+        ("model", _) => Ok(By::Model),
+        ("namespace", _) => Ok(By::Namespace),
+        ("pool", _) => Ok(By::Pool),
+        ("day", _) => Ok(By::Day),
+        (_, Some(("label", name))) if !name.is_empty() => Ok(By::Label(name.to_owned())),
+        _ => Err("must be model, namespace, pool, day, or label=NAME such as label=customer".to_owned()),
+    }
 }
 
 /// `top`

@@ -8,6 +8,7 @@ mod broker;
 mod change;
 pub mod cluster;
 mod complete;
+mod cost;
 mod doctor;
 pub mod error;
 mod events;
@@ -67,6 +68,7 @@ async fn act(ctl: Ctl) -> Result<u8, Error> {
         Verb::Priority { priority, jobs } => change::change(&cluster().await?, jobs, &change::priority(priority)).await,
         Verb::Retry(what) => retry::retry(&cluster().await?, what).await.map(|()| 0),
         Verb::Schedule(what) => schedule::schedule(&cluster().await?, what).await.map(|()| 0),
+        Verb::Cost(what) => cost::cost(&cluster().await?, what).await.map(|()| 0),
         Verb::Top(what) => top::top(&cluster().await?, what).await.map(|()| 0),
         Verb::Doctor(what) => doctor::doctor(&cluster().await?, what).await,
         Verb::Report(what) => Box::pin(report::report(&cluster().await?, what)).await.map(|()| 0),

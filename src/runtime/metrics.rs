@@ -1,11 +1,14 @@
-//! Metrics of the operator. Labels are closed enums, pool names and their queues; a job's name or a task id is never one.
+//! Metrics of the operator. Labels are closed enums, pool names and their queues, and a bounded number of models; a job's name or
+//! a task id is never one.
 
+mod consumption;
 mod waiting;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use consumption::{Consumption, ModelLabels};
 use parking_lot::Mutex;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
@@ -258,6 +261,8 @@ pub struct Metrics {
     pub attempts: Family<AttemptLabels, Counter>,
     /// Workers that died with a job.
     pub worker_losses: Family<PoolLabels, Counter>,
+    /// What jobs have consumed.
+    pub consumption: Consumption,
     /// From the message of an attempt to its beginning.
     pub wait_seconds: Timings,
     /// From the beginning of an attempt to its end.
@@ -319,6 +324,7 @@ impl Metrics {
             oldest_queued: Family::default(),
             attempts: Family::default(),
             worker_losses: Family::default(),
+            consumption: Consumption::default(),
             wait_seconds: Family::new_with_constructor(of_jobs),
             run_seconds: Family::new_with_constructor(of_jobs),
             reconcile_seconds: of_calls(),
@@ -386,6 +392,7 @@ impl Metrics {
         );
         registry.register("attempts", "Attempts that ended, by outcome", m.attempts);
         registry.register("worker_losses", "Workers that died with a job", m.worker_losses);
+        m.consumption.register(registry);
         registry.register("wait_seconds", "From the message of an attempt to its beginning", m.wait_seconds);
         registry.register("run_seconds", "From the beginning of an attempt to its end", m.run_seconds);
         registry.register("reconcile_seconds", "Looks at jobs, with all that they do", m.reconcile_seconds);
@@ -425,6 +432,7 @@ impl Metrics {
     /// Forgets all figures of a pool that was deleted, so that no more pools are kept than there are.
     pub fn drop_pool(&self, pool: &PoolLabels) {
         self.forget_pool(pool);
+        self.consumption.drop_pool(pool);
         let taken_off = [&self.quarantined, &self.strays, &self.foreign_claims];
         for counter in taken_off.into_iter().chain([&self.redis_round_trips, &self.worker_losses]) {
             counter.remove(pool);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use crewjob::core::usage::{Consumed, Usage, Usd};
 use crewjob::runtime::metrics::{
     AttemptLabels, Dropped, EndLabels, Figures, Metrics, PoolLabels, SpanDropped, WaitingLabels, WriteLabels,
     WriteOutcome, Written, WrittenLabels,
@@ -18,8 +19,8 @@ The operator serves its metrics under `/metrics` at port 8080, in OpenMetrics te
 makes a ServiceMonitor and alerts with `monitoring.serviceMonitor.enabled` and `monitoring.prometheusRule.enabled`. Each replica
 serves its own: one that does not lead shows `crewjob_leading 0` and no figures of pools.
 
-Labels are closed: pools, their queues and bands, and words of fixed lists. No job and no task is a label. The figures of a pool go
-when it is deleted; when another replica leads, the gauges go and the counters stay.
+Labels are closed: pools, their queues and bands, words of fixed lists, and the models that jobs report, of which 16 are told apart in a
+pool. No job and no task is a label. The figures of a pool go when it is deleted; when another replica leads, the gauges go and the counters stay.
 
 | Metric | Type | Labels | Meaning |
 |---|---|---|---|
@@ -91,6 +92,8 @@ fn shown() -> String {
         gauge.get_or_create(&pool).set(1);
     }
     metrics.set_bands(&pool, [("crew_jobs".into(), 3, 1)]);
+    let consumed = Consumed { input: 1, cached: 1, output: 1, requests: 1, cost: Some(Usd::billionths(1)) };
+    metrics.consumption.add(&pool, &Usage::of("gpt-5", consumed));
     metrics.attempts.get_or_create(&attempt).inc();
     metrics.wait_seconds.get_or_create(&pool).observe(1.0);
     metrics.run_seconds.get_or_create(&pool).observe(1.0);

@@ -528,3 +528,28 @@ def test_a_report_holds_what_a_bug_report_needs_and_no_input(bed, chart, pool, c
     ctl("report", str(tmp_path / "open.zip"), "--with-inputs")
     with zipfile.ZipFile(tmp_path / "open.zip") as report:
         assert b"private topic" in report.read("crewjobs.json")
+
+
+def test_cost_sums_up_what_jobs_consumed_by_what_is_asked_for(bed, ctl):
+    usage = {"inputTokens": 10, "outputTokens": 2, "requests": 1, "costUSD": "0.25"}
+    bed.a.pool(bed.redis)
+    for name, customer in (("one", "acme"), ("two", "acme"), ("three", "other")):
+        bed.a.job(name, labels={"customer": customer}, suspend=True)
+        status = {"usage": usage | {"models": [{"model": "m", **usage}]}}
+        bed.a.patch("crewjobs", name, {"status": status}, "status")
+    bed.a.job("silent", suspend=True)
+    rows = lambda *options: [line.split() for line in ctl("cost", *options).stdout.splitlines()]
+    assert rows() == [
+        ["MODEL", "JOBS", "REQUESTS", "INPUT", "CACHED", "OUTPUT", "USD"],
+        ["m", "3", "3", "30", "0", "6", "0.75"],
+    ]
+    assert rows("--by", "label=customer", "--no-headers") == [
+        ["acme", "2", "2", "20", "0", "4", "0.5"],
+        ["other", "1", "1", "10", "0", "2", "0.25"],
+        ["(all)", "3", "3", "30", "0", "6", "0.75"],
+    ]
+    said = ctl("cost", "--by", "pool", "-l", "customer=acme", "-o", "json")
+    assert json.loads(said.stdout)[0] | {"key": "default", "jobs": 2, "costUSD": "0.5"} == json.loads(said.stdout)[0]
+    assert "1 of the jobs have not reported" in ctl("cost").stderr
+    refused = ctl("cost", "--by", "moon")
+    assert refused.returncode == 2 and "label=NAME" in refused.stderr

@@ -2,7 +2,7 @@
 
 use crate::core::id::ObjectKey;
 use crate::core::job::Job;
-use crate::core::status::{PastAttempt, Status};
+use crate::core::status::{PastAttempt, Spent, Status};
 use crate::operator::context::Context;
 use crate::runtime::metrics::{AttemptLabels, PoolLabels};
 
@@ -28,6 +28,10 @@ pub fn measure(ctx: &Context, job: &Job, written: &Status) {
             let ran = attempt.finished_at.duration_since(started).as_secs_f64().max(0.0);
             ctx.metrics.run_seconds.get_or_create(&pool).observe(ran);
         }
+    }
+    if let Some(spent) = written.spent() {
+        let before = job.status.spent().map(Spent::total).unwrap_or_default();
+        ctx.metrics.consumption.add(&pool, &spent.total().without(&before));
     }
     let losses = written.worker_losses.saturating_sub(job.status.worker_losses);
     if losses > 0 {

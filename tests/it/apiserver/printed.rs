@@ -94,7 +94,10 @@ fn a_list_of_jobs_shows_what_matters() {
     let wide = server.kubectl(&format!("-n {namespace} get crewjobs -o wide"));
     assert_eq!(
         header(&wide),
-        ["NAME", "PHASE", "REASON", "PRIORITY", "ATTEMPTS", "AGE", "POOL", "WORKER", "TASK ID", "EXPIRES", "TOPIC"]
+        [
+            "NAME", "PHASE", "REASON", "PRIORITY", "ATTEMPTS", "AGE", "POOL", "WORKER", "TASK ID", "COST", "EXPIRES",
+            "TOPIC"
+        ]
     );
     assert_prints(&wide, &["Running 8 2", "default crew@w-1 7f1c 2026-11-22T15 Introduction to machine learning"]);
 }
