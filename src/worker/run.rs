@@ -140,6 +140,7 @@ pub async fn work(
         warm_shutdown,
         cold_shutdown,
     });
+    tokio::task::spawn_blocking(scratch::clear);
     let stopping = tokio::spawn(shut_down_in_time(worker.clone()));
     let _stopping = AbortOnDropHandle::new(stopping);
     let (calls, _listening) = worker.channel.requests();

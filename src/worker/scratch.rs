@@ -1,24 +1,39 @@
 //! Temporary files and folders of this process.
+//!
+//! They are in one folder of the system's folder for such, which no other user can look into. A file in it is locked as long as
+//! the process lives: what a process has left that was killed is removed by the next worker that starts, as `/tmp` of a Pod
+//! outlives its containers.
 
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder, File};
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::fs::FlockOperation;
+
 use crate::runtime::clock;
 
-/// The folder of this process, which no other user can look into.
-static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+const PREFIX: &str = "crewjob-";
+const LOCK: &str = "lock";
+
+/// The folder of this process, and the lock on it.
+static FOLDER: OnceLock<(PathBuf, Option<File>)> = OnceLock::new();
 /// Whether the log says that there is none.
 static TOLD: AtomicBool = AtomicBool::new(false);
 
 /// A path that nothing else has; none if there is no place for temporary files.
 pub fn path() -> Option<PathBuf> {
-    let folder = FOLDER.get_or_init(|| std::env::temp_dir().join(format!("crewjob-{}", clock::random_id())));
-    // Each time: in some systems what is old is removed from there.
-    match DirBuilder::new().mode(0o700).create(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+    let (folder, lock) = FOLDER.get_or_init(|| {
+        let folder = std::env::temp_dir().join(format!("{PREFIX}{}", clock::random_id()));
+        let lock = make(&folder).and_then(|()| locked(&folder, true)).ok();
+        (folder, lock)
+    });
+    // In some systems what is old is removed from there.
+    let made = if folder.join(LOCK).exists() && lock.is_some() { Ok(()) } else { make(folder) };
+    match made {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             if !TOLD.swap(true, Ordering::Relaxed) {
                 tracing::warn!(folder = %folder.display(), %error, "creating the folder of temporary files failed; commands run without CREWJOB_RESULT and CREWJOB_STATE_DIR");
             }
@@ -28,10 +43,68 @@ pub fn path() -> Option<PathBuf> {
     }
 }
 
+/// Removes what processes have left that do not live any more. Call it on a thread that may block.
+pub fn clear() {
+    for folder in left_behind(&std::env::temp_dir()) {
+        match fs::remove_dir_all(&folder) {
+            Ok(()) => tracing::info!(folder = %folder.display(), "removed what a worker left that was killed"),
+            Err(error) => {
+                tracing::warn!(folder = %folder.display(), %error, "removing what a worker left that was killed failed");
+            }
+        }
+    }
+}
+
 /// Removes the folder, when no command runs any more.
 pub fn remove() {
-    if let Some(folder) = FOLDER.get() {
-        // It is not there if no command has run, and stays if a command has left something in it.
-        let _ = std::fs::remove_dir(folder);
+    if let Some((folder, _)) = FOLDER.get() {
+        // They are not there if no command has run, and the folder stays if a command has left something in it.
+        let _ = fs::remove_file(folder.join(LOCK));
+        let _ = fs::remove_dir(folder);
+    }
+}
+
+fn make(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(folder)
+}
+
+/// Locks a folder as its process does. An error where it is locked, or no process has made it.
+fn locked(folder: &Path, is_new: bool) -> io::Result<File> {
+    let file = File::options().write(true).create_new(is_new).open(folder.join(LOCK))?;
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(file)
+}
+
+/// The folders of processes that do not live any more.
+fn left_behind(temporary: &Path) -> Vec<PathBuf> {
+    let found = fs::read_dir(temporary).into_iter().flatten().flatten();
+    let is_ours = |name: &std::ffi::OsStr| name.to_str().is_some_and(|name| name.starts_with(PREFIX));
+    let paths = found.filter(|entry| is_ours(&entry.file_name())).map(|entry| entry.path());
+    paths
+        .filter(|folder| {
+            fs::symlink_metadata(folder).is_ok_and(|about| about.is_dir()) && locked(folder, false).is_ok()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_of_a_process_that_lives_is_left_alone_and_that_of_one_that_was_killed_is_found() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = |name: &str| {
+            let folder = temporary.path().join(name);
+            make(&folder).unwrap();
+            folder
+        };
+        let (lives, dead) = (folder("crewjob-1"), folder("crewjob-2"));
+        let _lock = locked(&lives, true).unwrap();
+        drop(locked(&dead, true).unwrap());
+        folder("crewjob-3-of-something-else");
+        folder("other");
+        std::os::unix::fs::symlink(&dead, temporary.path().join("crewjob-4")).unwrap();
+        assert_eq!(left_behind(temporary.path()), [dead]);
     }
 }

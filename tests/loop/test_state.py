@@ -180,6 +180,10 @@ def test_another_job_begins_with_the_state_that_a_failed_one_has_left(bed, worke
     status = bed.a.in_phase("third", "Succeeded")
     assert status["state"]["problem"] == 'spec.resumeFrom names CrewJob "another", which does not exist'
     assert calls() == ["1", "2", "3"] * 2
+    bed.a.pool(bed.redis, "second")
+    bed.a.job("fourth", poolRef={"name": "second"}, resumeFrom={"name": "first"})
+    status = bed.a.in_phase("fourth", "Succeeded")
+    assert status["state"]["problem"] == 'spec.resumeFrom names CrewJob "first", which another pool serves'
 
 
 def test_what_another_version_of_the_task_has_saved_is_not_used_and_that_is_said(bed, worker, calls):
