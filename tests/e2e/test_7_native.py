@@ -20,6 +20,13 @@ echo '{"progress": {"percent": 40, "message": "at work"}}'
 echo "run $CREWJOB_RETRIES" >&2
 case $call in
   *'"fail":"transient"'*) [ "$CREWJOB_RETRIES" -gt 0 ] || exit 75 ;;
+  *'"drained":true'*)
+    cd "$CREWJOB_STATE_DIR"
+    if [ ! -e first ]; then
+      echo 1 > new && mv new first
+      echo '{"checkpoint": true}'
+      sleep 600
+    fi ;;
   *'"seconds":600'*) sleep 600 ;;
   *'"seconds":8'*) sleep 8 ;;
 esac
@@ -30,6 +37,7 @@ VALUES = {
         "image": {"repository": "redis", "tag": "7.2.12-bookworm"},
         "native": {
             "enabled": True,
+            "onDrain": "Checkpoint",
             "tasks": {"crew": {"cache": 0, "run": {"command": ["/bin/sh", "-c", CREW], "output": "text"}}},
         },
     }
@@ -80,6 +88,23 @@ def test_the_job_of_a_killed_worker_runs_again(figure):
         figure(f"the job of a killed native worker was published again after {time.monotonic() - began:.1f} s")
         done = crew.in_phase("killed", "Succeeded", seconds=60)
         assert [attempt["outcome"] for attempt in done["attemptHistory"]] == ["WorkerLost", "Succeeded"]
+
+
+def test_a_drained_worker_is_gone_within_15_s_and_its_job_goes_on_elsewhere_from_its_checkpoint(figure):
+    with workers.at_least(2):
+        crew.start(crew.job("drained", inputs={"drained": True}))
+        status = crew.in_phase("drained", "Running", seconds=90)
+        until("its state is saved", lambda: "savedAt" in crew.status("drained").get("state", {}))
+        pod = workers.pod_of(status["worker"]["name"])["metadata"]["name"]
+        began = time.monotonic()
+        # As the eviction of a drain does; the grace period is an hour.
+        kube.kubectl("delete", "pod", pod, "--timeout=60s")
+        took = time.monotonic() - began
+        figure(f"a drained native worker with a saved state was gone after {took:.1f} s")
+        assert took < 15
+        done = crew.in_phase("drained", "Succeeded", seconds=60)
+        assert (done["attempts"], done.get("workerLosses", 0), done["state"]["resumed"]) == (1, 0, True)
+        assert done["worker"]["podName"] != pod
 
 
 def test_inspect_sees_a_native_worker_like_any_other(app):
