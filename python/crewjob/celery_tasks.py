@@ -58,6 +58,8 @@ def celery_task(app: Any, function: Callable[..., Any], *, version: str | None =
                 value = about.run(args, kwargs)
             answers.encoded(value, most=None)
             is_done = True
+            # Until the result is stored, another run may follow, which needs it.
+            request.crewjob_state = state
             return value
         except (TaskPredicate, SoftTimeLimitExceeded):
             # What Celery says by exceptions of its own, and a limit, which is no verdict on the task.
@@ -75,9 +77,13 @@ def celery_task(app: Any, function: Callable[..., Any], *, version: str | None =
         finally:
             worker.tell()
             if state is not None:
-                state.drop() if is_done else state.save()
+                if not is_done:
+                    state.save()
                 state.close()
 
+    from celery.signals import task_success
+
+    task_success.connect(forget_state, dispatch_uid="crewjob-state")
     return app.task(bind=True, **options)(run)
 
 
@@ -93,6 +99,12 @@ def finish(call: Call, request: Any) -> None:
     if call.job is not None:
         request.stamps = {**(request.stamps or {}), "retryable": False}
         request.stamped_headers = [*(request.stamped_headers or ()), "retryable"]
+
+
+def forget_state(sender: Any, **_: Any) -> None:
+    """Deletes the state of a job that has succeeded. Celery sends the signal when it has stored the result."""
+    if (state := getattr(sender.request, "crewjob_state", None)) is not None:
+        state.drop()
 
 
 class CeleryWorker:

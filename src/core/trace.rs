@@ -10,6 +10,7 @@ use uuid::Uuid;
 pub use super::id::SpanContext;
 use super::job::Job;
 use super::status::{AttemptOutcome, PastAttempt, Phase, Status};
+use super::usage::{Consumed, Usage};
 
 /// The bits of a trace id that are random, by which it is chosen: the right-hand 56 (W3C Trace Context, level 2). Of a
 /// UUID version 4 these are random.
@@ -63,7 +64,7 @@ pub enum Value {
     /// A text.
     Text(String),
     /// A number.
-    Number(u32),
+    Number(u64),
 }
 
 /// A part of a job's life that is over.
@@ -119,7 +120,7 @@ fn root(job: &Job, written: &Status, end: Timestamp) -> Span {
     root.attributes.extend([
         ("crewjob.phase", Value::Text(format!("{:?}", written.phase))),
         ("crewjob.reason", Value::Text(written.why.reason().to_owned())),
-        ("crewjob.attempts", Value::Number(written.attempts)),
+        ("crewjob.attempts", Value::Number(written.attempts.into())),
     ]);
     Span { is_error: written.phase == Phase::Failed, link: job.cause.as_deref().copied(), ..root }
 }
@@ -129,15 +130,32 @@ fn attempt(job: &Job, past: &PastAttempt) -> Span {
     let (id, name) = (attempt_id(job.uid, past.number), format!("attempt {}", past.number));
     let mut span = span(job, id, name, start, past.finished_at);
     span.attributes.extend([
-        ("crewjob.attempt", Value::Number(past.number)),
+        ("crewjob.attempt", Value::Number(past.number.into())),
         ("crewjob.outcome", Value::Text(past.outcome.name().to_owned())),
         ("crewjob.task_id", Value::Text(past.task.to_string())),
     ]);
     let texts =
         [("crewjob.worker", past.worker.as_deref()), ("error.type", past.error.as_ref().map(|error| &*error.kind))];
     span.attributes.extend(texts.into_iter().filter_map(|(name, text)| Some((name, Value::Text(text?.to_owned())))));
+    if let Some(account) = &past.account {
+        span.attributes.extend(consumed(&account.count.usage));
+    }
     let is_error = !matches!(past.outcome, AttemptOutcome::Succeeded | AttemptOutcome::Revoked);
     Span { parent: Some(root_id(job.uid)), kind: Kind::Producer, started: past.started_at, is_error, ..span }
+}
+
+/// What an attempt consumed, in the words of OpenTelemetry's conventions for generative AI, which have none for a cost.
+fn consumed(usage: &Usage) -> impl Iterator<Item = (&'static str, Value)> {
+    let Consumed { input, output, cost, .. } = usage.total();
+    let mut models = usage.models().map(|(model, _)| model).filter(|model| !model.is_empty());
+    let model = models.next().filter(|_| models.next().is_none());
+    let tokens = [("gen_ai.usage.input_tokens", input), ("gen_ai.usage.output_tokens", output)];
+    let tokens: Vec<_> =
+        tokens.into_iter().filter(|_| !usage.is_empty()).map(|(name, count)| (name, Value::Number(count))).collect();
+    let texts =
+        [("gen_ai.request.model", model.map(str::to_owned)), ("crewjob.cost_usd", cost.map(|cost| cost.to_string()))];
+    let texts: Vec<_> = texts.into_iter().filter_map(|(name, text)| Some((name, Value::Text(text?)))).collect();
+    tokens.into_iter().chain(texts)
 }
 
 /// A span with what all spans of a job say.

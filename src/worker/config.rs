@@ -1,7 +1,7 @@
 //! What a worker is told on its command line and in its environment.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -210,6 +210,9 @@ pub enum ConfigError {
     /// There is nothing to consume.
     #[error("--queues names no queue")]
     NoQueues,
+    /// There is no place for the states of jobs.
+    #[error("--state-folder {0:?} is no folder: create it, or mount the volume there")]
+    NoStateFolder(PathBuf),
     /// A queue of which it cannot be told where its name ends.
     #[error("--queues: {0:?} is ambiguous: write name=routing.key, for example {0}={0}")]
     AmbiguousQueue(String),
@@ -250,6 +253,14 @@ impl Config {
     pub fn limits(&self) -> TimeLimit {
         let limit = |seconds: u32| (seconds > 0).then(|| Number::from(i64::from(seconds)));
         TimeLimit { hard: limit(self.time_limit), soft: limit(self.soft_time_limit) }
+    }
+
+    /// The folder for the states of jobs, where they are not on Redis.
+    pub fn state_folder(&self) -> Result<Option<&Path>, ConfigError> {
+        match self.state_folder.as_deref() {
+            Some(folder) if !folder.is_dir() => Err(ConfigError::NoStateFolder(folder.to_owned())),
+            folder => Ok(folder),
+        }
     }
 
     /// How long the state of a job is kept.

@@ -20,7 +20,7 @@ use super::follow;
 use super::outcome::Outcome;
 use super::registry;
 use super::schedule;
-use super::settle::{self, Run, finish, settle};
+use super::settle::{self, Run, Settled, finish, settle};
 use super::slot::{Asker, Next, Slot};
 use super::step::{Answer, Aside, Seen, Step, next};
 use crate::core::account::Count;
@@ -374,7 +374,11 @@ impl Drop for Ends<'_> {
 
 /// Settles a task in its slot, if it has one, which goes on with the next message.
 async fn end_with(worker: &Worker, entry: &Entry, end: Conclusion, mut slot: Option<Slot>) -> Gone {
-    let next = finish(worker, entry, end, slot.as_mut()).await;
+    let is_success = end.is_success;
+    let Settled { next, taken } = finish(worker, entry, end, slot.as_mut()).await;
+    if let Some(state) = entry.state().filter(|_| is_success && taken) {
+        state.forget().await;
+    }
     match next.zip(slot) {
         Some(following) => Gone::Followed(Box::new(following)),
         None => Gone::Away,

@@ -91,6 +91,7 @@ pub async fn work(
     cold_shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     let queues = config.queues()?;
+    config.state_folder()?;
     let registry = Registry::new(&config)?;
     let channel = Channel::connect(&login::access(&config).await?).await?;
     channel.declare(&queues).await?;
@@ -118,7 +119,7 @@ pub async fn work(
         shared_slots: Slots::default(),
         schedule: Schedule::new(config.eta_task_limit),
         aside: Arc::new(AsidePlaces::new(LEASE)),
-        vault: state::vault(&channel, config.state_folder.as_deref()),
+        vault: state::vault(&channel, config.state_folder()?),
         servers: Servers::default(),
         metrics,
         hears: Notify::new(),

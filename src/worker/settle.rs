@@ -45,11 +45,11 @@ pub struct Settled {
 }
 
 /// Counts the parts of chords that end with a task, then settles it.
-pub async fn finish(worker: &Worker, entry: &Entry, mut end: Conclusion, slot: Option<&mut Slot>) -> Option<Next> {
+pub async fn finish(worker: &Worker, entry: &Entry, mut end: Conclusion, slot: Option<&mut Slot>) -> Settled {
     let claims = chord::count(worker, &entry.message, &mut end).await;
-    let Settled { next, taken } = settle(worker, Run::of(entry), &end, slot).await;
-    chord::close(worker, &claims, taken).await;
-    next
+    let settled = settle(worker, Run::of(entry), &end, slot).await;
+    chord::close(worker, &claims, settled.taken).await;
+    settled
 }
 
 /// A worker may have died after it stored how a part of a chord has ended, and before it counted the part. Answers whether

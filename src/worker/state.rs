@@ -173,16 +173,19 @@ impl State {
         self.told.borrow().saved_at.is_some()
     }
 
-    /// Saves what a run has left that goes on elsewhere or is tried again, or deletes it where nothing follows.
+    /// Deletes what is saved, once the success of the run is stored: until then another run may follow.
+    pub async fn forget(&self) {
+        if self.is_known.load(Ordering::Relaxed)
+            && let Err(error) = self.vault.forget(&self.id).await
+        {
+            tracing::warn!(job = %self.id.job, %error, "deleting the state of a job that has succeeded failed; it is deleted when its time is over");
+        }
+    }
+
+    /// Saves what a run has left that is tried again, or that another job may begin with.
     pub async fn end(&self, outcome: &Outcome) {
         match outcome {
-            Outcome::Succeeded(_) => {
-                if self.is_known.load(Ordering::Relaxed)
-                    && let Err(error) = self.vault.forget(&self.id).await
-                {
-                    tracing::warn!(job = %self.id.job, %error, "deleting the state of a job that has succeeded failed; it is deleted when its time is over");
-                }
-            }
+            Outcome::Succeeded(_) => {}
             Outcome::Failed { failure, .. } => {
                 let exception = &failure.exception;
                 let is_killed = exception.exc_module.as_deref() == Some("billiard.exceptions")

@@ -24,8 +24,11 @@ def test_the_attempts_the_error_and_the_conditions_of_a_failed_job_are_shown(loo
         {"number": 1, "outcome": "WorkerLost", "worker": "crew@one", "enqueuedAt": ago(900), "startedAt": ago(880), "finishedAt": ago(600), "message": "OOMKilled"},
         {"number": 2, "outcome": "Failed", "worker": "crew@two", "enqueuedAt": ago(590), "startedAt": ago(500), "finishedAt": ago(300), "errorType": "ValueError"},
     ]
+    consumed = {"inputTokens": 1000, "outputTokens": 200, "requests": 3, "costUSD": "0.75"}
+    attempts[1] |= {"resumed": True, "usage": consumed}
     error = {"type": "ValueError", "message": "no topic", "traceback": "Traceback:\n  line 1"}
     status = {"attempts": 2, "attemptHistory": attempts, "error": error, "queuedAt": ago(590), "startedAt": ago(500), "finishedAt": ago(300)}
+    status |= {"usage": consumed, "state": {"savedAt": ago(310), "sizeBytes": 4096, "problem": "the state has more than 10 bytes"}}
     fresh.job("failed", "Failed", "RetriesExhausted", message="it was run twice", status=status, inputs={"secret": "of the user"})
     page = look(admin, at(fresh, "failed"))
     expect(page.locator("h1")).to_have_text("failed")
@@ -34,6 +37,10 @@ def test_the_attempts_the_error_and_the_conditions_of_a_failed_job_are_shown(loo
     expect(rows.nth(0)).to_contain_text("WorkerLost")
     expect(rows.nth(0)).to_contain_text("waited 20s, ran 4m 40s")
     expect(rows.nth(1)).to_contain_text("ValueError")
+    expect(rows.nth(1)).to_contain_text("on crew@two, resumed, 3 requests, 1,200 tokens, 0.75 USD")
+    details = page.locator("section", has=page.locator("#facts-title"))
+    for text in ("3 requests, 1,200 tokens, 0.75 USD", "4,096 bytes, saved", "the state has more than 10 bytes"):
+        expect(details).to_contain_text(text)
     expect(page.locator(".panel.error")).to_contain_text("Traceback")
     expect(page.locator("table.plain")).to_contain_text("RetriesExhausted")
     expect(page.locator("body")).not_to_contain_text("of the user")

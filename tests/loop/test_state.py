@@ -7,7 +7,7 @@ import time
 import pytest
 
 from fixtures import starts
-from servers import NativeWorker
+from servers import PACKAGE, CeleryWorker, NativeWorker
 from test_pods import POD, fleet
 from waiting import holds, until
 
@@ -44,6 +44,37 @@ say(result={"text": " ".join(sorted(file.name for file in state.iterdir() if fil
 """
 ALL = "step-1 step-2 step-3"
 
+# The same three steps as a task of a Celery worker.
+APPLICATION = r"""
+import os, pathlib
+import crewjob
+from celery import Celery
+
+app = Celery("application", broker=os.environ["REDIS_URL"], backend=os.environ["REDIS_URL"], include=["crewjob.guard"])
+app.conf.update(
+    task_acks_late=True, task_track_started=True, worker_prefetch_multiplier=1, worker_send_task_events=True,
+    broker_transport_options={"visibility_timeout": 3600}, result_backend_always_retry=True, result_extended=True,
+)
+
+@crewjob.task(name="backend.tasks.run_crew_task", retry_for=(ConnectionError,))
+def run_crew_task(job_id, inputs=None, bypass_cache=False):
+    state, call = crewjob.state_dir(), crewjob.current_call()
+    for step in range(1, 4):
+        done = state / f"step-{step}"
+        if done.exists():
+            continue
+        with open(os.environ["CALLS"], "a") as paid:
+            paid.write(f"{step}\n")
+        crewjob.report_usage("m", input_tokens=100, output_tokens=10, requests=1, cost_usd="0.25")
+        done.write_text(f"text {step}")
+        crewjob.checkpoint()
+        if inputs.get("fails") == step and not call.retries:
+            raise ConnectionError("no answer")
+    return {"result": " ".join(sorted(file.name for file in state.iterdir()))}
+
+run = crewjob.celery_task(app, run_crew_task, version="1")
+"""
+
 
 @pytest.fixture
 def calls(tmp_path):
@@ -65,6 +96,17 @@ def worker(bed, tmp_path):
         env = {"CALLS": str(tmp_path / "calls"), "GO": str(tmp_path / "go")}
         run = {"command": ["python3", "-c", CREW], "env": env} | ({"state": state} if state else {})
         return NativeWorker(tmp_path / node, bed.redis.url, json.dumps({"crew": {"run": run}}), node, *options)
+
+    yield from starts(start)
+
+
+@pytest.fixture
+def celery_worker(bed, tmp_path):
+    """Starts a Celery worker with the package on `redis`."""
+
+    def start(node="crew@celery"):
+        calls, options = str(tmp_path / "calls"), ("-P", "solo", "-Q", "crew_jobs")
+        return CeleryWorker(tmp_path / node, bed.redis.url, APPLICATION, node, *options, pythonpath=str(PACKAGE), calls=calls)
 
     yield from starts(start)
 
@@ -252,3 +294,32 @@ def test_states_in_a_folder_that_workers_share_take_nothing_of_redis(bed, worker
     until("only what the failed job left is kept", lambda: len(list(shared.glob("*.state"))) == 1)
     bed.a.job("second", resumeFrom={"name": "fails"})
     assert bed.a.in_phase("second", "Succeeded")["attemptHistory"][0]["resumed"]
+
+
+def test_a_celery_worker_keeps_the_state_of_a_job_and_says_what_its_runs_consumed(bed, celery_worker, calls):
+    bed.a.pool(bed.redis)
+    celery_worker()
+    bed.a.job("again", inputs={"fails": 2}, retryPolicy=POLICY)
+    status = bed.a.in_phase("again", "Succeeded", seconds=60)
+    assert (calls(), text(status), status["attempts"]) == (["1", "2", "3"], ALL, 2)
+    assert [past.get("resumed", False) for past in status["attemptHistory"]] == [False, True]
+    assert [past["usage"]["costUSD"] for past in status["attemptHistory"]] == ["0.5", "0.25"]
+    assert (status["usage"]["costUSD"], status["usage"]["inputTokens"]) == ("0.75", 300)
+    until("the state of a job that has succeeded is deleted", lambda: not states(bed))
+
+
+def test_a_job_goes_on_with_a_worker_of_the_other_kind_if_both_say_the_same_version(bed, worker, celery_worker, calls):
+    bed.a.pool(bed.redis)
+    native = worker(state={"version": "1"})
+    bed.a.job("native", inputs={"fails": 1}, retryPolicy={"maxRetries": 0})
+    bed.a.in_phase("native", "Failed")
+    native.stop()
+    celery = celery_worker()
+    bed.a.job("celery", inputs={"fails": 2}, resumeFrom={"name": "native"}, retryPolicy={"maxRetries": 0})
+    assert bed.a.in_phase("celery", "Failed", seconds=60)["attemptHistory"][0]["resumed"]
+    celery.stop()
+    worker("crew@second", state={"version": "1"})
+    bed.a.job("last", resumeFrom={"name": "celery"})
+    status = bed.a.in_phase("last", "Succeeded")
+    assert status["attemptHistory"][0]["resumed"]
+    assert (calls(), text(status)) == (["1", "2", "3"], ALL)

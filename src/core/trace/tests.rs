@@ -2,6 +2,7 @@ use std::collections::HashSet;
 
 use expect_test::expect;
 
+use super::super::account::{Account, Count};
 use super::super::id::TaskId;
 use super::super::index::fixtures::job;
 use super::super::status::{End, TaskError, Why};
@@ -141,4 +142,31 @@ fn the_cause_decides_where_the_sampler_asks_it() {
         assert_eq!(Sampler::new(ratio, false).samples(&job), !is_sampled);
         assert_eq!(Sampler::new(ratio, true).context(&job, 1).unwrap().is_sampled, is_sampled);
     }
+}
+
+#[test]
+fn a_span_of_an_attempt_says_what_it_consumed_in_the_words_of_opentelemetry() {
+    let (job, _) = twice();
+    let consumed = |models: &[&str]| {
+        let mut usage = Usage::default();
+        for model in models {
+            let one = Consumed {
+                input: 5_000_000_000,
+                output: 2,
+                requests: 1,
+                cost: "0.5".parse().ok(),
+                ..Consumed::default()
+            };
+            usage.count(model, &one);
+        }
+        let account = Account { count: Count { usage, ..Count::default() }, ..Account::default() };
+        let past = PastAttempt { account: Some(Box::new(account)), ..past(&job, 1, AttemptOutcome::Succeeded) };
+        let span = attempt(&job, &past);
+        let of = |name: &str| span.attributes.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
+        (of("gen_ai.usage.input_tokens"), of("gen_ai.request.model"), of("crewjob.cost_usd"))
+    };
+    let text = |text: &str| Some(Value::Text(text.to_owned()));
+    assert_eq!(consumed(&["m"]), (Some(Value::Number(5_000_000_000)), text("m"), text("0.5")));
+    assert_eq!(consumed(&["a", "b"]), (Some(Value::Number(10_000_000_000)), None, text("1")));
+    assert_eq!(consumed(&[]), (None, None, None));
 }

@@ -1,5 +1,7 @@
 //! Tries a command before any task depends on it.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -9,6 +11,7 @@ use super::server::Server;
 use super::{Call, MODULE, Report, Reports, Spec, run};
 use crate::wire::{Object, RawJson, Value};
 use crate::worker::outcome::{Failure, Outcome};
+use crate::worker::scratch;
 
 /// An example call is not waited for longer.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -52,6 +55,8 @@ async fn check_within(
     Example { args, kwargs }: Example,
 ) -> Result<String, String> {
     const ID: &str = "00000000-0000-0000-0000-000000000000";
+    // Empty, as a first run finds it.
+    let state = scratch::path().filter(|folder| DirBuilder::new().mode(0o700).create(folder).is_ok());
     let call = Call {
         task: task.to_owned(),
         id: ID.to_owned(),
@@ -63,11 +68,13 @@ async fn check_within(
         worker: "check".to_owned(),
         soft: None,
         hard: Some(limit),
-        state_dir: None,
+        state_dir: state.clone(),
         trace: Object::new(),
     };
     let reports = Reports::default();
     let verdict = if stays { twice(spec, &call, &reports).await } else { once(spec, &call, &reports).await };
+    // What the command has left in it is of no use.
+    let _ = state.map(std::fs::remove_dir_all);
     let progress =
         reports.progress.borrow().as_ref().map(|value| format!("Its last progress report was {}.", excerpt(value)));
     let with_progress = |text: String| [Some(text), progress].into_iter().flatten().collect::<Vec<_>>().join(" ");
@@ -190,6 +197,14 @@ mod tests {
         contains(&text, "with the result [1]. Its last progress report was 3.");
         contains(&said(r#"printf '"%s"' $CREWJOB_TASK"#).await.unwrap(), "the result \"shop.ship\"");
         contains(&said(&format!("echo '\"{}\"'", "x".repeat(1000))).await.unwrap(), "xxx….");
+    }
+
+    #[tokio::test]
+    async fn a_command_has_a_folder_for_its_state_which_is_removed_afterwards() {
+        let script = r#"echo 1 > "$CREWJOB_STATE_DIR/step" && echo '{"checkpoint": true}' && printf '"%s"' "$CREWJOB_STATE_DIR""#;
+        let text = said(script).await.unwrap();
+        let folder = text.split('"').nth(1).unwrap();
+        assert!(folder.starts_with('/') && !std::path::Path::new(folder).exists(), "{text}");
     }
 
     #[tokio::test]

@@ -94,6 +94,28 @@ fn nor_with_results_in_another_database() {
     killed_at_any_step(3, &["reserve", "begin", "HGET", "GETRANGE"], &["GET", "conclude", "store", "acknowledge"]);
 }
 
+#[test]
+fn a_worker_that_is_killed_before_it_has_stored_a_result_leaves_the_state_of_the_job() {
+    let server = RedisServer::start();
+    let state = "crewjob-state:kept";
+    let is_there = || server.run::<bool>(&["HEXISTS", state, "archive"]);
+    server.run::<()>(&["HSET", state, "run", "earlier", "version", "another", "archive", "what it left"]);
+    send_changed(&server, KINDS[1], "kept", "[]", |call| call.retries = 1);
+    let gate =
+        Gate::before(server.port(), |words| (step(words, "kept").as_deref() == Some("settle")).then_some(Side::Before));
+    let worker = Worker::start_with(&way(&gate, 0), TASKS, &OPTIONS);
+    assert!(gate.has_closed(PATIENCE), "it was never settled");
+    drop(worker);
+    assert!(is_there(), "the task is run again, and needs it");
+    let open = Gate::before(server.port(), |_| None);
+    for tag in server.run::<Vec<String>>(&["HKEYS", "unacked"]) {
+        server.run::<()>(&["ZADD", "unacked_index", "1", &tag]);
+    }
+    server.run::<()>(&["DEL", "unacked_mutex", "crewjob-lease:kept"]);
+    let _worker = Worker::start_with(&way(&open, 0), TASKS, &OPTIONS);
+    until("it is deleted when the task has succeeded", || (!is_there()).then_some(()));
+}
+
 fn killed_at_any_step(results: u8, beginning: &[&str], end: &[&str]) {
     let server = RedisServer::start();
     let told = Told::listen(&server);

@@ -1,7 +1,7 @@
 // The attempts of a job on one scale of time: how long each waited, and how long it ran.
 
 import { h, svg } from "./dom.js";
-import { badge, clock, length } from "./format.js";
+import { badge, clock, consumed, length } from "./format.js";
 
 const WIDTH = 1000;
 const KINDS = { Succeeded: "Succeeded", Cancelled: "Cancelled" };
@@ -60,7 +60,7 @@ function line(attempt, { queued, started, ended }, scale) {
     {},
     h("div", { class: "attempt" }, h("strong", {}, `Attempt ${attempt.number}`), badge(kind, attempt.outcome ?? "Ended"), h("span", { class: "muted" }, said), h("span", { class: "muted end" }, clock(attempt.startedAt ?? attempt.enqueuedAt))),
     drawing,
-    attempt.worker ? h("div", { class: "sub" }, "on ", attempt.worker) : null,
+    attempt.worker ? h("div", { class: "sub" }, "on ", attempt.worker, attempt.resumed ? ", resumed" : "", attempt.usage ? `, ${consumed(attempt.usage)}` : "") : null,
     error ? h("div", { class: "sub" }, error) : null,
   );
 }

@@ -11,6 +11,14 @@ export const number = (value) => Number(value ?? 0).toLocaleString("en");
 /** `1 job`, `2 jobs`. */
 export const count = (value, noun) => `${number(value)} ${noun}${value === 1 ? "" : "s"}`;
 
+/** What was consumed of models, as far as programs report it. */
+export function consumed(usage) {
+  if (!usage) return null;
+  const tokens = (usage.inputTokens ?? 0) + (usage.outputTokens ?? 0);
+  const parts = [usage.requests && count(usage.requests, "request"), tokens && count(tokens, "token"), usage.costUSD && `${usage.costUSD} USD`];
+  return parts.filter(Boolean).join(", ");
+}
+
 /** A length of time in at most two units. */
 export function length(milliseconds) {
   const seconds = Math.max(0, Math.round(milliseconds / 1000));

@@ -4,7 +4,7 @@ import { get, objects, ofJob } from "./api.js";
 import { ACTIONS, act } from "./actions.js";
 import { attempts } from "./attempts.js";
 import { byId, failure, h, nothing, say, swap } from "./dom.js";
-import { ago, badge, clock, json, length } from "./format.js";
+import { ago, badge, clock, consumed, json, length, number } from "./format.js";
 import { follow, oneAtATime } from "./live.js";
 import { logPanel } from "./log.js";
 import { guard, rightsIn } from "./rights.js";
@@ -152,11 +152,20 @@ function facts(spec, status) {
     ["Began", status.startedAt && ago(status.startedAt)],
     ["Ended", status.finishedAt && ago(status.finishedAt)],
     ["Next attempt", status.phase === "Retrying" && status.nextRetryAt ? ago(status.nextRetryAt) : null],
+    ["Consumed", consumed(status.usage)],
+    ["State", state(status.state)],
     ["Run once", spec.runOnce],
     ["Deleted after", status.expiryBucket && `${status.expiryBucket.replace("T", " ")} h UTC`],
     ["Trace", status.traceID && h("code", {}, status.traceID)],
   ];
   return h("section", { class: "panel", "aria-labelledby": "facts-title" }, h("h2", { id: "facts-title" }, "Details"), definitions(rows));
+}
+
+// What one attempt leaves to the next one.
+function state(said) {
+  if (!said) return null;
+  const saved = said.savedAt ? [`${number(said.sizeBytes)} bytes, saved `, ago(said.savedAt, { bare: true })] : null;
+  return [saved, said.problem ? h("div", { class: "blocked" }, said.problem) : null].filter(Boolean);
 }
 
 function failed(status) {
