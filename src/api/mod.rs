@@ -17,6 +17,7 @@ mod limits;
 mod payload;
 mod pool;
 mod pool_status;
+mod prices;
 mod render;
 mod run_once;
 mod schedule;
@@ -51,6 +52,7 @@ pub use pool::{
     OnWorkerUnreachable, Queue, REDIS_SECRET_LABEL, Redis, TAKE_REPLICAS,
 };
 pub use pool_status::{BandStatus, CrewWorkerPoolStatus, QueueStatus, RedisStatus, Replicas};
+pub use prices::ModelPrice;
 pub use render::{expiry_bucket, merge_patch, release_minute, result_config_map_name, status_patch};
 pub use run_once::{RUN_ONCE_EXPIRES, RUN_ONCE_LABEL, RunOnceEnd, RunOnceRecord};
 pub use schedule::{

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{CrewWorkerPoolStatus, Duration, Limit, RetryPolicy, Timeouts, schema};
+use super::{CrewWorkerPoolStatus, Duration, Limit, ModelPrice, RetryPolicy, Timeouts, schema};
 use crate::core::limits::Limits;
 use crate::core::observed::{self, PoolFacts};
 use crate::wire::ResultKeys;
@@ -186,6 +186,15 @@ pub struct CrewWorkerPoolSpec {
     #[schemars(extend("x-kubernetes-validations" = schema::between("1m", "8784h")))]
     pub aging_after: Duration,
 
+    /// What models cost, for jobs whose programs report tokens and no cost: `status.usage.costUSD` is counted from these. A cost
+    /// that a program reports goes before. At most 64, each model once. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 64),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["model"])
+    )]
+    pub prices: Vec<ModelPrice>,
+
     /// What applies to the jobs of this pool that do not say it themselves.
     #[serde(default, skip_serializing_if = "JobDefaults::is_empty")]
     pub job_defaults: JobDefaults,
@@ -214,6 +223,7 @@ impl CrewWorkerPoolSpec {
             run_once_retention: default_run_once_retention(),
             limits: Vec::new(),
             aging_after: default_aging_after(),
+            prices: Vec::new(),
             job_defaults: JobDefaults::default(),
         }
     }
@@ -230,6 +240,7 @@ impl CrewWorkerPoolSpec {
             large_results: self.large_results.to_core(),
             remember_runs: self.run_once_retention.to_std(),
             limits: self.limits(name),
+            prices: self.prices.iter().filter_map(ModelPrice::to_core).collect(),
             blocked: None,
             futile: None,
         }

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::account::Count;
 use super::expiry::expires_at;
 use super::id::{AttemptId, SpecHash};
 use super::job::Job;
@@ -25,7 +26,8 @@ use super::once::{self, Claim, Ran};
 use super::plan::{Effect, InPlaceOf, Next, Notice, Plan, Publication};
 use super::policy::{Overrides, Policy};
 use super::status::{
-    Attempt, End, GaveUp, Hold, Phase, PoolProblemKind, Progress, RefusalKind, Status, TaskError, Unstopped, Why,
+    Account, Attempt, End, GaveUp, Hold, Phase, PoolProblemKind, Progress, RefusalKind, Status, TaskError, Unstopped,
+    Why,
 };
 
 /// A job that leaves the queue sooner is never recorded as `Queued`: that would cost an API write.
@@ -419,7 +421,8 @@ impl InPool<'_> {
     fn tell(&self, held: &Held, status: &mut Status) -> Next {
         let is_told = |new: &Progress| status.progress.as_ref().is_some_and(|old| old.at == new.at);
         let progress = held.progress.as_ref().filter(|new| !is_told(new));
-        let account = held.account.as_deref().filter(|account| status.is_news(account));
+        let account = self.account(held);
+        let account = account.as_deref().filter(|account| status.is_news(account));
         if progress.is_none() && account.is_none() {
             return Next::OnHint;
         }
@@ -441,6 +444,13 @@ impl InPool<'_> {
             status.hear(account, self.now);
         }
         Next::OnHint
+    }
+
+    /// What a run says of itself, with costs by the prices of the pool.
+    fn account(&self, held: &Held) -> Option<Box<Account>> {
+        let account = held.account.clone()?;
+        let count = Count { usage: account.count.usage.priced(&self.pool.prices), ..account.count };
+        Some(Box::new(Account { count, ..*account }))
     }
 
     /// Nowhere to be seen: either never published, or lost.

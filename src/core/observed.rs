@@ -14,6 +14,7 @@ use super::setup::Futile;
 use super::start::Blocked;
 use super::status::{Account, Holder, Output, PoolProblem, Progress, TaskError};
 use super::twins::Verdict;
+use super::usage::Price;
 
 /// Everything `decide` may know besides the job itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,6 +130,8 @@ pub struct PoolFacts {
     pub remember_runs: Duration,
     /// What limits its jobs, if anything.
     pub limits: Option<Arc<Limits>>,
+    /// What models cost.
+    pub prices: Arc<[Price]>,
     /// What keeps all its workers from starting, once that has lasted. Its words stay as they are until it is over or
     /// another kind takes its place.
     pub blocked: Option<Blocked>,
@@ -149,6 +152,7 @@ impl Default for PoolFacts {
             large_results: LargeResults::ConfigMap,
             remember_runs: super::once::RETENTION,
             limits: None,
+            prices: Arc::default(),
             blocked: None,
             futile: None,
         }

@@ -34,6 +34,19 @@ pub struct Consumed {
     pub cost: Option<Usd>,
 }
 
+/// What a model costs, for a million tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Price {
+    /// The name of the model.
+    pub model: Box<str>,
+    /// For tokens that are sent.
+    pub input: Usd,
+    /// For those of them that the provider had cached.
+    pub cached: Usd,
+    /// For tokens that come back.
+    pub output: Usd,
+}
+
 /// What runs have consumed, by the name of the model.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Usage {
@@ -152,6 +165,19 @@ impl Usage {
         self.models.entry(name.into()).or_default().add(consumed);
     }
 
+    /// The same with costs by these prices, where a program has reported none.
+    #[must_use]
+    pub fn priced(mut self, prices: &[Price]) -> Self {
+        for price in prices {
+            if let Some(consumed) = self.models.get_mut(&price.model).filter(|consumed| consumed.cost.is_none()) {
+                let cached = consumed.cached.min(consumed.input);
+                let sent = price.input.per_million(consumed.input - cached).plus(price.cached.per_million(cached));
+                consumed.cost = Some(sent.plus(price.output.per_million(consumed.output)));
+            }
+        }
+        self
+    }
+
     /// Adds what other runs consumed.
     pub fn add(&mut self, other: &Self) {
         for (model, consumed) in &other.models {
@@ -237,6 +263,22 @@ mod tests {
         let total = usage.total();
         assert_eq!((total.input, total.requests, total.cost), (7, 3, Some(usd("0.3"))));
         assert_eq!(usage.models().map(|(name, it)| (name, it.input)).collect::<Vec<_>>(), [("a", 3), ("b", 4)]);
+    }
+
+    #[test]
+    fn a_price_gives_a_cost_where_a_program_has_reported_none() {
+        let price = Price { model: "m".into(), input: usd("2"), cached: usd("0.5"), output: usd("8") };
+        let consumed = Consumed { input: 1_000_000, cached: 400_000, output: 250_000, requests: 3, cost: None };
+        let cost = |usage: Usage| usage.priced(std::slice::from_ref(&price)).total().cost;
+        assert_eq!(
+            cost(Usage::of("m", consumed)),
+            Some(usd("3.4")),
+            "1.2 for what was sent, 0.2 cached, 2 for what came"
+        );
+        assert_eq!(cost(Usage::of("m", Consumed { cost: Some(usd("0.1")), ..consumed })), Some(usd("0.1")));
+        assert_eq!(cost(Usage::of("another", consumed)), None);
+        let odd = Consumed { cached: u64::MAX, ..consumed };
+        assert_eq!(cost(Usage::of("m", odd)), Some(usd("2.5")), "no more was cached than sent");
     }
 
     proptest! {

@@ -1,5 +1,7 @@
 """How objects are called."""
 
+import json
+
 import pytest
 from chart import BUNDLED, SCENARIOS, find, names, render
 
@@ -70,6 +72,12 @@ def test_the_default_pool_is_called_default_and_serves_both_queues():
         "agingAfter": "1h",
         "jobDefaults": {"timeouts": {"hard": "60m"}},
     }
+
+
+def test_prices_are_those_of_the_values():
+    price = {"model": "gpt-5", "inputPerMillion": "1.25", "outputPerMillion": "10"}
+    pool = find(render(BUNDLED, f"defaultPool.prices={json.dumps([price])}"), "CrewWorkerPool", "default")
+    assert pool["spec"]["prices"] == [price]
 
 
 def test_limits_are_those_of_the_values():

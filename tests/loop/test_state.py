@@ -33,7 +33,8 @@ for step in range(1, inputs.get("steps", 3) + 1):
         time.sleep(0.05)
     with open(calls, "a") as paid:
         paid.write(f"{step}\n")
-    say(usage={"model": "m", "input_tokens": 100, "output_tokens": 10, "requests": 1, "cost_usd": "0.25"})
+    cost = {} if inputs.get("free") else {"cost_usd": "0.25"}
+    say(usage={"model": "m", "input_tokens": 100, "output_tokens": 10, "requests": 1} | cost)
     (state / "new").write_text(f"text {step}")
     (state / "new").rename(done)
     if inputs.get("asks", True):
@@ -147,6 +148,15 @@ def test_what_all_attempts_consumed_is_in_the_status_by_model_and_in_the_history
     assert status["usage"] == consumed | {"models": [{"model": "m"} | consumed]}
     assert [past["usage"]["costUSD"] for past in status["attemptHistory"]] == ["0.5", "0.25"]
     assert "usageCount" not in status
+
+
+def test_tokens_cost_what_the_pool_says_where_a_program_reports_no_cost(bed, worker):
+    bed.a.pool(bed.redis, prices=[{"model": "m", "inputPerMillion": "2000", "outputPerMillion": "10000"}])
+    worker()
+    bed.a.job("priced", inputs={"free": True, "fails": 2}, retryPolicy=POLICY)
+    status = bed.a.in_phase("priced", "Succeeded")
+    assert status["usage"]["costUSD"] == "0.9", "300 tokens at 0.002 and 30 at 0.01"
+    assert [past["usage"]["costUSD"] for past in status["attemptHistory"]] == ["0.6", "0.3"]
 
 
 def test_with_resume_false_each_attempt_begins_anew(bed, worker, calls):

@@ -88,6 +88,7 @@ defaultPool:
   largeResults: ConfigMap
   runOnceRetention: 720h
   limits: []
+  prices: []
   agingAfter: 1h
   cleanup:
     enabled: false

@@ -175,7 +175,7 @@ impl InPool<'_> {
             started_at: held.and_then(|held| held.started_at).or(recorded.and_then(|attempt| attempt.started_at)),
             finished_at: self.now,
             error,
-            account: held.and_then(|held| held.account.clone()),
+            account: held.and_then(|held| self.account(held)),
         }
     }
 }

@@ -53,6 +53,18 @@ fn runs_are_remembered_for_an_hour_to_ten_years() {
 }
 
 #[test]
+fn prices_are_decimal_numbers_for_each_model_once() {
+    let price = |text: &str| format!("prices: [{{ model: m, inputPerMillion: {text}, outputPerMillion: \"1\" }}]");
+    POOL.accepts(&price("\"0.125\""));
+    for text in ["\"1,5\"", "\"-1\"", "\"1e3\"", "\"\"", "\".5\""] {
+        POOL.refuses(&price(text), "spec.prices[0].inputPerMillion: ");
+    }
+    POOL.refuses("prices: [{ model: m, inputPerMillion: \"1\" }]", "spec.prices[0].outputPerMillion: Required value");
+    let twice = "{ model: m, inputPerMillion: \"1\", outputPerMillion: \"1\" }";
+    POOL.refuses(&format!("prices: [{twice}, {twice}]"), "spec.prices[1]: Duplicate value");
+}
+
+#[test]
 fn limits_have_names_keys_and_something_that_they_limit() {
     let accepted = POOL.accepts(
         "limits: [{ name: tenants, key: { by: Label, label: example.com/tenant }, maxInFlight: 5, weights: { a: 4 } }, \
