@@ -10,6 +10,8 @@ use super::status::Phase;
 
 /// How soon a key that another job has is asked for again, if that job's end is not noticed before.
 pub const AGAIN: Duration = Duration::from_secs(30);
+/// The same where that job will not tell: it has left, or is not known yet.
+pub const SOON: Duration = Duration::from_millis(500);
 /// How long a run is remembered where no pool says so.
 pub const RETENTION: Duration = Duration::from_hours(720);
 
@@ -30,6 +32,22 @@ pub enum Claim {
     },
     /// A job with this key has run and ended.
     Ran(Ran),
+}
+
+impl Claim {
+    /// The same, to be asked for again soon.
+    #[must_use]
+    pub fn to_be_read_soon(self) -> Self {
+        match self {
+            Self::Held { by, read_at } => Self::Held { by, read_at: earlier(read_at, AGAIN.saturating_sub(SOON)) },
+            known @ (Self::Unread | Self::Ours | Self::Ran(_)) => known,
+        }
+    }
+}
+
+/// A time before another one; that one where there is none.
+pub(super) fn earlier(at: Timestamp, by: Duration) -> Timestamp {
+    at.checked_sub(by).unwrap_or(at)
 }
 
 /// The job that has run under a key.

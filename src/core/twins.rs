@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::dedup::OnConflict;
 use super::job::Job;
+use super::once::earlier;
 use super::status::{Phase, StoredResult, TaskError};
 
 /// How soon the jobs with a key are listed again, if nothing is heard of the one that is waited for.
@@ -68,6 +69,17 @@ pub enum Verdict {
         /// When that was read.
         read_at: Timestamp,
     },
+}
+
+impl Verdict {
+    /// The same, to be asked for again soon.
+    #[must_use]
+    pub fn to_be_read_soon(self) -> Self {
+        match self {
+            Self::Of { twin, read_at } => Self::Of { twin, read_at: earlier(read_at, AGAIN.saturating_sub(SOON)) },
+            known @ (Self::Unread | Self::Alone | Self::Undecided { .. }) => known,
+        }
+    }
 }
 
 impl Twin {

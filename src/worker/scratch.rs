@@ -1,8 +1,8 @@
 //! Temporary files and folders of this process.
 //!
-//! They are in one folder of the system's folder for such, which no other user can look into. A file in it is locked as long as
-//! the process lives: what a process has left that was killed is removed by the next worker that starts, as `/tmp` of a Pod
-//! outlives its containers.
+//! They are in one folder of the system's folder for such, which no other user can look into. A file beside it is locked as
+//! long as the process lives: what a process has left that was killed is removed by the next worker that starts, as `/tmp` of
+//! a Pod outlives its containers.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -16,7 +16,7 @@ use rustix::fs::FlockOperation;
 use crate::runtime::clock;
 
 const PREFIX: &str = "crewjob-";
-const LOCK: &str = "lock";
+const LOCK: &str = ".lock";
 
 /// The folder of this process, and the lock on it.
 static FOLDER: OnceLock<(PathBuf, Option<File>)> = OnceLock::new();
@@ -25,14 +25,13 @@ static TOLD: AtomicBool = AtomicBool::new(false);
 
 /// A path that nothing else has; none if there is no place for temporary files.
 pub fn path() -> Option<PathBuf> {
-    let (folder, lock) = FOLDER.get_or_init(|| {
+    let (folder, _) = FOLDER.get_or_init(|| {
         let folder = std::env::temp_dir().join(format!("{PREFIX}{}", clock::random_id()));
-        let lock = make(&folder).and_then(|()| locked(&folder, true)).ok();
+        let lock = locked(&folder, true).ok();
         (folder, lock)
     });
-    // In some systems what is old is removed from there.
-    let made = if folder.join(LOCK).exists() && lock.is_some() { Ok(()) } else { make(folder) };
-    match made {
+    // Each time: in some systems what is old is removed from there.
+    match make(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             if !TOLD.swap(true, Ordering::Relaxed) {
                 tracing::warn!(folder = %folder.display(), %error, "creating the folder of temporary files failed; commands run without CREWJOB_RESULT and CREWJOB_STATE_DIR");
@@ -45,22 +44,25 @@ pub fn path() -> Option<PathBuf> {
 
 /// Removes what processes have left that do not live any more. Call it on a thread that may block.
 pub fn clear() {
-    for folder in left_behind(&std::env::temp_dir()) {
+    for (folder, _lock) in left_behind(&std::env::temp_dir()) {
         match fs::remove_dir_all(&folder) {
             Ok(()) => tracing::info!(folder = %folder.display(), "removed what a worker left that was killed"),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 tracing::warn!(folder = %folder.display(), %error, "removing what a worker left that was killed failed");
             }
         }
+        // Another worker may have removed it.
+        let _ = fs::remove_file(lock_of(&folder));
     }
 }
 
 /// Removes the folder, when no command runs any more.
 pub fn remove() {
     if let Some((folder, _)) = FOLDER.get() {
-        // They are not there if no command has run, and the folder stays if a command has left something in it.
-        let _ = fs::remove_file(folder.join(LOCK));
+        // It is not there if no command has run, and stays if a command has left something in it.
         let _ = fs::remove_dir(folder);
+        let _ = fs::remove_file(lock_of(folder));
     }
 }
 
@@ -68,23 +70,28 @@ fn make(folder: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(folder)
 }
 
-/// Locks a folder as its process does. An error where it is locked, or no process has made it.
+fn lock_of(folder: &Path) -> PathBuf {
+    let mut path = folder.as_os_str().to_owned();
+    path.push(LOCK);
+    path.into()
+}
+
+/// Locks a folder as its process does. An error where it is locked.
 fn locked(folder: &Path, is_new: bool) -> io::Result<File> {
-    let file = File::options().write(true).create_new(is_new).open(folder.join(LOCK))?;
+    let file = File::options().write(true).create_new(is_new).open(lock_of(folder))?;
     rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
     Ok(file)
 }
 
-/// The folders of processes that do not live any more.
-fn left_behind(temporary: &Path) -> Vec<PathBuf> {
-    let found = fs::read_dir(temporary).into_iter().flatten().flatten();
-    let is_ours = |name: &std::ffi::OsStr| name.to_str().is_some_and(|name| name.starts_with(PREFIX));
-    let paths = found.filter(|entry| is_ours(&entry.file_name())).map(|entry| entry.path());
-    paths
-        .filter(|folder| {
-            fs::symlink_metadata(folder).is_ok_and(|about| about.is_dir()) && locked(folder, false).is_ok()
-        })
-        .collect()
+/// The folders of processes that do not live any more, each with the lock on it.
+fn left_behind(temporary: &Path) -> Vec<(PathBuf, File)> {
+    let names = fs::read_dir(temporary).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let folder = |name: std::ffi::OsString| {
+        let name = name.to_str()?.strip_suffix(LOCK).filter(|name| name.starts_with(PREFIX))?;
+        Some(temporary.join(name))
+    };
+    let folders = names.filter_map(folder);
+    folders.filter_map(|folder| locked(&folder, false).ok().map(|lock| (folder, lock))).collect()
 }
 
 #[cfg(test)]
@@ -103,8 +110,8 @@ mod tests {
         let _lock = locked(&lives, true).unwrap();
         drop(locked(&dead, true).unwrap());
         folder("crewjob-3-of-something-else");
-        folder("other");
-        std::os::unix::fs::symlink(&dead, temporary.path().join("crewjob-4")).unwrap();
-        assert_eq!(left_behind(temporary.path()), [dead]);
+        drop(locked(&folder("other"), true).unwrap());
+        let found: Vec<PathBuf> = left_behind(temporary.path()).into_iter().map(|(folder, _)| folder).collect();
+        assert_eq!(found, [dead]);
     }
 }

@@ -33,8 +33,9 @@ use vault::{Opened, VaultError, blocking};
 
 /// For so long no file must have changed where the command does not say that its state is whole.
 const REST: Duration = Duration::from_secs(1);
-/// How long saving may take at the end of a run, before it ends without.
-const LAST_SAVE: Duration = Duration::from_secs(20);
+/// How long saving may take at the end of a run, before it ends without. A worker that is killed 20 seconds after it has
+/// stopped its runs puts their messages back in the rest of that time.
+const LAST_SAVE: Duration = Duration::from_secs(8);
 
 /// How the states of a task's jobs are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]

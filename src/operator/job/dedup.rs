@@ -55,14 +55,9 @@ pub async fn list(ctx: &Context, job: &Job) -> Result<Step, Error> {
         Verdict::Of { twin, .. } if twin.end.is_none() => Some(&twin.job),
         Verdict::Of { .. } | Verdict::Alone | Verdict::Unread => None,
     };
-    if let Some(name) = awaited {
-        let awaited = ObjectKey { namespace: job.key.namespace.clone(), name: name.clone() };
-        ctx.jobs.waits_for(awaited, job.key.clone());
-    }
-    ctx.jobs.lock().update(&job.key, |entry| {
-        if entry.job.uid == job.uid {
-            entry.twins = Some(Box::new(verdict));
-        }
+    let awaited = awaited.map(|name| ObjectKey { namespace: job.key.namespace.clone(), name: name.clone() });
+    ctx.jobs.found(job, awaited, |entry, is_awaited| {
+        entry.twins = Some(Box::new(if is_awaited { verdict } else { verdict.to_be_read_soon() }));
     });
     Ok(Step::Refused) // what was found decides what comes next
 }

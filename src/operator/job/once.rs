@@ -24,14 +24,13 @@ pub async fn claim(ctx: &Context, entry: &Entry, key: &str) -> Result<Step, Erro
     } else {
         take(ctx, job, key).await?
     };
-    if let Some(Claim::Held { by, .. }) = &claim {
-        let holder = ObjectKey { namespace: job.key.namespace.clone(), name: by.clone() };
-        ctx.jobs.waits_for(holder, job.key.clone());
-    }
-    ctx.jobs.lock().update(&job.key, |entry| {
-        if entry.job.uid == job.uid {
-            entry.claim = claim.map(Box::new);
-        }
+    let holder = match &claim {
+        Some(Claim::Held { by, .. }) => Some(ObjectKey { namespace: job.key.namespace.clone(), name: by.clone() }),
+        Some(Claim::Ours | Claim::Ran(_) | Claim::Unread) | None => None,
+    };
+    ctx.jobs.found(job, holder, |entry, is_awaited| {
+        let claim = if is_awaited { claim } else { claim.map(Claim::to_be_read_soon) };
+        entry.claim = claim.map(Box::new);
     });
     Ok(Step::Refused)
 }

@@ -62,6 +62,8 @@ pub fn message(
         _ if !resumes && publication.again => call.headers.insert(RESUME, false),
         Some(Origin::Of(uid)) => call.headers.insert(RESUME, state_key(*uid)),
         Some(Origin::Missing(problem)) => call.headers.insert(RESUME, Object::new().with("problem", &**problem)),
+        // Not for its first run: another one follows where a worker puts the message back.
+        None if !resumes => call.headers.insert(RESUME, false),
         None => None,
     };
     if let Some(SpanContext { trace, span, is_sampled }) = span {
@@ -192,6 +194,7 @@ mod tests {
         let other = Origin::Of(uid);
         assert_eq!(header(1, true, None), None);
         assert_eq!(header(2, true, None), None, "with that of the last attempt");
+        assert_eq!(header(1, false, None).as_deref(), Some("false"), "also where a worker puts the message back");
         assert_eq!(header(2, false, Some(&other)).as_deref(), Some("false"));
         let key = format!("\"{}\"", TaskId::derive(uid, 1));
         assert_eq!(header(1, false, Some(&other)), Some(key.clone()), "no attempt of its own came before");

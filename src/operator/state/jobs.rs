@@ -93,9 +93,21 @@ impl Jobs {
         self.ended.lock()
     }
 
-    /// A job waits for the run-once key that this one has.
-    pub fn waits_for(&self, holder: ObjectKey, job: ObjectKey) {
-        self.waiters.lock().entry(holder).or_default().insert(job);
+    /// Notes what a job has found out about the one that it waits for, if it waits for one. `note` is told whether that one
+    /// will wake it: one that has left meanwhile wakes nothing.
+    pub fn found(&self, job: &Job, awaited: Option<ObjectKey>, note: impl FnOnce(&mut Entry, bool)) {
+        // First, so that one that leaves from here on finds it.
+        if let Some(awaited) = &awaited {
+            self.waiters.lock().entry(awaited.clone()).or_default().insert(job.key.clone());
+        }
+        let mut table = self.lock();
+        // A job leaves the table before it wakes those that wait for it.
+        let is_awaited = awaited.is_none_or(|awaited| table.get(&awaited).is_some());
+        table.update(&job.key, |entry| {
+            if entry.job.uid == job.uid {
+                note(entry, is_awaited);
+            }
+        });
     }
 
     /// A job has ended, or is gone: those that wait for its run-once key ask for it.
@@ -217,12 +229,26 @@ mod tests {
         let (jobs, key) = (Jobs::with_one("team", "job"), ObjectKey::new("team", "job"));
         let (holder, other) = (ObjectKey::new("team", "holder"), ObjectKey::new("team", "other"));
         let held = Claim::Held { by: "holder".into(), read_at: Timestamp::UNIX_EPOCH };
-        jobs.lock().update(&key, |entry| entry.claim = Some(Box::new(held.clone())));
-        jobs.waits_for(holder.clone(), key.clone());
+        let job = jobs.lock().get(&key).unwrap().job.clone();
+        jobs.found(&job, Some(holder.clone()), |entry, _| entry.claim = Some(Box::new(held.clone())));
         jobs.left(&other);
         assert_eq!(jobs.lock().get(&key).unwrap().claim(), held);
         jobs.left(&holder);
         assert_eq!(jobs.lock().get(&key).unwrap().claim(), Claim::Unread);
         assert_eq!(jobs.queue.next().await, key);
+    }
+
+    #[test]
+    fn a_job_is_told_that_the_one_it_would_wait_for_has_left_and_will_not_wake_it() {
+        let (jobs, key) = (Jobs::with_one("team", "job"), ObjectKey::new("team", "job"));
+        let job = jobs.lock().get(&key).unwrap().job.clone();
+        let told = |awaited: Option<ObjectKey>| {
+            let mut told = None;
+            jobs.found(&job, awaited, |_, is_awaited| told = Some(is_awaited));
+            told
+        };
+        assert_eq!(told(Some(ObjectKey::new("team", "gone"))), Some(false));
+        assert_eq!(told(Some(key)), Some(true), "one that is there");
+        assert_eq!(told(None), Some(true), "it waits for none");
     }
 }

@@ -306,3 +306,6 @@ pub(super) async fn blocking<T: Send + 'static>(
 ) -> Result<T, VaultError> {
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(VaultError::Stopping))
 }
+
+#[cfg(test)]
+mod tests;

@@ -92,3 +92,53 @@ async fn a_state_can_be_read_from_a_redis_that_is_full_and_what_cannot_be_saved_
     server.run::<()>(&["CONFIG", "SET", "maxmemory", "0"]);
     assert_eq!(open(&channel, "job", "third", None, false).await, Some(b"before".to_vec()));
 }
+
+/// The next number of a sequence that looks random, and is the same each time.
+fn next(seed: &mut u64) -> u64 {
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 7;
+    *seed ^= *seed << 17;
+    *seed
+}
+
+#[tokio::test]
+async fn whatever_runs_do_each_finds_what_the_latest_run_of_its_job_saved_last() {
+    let server = RedisServer::start();
+    let channel = channel(&server).await;
+    for seed in 1..=20_u64 {
+        server.run::<()>(&["FLUSHALL"]);
+        let mut seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // Of two jobs: the run that may save, and what is saved.
+        let mut model: [(Option<String>, Option<Vec<u8>>); 2] = Default::default();
+        for number in 0..200 {
+            let (job, act) = ((next(&mut seed) % 2) as usize, next(&mut seed) % 8);
+            let (name, run) = (format!("job-{job}"), format!("run-{}", next(&mut seed) % 4));
+            let (owner, saved) = &mut model[job];
+            let is_owner = owner.as_ref().is_none_or(|owner| *owner == run);
+            match act {
+                0..=2 => {
+                    let anew = act == 2;
+                    if anew {
+                        *saved = None;
+                    }
+                    *owner = Some(run.clone());
+                    assert_eq!(open(&channel, &name, &run, None, anew).await, *saved, "step {number}");
+                }
+                3..=6 => {
+                    let content = format!("{job}: {number}").into_bytes();
+                    let is_saved = save(&channel, &name, &run, &content).await;
+                    assert_eq!(is_saved, is_owner, "step {number}");
+                    if is_saved {
+                        (*owner, *saved) = (Some(run), Some(content));
+                    }
+                }
+                _ => {
+                    channel.drop_state(&name, &run).await.unwrap();
+                    if is_owner {
+                        (*owner, *saved) = (None, None);
+                    }
+                }
+            }
+        }
+    }
+}
