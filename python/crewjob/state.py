@@ -31,7 +31,7 @@ TRIES = 4
 OPEN = """
 local function read(key)
   local archive = redis.call('HGET', key, 'archive')
-  return archive and {redis.call('HGET', key, 'version'), redis.call('HGET', key, 'saved'), archive}
+  return archive and {redis.call('HGET', key, 'version') or '', redis.call('HGET', key, 'saved') or '', archive}
 end
 redis.call('HDEL', KEYS[1], 'run')
 if ARGV[3] == '1' then redis.call('DEL', KEYS[1]) end
@@ -104,7 +104,7 @@ class State:
                 return
             unpack(archive, self.folder)
             self._saved, self.resumed = inventory(self.folder), True
-            self._note(int(saved), len(archive))
+            self._note(int(saved or 0), len(archive))
         except Exception as error:
             self.begins_without(f"reading the state failed, and the run has begun without it: {error}")
             shutil.rmtree(self.folder, ignore_errors=True)

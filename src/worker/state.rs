@@ -107,8 +107,8 @@ impl State {
             Ok(Opened::OtherVersion) => {
                 self.begins_without("another version of the task has saved the state; the run has begun without it");
             }
-            // It may be answered when it is asked once more.
-            Err(VaultError::Redis(error)) => return Err(error),
+            // It may be answered when it is asked once more, unless the answer is none.
+            Err(VaultError::Redis(error)) if !matches!(error, Error::Unexpected { .. }) => return Err(error),
             Err(error) => self.cannot_be_read(&error),
         }
         Ok(())

@@ -3,7 +3,7 @@
 -- where nothing is; of the other job where this one has saved nothing.
 local function read(key)
   local archive = redis.call('HGET', key, 'archive')
-  return archive and {redis.call('HGET', key, 'version'), redis.call('HGET', key, 'saved'), archive}
+  return archive and {redis.call('HGET', key, 'version') or '', redis.call('HGET', key, 'saved') or '', archive}
 end
 -- A full Redis refuses what takes memory, unless the script has written before.
 redis.call('HDEL', KEYS[1], 'run')
