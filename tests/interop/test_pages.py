@@ -237,6 +237,23 @@ def test_the_permissions_of_the_page_are_tried_elsewhere(page):
     page.take("ACL SETUSER worker")
 
 
+def test_the_report_of_the_page_pays_for_no_step_twice(page, environment, tmp_path):
+    (tmp_path / "report.py").write_text(page.take("# report.py"))
+    (tmp_path / "tasks.yaml").write_text(page.take("shop.report:"))
+    with serving("crewjob worker -Q default --tasks tasks.yaml", tmp_path, environment):
+        report = app.send_task("shop.report", kwargs={"topic": "Tides"}, queue="default").get(timeout=30)
+    assert report.splitlines() == ["research of Tides", "write of Tides", "review of Tides"]
+    # As an earlier attempt has left it.
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "research").write_text("paid before\n")
+    call = json.dumps({"kwargs": {"topic": "Tides"}})
+    printed = run("python3 report.py", tmp_path, environment | {"CREWJOB_STATE_DIR": str(state)}, input=call)
+    *checkpoints, result = map(json.loads, printed.splitlines())
+    assert checkpoints == [{"checkpoint": True}] * 2
+    assert result["result"].splitlines() == ["paid before", "write of Tides", "review of Tides"]
+
+
 def test_every_block_of_the_page_is_run(page):
     """The last one of the page: those before have used the blocks."""
     assert page.unused == []
@@ -307,6 +324,8 @@ def test_the_readme_of_the_package_runs_as_printed(environment, tmp_path):
             assert app.send_task("shop.price", ["milk"], queue="default").get(timeout=30) == 2
             error = app.send_task("shop.price", ["ink"], queue="default").get(timeout=30, propagate=False)
             assert isinstance(error, KeyError)
+    # The crew of examples/crewai-crew makes this call.
+    compile(page.take("crewjob.crewai.checkpoints()"), "README.md", "exec")
     assert page.unused == []
 
 
