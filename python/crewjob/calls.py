@@ -92,7 +92,13 @@ class Call:
         report = {name: value for name, value in report.items() if value}
         if cost_usd is not None:
             report["cost_usd"] = cost_usd
-        self._reporting.say(lambda worker: worker.usage(encoded(report)))
+        try:
+            text = encoded(report)
+        except ValueError as error:
+            # A report must not fail the run that it is about.
+            print(f"usage is not reported: {error}", file=sys.stderr)
+            return
+        self._reporting.say(lambda worker: worker.usage(text))
 
     def progress(self, value: object) -> None:
         """Reports how far this call is: any JSON value. From any thread; after the end of the call it does nothing."""

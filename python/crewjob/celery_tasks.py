@@ -128,12 +128,19 @@ class CeleryWorker:
 
     def usage(self, report: bytes) -> None:
         used = json.loads(report)
-        model = self._models.setdefault(used.pop("model", "") or "unknown", {})
-        for name, value in used.items():
-            if name == "cost_usd":
-                model[name] = str(Decimal(str(value)) + Decimal(model.get(name, 0)))
-            else:
-                model[name] = model.get(name, 0) + value
+        name = used.pop("model", "") or "unknown"
+        model = dict(self._models.get(name, {}))
+        try:
+            for what, value in used.items():
+                if what == "cost_usd":
+                    model[what] = str(Decimal(str(value)) + Decimal(model.get(what, 0)))
+                else:
+                    model[what] = model.get(what, 0) + value
+        except (ArithmeticError, TypeError) as error:
+            # A report must not fail the run that it is about.
+            logger.warning("Task %s[%s]: usage is not reported: %r", self._request.task, self._request.id, error)
+            return
+        self._models[name] = model
         self._show()
 
     def tell(self) -> None:

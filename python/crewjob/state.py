@@ -19,6 +19,8 @@ from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from .calls import SoftTimeLimitExceeded
+
 RETENTION = 86_400
 """Seconds that a state is kept after it was saved, unless its job succeeds."""
 LIMIT = 16 << 20
@@ -105,6 +107,8 @@ class State:
             unpack(archive, self.folder)
             self._saved, self.resumed = inventory(self.folder), True
             self._note(int(saved or 0), len(archive))
+        except SoftTimeLimitExceeded:
+            raise
         except Exception as error:
             self.begins_without(f"reading the state failed, and the run has begun without it: {error}")
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -126,6 +130,8 @@ class State:
             self._said.pop("problem", None)
             if self._began_without:
                 self._said["problem"] = self._began_without
+        except SoftTimeLimitExceeded:
+            raise
         except Exception as error:
             self.has(f"saving the state failed, and what was saved before counts: {error}")
 
@@ -135,6 +141,8 @@ class State:
             return
         try:
             self._redis.eval(DROP, 1, self._key, self._run)
+        except SoftTimeLimitExceeded:
+            raise
         except Exception as error:
             self._warn(f"deleting the state failed; it is deleted when its time is over: {error}")
 

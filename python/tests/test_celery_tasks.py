@@ -194,3 +194,19 @@ def test_what_a_plain_task_of_celery_consumed_is_in_its_result(app):
     task = app.task(name="plain")(consumes)
     usage = stored(app, task, "works", "t-10")["usage"]
     assert usage["models"]["m"]["input_tokens"] == 7
+
+
+@pytest.mark.parametrize("report", [{"cost_usd": "a lot"}, {"cost_usd": float("nan")}, {"input_tokens": "many"}])
+def test_a_report_that_is_none_fails_no_run_and_leaves_what_was_reported(app, report):
+    @crewjob.task
+    def odd():
+        crewjob.report_usage("m", input_tokens=3, cost_usd="0.5")
+        crewjob.report_usage("m", **report)
+        return "done"
+
+    request = {"id": "t-11", "task": "odd", "root_id": "t-11", "retries": 0, "called_directly": False}
+    task = crewjob.celery_task(app, odd)
+    trace.build_tracer(task.name, task, app=app)("t-11", [], {}, request)
+    document = app.backend.get_task_meta("t-11")
+    assert (document["status"], document["result"]) == ("SUCCESS", "done")
+    assert document["usage"]["models"] == {"m": {"input_tokens": 3, "cost_usd": "0.5"}}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from crewjob import SoftTimeLimitExceeded
 from crewjob import state as states
 
 redis = pytest.importorskip("redis")
@@ -194,3 +195,18 @@ def test_a_redis_that_does_not_answer_fails_no_run(run):
     state.drop()
     state.close()
     assert len(warnings) == 3
+
+
+@pytest.mark.parametrize("act", ["open", "save", "drop"])
+def test_the_soft_limit_goes_through_whatever_is_done_with_a_state(run, monkeypatch, act):
+    state = run()
+    (state.folder / "a").write_text("a")
+    state.save()
+    (state.folder / "a").write_text("another")
+
+    def limited(*_):
+        raise SoftTimeLimitExceeded()
+
+    monkeypatch.setattr(state, "_redis", type("Limited", (), {"eval": limited})())
+    with pytest.raises(SoftTimeLimitExceeded):
+        getattr(state, act)()

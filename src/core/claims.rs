@@ -61,14 +61,19 @@ pub fn exception_name(claimed: &str) -> String {
     if name.trim().is_empty() { "Unknown".to_owned() } else { name }
 }
 
-/// What a run says of itself, of which only what can be seen is kept. `None` where it says nothing.
-pub fn account(count: &Count, state: Option<SavedState>) -> Option<Account> {
+/// What a run says of itself, of which only what can be seen is kept. `None` where it says nothing. No state was saved after
+/// `now`: a later time would hold up all that is recorded now and then.
+pub fn account(count: &Count, state: Option<SavedState>, now: Timestamp) -> Option<Account> {
     let plain = |text: &str| text.chars().filter(|c| is_visible(*c)).collect::<String>();
     let mut usage = Usage::default();
     for (model, consumed) in count.usage.models() {
         usage.count(&plain(model), consumed);
     }
-    let state = state.map(|state| SavedState { problem: state.problem.map(|text| plain(&text).into()), ..state });
+    let state = state.map(|state| SavedState {
+        saved_at: state.saved_at.map(|at| at.min(now)),
+        problem: state.problem.map(|text| plain(&text).into()),
+        ..state
+    });
     let account = Account { count: Count { id: plain(&count.id).into(), usage }, state };
     (!account.is_empty()).then_some(account)
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use proptest::prelude::*;
 
+use super::super::usage::Consumed;
 use super::clocks::{Clocks, Skew, TOLERANCE, shifted};
 use super::fence::{Fence, Term, judge, next_transitions};
 use super::*;
@@ -203,4 +204,18 @@ proptest! {
         prop_assert!(clocks.hear(&node(), told, at(heard)).at <= at(heard));
         prop_assert!(clocks.ours("crew@w", shifted(told, offset), at(heard)) <= at(heard));
     }
+}
+
+#[test]
+fn what_a_run_says_of_itself_can_be_seen_and_no_state_was_saved_in_the_future() {
+    let now = Timestamp::constant(1_000, 0);
+    let usage = Usage::of("a\u{202e}b\n", Consumed { input: 1, ..Consumed::default() });
+    let count = Count { id: "o\0ne".into(), usage };
+    let state =
+        SavedState { saved_at: Some(Timestamp::MAX), problem: Some("too\u{1b}large".into()), ..SavedState::default() };
+    let account = account(&count, Some(state), now).unwrap();
+    assert_eq!((&*account.count.id, account.count.usage.models().next().unwrap().0), ("one", "ab"));
+    let state = account.state.unwrap();
+    assert_eq!((state.saved_at, state.problem.as_deref()), (Some(now), Some("toolarge")));
+    assert_eq!(super::account(&Count::default(), None, now), None, "it says nothing");
 }

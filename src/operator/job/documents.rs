@@ -29,7 +29,7 @@ pub fn read(
     let behind = behind.unwrap_or(0);
     let celery_retries = claims::celery_retries(id.number, document.retries);
     let finished_at = document.done_at();
-    let account = claims::account(&told::usage(&document.other), told::state(&document.other)).map(Box::new);
+    let account = claims::account(&told::usage(&document.other), told::state(&document.other), now).map(Box::new);
     let report = |holder, started_at, celery_retries, progress| {
         let account = account.clone();
         let report = Report { holder, said_at: now, behind, started_at, celery_retries, progress, account };

@@ -142,3 +142,17 @@ async fn whatever_runs_do_each_finds_what_the_latest_run_of_its_job_saved_last()
         }
     }
 }
+
+#[test]
+fn the_package_for_python_workers_runs_the_same_scripts() {
+    let package = include_str!("../../../python/crewjob/state.py");
+    for script in [
+        include_str!("../../../src/store/channel/lua/state_open.lua"),
+        include_str!("../../../src/store/channel/lua/state_save.lua"),
+        include_str!("../../../src/store/channel/lua/state_drop.lua"),
+    ] {
+        let code: String =
+            script.lines().filter(|line| !line.starts_with("--")).flat_map(|line| [line, "\n"]).collect();
+        assert!(package.contains(&code), "the package has another script than\n{code}");
+    }
+}
